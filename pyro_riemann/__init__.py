@@ -1,0 +1,6 @@
+"""Pyro models with Riemannian priors."""
+
+from pyro_riemann.geodesics import Geodesic, GeodesicSolver
+from pyro_riemann.metrics import ConstantMetric, EuclideanMetric, PullbackMetric, RiemannianMetric
+
+__all__ = ["ConstantMetric", "EuclideanMetric", "Geodesic", "GeodesicSolver", "PullbackMetric", "RiemannianMetric"]

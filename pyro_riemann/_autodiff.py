@@ -1,0 +1,54 @@
+"""Forward-mode differentiation over the few latent axes.
+
+A decoder maps d latent coordinates (2 to 64) to D outputs (often 784), so Jacobians
+are cheap column by column and dear row by row. Everything here is built on
+``torch.func.jvp``; results stay differentiable by ordinary reverse mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vmap
+
+
+def directional(function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Value of ``function`` at ``z`` and its derivative in the direction ``v``.
+
+    Forward mode rejects tensors with overlapping memory (``expand``), so both are cloned.
+    """
+    v = v.expand_as(z)
+    return jvp(function, (z.clone(),), (v.clone(),))
+
+
+def second_directional(
+    function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value, first and second derivative of ``function`` at ``z`` along ``v``."""
+
+    def first(point: Tensor) -> tuple[Tensor, Tensor]:
+        return directional(function, point, v)
+
+    (value, slope), (_, curvature) = jvp(first, (z.clone(),), (v.expand_as(z).clone(),))
+    return value, slope, curvature
+
+
+def jacobian(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Value ``(*batch, *out)`` and Jacobian ``(*batch, *out, d)`` of a batched function.
+
+    ``function`` maps ``(*batch, d)`` to ``(*batch, *out)``, each batch element for itself.
+    One vmapped ``jvp`` over the d axes, which evaluates the primal once;
+    ``torch.jit.trace`` cannot record ``vmap``, so it gets a plain loop.
+    """
+    z = z.clone()
+    basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+    if torch.jit.is_tracing():
+        pairs = [directional(function, z, axis) for axis in basis]
+        return pairs[0][0], torch.stack([slope for _, slope in pairs], dim=-1)
+
+    def column(axis: Tensor) -> tuple[Tensor, Tensor]:
+        return jvp(function, (z,), (axis.expand_as(z).clone(),))
+
+    return vmap(column, out_dims=(None, -1))(basis)

@@ -1,0 +1,41 @@
+"""Checks at the door: a wrong argument is named where it enters, not as a NaN later."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_point(name: str, value: Tensor, dim: int) -> Tensor:
+    """Return ``value`` if it is a floating tensor of shape ``(*batch, dim)``; raise otherwise."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a torch.Tensor of shape (*batch, {dim}), got {type(value).__name__}.")
+    if not value.dtype.is_floating_point:
+        raise TypeError(f"`{name}` must have a floating dtype, got {value.dtype}; call `.float()` or `.double()` first.")
+    if value.dim() == 0 or value.shape[-1] != dim:
+        raise ValueError(
+            f"`{name}` must have shape (*batch, {dim}) for a metric of dimension {dim}, got {tuple(value.shape)}."
+        )
+    return value
+
+
+def check_finite(name: str, value: Tensor) -> Tensor:
+    """Raise if ``value`` has a NaN or an infinity (skipped while ``torch.jit`` traces)."""
+    if not torch.jit.is_tracing() and not bool(torch.isfinite(value).all()):
+        bad = int((~torch.isfinite(value)).sum())
+        raise ValueError(f"`{name}` has {bad} NaN or infinite entries out of {value.numel()}.")
+    return value
+
+
+def check_positive(name: str, value: Tensor) -> Tensor:
+    """Raise unless every entry of ``value`` is finite and strictly positive."""
+    if not torch.jit.is_tracing() and not bool((torch.isfinite(value) & (value > 0)).all()):
+        raise ValueError(f"`{name}` must be finite and strictly positive, got {value.detach().flatten()[:5].tolist()}.")
+    return value
+
+
+def check_one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """Raise unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value

@@ -1,0 +1,13 @@
+"""Geodesics of a metric: boundary-value solver, exponential map, Van Vleck determinant, curvature.
+
+The functions here take any object with the interface of ``RiemannianMetric``; this layer
+imports nothing from the layers above it.
+"""
+
+from pyro_riemann.geodesics._initial_value import expmap, expmap_log_van_vleck
+from pyro_riemann.geodesics._curvature import scalar_curvature
+from pyro_riemann.geodesics._solver import GeodesicSolver
+from pyro_riemann.geodesics._curve import Geodesic
+from pyro_riemann.geodesics._van_vleck import log_van_vleck
+
+__all__ = ["Geodesic", "GeodesicSolver", "expmap", "expmap_log_van_vleck", "log_van_vleck", "scalar_curvature"]

@@ -1,0 +1,47 @@
+"""The curve that a geodesic solver returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Geodesic:
+    """A curve ``t -> gamma(t)`` on [0, 1] between two batches of points.
+
+    Attributes:
+        points: ``(N + 1, *batch, d)``, equally spaced in time.
+        length: Riemannian length, ``(*batch)``.
+        energy: ``1/2 int |gamma'|^2 dt``, ``(*batch)``; half the squared length at constant speed.
+        converged: ``(*batch)`` bool, true where the curve is a geodesic to the solver's tolerance.
+    """
+
+    def __init__(
+        self, points: Tensor, length: Tensor, energy: Tensor, converged: Tensor, curve: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.points, self.length, self.energy, self.converged = points, length, energy, converged
+        self._curve = curve
+
+    def __call__(self, t: float | Tensor) -> Tensor:
+        """Position at time ``t`` in [0, 1]: a float gives ``(*batch, d)``, a tensor ``(T,)`` gives ``(T, *batch, d)``."""
+        times = torch.as_tensor(t, dtype=self.points.dtype, device=self.points.device)
+        if times.dim() > 1 or bool(((times < 0) | (times > 1)).any()):
+            raise ValueError(f"`t` must be a number or a one-dimensional tensor in [0, 1], got {t}.")
+        curve = self._curve(times.reshape(-1))
+        return curve[0] if times.dim() == 0 else curve
+
+    @classmethod
+    def closed_form(cls, metric: Any, z: Tensor, y: Tensor, num_segments: int) -> Geodesic:
+        """Geodesic of a metric whose ``logmap``, ``expmap`` and ``squared_dist`` are exact."""
+        z, y = torch.broadcast_tensors(z, y)
+        velocity, squared = metric.logmap(z, y), metric.squared_dist(z, y)
+
+        def curve(times: Tensor) -> Tensor:
+            scaled = times.reshape(-1, *(1,) * z.dim()) * velocity
+            return metric.expmap(z.expand_as(scaled), scaled)
+
+        points = curve(torch.linspace(0, 1, num_segments + 1, dtype=z.dtype, device=z.device))
+        return cls(points, squared.sqrt(), squared / 2, torch.ones_like(squared, dtype=torch.bool), curve)

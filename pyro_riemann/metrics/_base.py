@@ -1,0 +1,176 @@
+"""The interface of a Riemannian metric, with a generic numerical version of every method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_riemann import _autodiff
+from pyro_riemann.geodesics import (
+    Geodesic,
+    GeodesicSolver,
+    expmap,
+    expmap_log_van_vleck,
+    log_van_vleck,
+    scalar_curvature,
+)
+
+
+class RiemannianMetric(nn.Module):
+    r"""A Riemannian metric :math:`G(z)` on the chart :math:`\mathbb{R}^d`.
+
+    A metric of your own is a subclass that sets ``dim`` and implements :meth:`metric`;
+    distances, geodesics, Brownian motion and the distributions follow from these two.
+    A subclass with a closed form overrides the method concerned.
+
+    Points and tangent vectors have shape ``(*batch, dim)``; the measure of the manifold
+    is :math:`dM = \sqrt{\det G}\, dz`.
+
+    Attributes:
+        dim: dimension d of the chart.
+        solver: settings of the boundary-value solver behind :meth:`geodesic` and
+            :meth:`squared_dist`; assign another :class:`GeodesicSolver` to change them.
+
+    Example:
+        >>> import torch
+        >>> from pyro_riemann import RiemannianMetric
+        >>> class HalfPlane(RiemannianMetric):
+        ...     dim = 2
+        ...     def metric(self, z):
+        ...         return torch.diag_embed(z[..., 1:].expand_as(z) ** -2)
+        >>> z, y = torch.tensor([0.0, 1.0]), torch.tensor([0.0, 2.0])
+        >>> round(HalfPlane().dist(z, y).item(), 4)
+        0.6931
+    """
+
+    dim: int
+    solver: GeodesicSolver = GeodesicSolver()
+
+    def metric(self, z: Tensor) -> Tensor:
+        """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `metric(z)`.")
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The same as :meth:`metric`, so that a metric is an ordinary module."""
+        return self.metric(z)
+
+    # ---------------------------------------------------------------- pointwise algebra
+
+    def cholesky(self, z: Tensor) -> Tensor:
+        """Lower Cholesky factor of G(z), ``(*batch, d, d)``.
+
+        Raises:
+            ValueError: if G is not positive definite at one of the points.
+        """
+        factor, info = torch.linalg.cholesky_ex(self.metric(z))
+        if not torch.jit.is_tracing() and bool((info != 0).any()):
+            where = z.broadcast_to((*info.shape, self.dim))[info != 0][0].tolist()
+            raise ValueError(
+                f"{type(self).__name__}.metric(z) is not positive definite at {int((info != 0).sum())} of "
+                f"{info.numel()} points, for instance z = {where}. Add a multiple of the identity to it "
+                "(`jitter` of a PullbackMetric, `regularization` of a KernelMetric), or use float64."
+            )
+        return factor
+
+    def logdet(self, z: Tensor) -> Tensor:
+        """``log det G(z)``, shape ``(*batch)``; twice the log volume element."""
+        return 2 * self.cholesky(z).diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """Inner product ``u^T G(z) v``, shape ``(*batch)``."""
+        return torch.einsum("...i,...ij,...j->...", u, self.metric(z), v)
+
+    def norm(self, z: Tensor, v: Tensor) -> Tensor:
+        """Length ``sqrt(v^T G(z) v)`` of tangent vectors, shape ``(*batch)``; gradient 0 at v = 0."""
+        return _safe_sqrt(self.inner(z, v, v))
+
+    # ---------------------------------------------------------------- first derivatives
+
+    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """``G(z)`` and its coordinate derivatives ``dG[..., i, j, k] = d G_ij / d z_k``."""
+        return _autodiff.jacobian(self.metric, z)
+
+    def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``G``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.
+
+        All that geodesics need of the metric's first derivatives.
+        """
+        metric, slope = self.metric_jacobian(z)
+        return metric, torch.einsum("...ikj,...k->...ij", slope, v), torch.einsum("...ikj,...j->...ik", slope, v)
+
+    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
+        r"""Contraction :math:`\Gamma^i_{jk} v^j v^k` of the Christoffel symbols, ``(*batch, d)``.
+
+        Geodesics satisfy ``z'' = -christoffel(z, z')``.
+        """
+        metric, slope, _ = self.metric_derivatives(z, v)
+        force = torch.einsum("...ij,...j->...i", slope, v) - 0.5 * torch.einsum("...ji,...j->...i", slope, v)
+        return torch.linalg.solve(metric, force)
+
+    def drift(self, z: Tensor) -> Tensor:
+        r"""Ito drift of Brownian motion, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""
+        metric, slope = self.metric_jacobian(z)
+        inverse = torch.linalg.inv(metric)
+        divergence = torch.einsum("...jk,...ijk->...i", inverse, slope)
+        log_volume = 0.5 * torch.einsum("...jk,...jki->...i", inverse, slope)
+        return -0.5 * torch.einsum("...ij,...j->...i", inverse, divergence - log_volume)
+
+    def scalar_curvature(self, z: Tensor) -> Tensor:
+        """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
+        return scalar_curvature(self, z)
+
+    # ---------------------------------------------------------------- initial-value problem
+
+    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
+        """Point reached after unit time by the geodesic that leaves ``z`` with velocity ``v``."""
+        return expmap(self, z, v)
+
+    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """``y = expmap(z, v)`` and ``log V(z, y)`` along that geodesic, from its Jacobi fields.
+
+        ``-log V`` is the log Jacobian determinant of the exponential map between the
+        orthonormal frames of ``T_z`` and ``T_y``.
+        """
+        return expmap_log_van_vleck(self, z, v)
+
+    # ---------------------------------------------------------------- boundary-value problem
+
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
+        """Shortest curve from ``z`` to ``y``, batches broadcast.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            init: ``"line"`` starts from the straight line, ``"graph"`` from the better of the
+                line and a shortest path on a graph, which finds the global minimum more often.
+            **settings: override fields of :attr:`solver` for this call.
+        """
+        return self.solver.replace(init=init, **settings).solve(self, z, y)
+
+    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
+        """Squared geodesic distance, shape ``(*batch)``.
+
+        Differentiable in both ends and in the metric's parameters (envelope theorem);
+        0 with gradient 0 where ``z == y``.
+        """
+        return self.solver.squared_dist(self, z, y)
+
+    def dist(self, z: Tensor, y: Tensor) -> Tensor:
+        """Geodesic distance, shape ``(*batch)``; its gradient is set to 0 where ``z == y``."""
+        return _safe_sqrt(self.squared_dist(z, y))
+
+    def logmap(self, z: Tensor, y: Tensor) -> Tensor:
+        """Initial velocity of the shortest geodesic from ``z`` to ``y``, ``(*batch, d)``."""
+        return self.solver.logmap(self, z, y)
+
+    def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
+        """Log of the Van Vleck-Morette determinant V(z, y), shape ``(*batch)``; 0 at ``z == y``."""
+        return log_van_vleck(self, z, y)
+
+
+def _safe_sqrt(value: Tensor) -> Tensor:
+    """Square root with gradient 0, not infinity, at 0."""
+    positive = value > 0
+    return torch.where(positive, torch.where(positive, value, torch.ones_like(value)).sqrt(), torch.zeros_like(value))

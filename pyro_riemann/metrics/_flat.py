@@ -1,0 +1,88 @@
+"""Flat metrics: the gate through which every density must pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._checks import check_finite
+from pyro_riemann.geodesics import Geodesic
+from pyro_riemann.metrics._base import RiemannianMetric
+
+
+class ConstantMetric(RiemannianMetric):
+    """The same metric tensor at every point; geodesics are straight lines.
+
+    Args:
+        matrix: symmetric positive definite ``(d, d)``.
+
+    Raises:
+        ValueError: if ``matrix`` is not square, symmetric, finite and positive definite.
+
+    Example:
+        >>> metric = ConstantMetric(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
+        >>> metric.dist(torch.zeros(2), torch.tensor([1.0, 0.0])).item()
+        2.0
+    """
+
+    matrix: Tensor
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"`matrix` must have shape (d, d), got {tuple(matrix.shape)}.")
+        check_finite("matrix", matrix)
+        if not torch.allclose(matrix, matrix.mT):
+            raise ValueError("`matrix` must be symmetric; use (matrix + matrix.mT) / 2.")
+        if torch.linalg.cholesky_ex(matrix).info.item() != 0:
+            raise ValueError("`matrix` must be positive definite.")
+        self.dim = matrix.shape[0]
+        self.register_buffer("matrix", matrix)
+
+    def metric(self, z: Tensor) -> Tensor:
+        return self.matrix.to(z).expand(*z.shape, self.dim)
+
+    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.metric(z), z.new_zeros(*z.shape, self.dim, self.dim)
+
+    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
+        return torch.zeros_like(z + v)
+
+    def drift(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+    def scalar_curvature(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z[..., 0])
+
+    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
+        return z + v
+
+    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        y = z + v
+        return y, torch.zeros_like(y[..., 0])
+
+    def logmap(self, z: Tensor, y: Tensor) -> Tensor:
+        return y - z
+
+    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.inner(z, y - z, y - z)
+
+    def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
+        return torch.zeros_like((z + y)[..., 0])
+
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: object) -> Geodesic:
+        return Geodesic.closed_form(self, z, y, num_segments=self.solver.num_segments)
+
+
+class EuclideanMetric(ConstantMetric):
+    """The identity metric on R^d.
+
+    Example:
+        >>> EuclideanMetric(2).dist(torch.zeros(2), torch.tensor([3.0, 4.0])).item()
+        5.0
+    """
+
+    def __init__(self, dim: int) -> None:
+        if dim < 1:
+            raise ValueError(f"`dim` must be at least 1, got {dim}.")
+        super().__init__(torch.eye(dim))

@@ -1,0 +1,103 @@
+"""The pullback of the Euclidean metric through an immersion, such as a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pyro_riemann import _autodiff
+from pyro_riemann._checks import check_point
+from pyro_riemann.geodesics import GeodesicSolver
+from pyro_riemann.metrics._base import RiemannianMetric
+
+Immersion = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+
+
+class PullbackMetric(RiemannianMetric):
+    r"""Pullback metric :math:`G(z) = \sum_f J_f(z)^\top J_f(z) + \epsilon I` of an immersion f.
+
+    With the tuple (mean, standard deviation) of a Gaussian decoder this is the expected
+    metric of the random surface that the decoder defines (Kalatzis et al. 2020, eq. 2.5).
+    Jacobians are taken by forward mode over the d latent axes. The jitter appends
+    :math:`\sqrt\epsilon\, z` to the outputs, so that the regularised metric is still a pullback and
+    an immersion whose Jacobian drops rank somewhere stays usable.
+
+    Args:
+        immersion: maps ``(*batch, dim)`` to one tensor ``(*batch, *out)`` or a tuple of such.
+            Networks with batch normalisation or dropout must be in evaluation mode.
+        dim: latent dimension d.
+        jitter: the :math:`\epsilon` above.
+
+    Raises:
+        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are not
+            finite, or do not depend on z.
+
+    Example:
+        >>> sphere = PullbackMetric(lambda z: torch.stack([z[..., 0].sin() * z[..., 1].cos(),
+        ...     z[..., 0].sin() * z[..., 1].sin(), z[..., 0].cos()], -1), dim=2)
+        >>> sphere.metric(torch.tensor([torch.pi / 2, 0.0])).round(decimals=4)
+        tensor([[1., -0.],
+                [-0., 1.]])
+    """
+
+    def __init__(self, immersion: Immersion, dim: int, jitter: float = 1e-6) -> None:
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"`dim` must be at least 1, got {dim}.")
+        if not jitter >= 0:
+            raise ValueError(f"`jitter` must be non-negative, got {jitter}.")
+        self.dim, self.jitter, self.immersion = dim, jitter, immersion
+        outputs = self._probe()
+        if len(outputs) > 1:  # the walls of a standard deviation need a finer curve
+            self.solver = GeodesicSolver(num_knots=16, num_segments=64)
+
+    def _probe(self) -> tuple[Tensor, ...]:
+        """Call the immersion once and refuse one that cannot define a metric."""
+        like = next(iter(self.immersion.parameters()), None) if isinstance(self.immersion, nn.Module) else None
+        point = torch.linspace(-0.5, 0.7, 2 * self.dim).reshape(2, self.dim)
+        if like is not None:
+            point = point.to(like)
+        with torch.no_grad():
+            outputs = self._outputs(point)
+        if any(value.shape[:1] != (2,) for value in outputs):
+            shapes = [tuple(value.shape) for value in outputs]
+            raise ValueError(f"`immersion` must keep the batch shape: an input {tuple(point.shape)} gave {shapes}.")
+        size = sum(value[0].numel() for value in outputs)
+        if size < self.dim:
+            raise ValueError(
+                f"`immersion` has {size} outputs for a latent dimension of {self.dim}: its Jacobian is singular "
+                "everywhere. Use a latent dimension of at most the number of outputs."
+            )
+        if not all(bool(torch.isfinite(value).all()) for value in outputs):
+            raise ValueError("`immersion` returns NaN or infinite values near the origin.")
+        if all(torch.equal(value[0], value[1]) for value in outputs):
+            raise ValueError("`immersion` does not depend on z: it gave the same output at two points.")
+        return outputs
+
+    def _outputs(self, z: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.immersion(z)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def embed(self, z: Tensor) -> Tensor:
+        """The immersed points, all outputs side by side: ``(*batch, d) -> (*batch, D)``."""
+        check_point("z", z, self.dim)
+        flat = [value.reshape(*z.shape[:-1], -1) for value in self._outputs(z)]
+        if self.jitter > 0:
+            flat.append(self.jitter**0.5 * z)
+        return torch.cat(flat, dim=-1)
+
+    def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)``."""
+        return _autodiff.jacobian(self.embed, z)
+
+    def metric(self, z: Tensor) -> Tensor:
+        _, jacobian = self.embed_jacobian(z)
+        return jacobian.mT @ jacobian
+
+    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
+        _, jacobian = self.embed_jacobian(z)
+        _, _, acceleration = _autodiff.second_directional(self.embed, z, v)
+        force = torch.einsum("...ai,...a->...i", jacobian, acceleration)
+        return torch.linalg.solve(jacobian.mT @ jacobian, force)
