@@ -35,15 +35,16 @@ def second_directional(
     return value, slope, curvature
 
 
-def jacobian(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+def jacobian(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Value ``(*batch, *out)`` and Jacobian ``(*batch, *out, d)`` of a batched function.
 
     ``function`` maps ``(*batch, d)`` to ``(*batch, *out)``, each batch element for itself.
     One vmapped ``jvp`` over the d axes, which evaluates the primal once;
-    ``torch.jit.trace`` cannot record ``vmap``, so it gets a plain loop.
+    ``torch.jit.trace`` cannot record ``vmap``, so it gets a plain loop; there shapes are tensors, so
+    the number of axes ``dim`` is given.
     """
     z = z.clone()
-    basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+    basis = torch.eye(dim, dtype=z.dtype, device=z.device)
     if torch.jit.is_tracing():
         pairs = [directional(function, z, axis) for axis in basis]
         return pairs[0][0], torch.stack([slope for _, slope in pairs], dim=-1)

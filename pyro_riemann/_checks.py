@@ -7,7 +7,12 @@ from torch import Tensor
 
 
 def check_point(name: str, value: Tensor, dim: int) -> Tensor:
-    """Return ``value`` if it is a floating tensor of shape ``(*batch, dim)``; raise otherwise."""
+    """Return ``value`` if it is a floating tensor of shape ``(*batch, dim)``; raise otherwise.
+
+    Skipped while ``torch.jit`` traces, which turns shapes into tensors.
+    """
+    if torch.jit.is_tracing():
+        return value
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a torch.Tensor of shape (*batch, {dim}), got {type(value).__name__}.")
     if not value.dtype.is_floating_point:

@@ -90,7 +90,7 @@ class RiemannianMetric(nn.Module):
 
     def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """``G(z)`` and its coordinate derivatives ``dG[..., i, j, k] = d G_ij / d z_k``."""
-        return _autodiff.jacobian(self.metric, z)
+        return _autodiff.jacobian(self.metric, z, self.dim)
 
     def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``G``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.

@@ -83,14 +83,14 @@ class PullbackMetric(RiemannianMetric):
     def embed(self, z: Tensor) -> Tensor:
         """The immersed points, all outputs side by side: ``(*batch, d) -> (*batch, D)``."""
         check_point("z", z, self.dim)
-        flat = [value.reshape(*z.shape[:-1], -1) for value in self._outputs(z)]
+        flat = [value.flatten(z.dim() - 1) for value in self._outputs(z)]
         if self.jitter > 0:
             flat.append(self.jitter**0.5 * z)
         return torch.cat(flat, dim=-1)
 
     def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)``."""
-        return _autodiff.jacobian(self.embed, z)
+        return _autodiff.jacobian(self.embed, z, self.dim)
 
     def metric(self, z: Tensor) -> Tensor:
         _, jacobian = self.embed_jacobian(z)
