@@ -1,0 +1,39 @@
+"""Fixtures of tests and of docstring examples; it lies at the top so that both see it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pyro
+import pytest
+import torch
+
+import pyro_riemann
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each pytest-xdist worker one thread: the workers are the parallelism."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fresh_state() -> Iterator[None]:
+    """Same seed and empty parameter store for every test, whatever ran before."""
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+    dtype = torch.get_default_dtype()
+    yield
+    pyro.clear_param_store()
+    assert torch.get_default_dtype() == dtype, "a test left another default dtype behind"
+
+
+@pytest.fixture(autouse=True)
+def docstring_names(doctest_namespace: dict[str, Any]) -> None:
+    """Examples in docstrings need no import for torch, pyro and the public names."""
+    doctest_namespace.update(torch=torch, pyro=pyro, pyro_riemann=pyro_riemann)
+    doctest_namespace.update({name: getattr(pyro_riemann, name) for name in pyro_riemann.__all__})
