@@ -1,6 +1,7 @@
 """Pyro models with Riemannian priors."""
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
 from pyro_riemann.metrics import ConstantMetric, EuclideanMetric, PullbackMetric, RiemannianMetric
 
@@ -12,4 +13,5 @@ __all__ = [
     "GeodesicSolver",
     "PullbackMetric",
     "RiemannianMetric",
+    "brownian_motion",
 ]

@@ -1,0 +1,171 @@
+"""Brownian motion on a Riemannian manifold, simulated in a chart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_riemann import _autodiff
+from pyro_riemann._checks import check_finite, check_one_of, check_point, check_positive
+from pyro_riemann.geodesics import expmap
+from pyro_riemann.metrics import RiemannianMetric
+
+METHODS = ("retraction", "second_order", "euler", "geodesic", "driftless")
+
+
+def brownian_motion(
+    metric: RiemannianMetric,
+    start: Tensor,
+    time: float | Tensor,
+    num_steps: int,
+    method: str | None = None,
+    return_path: bool = False,
+    noise: Tensor | None = None,
+) -> Tensor:
+    r"""Simulate Brownian motion, whose generator is half the Laplace-Beltrami operator.
+
+    In the chart it solves :math:`dz = b(z)\,dt + G^{-1/2} dW` with
+    :math:`b^i = -\tfrac12 g^{jk} \Gamma^i_{jk}`. Every method draws :math:`v \sim N(0, h\,G(z)^{-1})`,
+    :math:`h` the time of a step, and then moves to
+
+    =================  =====================================================================================
+    ``"retraction"``   :math:`z + v - G^{-1} J^\top (\tfrac12 (f(z + v) + f(z - v)) - f(z))`, pullbacks only
+    ``"second_order"``  :math:`z + v - \tfrac12 \Gamma(v, v)`
+    ``"euler"``        :math:`z + v + h\,b(z)` (Euler-Maruyama)
+    ``"geodesic"``     the exponential map of v
+    ``"driftless"``    :math:`z + v`: Kalatzis et al. (2020), eq. 3.15. Its law depends on the chart and is wrong
+                       in the limit of many steps; for reproduction only.
+    =================  =====================================================================================
+
+    A correction longer than the step itself, in the norm of G, is shortened to that length.
+    That leaves the limit unchanged and keeps paths from being thrown off a steep wall of the metric.
+
+    Args:
+        metric: metric of dimension d.
+        start: initial points, ``(*batch, d)``.
+        time: positive duration, the variance in flat space; a number or a tensor that broadcasts with ``batch``.
+        num_steps: number of steps of equal duration.
+        method: one of the above. Default: ``"retraction"`` if the metric is a pullback, ``"geodesic"`` if it has
+            a closed exponential map, ``"euler"`` if it has a closed drift, otherwise ``"second_order"``.
+        return_path: return every point visited instead of the last.
+        noise: standard normal draws to use, ``(num_steps, *batch, d)``, or ``(num_steps, *batch, D)`` with D the
+            number of outputs of a pullback's immersion: noise in the ambient space, which drives
+            the same motion in every chart. Default: drawn from torch's global generator.
+
+    Returns:
+        End points ``(*batch, d)``, or the path ``(num_steps + 1, *batch, d)``. Differentiable in ``start``,
+        ``time`` and the parameters of the metric.
+
+    Raises:
+        ValueError: if an argument has the wrong shape or range, the method does not suit the metric, G is not
+            positive definite on the way, or a path leaves the reals.
+
+    Example:
+        >>> from pyro_riemann import EuclideanMetric, brownian_motion
+        >>> end = brownian_motion(EuclideanMetric(2), torch.zeros(5000, 2), time=0.5, num_steps=4)
+        >>> bool((end.var(0) - 0.5).abs().max() < 0.05)
+        True
+    """
+    if num_steps < 1:
+        raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
+    method = _default_method(metric) if method is None else check_one_of("method", method, METHODS)
+    if method == "retraction" and not hasattr(metric, "embed"):
+        raise ValueError(
+            f"method 'retraction' needs an immersion, which {type(metric).__name__} has not; use 'second_order'."
+        )
+    check_finite("start", check_point("start", start, metric.dim))
+    duration = check_positive("time", torch.as_tensor(time, dtype=start.dtype, device=start.device))
+    z, scale = torch.broadcast_tensors(start, (duration / num_steps).sqrt().unsqueeze(-1))
+    scale = scale[..., :1]
+    if noise is not None:
+        check_finite("noise", noise)
+
+    path = [z]
+    for index in range(num_steps):
+        z = _step(metric, z, scale, method, None if noise is None else noise[index])
+        if not torch.jit.is_tracing() and not bool(torch.isfinite(z).all()):
+            lost = int((~torch.isfinite(z).all(-1)).sum())
+            raise ValueError(
+                f"{lost} of {z[..., 0].numel()} Brownian paths left the reals in step {index + 1} of {num_steps}. "
+                "Raise `num_steps`, lower `time`, or regularise the metric (`jitter`, `regularization`)."
+            )
+        if return_path:
+            path.append(z)
+    return torch.stack(path) if return_path else z
+
+
+def _default_method(metric: RiemannianMetric) -> str:
+    if hasattr(metric, "embed"):
+        return "retraction"
+    if type(metric).expmap is not RiemannianMetric.expmap:
+        return "geodesic"
+    if type(metric).drift is not RiemannianMetric.drift:
+        return "euler"
+    return "second_order"
+
+
+def _step(metric: Any, z: Tensor, scale: Tensor, method: str, noise: Tensor | None) -> Tensor:
+    """One step; ``scale`` is the standard deviation of the noise, ``(*batch, 1)``."""
+    value = jacobian = None
+    if hasattr(metric, "embed") and (method != "geodesic" or (noise is not None and noise.shape[-1] != metric.dim)):
+        value, jacobian = metric.embed_jacobian(z)
+        factor = _factor(jacobian.mT @ jacobian, z)
+    else:
+        factor = metric.cholesky(z)
+    if noise is None:
+        noise = torch.randn_like(z)
+    white = scale * noise
+    if noise.shape[-1] != metric.dim:
+        white = _lower(factor, torch.einsum("...ai,...a->...i", jacobian, white))
+    # v ~ N(0, h G^-1), of norm |white| under G
+    v = _upper(factor, white)
+    if method == "driftless":
+        return z + v
+    if method == "geodesic":
+        closed = type(metric).expmap is not RiemannianMetric.expmap
+        return metric.expmap(z, v) if closed else expmap(metric, z, v, num_steps=2)
+    if method == "euler":
+        bend = (factor.mT @ (scale**2 * metric.drift(z)).unsqueeze(-1)).squeeze(-1)
+        # the drift does not shrink with v, so that it is held against the typical step
+        return z + _upper(factor, white + _cap(bend, metric.dim * scale**2))
+    if method == "retraction":
+        both = metric.embed(torch.stack([z + v, z - v]))
+        residual = 0.5 * (both[0] + both[1]) - value
+        bend = _lower(factor, torch.einsum("...ai,...a->...i", jacobian, residual))
+    elif jacobian is not None:
+        _, _, second = _autodiff.second_directional(metric.embed, z, v)
+        bend = _lower(factor, torch.einsum("...ai,...a->...i", jacobian, 0.5 * second))
+    else:
+        bend = (factor.mT @ (0.5 * metric.christoffel(z, v)).unsqueeze(-1)).squeeze(-1)
+    return z + _upper(factor, white - _cap(bend, white.square().sum(-1, keepdim=True)))
+
+
+def _factor(tensor: Tensor, z: Tensor) -> Tensor:
+    factor, info = torch.linalg.cholesky_ex(tensor)
+    if not torch.jit.is_tracing() and bool((info != 0).any()):
+        where = z[info != 0][0].tolist()
+        raise ValueError(
+            f"The pullback metric is not positive definite at {int((info != 0).sum())} of {info.numel()} points, for "
+            f"instance z = {where}: raise `jitter` of the PullbackMetric, or use float64."
+        )
+    return factor
+
+
+def _lower(factor: Tensor, vector: Tensor) -> Tensor:
+    """``L^-1 vector``."""
+    return torch.linalg.solve_triangular(factor, vector.unsqueeze(-1), upper=False).squeeze(-1)
+
+
+def _upper(factor: Tensor, vector: Tensor) -> Tensor:
+    """``L^-T vector``."""
+    return torch.linalg.solve_triangular(factor.mT, vector.unsqueeze(-1), upper=True).squeeze(-1)
+
+
+def _cap(bend: Tensor, limit: Tensor) -> Tensor:
+    """Shorten ``bend`` where its squared length exceeds ``limit``."""
+    squared = bend.square().sum(-1, keepdim=True)
+    long = squared > limit
+    ratio = torch.where(long, limit, torch.ones_like(limit)) / torch.where(long, squared, torch.ones_like(squared))
+    return torch.where(long, ratio.sqrt() * bend, bend)
