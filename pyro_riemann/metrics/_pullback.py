@@ -49,21 +49,32 @@ class PullbackMetric(RiemannianMetric):
         if not jitter >= 0:
             raise ValueError(f"`jitter` must be non-negative, got {jitter}.")
         self.dim, self.jitter, self.immersion = dim, jitter, immersion
-        outputs = self._probe()
-        if len(outputs) > 1:  # the walls of a standard deviation need a finer curve
+        if self._probe() > 1:  # the walls of a standard deviation need a finer curve
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)
 
-    def _probe(self) -> tuple[Tensor, ...]:
-        """Call the immersion once and refuse one that cannot define a metric."""
-        like = next(iter(self.immersion.parameters()), None) if isinstance(self.immersion, nn.Module) else None
-        point = torch.linspace(-0.5, 0.7, 2 * self.dim).reshape(2, self.dim)
-        if like is not None:
-            point = point.to(like)
-        with torch.no_grad():
-            outputs = self._outputs(point)
+    def _probe_outputs(self) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+        """Two points and their images, in the immersion's own dtype and device, if these can be told."""
+        points = torch.linspace(-0.5, 0.7, 2 * self.dim, dtype=torch.float64).reshape(2, self.dim)
+        parameters = self.immersion.parameters() if isinstance(self.immersion, nn.Module) else iter(())
+        if (like := next(parameters, None)) is not None:
+            return points.to(like), self._outputs(points.to(like))
+        for dtype in (torch.get_default_dtype(), torch.float64):
+            try:
+                return points.to(dtype), self._outputs(points.to(dtype))
+            except RuntimeError:  # a closure over tensors of another dtype or device: its first use will tell
+                continue
+        return None
+
+    @torch.no_grad()
+    def _probe(self) -> int:
+        """Number of the immersion's outputs, after refusing one that cannot define a metric."""
+        probed = self._probe_outputs()
+        if probed is None:
+            return 1
+        points, outputs = probed
         if any(value.shape[:1] != (2,) for value in outputs):
             shapes = [tuple(value.shape) for value in outputs]
-            raise ValueError(f"`immersion` must keep the batch shape: an input {tuple(point.shape)} gave {shapes}.")
+            raise ValueError(f"`immersion` must keep the batch shape: an input {tuple(points.shape)} gave {shapes}.")
         size = sum(value[0].numel() for value in outputs)
         if size < self.dim:
             raise ValueError(
@@ -74,7 +85,7 @@ class PullbackMetric(RiemannianMetric):
             raise ValueError("`immersion` returns NaN or infinite values near the origin.")
         if all(torch.equal(value[0], value[1]) for value in outputs):
             raise ValueError("`immersion` does not depend on z: it gave the same output at two points.")
-        return outputs
+        return len(outputs)
 
     def _outputs(self, z: Tensor) -> tuple[Tensor, ...]:
         outputs = self.immersion(z)
