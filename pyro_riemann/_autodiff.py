@@ -8,6 +8,7 @@ are cheap column by column and dear row by row. Everything here is built on
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,18 +21,17 @@ def directional(function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> t
     Forward mode rejects tensors with overlapping memory (``expand``), so both are cloned.
     """
     v = v.expand_as(z)
-    return jvp(function, (z.clone(),), (v.clone(),))
+    return cast(tuple[Tensor, Tensor], jvp(function, (z.clone(),), (v.clone(),)))
 
 
-def second_directional(
-    function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def second_directional(function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Value, first and second derivative of ``function`` at ``z`` along ``v``."""
 
     def first(point: Tensor) -> tuple[Tensor, Tensor]:
         return directional(function, point, v)
 
-    (value, slope), (_, curvature) = jvp(first, (z.clone(),), (v.expand_as(z).clone(),))
+    tangents = jvp(first, (z.clone(),), (v.expand_as(z).clone(),))
+    (value, slope), (_, curvature) = cast(tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], tangents)
     return value, slope, curvature
 
 
@@ -50,6 +50,7 @@ def jacobian(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> tuple
         return pairs[0][0], torch.stack([slope for _, slope in pairs], dim=-1)
 
     def column(axis: Tensor) -> tuple[Tensor, Tensor]:
-        return jvp(function, (z,), (axis.expand_as(z).clone(),))
+        return cast(tuple[Tensor, Tensor], jvp(function, (z,), (axis.expand_as(z).clone(),)))
 
-    return vmap(column, out_dims=(None, -1))(basis)
+    columns = vmap(column, out_dims=(None, -1))  # type: ignore[arg-type]  # torch accepts None, its types do not
+    return columns(basis)
