@@ -2,16 +2,28 @@
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.brownian import brownian_motion
+from pyro_riemann.diagnostics import summary, to_arviz
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
-from pyro_riemann.metrics import ConstantMetric, EuclideanMetric, PullbackMetric, RiemannianMetric
+from pyro_riemann.metrics import (
+    ConformalMetric,
+    ConstantMetric,
+    EuclideanMetric,
+    KernelMetric,
+    PullbackMetric,
+    RiemannianMetric,
+)
 
 __all__ = [
+    "ConformalMetric",
     "ConstantMetric",
     "Estimate",
     "EuclideanMetric",
     "Geodesic",
     "GeodesicSolver",
+    "KernelMetric",
     "PullbackMetric",
     "RiemannianMetric",
     "brownian_motion",
+    "summary",
+    "to_arviz",
 ]

@@ -1,7 +1,16 @@
 """Riemannian metrics on a chart of R^d."""
 
 from pyro_riemann.metrics._base import RiemannianMetric
+from pyro_riemann.metrics._conformal import ConformalMetric
 from pyro_riemann.metrics._flat import ConstantMetric, EuclideanMetric
+from pyro_riemann.metrics._kernel import KernelMetric
 from pyro_riemann.metrics._pullback import PullbackMetric
 
-__all__ = ["ConstantMetric", "EuclideanMetric", "PullbackMetric", "RiemannianMetric"]
+__all__ = [
+    "ConformalMetric",
+    "ConstantMetric",
+    "EuclideanMetric",
+    "KernelMetric",
+    "PullbackMetric",
+    "RiemannianMetric",
+]

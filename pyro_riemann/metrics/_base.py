@@ -78,6 +78,10 @@ class RiemannianMetric(nn.Module):
         """``log det G(z)``, shape ``(*batch)``; twice the log volume element."""
         return 2 * self.cholesky(z).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
+    def logdet_gradient(self, z: Tensor) -> Tensor:
+        """Coordinate gradient of :meth:`logdet`, ``(*batch, d)``."""
+        return _autodiff.jacobian(self.logdet, z, self.dim)[1]
+
     def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """Inner product ``u^T G(z) v``, shape ``(*batch)``."""
         return torch.einsum("...i,...ij,...j->...", u, self.metric(z), v)
@@ -85,6 +89,12 @@ class RiemannianMetric(nn.Module):
     def norm(self, z: Tensor, v: Tensor) -> Tensor:
         """Length ``sqrt(v^T G(z) v)`` of tangent vectors, shape ``(*batch)``; gradient 0 at v = 0."""
         return _safe_sqrt(self.inner(z, v, v))
+
+    def conformal(self, log_scale: float = 0.0) -> RiemannianMetric:
+        """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data."""
+        from pyro_riemann.metrics._conformal import ConformalMetric  # a subclass of this class
+
+        return ConformalMetric(self, log_scale)
 
     # ---------------------------------------------------------------- first derivatives
 

@@ -1,0 +1,69 @@
+"""The conformal metric whose shortest curves keep to where another metric's volume is large."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_riemann.metrics._base import RiemannianMetric
+
+
+class ConformalMetric(RiemannianMetric):
+    r"""The metric :math:`e^{s} (\det G(z))^{-1} I` of a base metric G.
+
+    Its length is :math:`\int |\gamma'| / \sqrt{\det G(\gamma)}\, dt`: what Chadebec & Allassonniere (2022, eq. 8)
+    minimise to interpolate between two codes. Curves follow the data, where G is large.
+
+    Args:
+        base: any metric; its parameters are shared, not copied.
+        log_scale: :math:`s`. It changes no shortest curve, only the unit of length; choose it
+            near ``base.logdet`` at the data where the determinant leaves the range of the dtype.
+
+    Example:
+        >>> base = ConstantMetric(torch.diag(torch.tensor([4.0, 1.0])))
+        >>> ConformalMetric(base).metric(torch.zeros(2))
+        tensor([[0.2500, 0.0000],
+                [0.0000, 0.2500]])
+    """
+
+    def __init__(self, base: RiemannianMetric, log_scale: float = 0.0) -> None:
+        super().__init__()
+        if not torch.isfinite(torch.tensor(log_scale)):
+            raise ValueError(f"`log_scale` must be finite, got {log_scale}.")
+        self.dim, self.base, self.log_scale, self.solver = base.dim, base, float(log_scale), base.solver
+
+    def log_factor(self, z: Tensor) -> Tensor:
+        """Logarithm of the factor before the identity, ``(*batch)``."""
+        return self.log_scale - self.base.logdet(z)
+
+    def metric(self, z: Tensor) -> Tensor:
+        factor = self.log_factor(z).exp()
+        return factor[..., None, None] * torch.eye(self.dim, dtype=z.dtype, device=z.device)
+
+    def cholesky(self, z: Tensor) -> Tensor:
+        factor = (0.5 * self.log_factor(z)).exp()
+        return factor[..., None, None] * torch.eye(self.dim, dtype=z.dtype, device=z.device)
+
+    def logdet(self, z: Tensor) -> Tensor:
+        return self.dim * self.log_factor(z)
+
+    def logdet_gradient(self, z: Tensor) -> Tensor:
+        return -self.dim * self.base.logdet_gradient(z)
+
+    def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return self.log_factor(z).exp() * (u * v).sum(-1)
+
+    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        metric = self.metric(z)
+        return metric, metric.unsqueeze(-1) * -self.base.logdet_gradient(z)[..., None, None, :]
+
+    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
+        slope = -0.5 * self.base.logdet_gradient(z)  # gradient of half the log factor
+        return 2 * (slope * v).sum(-1, keepdim=True) * v - (v * v).sum(-1, keepdim=True) * slope
+
+    def drift(self, z: Tensor) -> Tensor:
+        slope = -0.5 * self.base.logdet_gradient(z)
+        return 0.5 * (self.dim - 2) * slope / self.log_factor(z).exp().unsqueeze(-1)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, log_scale={self.log_scale:g}"
