@@ -3,6 +3,7 @@
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.diagnostics import summary, to_arviz
+from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianNormal, RiemannianWrappedNormal
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
 from pyro_riemann.metrics import (
     ConformalMetric,
@@ -22,7 +23,10 @@ __all__ = [
     "GeodesicSolver",
     "KernelMetric",
     "PullbackMetric",
+    "RiemannianHeatKernel",
     "RiemannianMetric",
+    "RiemannianNormal",
+    "RiemannianWrappedNormal",
     "brownian_motion",
     "summary",
     "to_arviz",

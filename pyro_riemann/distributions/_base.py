@@ -1,0 +1,147 @@
+"""What the four distributions share: shapes, expansion and checks that name the argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from pyro_riemann._checks import check_finite
+from pyro_riemann.metrics import RiemannianMetric
+
+
+class RiemannianDistribution(TorchDistribution):
+    """Base of distributions on a chart with a metric.
+
+    A subclass lists its tensor parameters in ``arg_constraints`` and whatever else its constructor
+    stores in ``_settings``; :meth:`expand` carries both. The metric is a module, not a tensor, and
+    therefore stays out of ``arg_constraints``.
+    """
+
+    metric: RiemannianMetric
+    _settings: tuple[str, ...] = ()
+
+    def __init__(self, metric: RiemannianMetric, like: Tensor, validate_args: bool | None = None) -> None:
+        """Finish construction once the parameters are set; ``like`` has shape ``(*batch, d)``."""
+        self.metric = metric
+        if torch.jit.is_tracing():
+            validate_args = False  # data-dependent checks cannot be recorded
+        super().__init__(like.shape[:-1], like.shape[-1:], validate_args=validate_args)
+        if self._validate_args:
+            for name in self.arg_constraints:
+                check_finite(name, getattr(self, name))
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> Any:
+        """The chart: all of R^d unless the metric has a ``support`` of its own."""
+        return getattr(self.metric, "support", constraints.real_vector)
+
+    @classmethod
+    def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
+        """Batch and event shape from the shapes of the tensor arguments."""
+        batches, event = [], torch.Size()
+        for name, constraint in cls.arg_constraints.items():
+            shape = torch.Size(arg_shapes.get(name, ()))
+            split = len(shape) - constraint.event_dim
+            batches.append(shape[:split])
+            event = shape[split:] if constraint.event_dim else event
+        return torch.broadcast_shapes(*batches), event
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        new = self._get_checked_instance(type(self), _instance)
+        batch_shape = torch.Size(batch_shape)
+        for name, constraint in self.arg_constraints.items():
+            value = getattr(self, name)
+            event_shape = self.event_shape if constraint.event_dim else torch.Size()
+            setattr(new, name, value.expand(batch_shape + event_shape))
+        for name in ("metric", *self._settings):
+            setattr(new, name, getattr(self, name))
+        TorchDistribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self.__dict__.get("_validate_args")
+        return new
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}: {tuple(getattr(self, name).shape)}" for name in self.arg_constraints)
+        return f"{type(self).__name__}({sizes}, metric: {type(self.metric).__name__}(dim={self.metric.dim}))"
+
+    def _validate_sample(self, value: Tensor) -> None:
+        if torch.jit.is_tracing():
+            return
+        check_tensor("value", value)
+        like: Tensor = getattr(self, next(iter(self.arg_constraints)))
+        check_same("value", value, like)
+        super()._validate_sample(value)
+        check_finite("value", value)
+
+
+def check_metric(metric: RiemannianMetric) -> RiemannianMetric:
+    """Raise unless ``metric`` is a Riemannian metric."""
+    if not isinstance(metric, RiemannianMetric):
+        raise TypeError(f"`metric` must be a RiemannianMetric, got {type(metric).__name__}.")
+    return metric
+
+
+def check_tensor(name: str, value: Any) -> Tensor:
+    """Raise unless ``value`` is a floating tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a torch.Tensor, got {type(value).__name__}.")
+    if not value.dtype.is_floating_point:
+        raise TypeError(f"`{name}` must have a floating dtype, got {value.dtype}; call `.float()` or `.double()` first.")
+    return value
+
+
+def check_same(name: str, value: Tensor, like: Tensor) -> None:
+    """Raise unless ``value`` has the dtype and device of the parameters."""
+    if value.dtype != like.dtype:
+        raise TypeError(f"`{name}` has dtype {value.dtype}, the other arguments have {like.dtype}; convert one of them.")
+    if value.device != like.device:
+        raise ValueError(f"`{name}` is on {value.device}, the other arguments are on {like.device}.")
+
+
+def broadcast_loc(
+    loc: Tensor, name: str, spread: Tensor | float, metric: RiemannianMetric
+) -> tuple[Tensor, Tensor]:
+    """Check ``loc (*batch, d)`` against the metric and broadcast it with ``spread (*batch)``.
+
+    Args:
+        loc: centre.
+        name: what the caller calls ``spread`` (``"time"``, ``"scale"``).
+        spread: tensor or Python number.
+        metric: the metric.
+
+    Returns:
+        Both with one batch shape.
+
+    Raises:
+        TypeError, ValueError: naming the argument at fault.
+    """
+    check_metric(metric)
+    check_tensor("loc", loc)
+    if not isinstance(spread, Tensor):
+        if isinstance(spread, bool) or not isinstance(spread, int | float):
+            raise TypeError(f"`{name}` must be a torch.Tensor or a number, got {type(spread).__name__}.")
+        spread = torch.as_tensor(spread, dtype=loc.dtype, device=loc.device)
+    if torch.jit.is_tracing():
+        loc, spread = torch.broadcast_tensors(loc, spread.unsqueeze(-1))
+        return loc, spread[..., 0]
+    check_tensor(name, spread)
+    check_same(name, spread, loc)
+    state = next(metric.parameters(), next(metric.buffers(), None))
+    if state is not None and state.device != loc.device:
+        raise ValueError(f"`loc` is on {loc.device}, `metric` on {state.device}; call `metric.to(loc.device)`.")
+    if loc.dim() == 0 or loc.shape[-1] != metric.dim:
+        raise ValueError(
+            f"`loc` must have shape (*batch, {metric.dim}) for a metric of dimension {metric.dim}, "
+            f"got {tuple(loc.shape)}."
+        )
+    try:
+        batch_shape = torch.broadcast_shapes(loc.shape[:-1], spread.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"`{name}` of shape {tuple(spread.shape)} does not broadcast with the batch shape "
+            f"{tuple(loc.shape[:-1])} of `loc`; `{name}` has one entry per distribution, shape (*batch)."
+        ) from None
+    return loc.expand(batch_shape + (metric.dim,)), spread.expand(batch_shape)
