@@ -3,7 +3,12 @@
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.diagnostics import summary, to_arviz
-from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianNormal, RiemannianWrappedNormal
+from pyro_riemann.distributions import (
+    RiemannianHeatKernel,
+    RiemannianNormal,
+    RiemannianUniform,
+    RiemannianWrappedNormal,
+)
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
 from pyro_riemann.metrics import (
     ConformalMetric,
@@ -26,6 +31,7 @@ __all__ = [
     "RiemannianHeatKernel",
     "RiemannianMetric",
     "RiemannianNormal",
+    "RiemannianUniform",
     "RiemannianWrappedNormal",
     "brownian_motion",
     "summary",

@@ -1,0 +1,104 @@
+"""What the law of a Riemannian uniform on one box needs: a quadrature rule and a sampler.
+
+A box law is set up once per box and metric and then kept, because Pyro models build their
+distributions anew on every call. Set-up never touches the global random state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from pyro_riemann.metrics import RiemannianMetric
+
+CHUNK = 16384  # points per metric evaluation: bounds memory, not results
+
+
+class SamplerReport(NamedTuple):
+    """How well a sampler of a Riemannian uniform works.
+
+    Attributes:
+        method: ``"table"`` (rejection from a cell table), ``"mixture"`` (independence Metropolis from a
+            Gaussian mixture) or ``"tempered"`` (a tempered sequence of particle populations).
+        efficiency: in (0, 1]: acceptance rate of the table, effective sample size per proposal of the
+            mixture, effective share of the particles of the tempered sequence.
+        acceptance: acceptance rate of the Hamiltonian moves that end a draw; 1 where none are made.
+        steps: proposals spent on one draw.
+    """
+
+    method: str
+    efficiency: float
+    acceptance: float
+    steps: int
+
+
+class VolumeRule(NamedTuple):
+    """``int f dM / Vol`` as a weighted sum, and the volume itself.
+
+    Attributes:
+        log_volume: log of the Riemannian volume of the box, a scalar.
+        standard_error: error of ``log_volume``.
+        nodes: ``(N, d)`` points of the box.
+        weights: ``(N)``, summing to 1.
+    """
+
+    log_volume: Tensor
+    standard_error: Tensor
+    nodes: Tensor
+    weights: Tensor
+
+
+class BoxLaw(Protocol):
+    """A law on one box: its volume rule, its sampler and how well that works."""
+
+    rule: VolumeRule
+    report: SamplerReport
+
+    def draw(self, count: int) -> Tensor:
+        """``(count, d)`` points from the law, by the global generator."""
+        ...
+
+
+def log_volume_element(metric: RiemannianMetric, z: Tensor) -> Tensor:
+    """``log sqrt(det G)`` without gradient, in chunks, shape ``z.shape[:-1]``."""
+    with torch.no_grad():
+        flat = z.reshape(-1, z.shape[-1])
+        pieces = [0.5 * metric.logdet(piece) for piece in flat.split(CHUNK)]
+        return torch.cat(pieces).reshape(z.shape[:-1])
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Run as if ``torch.jit.trace`` were not recording: set-up enters a trace as constants."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+_laws: WeakKeyDictionary[RiemannianMetric, tuple[Any, dict[Any, BoxLaw]]] = WeakKeyDictionary()
+
+
+def kept_law(metric: RiemannianMetric, low: Tensor, high: Tensor, build: Callable[[], BoxLaw]) -> BoxLaw:
+    """The law of this metric on this box, set up at the first call and after the metric has changed.
+
+    A metric has changed when one of its parameters or buffers was written to; laws of the old
+    parameters are dropped.
+    """
+    version = tuple((t.data_ptr(), t._version, t.dtype) for t in chain(metric.parameters(), metric.buffers()))
+    known, laws = _laws.get(metric, (None, {}))
+    if known != version:
+        laws = {}
+        _laws[metric] = (version, laws)
+    box = (tuple(low.tolist()), tuple(high.tolist()), low.dtype, low.device)
+    if box not in laws:
+        laws[box] = build()
+    return laws[box]

@@ -1,0 +1,211 @@
+"""The uniform law of a Riemannian manifold on a box of the chart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import constraints
+from torch import Tensor
+
+from pyro_riemann._checks import check_finite
+from pyro_riemann._estimate import Estimate
+from pyro_riemann.distributions._base import RiemannianDistribution, check_metric, check_same, check_tensor
+from pyro_riemann.distributions._box import BoxLaw, SamplerReport, kept_law, untraced
+from pyro_riemann.distributions._box_table import CellTable
+from pyro_riemann.metrics import RiemannianMetric
+
+
+class RiemannianUniform(RiemannianDistribution):
+    r"""Uniform distribution of a Riemannian manifold on the box ``low <= z <= high`` of the chart.
+
+    Its density with respect to Lebesgue measure dz is
+
+    .. math:: p(z) = \sqrt{\det G(z)} / \mathrm{Vol}, \qquad \mathrm{Vol} = \int_{low}^{high} \sqrt{\det G}\, dz,
+
+    constant with respect to the Riemannian measure dM. On all of :math:`\mathbb{R}^d` the volume of most
+    latent metrics is infinite and the law improper, so that a box is required; NUTS and HMC
+    are mapped into it.
+
+    The volume and the sampler are set up at the first use and kept for as long as the metric is
+    unchanged, also when a model builds the distribution anew on every call. The set-up is
+    deterministic and leaves the global random state alone.
+
+    ========================== =============================================== =================================
+    metric and dimension       volume                                          draws
+    ========================== =============================================== =================================
+    any metric, d <= 2         Gauss-Legendre quadrature on a grid of cells    rejection from a step function
+    ``KernelMetric``, d >= 3   importance sampling from a Gaussian mixture     independence Metropolis, then HMC
+    other metrics, d >= 3      a tempered sequence of particle populations     a particle, moved by HMC
+    ========================== =============================================== =================================
+
+    Args:
+        metric: the metric; gradients flow to its parameters.
+        low: lower corner ``(*batch, d)`` or a number, finite.
+        high: upper corner ``(*batch, d)`` or a number, finite and above ``low``.
+
+    Raises:
+        ValueError: if a bound is missing, infinite, NaN, of the wrong shape, or ``low >= high``.
+        TypeError: if ``metric`` is no metric.
+
+    Source: Chadebec & Allassonniere (2022), section 4.2; there without bounds.
+
+    Example:
+        >>> from pyro_riemann import EuclideanMetric, RiemannianUniform
+        >>> prior = RiemannianUniform(EuclideanMetric(2), low=-1.0, high=1.0)
+        >>> prior.log_prob(torch.zeros(2)).exp()
+        tensor(0.2500)
+        >>> prior.sample((5,)).shape
+        torch.Size([5, 2])
+    """
+
+    arg_constraints = {"low": constraints.real_vector, "high": constraints.real_vector}
+    has_rsample = False
+
+    def __init__(
+        self, metric: RiemannianMetric, low: Tensor | float, high: Tensor | float, *, validate_args: bool | None = None
+    ) -> None:
+        low, high = _corners(check_metric(metric), low, high)
+        self.low, self.high = torch.broadcast_tensors(low, high)
+        super().__init__(metric, self.low, validate_args)
+
+    @staticmethod
+    def infer_shapes(
+        metric: object = (), low: torch.Size = torch.Size(), high: torch.Size = torch.Size()
+    ) -> tuple[torch.Size, torch.Size]:
+        """Batch and event shape from the shapes of the bounds, of which one must be a tensor."""
+        shape = torch.broadcast_shapes(low, high)
+        return shape[:-1], shape[-1:]
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        """The box, which ``biject_to`` maps to all of R^d."""
+        return constraints.independent(constraints.interval(self.low, self.high), 1)
+
+    # ---------------------------------------------------------------- density
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density with respect to Lebesgue measure dz, ``(*batch)``; ``-inf`` outside the box."""
+        if self._validate_args:
+            self._validate_sample(value)
+        inside = ((value >= self.low) & (value <= self.high)).all(-1)
+        # outside the box the metric need not be defined; the masked point keeps NaN out of gradients
+        point = torch.where(inside.unsqueeze(-1), value, (self.low + self.high) / 2)
+        log_density = 0.5 * self.metric.logdet(point) - self.log_volume().value
+        return log_density.masked_fill(~inside, -torch.inf)
+
+    def log_volume(self) -> Estimate:
+        """Log of the Riemannian volume of the box and its error, each ``(*batch)``.
+
+        The value is computed once and kept. It is differentiable in the metric's parameters and the
+        bounds: the gradient is that of the kept quadrature or importance rule.
+        """
+        corners, laws, index = self._laws()
+        values = torch.stack([law.rule.log_volume for law in laws])[index]
+        errors = torch.stack([law.rule.standard_error for law in laws])[index]
+        if torch.is_grad_enabled():
+            if self.low.requires_grad or self.high.requires_grad:
+                low, high = (bound.reshape(-1, self.event_shape[0]) for bound in (self.low, self.high))
+                pieces = [self._zero_with_gradient(laws[k], *ends) for k, *ends in zip(index.flatten(), low, high)]
+                values = values + torch.stack(pieces).reshape(values.shape)
+            elif any(parameter.requires_grad for parameter in self.metric.parameters()):
+                pieces = [self._zero_with_gradient(law, *ends) for law, ends in zip(laws, corners)]
+                values = values + torch.stack(pieces)[index]
+        return Estimate(values, errors)
+
+    def _zero_with_gradient(self, law: BoxLaw, low: Tensor, high: Tensor) -> Tensor:
+        """0, with the gradient of the log volume: nodes move with the box, weights stay."""
+        nodes, weights = law.rule.nodes, law.rule.weights
+        unit = (nodes - low.detach()) / (high - low).detach()
+        moving = 0.5 * self.metric.logdet(low + (high - low) * unit)
+        log_volume = (weights * moving).sum() + (high - low).log().sum()
+        return log_volume - log_volume.detach()
+
+    @property
+    def mean(self) -> Tensor:
+        """Euclidean mean in the chart, by the rule that gives the volume."""
+        _, laws, index = self._laws()
+        return torch.stack([law.rule.weights @ law.rule.nodes for law in laws])[index]
+
+    @property
+    def variance(self) -> Tensor:
+        """Euclidean variance of each coordinate of the chart."""
+        _, laws, index = self._laws()
+        rules = [law.rule for law in laws]
+        return torch.stack([r.weights @ (r.nodes - r.weights @ r.nodes).square() for r in rules])[index]
+
+    # ---------------------------------------------------------------- draws
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        with torch.no_grad(), untraced():
+            _, laws, index = self._laws()
+            index = index.expand(shape[:-1])
+            draws = self.low.new_empty(shape)
+            for k, law in enumerate(laws):
+                chosen = index == k
+                draws[chosen] = law.draw(int(chosen.sum())).to(draws)
+        return draws
+
+    @property
+    def efficiency(self) -> Tensor:
+        """Efficiency of the sampler in (0, 1], ``(*batch)``; see :class:`SamplerReport`."""
+        _, laws, index = self._laws()
+        return torch.tensor([law.report.efficiency for law in laws]).to(self.low)[index]
+
+    @property
+    def reports(self) -> tuple[SamplerReport, ...]:
+        """What the sampler is and how well it works, for each different box of the batch."""
+        return tuple(law.report for law in self._laws()[1])
+
+    # ---------------------------------------------------------------- set-up
+
+    def _laws(self) -> tuple[list[tuple[Tensor, Tensor]], list[BoxLaw], Tensor]:
+        """The different boxes of the batch, their laws, and which box each batch element has."""
+        with torch.no_grad(), untraced():
+            dim = self.event_shape[0]
+            boxes = torch.cat([self.low, self.high], dim=-1).detach().reshape(-1, 2 * dim)
+            boxes, index = boxes.unique(dim=0, return_inverse=True)
+            corners = [(box[:dim], box[dim:]) for box in boxes]
+            laws = [kept_law(self.metric, low, high, lambda: self._build(low, high)) for low, high in corners]
+            return corners, laws, index.reshape(self.batch_shape)
+
+    def _build(self, low: Tensor, high: Tensor) -> BoxLaw:
+        return CellTable(self.metric, low, high)
+
+
+def _corners(metric: RiemannianMetric, low: Any, high: Any) -> tuple[Tensor, Tensor]:
+    """Both bounds as tensors ``(*batch, d)``, checked."""
+    state = (t for t in (low, high, *metric.parameters(), *metric.buffers()) if isinstance(t, Tensor))
+    like = next((t for t in state if t.dtype.is_floating_point), torch.empty(0))
+    bounds = [_corner(name, bound, like, metric.dim) for name, bound in (("low", low), ("high", high))]
+    if not torch.jit.is_tracing():
+        check_same("high", bounds[1], bounds[0])
+        if not bool((bounds[0] < bounds[1]).all()):
+            raise ValueError("`low` must be strictly below `high` in every coordinate.")
+    return bounds[0], bounds[1]
+
+
+def _corner(name: str, bound: Any, like: Tensor, dim: int) -> Tensor:
+    if bound is None:
+        raise ValueError(
+            f"`{name}` is missing: the uniform law of a metric on all of R^d is improper, so both bounds of a box "
+            "are required."
+        )
+    if isinstance(bound, int | float) and not isinstance(bound, bool):
+        bound = torch.full((dim,), float(bound), dtype=like.dtype, device=like.device)
+    check_tensor(name, bound)
+    if torch.jit.is_tracing():
+        return bound
+    if bound.dim() == 0:
+        bound = bound.expand(dim)
+    if bound.shape[-1] != dim:
+        raise ValueError(
+            f"`{name}` must be a number or have shape (*batch, {dim}) for a metric of dimension {dim}, "
+            f"got {tuple(bound.shape)}."
+        )
+    if bool(torch.isinf(bound).any()):
+        raise ValueError(
+            f"`{name}` is infinite: the uniform law of a metric on an unbounded set is improper; give a finite box."
+        )
+    return check_finite(name, bound)
