@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import kmedoids
 import torch
 from torch import Tensor
 
@@ -17,6 +16,8 @@ def select_medoids(codes: Tensor, num_centroids: int, seed: int, max_codes: int)
     FasterPAM needs all pairwise distances. Beyond ``max_codes`` codes it runs on random subsets,
     as in CLARA, and the medoids with the smallest mean distance to all codes win.
     """
+    import kmedoids  # loads scikit-learn, which takes a second
+
     num_codes = codes.shape[0]
     if not 1 <= num_centroids <= min(num_codes, max_codes):
         raise ValueError(
