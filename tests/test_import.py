@@ -43,7 +43,7 @@ before = state()
 import pyro_riemann
 after = state()
 changed = sorted(key for key in before if before[key] != after[key])
-print(json.dumps({"changed": changed, "modules": sorted(name.split(".")[0] for name in sys.modules if "." not in name)}))
+print(json.dumps({"changed": changed, "modules": sorted(name for name in sys.modules if "." not in name)}))
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def public_names() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("dotted", SIGNATURES)
 def test_signature_of_the_design(dotted: str) -> None:
-    target: object = pyro_riemann
+    target: Any = pyro_riemann
     for part in dotted.split("."):
         target = getattr(target, part)
     assert callable(target)
