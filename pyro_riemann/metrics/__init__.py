@@ -3,6 +3,7 @@
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._conformal import ConformalMetric
 from pyro_riemann.metrics._flat import ConstantMetric, EuclideanMetric
+from pyro_riemann.metrics._grid import GridMetric
 from pyro_riemann.metrics._kernel import KernelMetric
 from pyro_riemann.metrics._pullback import PullbackMetric
 
@@ -10,6 +11,7 @@ __all__ = [
     "ConformalMetric",
     "ConstantMetric",
     "EuclideanMetric",
+    "GridMetric",
     "KernelMetric",
     "PullbackMetric",
     "RiemannianMetric",

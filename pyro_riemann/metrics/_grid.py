@@ -1,0 +1,190 @@
+"""A metric tabulated on a box, so that its evaluation costs no decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._checks import check_finite, check_one_of, check_point
+from pyro_riemann.metrics._base import RiemannianMetric
+from pyro_riemann.metrics._spline_table import SplineTable
+
+_NUM_PROBES = 512
+
+
+class GridMetric(RiemannianMetric):
+    r"""Any metric of dimension 1 to 3, tabulated on a box and interpolated by cubic splines (C^2).
+
+    The table holds :math:`a, U` of :math:`G = U\, \mathrm{diag}(e^{2a})\, U^\top`, U unit lower triangular, so every
+    interpolated G is positive definite. Values and first derivatives are closed form in the spline.
+    The metric is deterministic and smooth: what NUTS and the geodesic solver need.
+
+    Args:
+        metric: the metric to tabulate, evaluated once at ``prod(resolution)`` nodes without gradients.
+        low: lower corner of the box, a number or ``(d,)``.
+        high: upper corner.
+        resolution: nodes an axis, one number or d, each at least 4.
+        outside: ``"metric"`` evaluates the true metric outside the box (and keeps it as the submodule
+            ``base``), ``"error"`` raises. While ``torch.jit`` traces, where no branch on
+            data can be recorded, the point is moved to the nearest face instead.
+        chunk_size: nodes evaluated at once.
+
+    Attributes:
+        interpolation_error: largest relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`, over
+            random points of the box (a tensor; ``mean_interpolation_error`` is its mean).
+
+    Raises:
+        ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, or a metric that is not finite
+            and positive definite at a node.
+
+    Example:
+        >>> from pyro_riemann import PullbackMetric
+        >>> surface = PullbackMetric(lambda z: torch.cat([z, z[..., :1].sin()], -1), dim=2)
+        >>> grid = GridMetric(surface, low=-2.0, high=2.0, resolution=40)
+        >>> grid.metric(torch.zeros(2)).round(decimals=3)
+        tensor([[2., 0.],
+                [0., 1.]])
+        >>> bool(grid.interpolation_error < 1e-3)
+        True
+    """
+
+    interpolation_error: Tensor
+    mean_interpolation_error: Tensor
+    off_diagonal: Tensor
+
+    def __init__(
+        self,
+        metric: RiemannianMetric,
+        low: float | Sequence[float] | Tensor,
+        high: float | Sequence[float] | Tensor,
+        resolution: int | Sequence[int],
+        outside: str = "metric",
+        chunk_size: int = 4096,
+    ) -> None:
+        super().__init__()
+        if not 1 <= metric.dim <= 3:
+            raise ValueError(f"`metric` has dimension {metric.dim}; a table needs a dimension of 1 to 3.")
+        self.dim, self.solver = metric.dim, metric.solver
+        self.outside = check_one_of("outside", outside, ("metric", "error"))
+        self.chunk_size = chunk_size
+        corners = self._corners(metric, low, high)
+        sizes = (resolution,) * self.dim if isinstance(resolution, int) else tuple(int(r) for r in resolution)
+        if len(sizes) != self.dim or min(sizes) < 4:
+            raise ValueError(f"`resolution` must be {self.dim} whole numbers of at least 4, got {resolution}.")
+        # U has ones on its diagonal; this spreads the stored entries below it over a d x d matrix.
+        rows, columns = torch.tril_indices(self.dim, self.dim, -1)
+        spread = corners.new_zeros(len(rows), self.dim**2)
+        spread[torch.arange(len(rows)), rows * self.dim + columns] = 1
+        self.register_buffer("off_diagonal", spread, persistent=False)
+        self.register_buffer("interpolation_error", corners.new_zeros(()))
+        self.register_buffer("mean_interpolation_error", corners.new_zeros(()))
+        axes = [torch.linspace(a, b, n, dtype=torch.float64).to(corners) for a, b, n in zip(*corners.tolist(), sizes, strict=True)]
+        for axis, a, b in zip(axes, *corners, strict=True):  # rounding may miss the ends
+            axis[0], axis[-1] = a, b
+        values = self._tabulate(metric, torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1))
+        self.table = SplineTable(values, *corners)
+        self.base = metric if outside == "metric" else None
+        self._measure_error(metric)
+
+    def _corners(self, metric: RiemannianMetric, low: object, high: object) -> Tensor:
+        """Both corners, ``(2, d)``, in the metric's dtype and on its device."""
+        tensors = [*metric.parameters(), *metric.buffers(), low, high]
+        floating = [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
+        like = floating[0].detach() if floating else torch.zeros(())
+        corners = torch.stack([torch.as_tensor(c, dtype=like.dtype, device=like.device).expand(self.dim) for c in (low, high)])
+        check_finite("low and high", corners)
+        if not bool((corners[0] < corners[1]).all()):
+            raise ValueError(f"`low` must lie below `high` on every axis, got {corners[0].tolist()}, {corners[1].tolist()}.")
+        return corners
+
+    @torch.no_grad()
+    def _tabulate(self, metric: RiemannianMetric, nodes: Tensor) -> Tensor:
+        """Fields ``(*R, d (d + 1) / 2)``: log-diagonals, then the entries of U below the diagonal."""
+        flat = nodes.reshape(-1, self.dim)
+        tensors = torch.cat([metric.metric(chunk).double() for chunk in flat.split(self.chunk_size)])
+        factor, info = torch.linalg.cholesky_ex(tensors)
+        bad = (info != 0) | ~torch.isfinite(factor).flatten(1).all(-1)
+        if bool(bad.any()):
+            raise ValueError(
+                f"`metric` is not finite and positive definite at {int(bad.sum())} of {len(flat)} nodes, "
+                f"for instance z = {flat[bad][0].tolist()}. Shrink the box, or regularise the metric."
+            )
+        diagonal = factor.diagonal(dim1=-2, dim2=-1)
+        rows, columns = torch.tril_indices(self.dim, self.dim, -1)
+        unit = factor / diagonal.unsqueeze(-2)
+        fields = torch.cat([diagonal.log(), unit[:, rows, columns]], dim=-1)
+        return fields.to(nodes).reshape(*nodes.shape[:-1], -1)
+
+    @torch.no_grad()
+    def _measure_error(self, metric: RiemannianMetric) -> None:
+        generator = torch.Generator().manual_seed(0)  # own generator: the same probes every time
+        unit = torch.rand(_NUM_PROBES, self.dim, generator=generator, dtype=torch.float64).to(self.table.low)
+        points = self.table.low + (self.table.high - self.table.low) * unit
+        exact = torch.cat([metric.metric(chunk) for chunk in points.split(self.chunk_size)]).double()
+        root = torch.linalg.cholesky(exact)
+        error = self._fields_metric(self.table(points)).double() - exact
+        error = torch.linalg.solve_triangular(root, error, upper=False)
+        error = torch.linalg.solve_triangular(root, error.mT, upper=False)
+        relative = torch.linalg.matrix_norm(error, 2)
+        self.interpolation_error.copy_(relative.max())
+        self.mean_interpolation_error.copy_(relative.mean())
+
+    # ---------------------------------------------------------------- evaluation
+
+    def _factor(self, fields: Tensor) -> Tensor:
+        """Lower Cholesky factor ``U diag(e^a)`` from interpolated fields."""
+        diagonal, below = fields[..., : self.dim], fields[..., self.dim :]
+        unit = (below @ self.off_diagonal.to(fields)).unflatten(-1, (self.dim, self.dim))
+        unit = unit + torch.eye(self.dim, dtype=fields.dtype, device=fields.device)
+        return unit * diagonal.exp().unsqueeze(-2)
+
+    def _fields_metric(self, fields: Tensor) -> Tensor:
+        factor = self._factor(fields)
+        return factor @ factor.mT
+
+    def _beyond(self, z: Tensor) -> Tensor | None:
+        """Points outside the box, ``(*batch)`` bool, or None if there are none (or under tracing)."""
+        check_point("z", z, self.dim)
+        if torch.jit.is_tracing():
+            return None
+        beyond = ~self.table.contains(z)
+        if not bool(beyond.any()):
+            return None
+        if self.outside == "error":
+            raise ValueError(
+                f"{int(beyond.sum())} of {beyond.numel()} points lie outside the box {self.table.low.tolist()} to "
+                f"{self.table.high.tolist()} of the table, for instance z = {z[beyond][0].tolist()}. "
+                'Tabulate a larger box, or use `outside="metric"`.'
+            )
+        return beyond
+
+    def metric(self, z: Tensor) -> Tensor:
+        beyond = self._beyond(z)
+        metric = self._fields_metric(self.table(z))
+        if beyond is None or self.base is None:
+            return metric
+        return torch.where(beyond[..., None, None], self.base.metric(z), metric)
+
+    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        beyond = self._beyond(z)
+        fields, slope = self.table.with_jacobian(z)
+        factor = self._factor(fields)
+        below = (self.off_diagonal.to(z).mT @ slope[..., self.dim :, :]).unflatten(-2, (self.dim, self.dim))
+        diagonal = fields[..., : self.dim].exp()[..., None, :, None]
+        factor_slope = below * diagonal + factor.unsqueeze(-1) * slope[..., None, : self.dim, :]
+        half = torch.einsum("...imk,...jm->...ijk", factor_slope, factor)
+        metric, jacobian = factor @ factor.mT, half + half.transpose(-3, -2)
+        if beyond is None or self.base is None:
+            return metric, jacobian
+        outer_metric, outer_jacobian = self.base.metric_jacobian(z)
+        metric = torch.where(beyond[..., None, None], outer_metric, metric)
+        return metric, torch.where(beyond[..., None, None, None], outer_jacobian, jacobian)
+
+    def extra_repr(self) -> str:
+        low, high = ([round(x, 4) for x in c.tolist()] for c in (self.table.low, self.table.high))
+        return (
+            f"dim={self.dim}, low={low}, high={high}, resolution={self.table.resolution}, outside={self.outside!r}, "
+            f"interpolation_error={self.interpolation_error.item():.1e}"
+        )

@@ -1,0 +1,119 @@
+"""Tensor-product cubic B-splines on a box: C^2 interpolation of tabulated values."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor, nn
+
+# Row p holds the coefficient of f^p, f in [0, 1] the position in the cell, for the four basis functions
+# that live there; the second half differentiates with respect to f.
+_BASIS = torch.tensor([[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1]], dtype=torch.float64) / 6
+_SLOPE = torch.cat([_BASIS[1:] * torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64), torch.zeros(1, 4)])
+
+
+class SplineTable(nn.Module):
+    """Cubic spline through values on a regular grid, for points in its box.
+
+    Evaluation gathers the 4^d coefficients around each point and contracts them with
+    polynomial weights: a few large operations, differentiable in z to any order (forward or
+    reverse mode, traced or not). Outside the box the value at the nearest face is kept.
+
+    Args:
+        values: ``(R_1, ..., R_d, F)``, at least 4 nodes an axis.
+        low: lower corner, ``(d,)``.
+        high: upper corner, ``(d,)``.
+    """
+
+    coefficients: Tensor
+    low: Tensor
+    high: Tensor
+    corners: Tensor
+    basis: Tensor
+
+    def __init__(self, values: Tensor, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.dim, self.num_fields = values.dim() - 1, values.shape[-1]
+        self.resolution = tuple(values.shape[:-1])
+        self.register_buffer("coefficients", prefilter(values))
+        self.register_buffer("low", low.clone())
+        self.register_buffer("high", high.clone())
+        # Window of four nodes along the last axis, which lie side by side in memory, for
+        # each of the 4^(d - 1) lines of nodes around a cell.
+        strides = [int(np.prod([r + 2 for r in self.resolution[axis + 1 :]])) for axis in range(self.dim)]
+        lines = itertools.product(*([k * stride for k in range(4)] for stride in strides[:-1]))
+        self.register_buffer("corners", torch.tensor([sum(line) for line in lines]), persistent=False)
+        self.register_buffer("basis", torch.cat([_BASIS, _SLOPE], dim=-1).to(values), persistent=False)
+        self._strides = strides
+
+    def refill(self, values: Tensor) -> None:
+        """Replace the tabulated values, on the same grid."""
+        self.coefficients.copy_(prefilter(values))
+
+    def contains(self, z: Tensor) -> Tensor:
+        """Whether points lie in the box, ``(*batch)`` bool; false for NaN."""
+        return ((z >= self.low.to(z)) & (z <= self.high.to(z))).all(-1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Values ``(*batch, F)`` at ``z`` ``(*batch, d)``."""
+        weights, window = self._locate(z)
+        product = weights[..., 0, :4]
+        for axis in range(1, self.dim):
+            product = (product.unsqueeze(-1) * weights[..., axis, None, :4]).flatten(-2)
+        return (product.unsqueeze(-2) @ window).squeeze(-2)
+
+    def with_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ``(*batch, F)`` and their derivatives ``(*batch, F, d)``."""
+        weights, window = self._locate(z)
+        value, slope = weights[..., :4], weights[..., 4:]
+        rows = []
+        for row in range(self.dim + 1):  # row 0 is the value, row k the derivative along axis k - 1
+            product = (slope if row == 1 else value)[..., 0, :]
+            for axis in range(1, self.dim):
+                factor = (slope if row == axis + 1 else value)[..., axis, None, :]
+                product = (product.unsqueeze(-1) * factor).flatten(-2)
+            rows.append(product)
+        result = torch.stack(rows, dim=-2) @ window
+        return result[..., 0, :], result[..., 1:, :].mT / self._step(z)
+
+    def _step(self, z: Tensor) -> Tensor:
+        return ((self.high - self.low) / (self.corners.new_tensor(self.resolution) - 1)).to(z)
+
+    def _locate(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Basis values and slopes ``(*batch, d, 8)`` and coefficients ``(*batch, 4^d, F)`` around each point."""
+        position = (z - self.low.to(z)) / self._step(z)
+        last = self.corners.new_tensor(self.resolution) - 2
+        cell = torch.minimum(position.detach().floor().long().clamp(min=0), last)
+        fraction = (position - cell.to(z)).clamp(0, 1).unsqueeze(-1)
+        square = fraction * fraction
+        powers = torch.cat([torch.ones_like(fraction), fraction, square, square * fraction], dim=-1)
+        flat = (cell * self.corners.new_tensor(self._strides)).sum(-1, keepdim=True) + self.corners
+        lines = self.coefficients.to(z).flatten().unfold(0, 4 * self.num_fields, self.num_fields)
+        window = torch.nn.functional.embedding(flat, lines)
+        return powers @ self.basis.to(z), window.flatten(-2).unflatten(-1, (-1, self.num_fields))
+
+
+def prefilter(values: Tensor) -> Tensor:
+    """B-spline coefficients ``(R_1 + 2, ..., R_d + 2, F)`` whose spline takes the values at the nodes.
+
+    Not-a-knot at the faces, so that the order of accuracy is 4 up to the boundary.
+    """
+    result = values.detach().double().cpu().numpy()
+    for axis in range(result.ndim - 1):
+        lines = np.moveaxis(result, axis, 0)
+        size = lines.shape[0]
+        bands = np.zeros((9, size + 2))  # entry (4 + i - j, j) is the matrix entry (i, j)
+        for offset, entry in enumerate((1 / 6, 4 / 6, 1 / 6)):  # row i + 1: the value at node i
+            bands[5 - offset, offset : offset + size] = entry
+        for row, first in ((0, 0), (size + 1, size - 3)):  # equal third derivatives across the outer knots
+            for offset, entry in enumerate((1.0, -4.0, 6.0, -4.0, 1.0)):
+                column = first + offset
+                bands[4 + row - column, column] = entry
+        right = np.zeros((size + 2, lines[0].size))
+        right[1:-1] = lines.reshape(size, -1)
+        solved = scipy.linalg.solve_banded((4, 4), bands, right, check_finite=False)
+        result = np.moveaxis(solved.reshape(size + 2, *lines.shape[1:]), 0, axis)
+    return torch.as_tensor(np.ascontiguousarray(result)).to(values)
