@@ -208,8 +208,8 @@ class GaussianDecoder(nn.Module):
     r"""Gaussian decoder :math:`N(\mu(z), \mathrm{diag}\,\sigma^2(z))` and the immersion that it defines.
 
     Calling it gives (mean, standard deviation), the immersion of K20 eq. 2.4, ready for
-    :class:`~pyro_riemann.PullbackMetric`. Until ``use_precision`` is set, the standard deviation of the likelihood is the
-    scalar ``warm_up_scale`` (a constant, which adds nothing to the metric): phase 1 of the training.
+    :class:`~pyro_riemann.PullbackMetric`. In the warm-up of the training the likelihood has one learned standard
+    deviation for all entries instead.
 
     Args:
         latent_dim: latent dimension d.
@@ -241,18 +241,15 @@ class GaussianDecoder(nn.Module):
         self.mean = mlp([latent_dim, *hidden, data_dim])
         self.std = RBFPrecision(latent_dim, data_dim, num_centers, floor, min_scale)
         self.log_warm_up_scale = nn.Parameter(torch.tensor(0.0))
-        self.register_buffer("use_precision", torch.tensor(False))
-
-    use_precision: Tensor
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each ``(*batch, D)``."""
         return self.mean(z), self.std(z)
 
-    def observation(self, z: Tensor, use_precision: bool = True) -> dist.TorchDistribution:
+    def observation(self, z: Tensor, warm_up: bool = False) -> dist.TorchDistribution:
         """Likelihood p(x | z) with all its constants, event shape ``(D,)``."""
         mean = self.mean(z)
-        scale = self.std(z) if use_precision else self.log_warm_up_scale.exp().expand_as(mean)
+        scale = self.log_warm_up_scale.exp().expand_as(mean) if warm_up else self.std(z)
         return dist.Normal(mean, scale).to_event(1)
 
     def distance_immersion(self) -> DistanceImmersion:

@@ -1,0 +1,159 @@
+"""Priors of the latent code, each a module that a VAE asks for its distribution."""
+
+from __future__ import annotations
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_riemann._checks import check_finite
+from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianUniform
+from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.vae._networks import Encoder
+
+
+class Prior(nn.Module):
+    """A prior over latent codes.
+
+    A prior of your own is a subclass that sets :attr:`riemannian` and implements
+    :meth:`distribution`; its ``nn.Parameter`` entries are learned in phase 2 of the training.
+
+    Attributes:
+        riemannian: true if the distribution needs the latent metric. Such a prior is used in phase 2
+            only: in phase 1, while there is no geometry yet, a standard normal stands in for it.
+    """
+
+    riemannian: bool = False
+
+    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+        """The prior, batch shape ``()`` and event shape ``(d,)``."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `distribution(metric, encoder)`.")
+
+    def initialize(self, metric: RiemannianMetric | None, codes: Tensor) -> None:
+        """Set starting values from encoded training data; called once, at the start of phase 2."""
+
+
+class NormalPrior(Prior):
+    """Standard normal prior, nothing to learn.
+
+    Example:
+        >>> NormalPrior(2).distribution(None, None).log_prob(torch.zeros(2)).item() # doctest: +ELLIPSIS
+        -1.8378...
+    """
+
+    zero: Tensor
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(latent_dim))
+
+    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+        return dist.Normal(self.zero, torch.ones_like(self.zero)).to_event(1)
+
+
+class VampMixturePrior(Prior):
+    """Mixture of the posteriors at learned pseudo-inputs (Tomczak & Welling, 2018).
+
+    Args:
+        pseudo_inputs: starting values ``(k, D)``, for instance k training data.
+    """
+
+    def __init__(self, pseudo_inputs: Tensor) -> None:
+        super().__init__()
+        if pseudo_inputs.dim() != 2:
+            raise ValueError(f"`pseudo_inputs` must have shape (k, D), got {tuple(pseudo_inputs.shape)}.")
+        self.pseudo_inputs = nn.Parameter(check_finite("pseudo_inputs", pseudo_inputs).clone())
+
+    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+        loc, scale = encoder(self.pseudo_inputs)
+        components = dist.Normal(loc, scale.expand_as(loc)).to_event(1)
+        return dist.MixtureSameFamily(dist.Categorical(logits=torch.zeros_like(loc[:, 0])), components)
+
+
+class HeatKernelPrior(Prior):
+    """Brownian-motion prior with learned centre and time (K20, section 3).
+
+    Args:
+        latent_dim: latent dimension d.
+        correction: terms of the short-time density, see :class:`~pyro_riemann.RiemannianHeatKernel`.
+    """
+
+    riemannian = True
+
+    def __init__(self, latent_dim: int, correction: str = "none") -> None:
+        super().__init__()
+        self.correction = correction
+        self.loc = nn.Parameter(torch.zeros(latent_dim))
+        self.log_time = nn.Parameter(torch.tensor(0.0))
+
+    @property
+    def time(self) -> Tensor:
+        """Learned diffusion time, in the units of the metric squared."""
+        return self.log_time.exp()
+
+    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+        return RiemannianHeatKernel(self.loc, self.time, metric, correction=self.correction)
+
+    @torch.no_grad()
+    def initialize(self, metric: RiemannianMetric | None, codes: Tensor, candidates: int = 8, sample: int = 64) -> None:
+        """Centre: the candidate code with the least mean squared distance to a sample; time: that over d."""
+        assert_metric(metric)
+        probes = codes[:: max(1, len(codes) // sample)][:sample]
+        middle = (probes - probes.mean(0)).square().sum(-1).argsort()[:candidates]
+        squared = metric.squared_dist(probes[middle, None], probes[None])  # type: ignore[union-attr]
+        mean = squared.mean(-1)
+        best = int(mean.argmin())
+        self.loc.copy_(probes[middle[best]])
+        self.log_time.fill_(math.log(float(mean[best]) / codes.shape[-1]))
+
+
+class UniformPrior(Prior):
+    """Uniform prior with respect to the Riemannian volume on a box.
+
+    Args:
+        low: lower corner ``(d,)``.
+        high: upper corner ``(d,)``.
+        margin: :meth:`initialize` sets the box to that of the codes, enlarged by this share on each side.
+    """
+
+    riemannian = True
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: Tensor, high: Tensor, margin: float = 0.25) -> None:
+        super().__init__()
+        self.margin = margin
+        self.register_buffer("low", low.clone())
+        self.register_buffer("high", high.clone())
+
+    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+        assert_metric(metric)
+        return RiemannianUniform(metric, self.low, self.high)
+
+    @torch.no_grad()
+    def initialize(self, metric: RiemannianMetric | None, codes: Tensor) -> None:
+        low, high = codes.amin(0), codes.amax(0)
+        self.low.copy_(low - self.margin * (high - low))
+        self.high.copy_(high + self.margin * (high - low))
+
+
+def assert_metric(metric: RiemannianMetric | None) -> None:
+    """Raise unless there is a metric."""
+    if metric is None:
+        raise ValueError("this prior needs a metric; give the VAE `metric=`.")
+
+
+def make_prior(name: str, encoder: Encoder, pseudo_inputs: Tensor | None = None, **settings: object) -> Prior:
+    """Prior by name: ``"normal"``, ``"vamp"``, ``"heat_kernel"`` or ``"uniform"``."""
+    dim = encoder.latent_dim
+    if name == "normal":
+        return NormalPrior(dim)
+    if name == "vamp":
+        return VampMixturePrior(torch.rand(64, encoder.data_dim) if pseudo_inputs is None else pseudo_inputs)
+    if name == "heat_kernel":
+        return HeatKernelPrior(dim, **settings)  # type: ignore[arg-type]
+    if name == "uniform":
+        return UniformPrior(torch.full((dim,), -4.0), torch.full((dim,), 4.0), **settings)  # type: ignore[arg-type]
+    raise ValueError(f"`prior` must be one of 'normal', 'vamp', 'heat_kernel', 'uniform', got {name!r}.")
