@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import constraints
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann.metrics import RiemannianMetric
+
+Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 class RiemannianDistribution(TorchDistribution):
@@ -22,7 +24,8 @@ class RiemannianDistribution(TorchDistribution):
     """
 
     metric: RiemannianMetric
-    _settings: tuple[str, ...] = ()
+    arg_constraints: ClassVar[dict[str, Any]]
+    _settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, metric: RiemannianMetric, like: Tensor, validate_args: bool | None = None) -> None:
         """Finish construction once the parameters are set; ``like`` has shape ``(*batch, d)``."""
@@ -89,21 +92,19 @@ def check_tensor(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a torch.Tensor, got {type(value).__name__}.")
     if not value.dtype.is_floating_point:
-        raise TypeError(f"`{name}` must have a floating dtype, got {value.dtype}; call `.float()` or `.double()` first.")
+        raise TypeError(f"`{name}` must have a floating dtype, got {value.dtype}; use `.float()` or `.double()`.")
     return value
 
 
 def check_same(name: str, value: Tensor, like: Tensor) -> None:
     """Raise unless ``value`` has the dtype and device of the parameters."""
     if value.dtype != like.dtype:
-        raise TypeError(f"`{name}` has dtype {value.dtype}, the other arguments have {like.dtype}; convert one of them.")
+        raise TypeError(f"`{name}` has dtype {value.dtype}, the other arguments have {like.dtype}; convert one.")
     if value.device != like.device:
         raise ValueError(f"`{name}` is on {value.device}, the other arguments are on {like.device}.")
 
 
-def broadcast_loc(
-    loc: Tensor, name: str, spread: Tensor | float, metric: RiemannianMetric
-) -> tuple[Tensor, Tensor]:
+def broadcast_loc(loc: Tensor, name: str, spread: Tensor | float, metric: RiemannianMetric) -> tuple[Tensor, Tensor]:
     """Check ``loc (*batch, d)`` against the metric and broadcast it with ``spread (*batch)``.
 
     Args:
@@ -125,8 +126,8 @@ def broadcast_loc(
             raise TypeError(f"`{name}` must be a torch.Tensor or a number, got {type(spread).__name__}.")
         spread = torch.as_tensor(spread, dtype=loc.dtype, device=loc.device)
     if torch.jit.is_tracing():
-        loc, spread = torch.broadcast_tensors(loc, spread.unsqueeze(-1))
-        return loc, spread[..., 0]
+        wide_loc, wide_spread = torch.broadcast_tensors(loc, spread.unsqueeze(-1))
+        return wide_loc, wide_spread[..., 0]
     check_tensor(name, spread)
     check_same(name, spread, loc)
     state = next(metric.parameters(), next(metric.buffers(), None))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -60,19 +61,25 @@ def _gauss_hermite(dim: int, num_nodes: int) -> tuple[list[np.ndarray], list[np.
     return [grid for grid, _ in rules], [weight for _, weight in rules]
 
 
+def sobol_normal(dim: int, num_points: int, seed: int) -> Tensor:
+    """Scrambled quasi-random standard normal points ``(num_points, dim)``; leaves the global generator alone."""
+    uniform = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed).draw(num_points, dtype=torch.float64)
+    return math.sqrt(2) * torch.erfinv(2 * uniform.clamp(1e-12, 1 - 1e-12) - 1)
+
+
 @functools.lru_cache(maxsize=32)
-def _sobol(dim: int, num_nodes: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    nodes = []
-    for seed in range(REPLICATES):
-        engine = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed)
-        uniform = engine.draw(num_nodes, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
-        nodes.append((math.sqrt(2) * torch.erfinv(2 * uniform - 1)).numpy())
-    return nodes, [np.full(num_nodes, 1 / num_nodes)] * REPLICATES
+def _sobol(dim: int, num_points: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    nodes = [sobol_normal(dim, num_points, seed).numpy() for seed in range(REPLICATES)]
+    return nodes, [np.full(num_points, 1 / num_points)] * REPLICATES
 
 
-def default_num_nodes(dim: int) -> int:
-    """Nodes an axis (d <= 3) or points a scrambling (above)."""
-    return 9 if dim <= 3 else 128
+def check_num_nodes(num_nodes: int | None, dim: int) -> int:
+    """Nodes an axis (d <= 3) or points a scrambling (above); a default for None."""
+    if num_nodes is None:
+        return 9 if dim <= 3 else 128
+    if num_nodes < 3:
+        raise ValueError(f"`num_nodes` must be at least 3, got {num_nodes}.")
+    return num_nodes
 
 
 def tangent_vectors(metric: RiemannianMetric, loc: Tensor, variance: Tensor, white: Tensor) -> Tensor:
@@ -86,3 +93,33 @@ def within_cut_locus(metric: RiemannianMetric, loc: Tensor, z: Tensor, radius: T
     """True where the geodesic of length ``radius`` from ``loc`` to ``z`` is a shortest one."""
     with torch.no_grad():
         return metric.dist(loc, z) >= (1 - _CUT_TOLERANCE) * radius
+
+
+def spread_out(metric: RiemannianMetric, loc: Tensor, variance: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Carry white ``nodes (n, d)`` to the manifold around every ``loc (*batch, d)``.
+
+    Returns:
+        Points ``(n, *batch, d)``, ``log V`` there, and whether each lies within the cut locus.
+    """
+    white = nodes.reshape(-1, *(1,) * (loc.dim() - 1), metric.dim).expand(-1, *loc.shape)
+    v = tangent_vectors(metric, loc, variance, white)
+    centre = loc.expand_as(v)
+    z, log_v = metric.expmap_log_van_vleck(centre, v)
+    return z, log_v, within_cut_locus(metric, centre, z, variance.sqrt() * white.norm(dim=-1))
+
+
+def log_tangent_expectation(
+    metric: RiemannianMetric,
+    loc: Tensor,
+    variance: Tensor,
+    num_nodes: int,
+    log_integrand: Callable[[Tensor, Tensor], Tensor],
+) -> Estimate:
+    """Log of ``E[exp(log_integrand(z, log V))]`` within the cut locus, ``(*batch)``, differentiable in all."""
+    rule = TangentRule(metric.dim, num_nodes, loc)
+    logs = []
+    for nodes in rule.nodes:
+        z, log_v, minimal = spread_out(metric, loc, variance, nodes)
+        values = log_integrand(z, torch.where(minimal, log_v, torch.zeros_like(log_v)))
+        logs.append(torch.where(minimal, values, torch.full_like(values, -math.inf)))
+    return rule.log_expectation(logs)

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import constraints
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_riemann.distributions._base import RiemannianDistribution, broadcast_loc
+from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
+from pyro_riemann.distributions._tangent import tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
 
+@dataclasses.dataclass
+class _Draw:
+    """How a draw came about: enough for its density without a boundary-value problem."""
+
+    v: Tensor
+    squared_noise: Tensor
+    log_van_vleck: Tensor | None
+    version: tuple[Any, ...]
+
+
 class RiemannianWrappedNormal(RiemannianDistribution):
-    arg_constraints = {"loc": constraints.real_vector, "time": constraints.positive}
+    r"""Law of :math:`z = \exp_\mu(v)` with :math:`v \sim N(0, t\,G(\mu)^{-1})`.
+
+    .. math::
+        \log p(z) = -\tfrac d2 \log(2\pi t) - \frac{\ell^2(z, \mu)}{2t} + \log V(z, \mu) + \tfrac12 \log\det G(z)
+
+    with respect to Lebesgue measure dz in the chart; V is the Van Vleck-Morette determinant, the
+    inverse Jacobian determinant of the exponential map. Exactly normalised, with exact, reparametrised draws.
+
+    On a metric without closed forms the density of a draw of its own needs no boundary-value problem:
+    :meth:`log_prob`, given the very tensor that :meth:`rsample` returned (as Pyro's ELBOs do), takes length and
+    determinant from the tangent vector behind it. The gradient is then the total derivative along the
+    draw's path. For the partial derivative at a fixed point pass another tensor, for
+    instance ``z.detach()`` or ``z.clone()``.
+
+    Past a cut locus the Gaussian folds over: :meth:`log_prob` counts the shortest geodesic to a point (the
+    draw's own one, if it remembers it), not the mass of the folds. Keep ``time`` small against the square of the
+    manifold's size.
+
+    Args:
+        loc: centre :math:`\mu`, ``(*batch, d)``.
+        time: variance t of the tangent Gaussian, ``(*batch)``.
+        metric: the Riemannian metric.
+
+    Example:
+        >>> from pyro_riemann import EuclideanMetric, RiemannianWrappedNormal
+        >>> q = RiemannianWrappedNormal(torch.zeros(2), 0.5, EuclideanMetric(2))
+        >>> z = q.rsample()
+        >>> bool(torch.isclose(q.log_prob(z), q.log_prob(z.clone())))
+        True
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real_vector, "time": constraints.positive}
     has_rsample = True
 
     def __init__(
@@ -22,21 +67,63 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         self.loc, self.time = broadcast_loc(loc, "time", time, metric)
         super().__init__(metric, self.loc, validate_args)
 
-    def _tangent_sample(self, sample_shape: torch.Size) -> Tensor:
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
-        factor = self.metric.cholesky(self.loc)
-        v = torch.linalg.solve_triangular(factor.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)
-        return self.time.sqrt().unsqueeze(-1) * v
+        v = tangent_vectors(self.metric, self.loc, self.time, noise)
+        log_van_vleck = None
+        if torch.is_grad_enabled():  # a guide's draw: its density is asked for next
+            z, log_van_vleck = self.metric.expmap_log_van_vleck(self.loc.expand_as(v), v)
+        else:
+            z = self.metric.expmap(self.loc.expand_as(v), v)
+        if not z.is_inference() and not _is_closed_form(self.metric):
+            # keyed by the tensor itself and weakly: an entry dies with its draw and holds no graph beyond it
+            draws = self.__dict__.setdefault("_draws", WeakIdKeyDictionary())
+            draws[z] = _Draw(v, noise.square().sum(-1), log_van_vleck, self._version(z))
+        return z
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        v = self._tangent_sample(torch.Size(sample_shape))
-        return self.metric.expmap(self.loc.expand_as(v), v)
+    def rsample_with_log_prob(self, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
+        """A draw ``(*sample, *batch, d)`` and its log density, without a boundary-value problem."""
+        z = self.rsample(sample_shape)
+        return z, self.log_prob(z)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
         z, loc = torch.broadcast_tensors(value, self.loc)
-        squared = self.metric.squared_dist(loc, z)
-        log_prob = -0.5 * self.metric.dim * (2 * math.pi * self.time).log() - 0.5 * squared / self.time
-        return log_prob + self.metric.log_van_vleck(loc, z) + 0.5 * self.metric.logdet(value)
+        draw = self._recall(value)
+        if draw is None:
+            log_van_vleck = self.metric.log_van_vleck(loc, z)
+            exponent = self.metric.squared_dist(loc, z) / self.time
+        else:
+            exponent = draw.squared_noise
+            if draw.log_van_vleck is None:
+                draw.log_van_vleck = self.metric.expmap_log_van_vleck(loc, draw.v)[1]
+            log_van_vleck = draw.log_van_vleck
+        constant = -0.5 * self.metric.dim * (2 * math.pi * self.time).log()
+        return constant - 0.5 * exponent + log_van_vleck + 0.5 * self.metric.logdet(value)
+
+    def _recall(self, value: Tensor) -> _Draw | None:
+        """The record behind ``value`` if it is an untouched draw of this very distribution."""
+        draw = self.__dict__.get("_draws", {}).get(value) if isinstance(value, Tensor) else None
+        if draw is None or draw.version != self._version(value):
+            return None
+        state = (value, self.loc, self.time, *self.metric.parameters())
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in state) and value.grad_fn is None:
+            return None  # a detached draw: gradients at a fixed point are wanted
+        return draw
+
+    def _version(self, value: Tensor) -> tuple[Any, ...]:
+        """Changes when the draw, a parameter or the metric is modified in place."""
+        state = (value, self.loc, self.time, *self.metric.parameters(), *self.metric.buffers())
+        return tuple((id(tensor), None if tensor.is_inference() else tensor._version) for tensor in state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: entry for name, entry in self.__dict__.items() if name != "_draws"}
+
+
+def _is_closed_form(metric: RiemannianMetric) -> bool:
+    """Whether distances need no solver, so that nothing is gained by remembering draws."""
+    while isinstance(getattr(metric, "base", None), RiemannianMetric):
+        metric = metric.base  # type: ignore[assignment]
+    return type(metric).squared_dist is not RiemannianMetric.squared_dist
