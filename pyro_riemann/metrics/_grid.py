@@ -52,7 +52,6 @@ class GridMetric(RiemannianMetric):
 
     interpolation_error: Tensor
     mean_interpolation_error: Tensor
-    off_diagonal: Tensor
 
     def __init__(
         self,
@@ -73,11 +72,7 @@ class GridMetric(RiemannianMetric):
         sizes = (resolution,) * self.dim if isinstance(resolution, int) else tuple(int(r) for r in resolution)
         if len(sizes) != self.dim or min(sizes) < 4:
             raise ValueError(f"`resolution` must be {self.dim} whole numbers of at least 4, got {resolution}.")
-        # U has ones on its diagonal; this spreads the stored entries below it over a d x d matrix.
-        rows, columns = torch.tril_indices(self.dim, self.dim, -1)
-        spread = corners.new_zeros(len(rows), self.dim**2)
-        spread[torch.arange(len(rows)), rows * self.dim + columns] = 1
-        self.register_buffer("off_diagonal", spread, persistent=False)
+        self._below = [(i, j) for i in range(self.dim) for j in range(i)]  # entries of U in the table
         self.register_buffer("interpolation_error", corners.new_zeros(()))
         self.register_buffer("mean_interpolation_error", corners.new_zeros(()))
         axes = [torch.linspace(a, b, n, dtype=torch.float64).to(corners) for a, b, n in zip(*corners.tolist(), sizes, strict=True)]
@@ -124,7 +119,7 @@ class GridMetric(RiemannianMetric):
         points = self.table.low + (self.table.high - self.table.low) * unit
         exact = torch.cat([metric.metric(chunk) for chunk in points.split(self.chunk_size)]).double()
         root = torch.linalg.cholesky(exact)
-        error = self._fields_metric(self.table(points)).double() - exact
+        error = self._assemble(self.table(points))[0].double() - exact
         error = torch.linalg.solve_triangular(root, error, upper=False)
         error = torch.linalg.solve_triangular(root, error.mT, upper=False)
         relative = torch.linalg.matrix_norm(error, 2)
@@ -133,16 +128,39 @@ class GridMetric(RiemannianMetric):
 
     # ---------------------------------------------------------------- evaluation
 
-    def _factor(self, fields: Tensor) -> Tensor:
-        """Lower Cholesky factor ``U diag(e^a)`` from interpolated fields."""
-        diagonal, below = fields[..., : self.dim], fields[..., self.dim :]
-        unit = (below @ self.off_diagonal.to(fields)).unflatten(-1, (self.dim, self.dim))
-        unit = unit + torch.eye(self.dim, dtype=fields.dtype, device=fields.device)
-        return unit * diagonal.exp().unsqueeze(-2)
+    def _assemble(self, fields: Tensor, slope: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """G ``(*batch, d, d)`` from the fields and, given their derivatives, ``dG`` ``(*batch, d, d, d)``.
 
-    def _fields_metric(self, fields: Tensor) -> Tensor:
-        factor = self._factor(fields)
-        return factor @ factor.mT
+        Written out entry by entry: batched products of 2 x 2 matrices cost ten times as much.
+        """
+        square = (2 * fields[..., : self.dim]).exp()
+        index = {(i, j): k for k, (i, j) in enumerate(self._below, start=self.dim)}
+        entries: dict[tuple[int, int], Tensor] = {}
+        slopes: dict[tuple[int, int], Tensor] = {}
+        for i in range(self.dim):
+            for j in range(i + 1):
+                for m in range(j + 1):
+                    # U_im U_jm exp(2 a_m), with U_mm = 1
+                    factors = [index[row, m] for row in (i, j) if row != m]
+                    term = square[..., m]
+                    for k in factors:
+                        term = term * fields[..., k]
+                    entries[i, j] = entries[i, j] + term if m else term
+                    if slope is None:
+                        continue
+                    rate = 2 * term.unsqueeze(-1) * slope[..., m, :]
+                    for position, k in enumerate(factors):
+                        others = square[..., m]
+                        for other in factors[:position] + factors[position + 1 :]:
+                            others = others * fields[..., other]
+                        rate = rate + others.unsqueeze(-1) * slope[..., k, :]
+                    slopes[i, j] = slopes[i, j] + rate if m else rate
+        order = [(max(i, j), min(i, j)) for i in range(self.dim) for j in range(self.dim)]
+        shape = (self.dim, self.dim)
+        metric = torch.stack([entries[pair] for pair in order], dim=-1).unflatten(-1, shape)
+        if slope is None:
+            return metric, None
+        return metric, torch.stack([slopes[pair] for pair in order], dim=-2).unflatten(-2, shape)
 
     def _beyond(self, z: Tensor) -> Tensor | None:
         """Points outside the box, ``(*batch)`` bool, or None if there are none (or under tracing)."""
@@ -162,25 +180,19 @@ class GridMetric(RiemannianMetric):
 
     def metric(self, z: Tensor) -> Tensor:
         beyond = self._beyond(z)
-        metric = self._fields_metric(self.table(z))
+        metric, _ = self._assemble(self.table(z))
         if beyond is None or self.base is None:
             return metric
-        return torch.where(beyond[..., None, None], self.base.metric(z), metric)
+        return metric.index_put((beyond,), self.base.metric(z[beyond]))
 
     def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         beyond = self._beyond(z)
         fields, slope = self.table.with_jacobian(z)
-        factor = self._factor(fields)
-        below = (self.off_diagonal.to(z).mT @ slope[..., self.dim :, :]).unflatten(-2, (self.dim, self.dim))
-        diagonal = fields[..., : self.dim].exp()[..., None, :, None]
-        factor_slope = below * diagonal + factor.unsqueeze(-1) * slope[..., None, : self.dim, :]
-        half = torch.einsum("...imk,...jm->...ijk", factor_slope, factor)
-        metric, jacobian = factor @ factor.mT, half + half.transpose(-3, -2)
+        metric, jacobian = self._assemble(fields, slope)
         if beyond is None or self.base is None:
             return metric, jacobian
-        outer_metric, outer_jacobian = self.base.metric_jacobian(z)
-        metric = torch.where(beyond[..., None, None], outer_metric, metric)
-        return metric, torch.where(beyond[..., None, None, None], outer_jacobian, jacobian)
+        outer_metric, outer_jacobian = self.base.metric_jacobian(z[beyond])
+        return metric.index_put((beyond,), outer_metric), jacobian.index_put((beyond,), outer_jacobian)
 
     def extra_repr(self) -> str:
         low, high = ([round(x, 4) for x in c.tolist()] for c in (self.table.low, self.table.high))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import scipy.linalg
 import torch
 from torch import Tensor, nn
 
-# Row p holds the coefficient of f^p, f in [0, 1] the position in the cell, for the four basis functions
-# that live there; the second half differentiates with respect to f.
+# Row p holds the coefficients of f^p in the four basis functions that live on a cell, f in [0, 1] the
+# position in it; below, in their derivatives with respect to f.
 _BASIS = torch.tensor([[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1]], dtype=torch.float64) / 6
 _SLOPE = torch.cat([_BASIS[1:] * torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64), torch.zeros(1, 4)])
 
@@ -31,8 +32,11 @@ class SplineTable(nn.Module):
     coefficients: Tensor
     low: Tensor
     high: Tensor
+    sizes: Tensor
+    strides: Tensor
     corners: Tensor
-    basis: Tensor
+    value_basis: Tensor
+    jacobian_basis: Tensor
 
     def __init__(self, values: Tensor, low: Tensor, high: Tensor) -> None:
         super().__init__()
@@ -41,13 +45,20 @@ class SplineTable(nn.Module):
         self.register_buffer("coefficients", prefilter(values))
         self.register_buffer("low", low.clone())
         self.register_buffer("high", high.clone())
-        # Window of four nodes along the last axis, which lie side by side in memory, for
-        # each of the 4^(d - 1) lines of nodes around a cell.
-        strides = [int(np.prod([r + 2 for r in self.resolution[axis + 1 :]])) for axis in range(self.dim)]
+        # Four nodes along the last axis lie side by side in memory: one window is read for each of the
+        # 4^(d - 1) lines of nodes around a cell.
+        strides = [math.prod(r + 2 for r in self.resolution[axis + 1 :]) for axis in range(self.dim)]
         lines = itertools.product(*([k * stride for k in range(4)] for stride in strides[:-1]))
-        self.register_buffer("corners", torch.tensor([sum(line) for line in lines]), persistent=False)
-        self.register_buffer("basis", torch.cat([_BASIS, _SLOPE], dim=-1).to(values), persistent=False)
-        self._strides = strides
+        kinds = [[_SLOPE if row == axis else _BASIS for row in range(self.dim)] for axis in range(self.dim)]
+        constants = {
+            "sizes": torch.tensor(self.resolution),
+            "strides": torch.tensor(strides),
+            "corners": torch.tensor([sum(line) for line in lines]),
+            "value_basis": _BASIS.expand(self.dim, 4, 4).to(values.dtype),
+            "jacobian_basis": torch.stack([torch.cat([_BASIS, *kind], dim=-1) for kind in kinds]).to(values.dtype),
+        }
+        for name, constant in constants.items():
+            self.register_buffer(name, constant.clone().to(values.device), persistent=False)
 
     def refill(self, values: Tensor) -> None:
         """Replace the tabulated values, on the same grid."""
@@ -59,41 +70,37 @@ class SplineTable(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Values ``(*batch, F)`` at ``z`` ``(*batch, d)``."""
-        weights, window = self._locate(z)
-        product = weights[..., 0, :4]
-        for axis in range(1, self.dim):
-            product = (product.unsqueeze(-1) * weights[..., axis, None, :4]).flatten(-2)
-        return (product.unsqueeze(-2) @ window).squeeze(-2)
+        powers, window = self._locate(z)
+        return (self._weights(powers, self.value_basis) @ window).squeeze(-2)
 
     def with_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``(*batch, F)`` and their derivatives ``(*batch, F, d)``."""
-        weights, window = self._locate(z)
-        value, slope = weights[..., :4], weights[..., 4:]
-        rows = []
-        for row in range(self.dim + 1):  # row 0 is the value, row k the derivative along axis k - 1
-            product = (slope if row == 1 else value)[..., 0, :]
-            for axis in range(1, self.dim):
-                factor = (slope if row == axis + 1 else value)[..., axis, None, :]
-                product = (product.unsqueeze(-1) * factor).flatten(-2)
-            rows.append(product)
-        result = torch.stack(rows, dim=-2) @ window
+        powers, window = self._locate(z)
+        result = self._weights(powers, self.jacobian_basis) @ window
         return result[..., 0, :], result[..., 1:, :].mT / self._step(z)
 
+    def _weights(self, powers: Tensor, basis: Tensor) -> Tensor:
+        """Weights ``(*batch, K, 4^d)`` of the coefficients, for the K rows (value, derivatives) of ``basis``."""
+        axes = (powers.unsqueeze(-2) @ basis.to(powers)).squeeze(-2).unflatten(-1, (-1, 4))
+        weights = axes[..., 0, :, :]
+        for axis in range(1, self.dim):
+            weights = (weights.unsqueeze(-1) * axes[..., axis, :, None, :]).flatten(-2)
+        return weights
+
     def _step(self, z: Tensor) -> Tensor:
-        return ((self.high - self.low) / (self.corners.new_tensor(self.resolution) - 1)).to(z)
+        return ((self.high - self.low) / (self.sizes - 1)).to(z)
 
     def _locate(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Basis values and slopes ``(*batch, d, 8)`` and coefficients ``(*batch, 4^d, F)`` around each point."""
+        """Powers of the position in the cell, ``(*batch, d, 4)``, and coefficients around it, ``(*batch, 4^d, F)``."""
         position = (z - self.low.to(z)) / self._step(z)
-        last = self.corners.new_tensor(self.resolution) - 2
-        cell = torch.minimum(position.detach().floor().long().clamp(min=0), last)
-        fraction = (position - cell.to(z)).clamp(0, 1).unsqueeze(-1)
+        cell = torch.minimum(position.detach().floor().long().clamp(min=0), self.sizes - 2)
+        fraction = (position - cell.to(z)).clamp(0, 1)
         square = fraction * fraction
-        powers = torch.cat([torch.ones_like(fraction), fraction, square, square * fraction], dim=-1)
-        flat = (cell * self.corners.new_tensor(self._strides)).sum(-1, keepdim=True) + self.corners
+        powers = torch.stack([torch.ones_like(fraction), fraction, square, square * fraction], dim=-1)
+        flat = (cell * self.strides).sum(-1, keepdim=True) + self.corners
         lines = self.coefficients.to(z).flatten().unfold(0, 4 * self.num_fields, self.num_fields)
         window = torch.nn.functional.embedding(flat, lines)
-        return powers @ self.basis.to(z), window.flatten(-2).unflatten(-1, (-1, self.num_fields))
+        return powers, window.flatten(-2).unflatten(-1, (-1, self.num_fields))
 
 
 def prefilter(values: Tensor) -> Tensor:
