@@ -10,6 +10,7 @@ from pyro_riemann.distributions import (
     RiemannianWrappedNormal,
 )
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
+from pyro_riemann.manifolds import FlatTorus, Hyperbolic, Sphere, WarpedMetric
 from pyro_riemann.metrics import (
     ConformalMetric,
     ConstantMetric,
@@ -25,9 +26,11 @@ __all__ = [
     "ConstantMetric",
     "Estimate",
     "EuclideanMetric",
+    "FlatTorus",
     "Geodesic",
     "GeodesicSolver",
     "GridMetric",
+    "Hyperbolic",
     "KernelMetric",
     "PullbackMetric",
     "RiemannianHeatKernel",
@@ -35,6 +38,8 @@ __all__ = [
     "RiemannianNormal",
     "RiemannianUniform",
     "RiemannianWrappedNormal",
+    "Sphere",
+    "WarpedMetric",
     "brownian_motion",
     "summary",
     "to_arviz",

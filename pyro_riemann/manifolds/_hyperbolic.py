@@ -1,0 +1,81 @@
+"""Hyperbolic space in the Poincare ball."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_riemann.manifolds import _heat_kernel, _smooth
+from pyro_riemann.manifolds._space_form import SpaceForm
+
+
+class Hyperbolic(SpaceForm):
+    r"""Hyperbolic space :math:`H^d` in the Poincare ball, :math:`G(z) = 4 I / (1 - |z|^2)^2` for ``|z| < 1``.
+
+    Curvature is -1, scalar curvature ``-d (d - 1)``. The chart is the open unit ball, not all of R^d:
+    a point outside raises. Where a point must be unconstrained (NUTS, an encoder's output) use
+    :func:`pyro_riemann.manifolds.hyperboloid` or :func:`~pyro_riemann.manifolds.half_space`, the same
+    space in charts that are all of R^d.
+
+    Rounding limits the ball to distances of about 36 from its centre in float64 and 16 in float32;
+    :meth:`expmap` stops there.
+
+    Args:
+        dim: dimension d.
+
+    Example:
+        >>> ball = Hyperbolic(2)
+        >>> y = torch.tensor([0.5, 0.0])
+        >>> round(ball.dist(torch.zeros(2), y).item(), 4)  # 2 atanh(1/2)
+        1.0986
+    """
+
+    curvature = -1
+
+    def _denominator(self, name: str, z: Tensor) -> Tensor:
+        value = super()._denominator(name, z)
+        if not torch.jit.is_tracing() and not _holds(value > 0):
+            norm = z.detach().norm(dim=-1)
+            raise ValueError(
+                f"`{name}` must lie in the open unit ball, got {int((~(norm < 1)).sum())} of {norm.numel()} points "
+                f"with norm 1 or more, or NaN (largest: {norm.max().item():.6g}). "
+                "`manifolds.hyperboloid(dim)` is the same space in a chart that is all of R^d."
+            )
+        return value
+
+    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
+        quarter = self.inner(z, v, v) / 4
+        sine = self._conformal_factor(z) / 2 * _smooth.tanhc(quarter)
+        y = self._shoot(z, v, torch.ones_like(sine), sine)
+        # rounding can put a far point on the unit sphere, where the metric is infinite
+        squared = y.square().sum(-1, keepdim=True)
+        limit = 1 - 4 * torch.finfo(y.dtype).eps
+        over = squared > limit
+        return torch.where(over, y * (limit / torch.where(over, squared, torch.ones_like(squared))).sqrt(), y)
+
+    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return self.expmap(z, v), -(self.dim - 1) * _smooth.log_sinhc(self.inner(z, v, v))
+
+    def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
+        """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
+
+        The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small
+        steps. Odd d is a closed form, even d McKean's integral by Gauss-Legendre quadrature.
+
+        Example:
+            >>> ball = Hyperbolic(3)
+            >>> kernel = ball.log_heat_kernel(torch.zeros(3), torch.zeros(3), time=0.5)
+            >>> expected = -0.25 - 1.5 * torch.tensor(torch.pi).log()  # e^{-t/2} (2 pi t)^{-3/2}
+            >>> bool(torch.isclose(kernel, expected))
+            True
+        """
+        s, _, _ = self._half_angle(z, y)
+        return _heat_kernel.hyperbolic(s, _heat_kernel.as_time(time, z), self.dim)
+
+
+def _holds(mask: Tensor) -> bool:
+    """Whether ``mask`` is true everywhere; true where it cannot be read (inside ``vmap``)."""
+    try:
+        return bool(mask.all())
+    except RuntimeError:
+        return True

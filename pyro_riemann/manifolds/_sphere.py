@@ -1,0 +1,72 @@
+"""The unit sphere in stereographic coordinates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_riemann.manifolds import _heat_kernel, _smooth
+from pyro_riemann.manifolds._space_form import SpaceForm
+
+
+class Sphere(SpaceForm):
+    r"""The unit sphere :math:`S^d` in stereographic coordinates, :math:`G(z) = 4 I / (1 + |z|^2)^2`.
+
+    The chart :math:`\mathbb{R}^d` covers the sphere but one pole: ``z = 0`` is the other pole,
+    ``|z| = 1`` the equator. Curvature is 1, scalar curvature ``d (d - 1)``.
+
+    At antipodal points (the cut locus) the distance is pi and has a kink; gradients are finite
+    there but are those of no particular geodesic, and ``log_van_vleck``, infinite in truth, is a
+    large finite number.
+
+    Args:
+        dim: dimension d of the sphere (2 for the globe).
+
+    Example:
+        >>> sphere = Sphere(2)
+        >>> z, y = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])  # two points on the equator
+        >>> round(sphere.dist(z, y).item(), 4)  # a quarter turn
+        1.5708
+        >>> sphere.to_ambient(z)
+        tensor([1., 0., 0.])
+    """
+
+    curvature = 1
+
+    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
+        quarter = self.inner(z, v, v) / 4
+        return self._shoot(z, v, _smooth.cos(quarter), self._conformal_factor(z) / 2 * _smooth.sinc(quarter))
+
+    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """As in the base class; beyond the antipode, V is that of the longer arc (with an absolute value)."""
+        sinc = _smooth.sinc(self.inner(z, v, v)).abs()
+        return self.expmap(z, v), -(self.dim - 1) * sinc.clamp(min=torch.finfo(sinc.dtype).tiny).log()
+
+    def to_ambient(self, z: Tensor) -> Tensor:
+        """Unit vectors, ``(*batch, d) -> (*batch, d + 1)``; the origin goes to the pole (0, ..., 0, -1)."""
+        inverse = 1 / self._denominator("z", z)[..., None]
+        return torch.cat([2 * z * inverse, 1 - 2 * inverse], dim=-1)
+
+    def from_ambient(self, x: Tensor) -> Tensor:
+        """Chart coordinates of unit vectors ``(*batch, d + 1)``; the pole (0, ..., 1) has none."""
+        return x[..., :-1] / (1 - x[..., -1:])
+
+    def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
+        """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
+
+        The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small
+        steps. d = 1 is the wrapped normal, d = 2 an integral, d = 3 a theta series, each accurate
+        in the logarithm at all times; d > 3 is a Gegenbauer series, accurate to 1e-14 of the
+        largest value of the density.
+
+        Example:
+            >>> sphere = Sphere(2)
+            >>> kernel = sphere.log_heat_kernel(torch.zeros(2), torch.ones(2), time=20.0)
+            >>> round(kernel.exp().item() * 4 * torch.pi, 4)  # uniform after a long time
+            1.0
+        """
+        if self.dim == 1:
+            turn = 2 * (torch.atan(y) - torch.atan(z)).squeeze(-1)
+            return _heat_kernel.circle(turn, _heat_kernel.as_time(time, z), 2 * torch.pi)
+        s, c, _ = self._half_angle(z, y)
+        return _heat_kernel.sphere(s, c, _heat_kernel.as_time(time, z), self.dim)

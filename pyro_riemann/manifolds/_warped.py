@@ -1,0 +1,193 @@
+"""Any metric in other coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions.transforms import Transform
+
+from pyro_riemann import _autodiff
+from pyro_riemann._checks import check_point
+from pyro_riemann.geodesics import Geodesic, GeodesicSolver
+from pyro_riemann.metrics import RiemannianMetric
+
+Map = Callable[[Tensor], Tensor]
+
+
+class WarpedMetric(RiemannianMetric):
+    r"""The metric of ``base`` rewritten in other coordinates, :math:`G(z) = J^\top G_{base}(F(z))\, J`.
+
+    F maps the new chart to the chart of ``base`` and J is its Jacobian. The manifold stays the same, so
+    everything goes through F to ``base`` and back: what is a closed form there is one here, and what
+    is solved numerically there (on a decoder, say) is solved there.
+
+    Args:
+        base: metric in the old coordinates.
+        diffeomorphism: F, as a ``torch.distributions`` (or Pyro) transform, whose ``inv`` is used for the
+            way back, or as a pair of functions ``(forward, inverse)``. Both map ``(*batch, d)`` to
+            ``(*batch, d)``, point by point. Modules among them become submodules.
+
+    Raises:
+        TypeError: if ``diffeomorphism`` is neither.
+        ValueError: if the inverse does not undo the forward map.
+
+    Example:
+        >>> from torch.distributions.transforms import ExpTransform
+        >>> metric = WarpedMetric(EuclideanMetric(1), ExpTransform())  # log coordinates
+        >>> metric.metric(torch.zeros(1))
+        tensor([[1.]])
+        >>> round(metric.dist(torch.zeros(1), torch.ones(1)).item(), 4)  # e - 1
+        1.7183
+        >>> shear = WarpedMetric(Sphere(2), (lambda z: z + z.flip(-1) * torch.tensor([0.0, 1.0]),
+        ...                                  lambda x: x - x.flip(-1) * torch.tensor([0.0, 1.0])))
+        >>> shear.scalar_curvature(torch.zeros(2)).item()
+        2.0
+    """
+
+    def __init__(self, base: RiemannianMetric, diffeomorphism: Transform | tuple[Map, Map]) -> None:
+        super().__init__()
+        if not isinstance(base, RiemannianMetric):
+            raise TypeError(f"`base` must be a RiemannianMetric, got {type(base).__name__}.")
+        self.dim, self.base = base.dim, base
+        if isinstance(diffeomorphism, Transform):
+            self._transform: Transform | None = diffeomorphism
+        elif isinstance(diffeomorphism, tuple) and len(diffeomorphism) == 2 and all(map(callable, diffeomorphism)):
+            self._transform = None
+            self._to, self._back = diffeomorphism
+        else:
+            raise TypeError(
+                "`diffeomorphism` must be a torch.distributions Transform or a pair of functions "
+                f"(forward, inverse), got {type(diffeomorphism).__name__}."
+            )
+        if hasattr(base, "embed"):  # a pullback in other coordinates is a pullback
+            self.embed, self.embed_jacobian = self._embed, self._embed_jacobian
+        self._probe()
+
+    def _probe(self) -> None:
+        """Refuse a pair that are not each other's inverse, as far as one call at two points can tell."""
+        like = next(self.parameters(), next(self.buffers(), None))
+        point = torch.linspace(0.1, 0.7, 2 * self.dim).reshape(2, self.dim)
+        if like is not None and like.is_floating_point():
+            point = point.to(like)
+        with torch.no_grad():
+            there = self.to_base(point)
+            back = self.from_base(there)
+        if bool(torch.isfinite(back).all()) and not torch.allclose(back, point.to(back), atol=1e-2, rtol=1e-2):
+            raise ValueError(
+                f"The inverse of `diffeomorphism` does not undo it: {point[0].tolist()} goes to {there[0].tolist()} "
+                f"and comes back as {back[0].tolist()}."
+            )
+
+    # solver settings act where the solving is done
+    @property
+    def solver(self) -> GeodesicSolver:
+        return self.base.solver
+
+    @solver.setter
+    def solver(self, value: GeodesicSolver) -> None:
+        self.base.solver = value
+
+    # ---------------------------------------------------------------- the map
+
+    def to_base(self, z: Tensor) -> Tensor:
+        """F(z): points in the chart of ``base``, ``(*batch, d)``."""
+        check_point("z", z, self.dim)
+        x = self._to(z) if self._transform is None else self._transform(z)
+        if not torch.jit.is_tracing() and x.shape != z.shape:
+            raise ValueError(f"`diffeomorphism` must keep the shape: {tuple(z.shape)} became {tuple(x.shape)}.")
+        return x
+
+    def from_base(self, x: Tensor) -> Tensor:
+        """Points of the chart of ``base`` in this chart, ``(*batch, d)``."""
+        return self._back(x) if self._transform is None else self._transform.inv(x)
+
+    def _push(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        z, v = torch.broadcast_tensors(z, v)
+        return _autodiff.directional(self.to_base, z, v)
+
+    def _pull(self, jacobian: Tensor, v: Tensor) -> Tensor:
+        return torch.linalg.solve(jacobian, v[..., None]).squeeze(-1)
+
+    # ---------------------------------------------------------------- pointwise
+
+    def metric(self, z: Tensor) -> Tensor:
+        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        return jacobian.mT @ self.base.metric(x) @ jacobian
+
+    def logdet(self, z: Tensor) -> Tensor:
+        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        return self.base.logdet(x) + 2 * torch.linalg.slogdet(jacobian).logabsdet
+
+    def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        (x, first), (_, second) = self._push(z, u), self._push(z, v)
+        return self.base.inner(x, first, second)
+
+    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
+        z, v = torch.broadcast_tensors(z, v)
+        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        _, pushed, acceleration = _autodiff.second_directional(self.to_base, z, v)
+        return self._pull(jacobian, self.base.christoffel(x, pushed) + acceleration)
+
+    def drift(self, z: Tensor) -> Tensor:
+        """Ito drift by Ito's formula: that of ``base`` less half the trace of F's second derivative, pulled back."""
+        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        factor = torch.linalg.cholesky(jacobian.mT @ self.base.metric(x) @ jacobian)
+        eye = torch.eye(self.dim, dtype=z.dtype, device=z.device)
+        frame = torch.linalg.solve_triangular(factor.mT, eye, upper=True).movedim(-1, 0)
+        _, _, bend = _autodiff.second_directional(self.to_base, z.expand_as(frame), frame)
+        return self._pull(jacobian, self.base.drift(x) - bend.sum(0) / 2)
+
+    def scalar_curvature(self, z: Tensor) -> Tensor:
+        return self.base.scalar_curvature(self.to_base(z))
+
+    # ---------------------------------------------------------------- geodesics
+
+    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
+        return self.from_base(self.base.expmap(*self._push(z, v)))
+
+    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        x, log_van_vleck = self.base.expmap_log_van_vleck(*self._push(z, v))
+        return self.from_base(x), log_van_vleck
+
+    def logmap(self, z: Tensor, y: Tensor) -> Tensor:
+        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        return self._pull(jacobian, self.base.logmap(x, self.to_base(y)))
+
+    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.base.squared_dist(self.to_base(z), self.to_base(y))
+
+    def dist(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.base.dist(self.to_base(z), self.to_base(y))
+
+    def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.base.log_van_vleck(self.to_base(z), self.to_base(y))
+
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
+        base = self.base.geodesic(self.to_base(z), self.to_base(y), init=init, **settings)
+        points = self.from_base(base.points)
+        return Geodesic(points, base.length, base.energy, base.converged, lambda t: self.from_base(base(t)))
+
+    def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
+        """Log heat kernel of ``base``, with respect to dM, which no change of coordinates touches.
+
+        Raises:
+            NotImplementedError: if the heat kernel of ``base`` has no closed form.
+        """
+        kernel: Any = getattr(self.base, "log_heat_kernel", None)
+        if kernel is None:
+            raise NotImplementedError(f"The heat kernel of {type(self.base).__name__} is not known in closed form.")
+        value: Tensor = kernel(self.to_base(z), self.to_base(y), time)
+        return value
+
+    # ---------------------------------------------------------------- pullbacks only
+
+    def _embed(self, z: Tensor) -> Tensor:
+        base: Any = self.base
+        embedded: Tensor = base.embed(self.to_base(z))
+        return embedded
+
+    def _embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return _autodiff.jacobian(self._embed, z, self.dim)

@@ -1,0 +1,111 @@
+"""Charts for tests: known manifolds in coordinates that are not conformal.
+
+In a conformal chart of a surface the Ito drift vanishes and the metric is a multiple of the
+identity, so errors in drift, in ``G^{-1}`` or in index order go unseen. The charts here show them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_riemann import FlatTorus, Hyperbolic, PullbackMetric, RiemannianMetric, Sphere, WarpedMetric
+from pyro_riemann.manifolds import half_space, hyperboloid
+
+
+def shear(z: Tensor) -> Tensor:
+    """A nonlinear triangular map of R^d: every axis is stretched, and pushed by the one before."""
+    pushed = z + 0.3 * torch.tanh(z)
+    return pushed + 0.5 * torch.sin(1.3 * torch.cat([torch.zeros_like(pushed[..., :1]), pushed[..., :-1]], dim=-1))
+
+
+def unshear(x: Tensor) -> Tensor:
+    """Inverse of :func:`shear`."""
+    pushed = x
+    for _ in range(x.shape[-1]):  # exact after one pass an axis
+        before = torch.cat([torch.zeros_like(x[..., :1]), pushed[..., :-1]], dim=-1)
+        pushed = x - 0.5 * torch.sin(1.3 * before)
+    z = pushed
+    for _ in range(60):  # z + 0.3 tanh(z) is a contraction around the identity
+        z = pushed - 0.3 * torch.tanh(z)
+    return z
+
+
+def warped_sphere(dim: int = 2) -> WarpedMetric:
+    """The unit sphere through a nonlinear shear of its stereographic chart."""
+    return WarpedMetric(Sphere(dim), (shear, unshear))
+
+
+def warped_torus(dim: int = 2, periods: float = 2 * torch.pi) -> WarpedMetric:
+    """A flat torus through a nonlinear shear."""
+    return WarpedMetric(FlatTorus(dim, periods), (shear, unshear))
+
+
+def warped_hyperbolic(dim: int = 2) -> WarpedMetric:
+    """Hyperbolic space through a nonlinear shear of the hyperboloid chart."""
+    return WarpedMetric(hyperboloid(dim), (shear, unshear))
+
+
+def hyperboloid_chart(dim: int = 2) -> WarpedMetric:
+    """Hyperbolic space on the hyperboloid: |x| = sinh r."""
+    return hyperboloid(dim)
+
+
+def half_space_log_height(dim: int = 3) -> WarpedMetric:
+    """Hyperbolic space as the half-space, last coordinate the log of the height."""
+    return half_space(dim)
+
+
+def cylinder() -> PullbackMetric:
+    """A flat but curved-looking surface: the cylinder (cos z_0, sin z_0, z_1) as a pullback."""
+    return PullbackMetric(_roll, 2, jitter=0.0)
+
+
+def _roll(z: Tensor) -> Tensor:
+    return torch.stack([z[..., 0].cos(), z[..., 0].sin(), z[..., 1]], dim=-1)
+
+
+def sphere_pullback(dim: int = 2) -> PullbackMetric:
+    """The unit sphere as a pullback through the sheared stereographic embedding, all numerics and no closed form."""
+    return PullbackMetric(_ShearedSphere(dim), dim, jitter=0.0)
+
+
+class _ShearedSphere(torch.nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.sphere = Sphere(dim)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.sphere.to_ambient(shear(z))
+
+
+class OnlyMetric(RiemannianMetric):
+    """Another metric's tensor and nothing else of it: the generic route, to compare with a closed form."""
+
+    def __init__(self, base: RiemannianMetric) -> None:
+        super().__init__()
+        self.dim, self.base = base.dim, base
+
+    def metric(self, z: Tensor) -> Tensor:
+        return self.base.metric(z)
+
+
+def all_charts() -> dict[str, RiemannianMetric]:
+    """Manifolds with closed forms, each through several charts; every chart accepts |z| < 1 at least."""
+    return {
+        "sphere1": Sphere(1),
+        "sphere2": Sphere(2),
+        "sphere3": Sphere(3),
+        "warped sphere2": warped_sphere(2),
+        "warped sphere3": warped_sphere(3),
+        "ball2": Hyperbolic(2),
+        "ball3": Hyperbolic(3),
+        "hyperboloid2": hyperboloid(2),
+        "hyperboloid3": hyperboloid(3),
+        "half-space2": half_space(2),
+        "half-space3": half_space(3),
+        "warped hyperbolic2": warped_hyperbolic(2),
+        "torus2": FlatTorus(2, [2 * torch.pi, 3.0]),
+        "warped torus2": warped_torus(2, 3.0),
+        "cylinder": FlatTorus(2, [2 * torch.pi, float("inf")]),
+    }
