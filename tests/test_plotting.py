@@ -1,0 +1,198 @@
+"""What a figure shows is what it was given: the data of every artist equals the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+from torch import Tensor
+
+from pyro_riemann import ConstantMetric, EuclideanMetric, PullbackMetric, to_arviz
+from pyro_riemann.geodesics import Geodesic
+from pyro_riemann.plotting import (
+    plot_brownian_paths,
+    plot_chains,
+    plot_decoded_curves,
+    plot_geodesics,
+    plot_images,
+    plot_latent_space,
+)
+from pyro_riemann.plotting._style import CLASS_COLORS
+
+
+@pytest.fixture(autouse=True)
+def headless() -> Iterator[None]:
+    """Draw into memory, and check that no global setting was touched."""
+    plt.switch_backend("agg")
+    before = dict(mpl.rcParams)
+    yield
+    assert dict(mpl.rcParams) == before
+    plt.close("all")
+
+
+def paraboloid(z: Tensor) -> Tensor:
+    return torch.cat([z, z.square().sum(-1, keepdim=True) / 2], -1)
+
+
+def bent_curves(converged: list[bool]) -> Geodesic:
+    """Half-circles between pairs of points, as a batch of ready-made curves."""
+    count = len(converged)
+    angle = torch.linspace(0, torch.pi, 21, dtype=torch.float64)[:, None]
+    offset = torch.arange(count, dtype=torch.float64)
+    points = torch.stack([offset - angle.cos(), angle.sin() + 0 * offset], -1)
+    length = torch.full((count,), torch.pi, dtype=torch.float64)
+
+    def curve(t: Tensor) -> Tensor:
+        rows = (t * 20).round().long()
+        return points[rows]
+
+    return Geodesic(points, length, length**2 / 2, torch.tensor(converged), curve)
+
+
+def image_of(ax: Any) -> np.ndarray:
+    """What the first image of the axes shows, NaN where it is blank."""
+    return np.ma.filled(ax.images[0].get_array(), np.nan)
+
+
+# ------------------------------------------------------------------------------------ latent space
+
+
+def test_image_is_the_log_volume_element_at_pixel_centres() -> None:
+    metric = PullbackMetric(paraboloid, dim=2, jitter=0)
+    ax = plot_latent_space(metric, low=[-1, 0], high=[1, 3], resolution=24)
+    left, right, bottom, top = ax.images[0].get_extent()
+    assert (left, right, bottom, top) == (-1, 1, 0, 3)
+    x = left + (np.arange(24) + 0.5) / 24 * (right - left)
+    y = bottom + (np.arange(24) + 0.5) / 24 * (top - bottom)
+    expected = 0.5 * np.log(1 + x[None, :] ** 2 + y[:, None] ** 2)  # det G = 1 + |z|^2 on the graph of |z|^2 / 2
+    np.testing.assert_allclose(image_of(ax), expected, atol=2e-6)
+    assert ax.images[0].origin == "lower"
+
+
+def test_codes_are_scattered_by_class() -> None:
+    codes, labels = torch.randn(60, 2), torch.arange(60) % 3
+    ax: Any = plot_latent_space(EuclideanMetric(2), codes, labels, resolution=8)
+    assert len(ax.collections) == 3
+    dots: Any
+    for value, dots in enumerate(ax.collections):
+        np.testing.assert_array_equal(dots.get_offsets(), codes[labels == value].numpy())
+        assert to_hex(dots.get_facecolor()[0]).upper() == CLASS_COLORS[value]
+        assert dots.get_label() == str(value)
+    (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
+    assert bool(((codes[:, 0] > x0) & (codes[:, 0] < x1) & (codes[:, 1] > y0) & (codes[:, 1] < y1)).all())
+
+
+def test_constant_volume_and_given_axes() -> None:
+    _, given = plt.subplots()
+    metric = ConstantMetric(torch.tensor([[4.0, 0.0], [0.0, 9.0]]))
+    ax = plot_latent_space(metric, low=-1, high=1, resolution=4, ax=given)
+    assert ax is given
+    np.testing.assert_allclose(image_of(ax), np.log(6), rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------ curves
+
+
+def test_geodesics_and_straight_lines_have_the_curves_points() -> None:
+    curves = bent_curves([True, False, True])
+    lines = plot_geodesics(curves).lines
+    dashed, curved = lines[0:6:2], lines[1:6:2]
+    for index in range(3):
+        np.testing.assert_array_equal(curved[index].get_xydata(), curves.points[:, index].numpy())
+        np.testing.assert_array_equal(dashed[index].get_xydata(), curves.points[[0, -1], index].numpy())
+    assert [line.get_linestyle() for line in curved] == ["-", ":", "-"]
+    np.testing.assert_array_equal(lines[6].get_xydata(), curves.points[[0, -1]].reshape(-1, 2).numpy())
+    assert len(plot_geodesics(curves, straight=False).lines) == 4
+
+
+def test_brownian_paths_are_drawn_point_by_point() -> None:
+    paths = torch.randn(12, 2, 3, 2).cumsum(0)
+    paths[0] = torch.tensor([1.0, 2.0])
+    lines = plot_brownian_paths(paths).lines
+    flat = paths.reshape(12, 6, 2).numpy()
+    for index in range(6):
+        np.testing.assert_array_equal(lines[index].get_xydata(), flat[:, index])
+    starts, ends = lines[6:]
+    np.testing.assert_array_equal(starts.get_xydata(), [[1.0, 2.0]])
+    np.testing.assert_array_equal(ends.get_xydata(), flat[-1])
+
+
+def test_decoded_frames_follow_line_and_geodesic() -> None:
+    points = bent_curves([True]).points[:, 0]
+    times = torch.linspace(0, 1, 5, dtype=torch.float64)
+    one = torch.ones((), dtype=torch.float64)
+    curve = Geodesic(points, one, one, one.bool(), lambda t: points[(t * 20).round().long()])
+
+    def decode(z: Tensor) -> Tensor:  # a 2 x 3 image that shows where it was decoded
+        return torch.stack([z[:, 0], z[:, 1], 0 * z[:, 0], z[:, 0] + z[:, 1], z[:, 0] * z[:, 1], z[:, 1]], -1)
+
+    axes = plot_decoded_curves(decode, curve, (2, 3), num_frames=5)
+    straight = points[0] + times[:, None] * (points[-1] - points[0])
+    for ax, z in zip(axes, (straight, points[[0, 5, 10, 15, 20]]), strict=True):
+        shown = image_of(ax)
+        assert shown.shape == (2, 15)
+        for frame, image in enumerate(decode(z)):
+            np.testing.assert_allclose(shown[:, 3 * frame : 3 * frame + 3], image.reshape(2, 3))
+    assert axes[0].images[0].norm.vmax == axes[1].images[0].norm.vmax, "rows must share one grey scale"
+
+
+# ------------------------------------------------------------------------------------ images, chains
+
+
+def test_image_grid_places_every_image() -> None:
+    images = torch.rand(7, 4, 5)
+    shown = image_of(plot_images(images, (4, 5), columns=3))
+    assert shown.shape == (12, 15)
+    for index, image in enumerate(images.numpy()):
+        row, column = divmod(index, 3)
+        np.testing.assert_array_equal(shown[4 * row : 4 * row + 4, 5 * column : 5 * column + 5], image)
+    assert np.isnan(shown[8:, 5:]).all()
+
+
+def test_traces_are_the_draws_and_ranks_add_up() -> None:
+    draws = torch.randn(4, 200, 2, dtype=torch.float64)
+    draws[3, :, 1] += 100  # one chain far above the others takes the top quarter of the ranks
+    diverging = np.zeros((4, 200), dtype=bool)
+    diverging[2, 17] = True
+    axes = plot_chains(to_arviz({"z": draws}, {"diverging": diverging}), bins=20)
+    assert axes.shape == (2, 2)
+    for row in range(2):
+        trace, rank = axes[row]
+        for chain in range(4):
+            np.testing.assert_array_equal(trace.lines[chain].get_ydata(), draws[chain, :, row].numpy())
+        assert trace.lines[4].get_xdata().tolist() == [17]
+        counts = np.stack([patch.get_data().values for patch in rank.patches])
+        np.testing.assert_array_equal(counts.sum(0), np.full(20, 40))
+        np.testing.assert_array_equal(counts.sum(1), np.full(4, 200))
+    top = axes[1, 1].patches[3].get_data().values
+    np.testing.assert_array_equal(top, [0] * 15 + [40] * 5)
+    assert [axes[0, 0].get_ylabel(), axes[1, 0].get_ylabel()] == ["z[0]", "z[1]"]
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    "draw, match",
+    [
+        (lambda: plot_latent_space(EuclideanMetric(3), low=-1, high=1), "`metric` has dimension 3"),
+        (lambda: plot_latent_space(EuclideanMetric(2), torch.randn(5, 3)), "`codes` has dimension 3"),
+        (lambda: plot_latent_space(EuclideanMetric(2), torch.randn(5, 2), torch.zeros(4)), "`labels` must have shape"),
+        (lambda: plot_latent_space(EuclideanMetric(2)), "`low` must be given"),
+        (lambda: plot_latent_space(EuclideanMetric(2), low=1, high=-1), "`low` must be below `high`"),
+        (lambda: plot_brownian_paths(torch.randn(10, 4, 3)), "`paths` has dimension 3"),
+        (lambda: plot_brownian_paths(torch.randn(1, 4, 2)), r"shape \(num_steps \+ 1"),
+        (lambda: plot_brownian_paths(torch.full((4, 2), torch.nan)), "`paths` has NaN"),
+        (lambda: plot_images(torch.rand(3, 10), (3, 3)), r"`image_shape` \(3, 3\) does not fit"),
+        (lambda: plot_decoded_curves(lambda z: z, bent_curves([True, True]), (1, 2)), "single geodesic"),
+    ],
+)
+def test_bad_input_is_named(draw: Callable[[], Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        draw()
