@@ -1,27 +1,201 @@
-"""Boundary-value solver."""
+"""Boundary-value geodesics: damped Newton on spline curves, all pairs in one batch."""
+
 from __future__ import annotations
+
 import dataclasses
-from torch import Tensor
 from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._checks import check_finite, check_one_of, check_point
+from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._curve import Geodesic
+from pyro_riemann.geodesics._energy import ChordEnergy, Energy, make_energy
+from pyro_riemann.geodesics._newton import Solution, minimise
+
+_CHUNK = 2**27  # numbers in the Jacobians of one batch of curves, about 1 GB in float64
 
 
 @dataclasses.dataclass(frozen=True)
 class GeodesicSolver:
+    """Settings of the boundary-value solver, and the solver itself.
+
+    The curve is a cubic spline with ``num_knots`` intervals whose energy is discretised with
+    ``num_segments`` chords (pullbacks) or quadrature points (other metrics). Damped Newton
+    iterations with the tangential Hessian find the minimum, iterations with the full Hessian polish it.
+
+    Args:
+        num_knots: intervals of the spline.
+        num_segments: chords or quadrature points; at least four times ``num_knots``.
+        max_iterations: bound on the iterations with the tangential Hessian.
+        max_polish: bound on the iterations with the full Hessian; 0 for approximate distances.
+        tolerance: relative error of the energy, bounded by the Newton decrement.
+        richardson: extrapolate the chord energy, so that its error falls with the fourth power
+            of ``num_segments`` instead of the second.
+        init: ``"line"`` or ``"graph"``.
+        graph_resolution: nodes per axis of the graph for ``init="graph"``, d <= 3.
+
+    Raises:
+        ValueError: for settings out of range.
+
+    Example:
+        >>> GeodesicSolver(num_knots=16, num_segments=64).num_segments
+        64
+    """
+
     num_knots: int = 8
     num_segments: int = 32
     max_iterations: int = 50
-    tolerance: float = 1e-6
+    max_polish: int = 20
+    tolerance: float = 1e-10
+    richardson: bool = True
     init: str = "line"
+    graph_resolution: int = 64
+
+    def __post_init__(self) -> None:
+        check_one_of("init", self.init, ("line", "graph"))
+        if self.num_knots < 1 or self.num_segments < 2 or self.num_segments % 2:
+            raise ValueError(
+                "`num_knots` must be at least 1 and `num_segments` even and at least 2, got "
+                f"{self.num_knots} and {self.num_segments}."
+            )
+        if self.max_iterations < 0 or self.max_polish < 0 or not self.tolerance > 0:
+            raise ValueError("`max_iterations` and `max_polish` must be non-negative and `tolerance` positive.")
 
     def replace(self, **settings: Any) -> GeodesicSolver:
+        """A copy with other settings."""
         return dataclasses.replace(self, **settings)
 
+    def energy(self, metric: Any) -> Energy:
+        """The discrete energy that is minimised."""
+        return make_energy(metric, self.num_knots, self.num_segments, self.richardson)
+
+    # ---------------------------------------------------------------- solving
+
+    @torch.no_grad()
+    def control_points(self, metric: Any, z: Tensor, y: Tensor) -> Solution:
+        """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists ``(P, d)`` of points."""
+        energy = self.energy(metric)
+        starts = [_spline.line(self.num_knots, z, y)]
+        if self.init == "graph" and not torch.jit.is_tracing():
+            starts = _graph.initial_curves(metric, z, y, self.num_knots, self.graph_resolution) + starts
+        solutions = [self._solve_chunks(energy, start) for start in starts]
+        best = solutions[0]
+        for other in solutions[1:]:
+            shorter = energy.value(other.control) < energy.value(best.control)
+            best = Solution(*(_where(shorter, new, old) for new, old in zip(other, best, strict=True)))
+        return best
+
+    def _solve_chunks(self, energy: Energy, start: Tensor) -> Solution:
+        if torch.jit.is_tracing() or start.shape[0] == 0:
+            return self._minimise(energy, start)
+        width = start.shape[-1]
+        if isinstance(energy, ChordEnergy):
+            width = energy.metric.embed(start[:1, 0]).shape[-1]
+        size = max(1, _CHUNK // (width * (self.num_segments + 1) * (start.shape[-1] + 1)))
+        parts = [self._minimise(energy, chunk) for chunk in start.split(size)]
+        return Solution(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def _minimise(self, energy: Energy, start: Tensor) -> Solution:
+        if self.max_polish == 0:
+            return minimise(energy.system, start, self.max_iterations, self.tolerance)
+        # the tangential Hessian converges linearly near the end: hand over early to the full one
+        rough = minimise(energy.system, start, self.max_iterations, max(self.tolerance, 1e-3))
+        fine = minimise(energy.exact_system, rough.control, self.max_polish, self.tolerance, damping=0.0)
+        return fine._replace(iterations=rough.iterations + fine.iterations)
+
+    # ---------------------------------------------------------------- results
+
     def solve(self, metric: Any, z: Tensor, y: Tensor) -> Geodesic:
-        raise NotImplementedError
+        """Shortest curves from ``z`` to ``y``, both ``(*batch, d)``."""
+        z, y, shape = flat_pairs(metric, z, y)
+        energy = self.energy(metric)
+        solution = self.control_points(metric, z, y)
+        control = _with_ends(solution.control, z, y)
+        value, length = energy.value(control), energy.length(control)
+        # a curve whose chords jump a wall, or that does not run at constant speed, is no geodesic
+        honest = (length - (2 * value).sqrt()).abs() <= 5e-3 * length
+        points = _spline.uniform_basis(self.num_knots, self.num_segments, control) @ control
+
+        def curve(times: Tensor) -> Tensor:
+            table = torch.from_numpy(_spline.basis(self.num_knots, times.cpu().numpy())).to(control)
+            return (table @ control).transpose(0, 1).unflatten(1, shape)
+
+        return Geodesic(
+            points.transpose(0, 1).unflatten(1, shape),
+            length.reshape(shape),
+            value.reshape(shape),
+            (solution.converged & honest).reshape(shape),
+            curve,
+        )
 
     def squared_dist(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Twice the least energy, ``(*batch)``, differentiable by the envelope theorem.
+
+        At the optimum the energy does not change with the interior of the curve, so its derivative in
+        the ends and in the metric's parameters is that of the energy of a fixed curve.
+        """
+        z, y, shape = flat_pairs(metric, z, y)
+        if torch.jit.is_tracing() or not hasattr(metric, "embed"):
+            return self._solved(metric, z, y).reshape(shape)
+        value, short = self._short(metric, z, y)
+        if not bool(short.all()):
+            far = (~short).nonzero().squeeze(-1)
+            value = value.index_put((far,), self._solved(metric, z[far], y[far]))
+        return value.reshape(shape)
+
+    def _solved(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
+        control = self.control_points(metric, z.detach(), y.detach()).control
+        return 2 * self.energy(metric).value(_with_ends(control, z, y))
+
+    def _short(self, metric: Any, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared length of straight lines by two chords, and where no iteration can improve it."""
+        start, middle, end = metric.embed(torch.stack([z, (z + y) / 2, y])).unbind(0)
+        whole = (end - start).square().sum(-1)
+        halves = 2 * ((middle - start).square().sum(-1) + (end - middle).square().sum(-1))
+        bend = (start - 2 * middle + end).square().sum(-1)
+        return (4 * halves - whole) / 3, bend <= self.tolerance * whole
+
+    def attached(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
+        """Control points that depend on ``z``, ``y`` and the metric's parameters to first order.
+
+        One Newton step with a live gradient and a constant Hessian is zero in value and has the
+        derivative of the implicit function theorem.
+        """
+        control = self.control_points(metric, z.detach(), y.detach()).control
+        if not torch.is_grad_enabled():
+            return control
+        energy, dim = self.energy(metric), z.shape[-1]
+        control = _with_ends(control, z, y)
+        with torch.no_grad():
+            hessian = energy.exact_system(control).hessian[:, dim:-dim, dim:-dim]
+        gradient = energy.system(control).gradient[:, 1:-1].flatten(1)
+        step = -torch.linalg.solve(hessian, gradient).unflatten(1, (control.shape[1] - 2, dim))
+        return control + torch.nn.functional.pad(step, (0, 0, 1, 1))
 
     def logmap(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Initial velocity, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy."""
+        z, y, shape = flat_pairs(metric, z, y)
+        momentum = -self.energy(metric).system(self.attached(metric, z, y)).gradient[:, 0]
+        return torch.linalg.solve(metric.metric(z), momentum).reshape(*shape, -1)
+
+
+def flat_pairs(metric: Any, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
+    """Check, broadcast and flatten two batches of points."""
+    check_finite("z", check_point("z", z, metric.dim))
+    check_finite("y", check_point("y", y, metric.dim))
+    try:
+        z, y = torch.broadcast_tensors(z, y)
+    except RuntimeError as error:
+        raise ValueError(f"`z` {tuple(z.shape)} and `y` {tuple(y.shape)} do not broadcast.") from error
+    dtype = torch.promote_types(z.dtype, y.dtype)
+    return z.reshape(-1, metric.dim).to(dtype), y.reshape(-1, metric.dim).to(dtype), z.shape[:-1]
+
+
+def _with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
+    return torch.cat([z.unsqueeze(1), control[:, 1:-1], y.unsqueeze(1)], dim=1)
+
+
+def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(mask.reshape(-1, *(1,) * (new.dim() - 1)), new, old)

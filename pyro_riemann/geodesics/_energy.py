@@ -1,0 +1,209 @@
+r"""Discrete energies of spline curves, with their gradients and Hessians in the control points.
+
+Both energies approximate :math:`\tfrac12\int |\gamma'|^2_G\,dt` for a batch of P curves
+with control points ``(P, C, d)``. Hessians come in three kinds, all ``(P, C d, C d)``:
+
+- *tangential*: :math:`\int |D_t\eta|^2`, the covariant derivative of the variation; positive, and the
+  Hessian of the energy up to curvature;
+- *stiff*: also resists motion normal to the curve (Gauss-Newton); positive, robust on steep walls;
+- *full*: the exact second derivative, needed to polish and for the Van Vleck determinant.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_riemann import _autodiff
+from pyro_riemann.geodesics import _spline
+
+
+class System(NamedTuple):
+    """Second-order model of the energy around the current curves."""
+
+    energy: Tensor  # (P,)
+    gradient: Tensor  # (P, C, d)
+    hessian: Tensor  # (P, C d, C d), tangential or full
+    stiffening: Tensor  # (P, C d, C d), positive, added in proportion to the damping
+
+
+class ChordEnergy:
+    r"""Energy of a pullback metric from chords in the ambient space: no Jacobian in its value.
+
+    With N equal time steps, ``E_N = N/2 sum |f(c_{i+1}) - f(c_i)|^2``; the value is the Richardson
+    combination ``(4 E_N - E_{N/2}) / 3``, fourth order in 1/N at no further evaluation.
+    """
+
+    def __init__(self, metric: Any, num_knots: int, num_segments: int, richardson: bool = True) -> None:
+        self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
+        self.richardson = richardson
+        if richardson and num_segments % 2:
+            raise ValueError(f"`num_segments` must be even for Richardson extrapolation, got {num_segments}.")
+
+    def _chord_weights(self) -> list[tuple[int, float]]:
+        """(stride, weight): the energy is ``1/2 sum_stride weight * sum |f_{i+stride} - f_i|^2``."""
+        n = float(self.num_segments)
+        return [(1, 4 * n / 3), (2, -n / 6)] if self.richardson else [(1, n)]
+
+    def _image_energy(self, images: Tensor) -> Tensor:
+        total = 0.0
+        for stride, weight in self._chord_weights():
+            total = total + 0.5 * weight * (images[:, stride::stride] - images[:, :-stride:stride]).square().sum((-1, -2))
+        return total  # type: ignore[return-value]
+
+    def _image_force(self, images: Tensor) -> Tensor:
+        """Derivative of the energy in the images, ``(P, N + 1, D)``."""
+        force = torch.zeros_like(images)
+        for stride, weight in self._chord_weights():
+            chord = weight * (images[:, stride::stride] - images[:, :-stride:stride])
+            force[:, stride::stride] += chord
+            force[:, :-stride:stride] -= chord
+        return force
+
+    def nodes(self, control: Tensor) -> Tensor:
+        """Points of the curves at equal times, ``(P, N + 1, d)``."""
+        return _spline.uniform_basis(self.num_knots, self.num_segments, control) @ control
+
+    def value(self, control: Tensor) -> Tensor:
+        """Energy of each curve, ``(P,)``."""
+        return self._image_energy(self.metric.embed(self.nodes(control)))
+
+    def length(self, control: Tensor, refine: int = 4) -> Tensor:
+        """Length of the curves by chords ``refine`` times as short, ``(P,)``."""
+        images = self.metric.embed(_spline.uniform_basis(self.num_knots, refine * self.num_segments, control) @ control)
+        return (images[:, 1:] - images[:, :-1]).norm(dim=-1).sum(-1)
+
+    def system(self, control: Tensor) -> System:
+        """Energy, gradient, tangential Hessian and the stiffness normal to the surface."""
+        images, jacobian = self.metric.embed_jacobian(self.nodes(control))
+        table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
+        force = torch.einsum("pnai,pna->pni", jacobian, self._image_force(images))
+        gram, cross = jacobian.mT @ jacobian, jacobian[:, :-1].mT @ jacobian[:, 1:]
+        start, end = gram[:, :-1], gram[:, 1:]
+        n = self.num_segments
+        stiff = _assemble(table, n * _chord_diagonal(start, end), -n * cross)
+        # chord derivatives projected on the plane of the mean of the two Jacobians
+        left, right = (start + cross) / 2, (cross.mT + end) / 2
+        mean = (left + right) / 2
+        solved_left, solved_right = _solve(mean, left.mT), _solve(mean, right.mT)
+        tangential = _assemble(
+            table, n * _chord_diagonal(left @ solved_left, right @ solved_right), -n * left @ solved_right
+        )
+        return System(self._image_energy(images), table.mT @ force, tangential, stiff - tangential)
+
+    def exact_system(self, control: Tensor) -> System:
+        """The same with the full Hessian."""
+        nodes = self.nodes(control)
+        images, jacobian = self.metric.embed_jacobian(nodes)
+        table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
+        push = self._image_force(images)
+
+        def pulled(points: Tensor) -> Tensor:
+            return torch.einsum("pnai,pna->pni", self.metric.embed_jacobian(points)[1], push)
+
+        bending = _autodiff.jacobian(pulled, nodes, self.metric.dim)[1]
+        stiff = torch.zeros_like(control[:, 0, 0])[:, None, None]
+        for stride, weight in self._chord_weights():
+            strided = jacobian[:, ::stride]
+            gram, cross = strided.mT @ strided, strided[:, :-1].mT @ strided[:, 1:]
+            diagonal = weight * _chord_diagonal(gram[:, :-1], gram[:, 1:])
+            stiff = stiff + _assemble(table[::stride], diagonal, -weight * cross)
+        force = table.mT @ torch.einsum("pnai,pna->pni", jacobian, push)
+        return System(self._image_energy(images), force, stiff + _assemble(table, bending, None), stiff)
+
+
+class QuadratureEnergy:
+    """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
+
+    def __init__(self, metric: Any, num_knots: int, num_segments: int) -> None:
+        self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
+
+    def _curve(self, control: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        weights, values, slopes = _spline.gauss_rule(self.num_knots, self.num_segments, control)
+        return weights, values, slopes, values @ control, slopes @ control
+
+    def value(self, control: Tensor) -> Tensor:
+        """Energy of each curve, ``(P,)``."""
+        weights, _, _, points, velocity = self._curve(control)
+        return 0.5 * (self.metric.inner(points, velocity, velocity) * weights).sum(-1)
+
+    def system(self, control: Tensor) -> System:
+        """Energy, gradient, tangential Hessian and the stiffness of a frozen metric."""
+        weights, values, slopes, points, velocity = self._curve(control)
+        metric, slope, along = self.metric.metric_derivatives(points, velocity)
+        connection = 0.5 * (along + slope - slope.mT)
+        weight = weights[:, None, None]
+        stiff = _contract(slopes, weight * metric, slopes)
+        mixed = _contract(slopes, weight * connection, values)
+        bent = _contract(values, weight * (connection.mT @ _solve(metric, connection)), values)
+        energy, gradient = self._first_order(control, metric, slope)
+        return System(energy, gradient, stiff + mixed + mixed.mT + bent, stiff)
+
+    def exact_system(self, control: Tensor) -> System:
+        """The same with the full Hessian."""
+        weights, values, slopes, points, velocity = self._curve(control)
+        metric, slope, _ = self.metric.metric_derivatives(points, velocity)
+
+        def force(at: Tensor) -> Tensor:
+            return 0.5 * torch.einsum("pqji,pqj->pqi", self.metric.metric_derivatives(at, velocity)[1], velocity)
+
+        bending = _autodiff.jacobian(force, points, self.metric.dim)[1]
+        weight = weights[:, None, None]
+        stiff = _contract(slopes, weight * metric, slopes)
+        mixed = _contract(slopes, weight * slope, values)
+        energy, gradient = self._first_order(control, metric, slope)
+        return System(energy, gradient, stiff + mixed + mixed.mT + _contract(values, weight * bending, values), stiff)
+
+    def _first_order(self, control: Tensor, metric: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        weights, values, slopes, _, velocity = self._curve(control)
+        momentum = torch.einsum("pqij,pqj->pqi", metric, velocity)
+        force = 0.5 * torch.einsum("pqji,pqj->pqi", slope, velocity)
+        energy = 0.5 * ((momentum * velocity).sum(-1) * weights).sum(-1)
+        weight = weights[:, None]
+        return energy, slopes.mT @ (weight * momentum) + values.mT @ (weight * force)
+
+    def length(self, control: Tensor, refine: int = 4) -> Tensor:
+        """Length of the curves by a quadrature ``refine`` times as fine, ``(P,)``."""
+        fine = QuadratureEnergy(self.metric, self.num_knots, refine * self.num_segments)
+        weights, _, _, points, velocity = fine._curve(control)
+        return (self.metric.norm(points, velocity) * weights).sum(-1)
+
+
+Energy = ChordEnergy | QuadratureEnergy
+
+
+def make_energy(metric: Any, num_knots: int, num_segments: int, richardson: bool) -> Energy:
+    """Chords for metrics that are pullbacks (they have ``embed``), quadrature for all others."""
+    if hasattr(metric, "embed"):
+        return ChordEnergy(metric, num_knots, num_segments, richardson)
+    return QuadratureEnergy(metric, num_knots, num_segments)
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    return torch.linalg.solve_ex(matrix, right).result
+
+
+def _chord_diagonal(start: Tensor, end: Tensor) -> Tensor:
+    """Node-diagonal blocks from the two end blocks of every chord: ``(P, N, d, d) -> (P, N + 1, d, d)``."""
+    pad = (0, 0, 0, 0)
+    return torch.nn.functional.pad(start, (*pad, 0, 1)) + torch.nn.functional.pad(end, (*pad, 1, 0))
+
+
+def _contract(left: Tensor, blocks: Tensor, right: Tensor) -> Tensor:
+    """``sum_n left[n, k] blocks[p, n, i, j] right[n, l]`` as a matrix ``(P, K d, L d)``: one matrix product."""
+    products = (left.unsqueeze(-1) * right.unsqueeze(-2)).flatten(1)  # (N, K L)
+    count, _, dim, _ = blocks.shape
+    dense = blocks.flatten(2).mT @ products  # (P, d d, K L)
+    dense = dense.reshape(count, dim, dim, left.shape[1], right.shape[1])
+    return dense.permute(0, 3, 1, 4, 2).reshape(count, left.shape[1] * dim, right.shape[1] * dim)
+
+
+def _assemble(table: Tensor, diagonal: Tensor, upper: Tensor | None) -> Tensor:
+    """Block-tridiagonal Hessian in the nodes, rewritten for the control points."""
+    hessian = _contract(table, diagonal, table)
+    if upper is not None:
+        side = _contract(table[:-1], upper, table[1:])
+        hessian = hessian + side + side.mT
+    return hessian
