@@ -8,6 +8,7 @@ from pyro_riemann.distributions import (
     RiemannianNormal,
     RiemannianUniform,
     RiemannianWrappedNormal,
+    VampPrior,
 )
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
 from pyro_riemann.manifolds import FlatTorus, Hyperbolic, Sphere, WarpedMetric
@@ -39,6 +40,7 @@ __all__ = [
     "RiemannianUniform",
     "RiemannianWrappedNormal",
     "Sphere",
+    "VampPrior",
     "WarpedMetric",
     "brownian_motion",
     "summary",

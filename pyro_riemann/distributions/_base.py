@@ -66,6 +66,22 @@ class RiemannianDistribution(TorchDistribution):
         new._validate_args = self.__dict__.get("_validate_args")
         return new
 
+    def take(self, index: Tensor) -> Any:
+        """The distributions at ``index (*sample, *batch[:-1])`` along the last batch axis, batched likewise."""
+        new = self._get_checked_instance(type(self))
+        for name, constraint in self.arg_constraints.items():
+            value: Tensor = getattr(self, name)
+            event = constraint.event_dim
+            where = index.reshape(*index.shape, 1, *(1,) * event)
+            shape = index.shape + (self.batch_shape[-1],) + self.event_shape * event
+            picked = value.expand(shape).gather(index.dim(), where.expand(*index.shape, 1, *self.event_shape * event))
+            setattr(new, name, picked.squeeze(index.dim()))
+        for name in ("metric", *self._settings):
+            setattr(new, name, getattr(self, name))
+        TorchDistribution.__init__(new, index.shape, self.event_shape, validate_args=False)
+        new._validate_args = self.__dict__.get("_validate_args")
+        return new
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}: {tuple(getattr(self, name).shape)}" for name in self.arg_constraints)
         return f"{type(self).__name__}({sizes}, metric: {type(self.metric).__name__}(dim={self.metric.dim}))"

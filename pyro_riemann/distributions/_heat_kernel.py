@@ -126,6 +126,11 @@ class RiemannianHeatKernel(RiemannianDistribution):
             mass = mass - 0.5 * self.metric.logdet(self.loc)
         return Estimate(mass, error)
 
+    def log_mass(self) -> Estimate:
+        """Log of the mass that :meth:`log_prob` integrates to: :meth:`log_normalizer`, or 0 if normalised."""
+        mass, error = self.log_normalizer()
+        return Estimate(torch.zeros_like(mass), error) if self.normalize else Estimate(mass, error)
+
     def _curvature_term(self, z: Tensor) -> Tensor:
         """``time R / 12`` with R averaged over the ends."""
         curvature = 0.5 * (self.metric.scalar_curvature(z) + self.metric.scalar_curvature(self.loc))
