@@ -49,16 +49,28 @@ class SplineTable(nn.Module):
         # 4^(d - 1) lines of nodes around a cell.
         strides = [math.prod(r + 2 for r in self.resolution[axis + 1 :]) for axis in range(self.dim)]
         lines = itertools.product(*([k * stride for k in range(4)] for stride in strides[:-1]))
-        kinds = [[_SLOPE if row == axis else _BASIS for row in range(self.dim)] for axis in range(self.dim)]
+        slopes = [[_BASIS, *(_SLOPE if row == axis else _BASIS for row in range(self.dim))] for axis in range(self.dim)]
         constants = {
             "sizes": torch.tensor(self.resolution),
             "strides": torch.tensor(strides),
             "corners": torch.tensor([sum(line) for line in lines]),
-            "value_basis": _BASIS.expand(self.dim, 4, 4).to(values.dtype),
-            "jacobian_basis": torch.stack([torch.cat([_BASIS, *kind], dim=-1) for kind in kinds]).to(values.dtype),
+            "value_basis": self._outer([[_BASIS]] * self.dim).to(values.dtype),
+            "jacobian_basis": self._outer(slopes).to(values.dtype),
         }
         for name, constant in constants.items():
             self.register_buffer(name, constant.clone().to(values.device), persistent=False)
+
+    def _outer(self, rows: list[list[Tensor]]) -> Tensor:
+        """Bases of every axis, repeated over the other axes: ``(d, 4, K 4^d)`` for K rows an axis.
+
+        The weight of a node is then a plain product over the axes.
+        """
+        expanded = []
+        for axis, bases in enumerate(rows):
+            shape = [1] * axis + [4] + [1] * (self.dim - axis - 1)
+            full = [basis.reshape(4, *shape).expand(4, *(4,) * self.dim).flatten(1) for basis in bases]
+            expanded.append(torch.cat(full, dim=-1))
+        return torch.stack(expanded)
 
     def refill(self, values: Tensor) -> None:
         """Replace the tabulated values, on the same grid."""
@@ -77,15 +89,14 @@ class SplineTable(nn.Module):
         """Values ``(*batch, F)`` and their derivatives ``(*batch, F, d)``."""
         powers, window = self._locate(z)
         result = self._weights(powers, self.jacobian_basis) @ window
-        return result[..., 0, :], result[..., 1:, :].mT / self._step(z)
+        return result[..., 0, :], (result[..., 1:, :] / self._step(z).unsqueeze(-1)).mT
 
     def _weights(self, powers: Tensor, basis: Tensor) -> Tensor:
         """Weights ``(*batch, K, 4^d)`` of the coefficients, for the K rows (value, derivatives) of ``basis``."""
-        axes = (powers.unsqueeze(-2) @ basis.to(powers)).squeeze(-2).unflatten(-1, (-1, 4))
-        weights = axes[..., 0, :, :]
+        weights = powers[..., 0, :] @ basis[0].to(powers)
         for axis in range(1, self.dim):
-            weights = (weights.unsqueeze(-1) * axes[..., axis, :, None, :]).flatten(-2)
-        return weights
+            weights = weights * (powers[..., axis, :] @ basis[axis].to(powers))
+        return weights.unflatten(-1, (-1, 4**self.dim))
 
     def _step(self, z: Tensor) -> Tensor:
         return ((self.high - self.low) / (self.sizes - 1)).to(z)
