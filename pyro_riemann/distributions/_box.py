@@ -66,28 +66,39 @@ class BoxLaw(Protocol):
 
 
 def log_volume_element(metric: RiemannianMetric, z: Tensor) -> Tensor:
-    """``log sqrt(det G)`` without gradient, in chunks, shape ``z.shape[:-1]``."""
+    """``log sqrt(det G)`` without gradient, in chunks, shape ``z.shape[:-1]``.
+
+    Raises:
+        ValueError: if the metric is NaN or infinite at one of the points.
+    """
     with torch.no_grad():
         flat = z.reshape(-1, z.shape[-1])
-        pieces = [0.5 * metric.logdet(piece) for piece in flat.split(CHUNK)]
-        return torch.cat(pieces).reshape(z.shape[:-1])
+        value = torch.cat([0.5 * metric.logdet(piece) for piece in flat.split(CHUNK)])
+        if not bool((value < torch.inf).all()):
+            where = flat[~(value < torch.inf)][0].tolist()
+            raise ValueError(
+                f"`metric` has no finite volume element at z = {where}, inside the box: choose `low` and `high` within "
+                "the chart."
+            )
+        return value.reshape(z.shape[:-1])
 
 
 @contextmanager
 def untraced() -> Iterator[None]:
     """Run as if ``torch.jit.trace`` were not recording: set-up enters a trace as constants."""
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    set_state = torch._C._set_tracing_state  # type: ignore[attr-defined]
+    set_state(None)
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        set_state(state)
 
 
 _laws: WeakKeyDictionary[RiemannianMetric, tuple[Any, dict[Any, BoxLaw]]] = WeakKeyDictionary()
 
 
-def kept_law(metric: RiemannianMetric, low: Tensor, high: Tensor, build: Callable[[], BoxLaw]) -> BoxLaw:
+def kept_law(metric: RiemannianMetric, low: Tensor, high: Tensor, build: Callable[[Tensor, Tensor], BoxLaw]) -> BoxLaw:
     """The law of this metric on this box, set up at the first call and after the metric has changed.
 
     A metric has changed when one of its parameters or buffers was written to; laws of the old
@@ -100,5 +111,5 @@ def kept_law(metric: RiemannianMetric, low: Tensor, high: Tensor, build: Callabl
         _laws[metric] = (version, laws)
     box = (tuple(low.tolist()), tuple(high.tolist()), low.dtype, low.device)
     if box not in laws:
-        laws[box] = build()
+        laws[box] = build(low, high)
     return laws[box]

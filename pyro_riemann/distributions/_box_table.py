@@ -81,9 +81,9 @@ class CellTable:
             draws[missing[accepted]] = proposal[accepted]
             missing = missing[~accepted]
         raise RuntimeError(
-            f"RiemannianUniform could not draw {missing.numel()} of {count} points in {_MAX_ROUNDS} rounds of rejection "
-            f"(acceptance {self.report.efficiency:.1e}): `metric` varies too fast for a table of {self._cells} cells "
-            "an axis. Use a smaller box or a smoother metric."
+            f"RiemannianUniform could not draw {missing.numel()} of {count} points in {_MAX_ROUNDS} rounds of "
+            f"rejection (acceptance {self.report.efficiency:.1e}): `metric` varies too fast for a table of "
+            f"{self._cells} cells an axis. Use a smaller box or a smoother metric."
         )
 
     def _propose(self, count: int) -> tuple[Tensor, Tensor]:

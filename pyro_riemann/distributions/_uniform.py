@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import constraints
@@ -10,10 +11,17 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann._estimate import Estimate
-from pyro_riemann.distributions._base import RiemannianDistribution, check_metric, check_same, check_tensor
+from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_metric, check_same, check_tensor
 from pyro_riemann.distributions._box import BoxLaw, SamplerReport, kept_law, untraced
+from pyro_riemann.distributions._box_mixture import BoxMixture, MixtureLaw
 from pyro_riemann.distributions._box_table import CellTable
-from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.distributions._box_tempered import TemperedLaw
+from pyro_riemann.metrics import KernelMetric, RiemannianMetric
+
+_TABLE_ERROR = 1e-3  # a table that is worse than this gives way to a mixture
+_LOWEST_MIXTURE = 0.05  # efficiency below which a mixture gives way to a tempered sequence
+_LOWEST_UNIFORM = 0.3  # the same for a metric without a mixture of its own
+_WARN_EFFICIENCY, _WARN_ERROR = 0.02, 0.2
 
 
 class RiemannianUniform(RiemannianDistribution):
@@ -59,7 +67,7 @@ class RiemannianUniform(RiemannianDistribution):
         torch.Size([5, 2])
     """
 
-    arg_constraints = {"low": constraints.real_vector, "high": constraints.real_vector}
+    arg_constraints: ClassVar[dict[str, Any]] = {"low": constraints.real_vector, "high": constraints.real_vector}
     has_rsample = False
 
     def __init__(
@@ -69,12 +77,10 @@ class RiemannianUniform(RiemannianDistribution):
         self.low, self.high = torch.broadcast_tensors(low, high)
         super().__init__(metric, self.low, validate_args)
 
-    @staticmethod
-    def infer_shapes(
-        metric: object = (), low: torch.Size = torch.Size(), high: torch.Size = torch.Size()
-    ) -> tuple[torch.Size, torch.Size]:
+    @classmethod
+    def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
         """Batch and event shape from the shapes of the bounds, of which one must be a tensor."""
-        shape = torch.broadcast_shapes(low, high)
+        shape = torch.broadcast_shapes(arg_shapes.get("low", ()), arg_shapes.get("high", ()))
         return shape[:-1], shape[-1:]
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
@@ -106,10 +112,13 @@ class RiemannianUniform(RiemannianDistribution):
         if torch.is_grad_enabled():
             if self.low.requires_grad or self.high.requires_grad:
                 low, high = (bound.reshape(-1, self.event_shape[0]) for bound in (self.low, self.high))
-                pieces = [self._zero_with_gradient(laws[k], *ends) for k, *ends in zip(index.flatten(), low, high)]
+                pieces = [
+                    self._zero_with_gradient(laws[k], *ends)
+                    for k, *ends in zip(index.flatten(), low, high, strict=True)
+                ]
                 values = values + torch.stack(pieces).reshape(values.shape)
             elif any(parameter.requires_grad for parameter in self.metric.parameters()):
-                pieces = [self._zero_with_gradient(law, *ends) for law, ends in zip(laws, corners)]
+                pieces = [self._zero_with_gradient(law, *ends) for law, ends in zip(laws, corners, strict=True)]
                 values = values + torch.stack(pieces)[index]
         return Estimate(values, errors)
 
@@ -136,7 +145,7 @@ class RiemannianUniform(RiemannianDistribution):
 
     # ---------------------------------------------------------------- draws
 
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad(), untraced():
             _, laws, index = self._laws()
@@ -167,11 +176,72 @@ class RiemannianUniform(RiemannianDistribution):
             boxes = torch.cat([self.low, self.high], dim=-1).detach().reshape(-1, 2 * dim)
             boxes, index = boxes.unique(dim=0, return_inverse=True)
             corners = [(box[:dim], box[dim:]) for box in boxes]
-            laws = [kept_law(self.metric, low, high, lambda: self._build(low, high)) for low, high in corners]
+            laws = [kept_law(self.metric, low, high, self._build) for low, high in corners]
             return corners, laws, index.reshape(self.batch_shape)
 
     def _build(self, low: Tensor, high: Tensor) -> BoxLaw:
-        return CellTable(self.metric, low, high)
+        metric = self.metric
+        _check_chart(metric, low, high)
+        if metric.dim <= 2:
+            table = CellTable(metric, low, high, scale=_finest_scale(metric))
+            if float(table.rule.standard_error) < _TABLE_ERROR or not isinstance(metric, KernelMetric):
+                return _warned(table)
+        if isinstance(metric, KernelMetric):
+            law = MixtureLaw(metric, low, high, BoxMixture.of_kernel(metric, low, high))
+        else:
+            law = MixtureLaw(metric, low, high, BoxMixture.uniform(low, high), num_points=512)
+        if law.report.efficiency >= (_LOWEST_MIXTURE if isinstance(metric, KernelMetric) else _LOWEST_UNIFORM):
+            return law
+        return _warned(TemperedLaw(metric, low, high, law.mixture))
+
+    def share_on_floor(self, draws: Tensor) -> Tensor:
+        r"""Share of ``draws`` ``(..., d)`` where a ``KernelMetric`` is its floor :math:`\lambda I`: in the void.
+
+        Raises:
+            TypeError: if the metric has no floor.
+        """
+        if not isinstance(self.metric, KernelMetric):
+            raise TypeError(
+                f"`share_on_floor` needs a KernelMetric, which has a floor, not a {type(self.metric).__name__}."
+            )
+        return 1 - self.metric.coverage(draws)
+
+
+def _warned(law: BoxLaw) -> BoxLaw:
+    """Say so if this is the best that could be done and it is not good."""
+    if law.report.efficiency < _WARN_EFFICIENCY or float(law.rule.standard_error) > _WARN_ERROR:
+        warnings.warn(
+            f"RiemannianUniform: the {law.report.method} sampler has an efficiency of {law.report.efficiency:.1e} and "
+            f"the log volume an error of {float(law.rule.standard_error):.1e}: `metric` varies too fast in the box. "
+            "Check the draws, or choose a smaller box.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return law
+
+
+def _check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
+    """Raise if a corner of the box lies outside the metric's own support (the ball of a Poincare chart)."""
+    support = getattr(metric, "support", None)
+    if support is None or metric.dim > 12:
+        return
+    corners = low + (high - low) * torch.cartesian_prod(*[torch.arange(2.0)] * metric.dim).reshape(-1, metric.dim).to(
+        low
+    )
+    outside = ~support.check(corners)
+    if bool(outside.any()):
+        raise ValueError(
+            f"The box from `low` to `high` leaves the chart of {type(metric).__name__}: corner "
+            f"{corners[outside][0].tolist()} is not in {support}."
+        )
+
+
+def _finest_scale(metric: RiemannianMetric) -> float | None:
+    """Half the standard deviation of the narrowest bump of a kernel metric."""
+    if not isinstance(metric, KernelMetric):
+        return None
+    largest = metric.precisions.amax() if metric.is_diagonal else torch.linalg.eigvalsh(metric.precisions).amax()
+    return float(0.5 * metric.bandwidth / (largest * metric.dim).sqrt())
 
 
 def _corners(metric: RiemannianMetric, low: Any, high: Any) -> tuple[Tensor, Tensor]:
