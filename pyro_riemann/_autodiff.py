@@ -3,6 +3,9 @@
 A decoder maps d latent coordinates (2 to 64) to D outputs (often 784), so Jacobians
 are cheap column by column and dear row by row. Everything here is built on
 ``torch.func.jvp``; results stay differentiable by ordinary reverse mode.
+
+A single point gets a batch axis for the time of the call: in forward mode torch turns a tangent with
+no axes into float64 when it is multiplied by a Python number.
 """
 
 from __future__ import annotations
@@ -21,11 +24,17 @@ def directional(function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> t
     Forward mode rejects tensors with overlapping memory (``expand``), so both are cloned.
     """
     v = v.expand_as(z)
+    if z.dim() == 1:
+        value, slope = directional(function, z.unsqueeze(0), v.unsqueeze(0))
+        return value[0], slope[0]
     return cast(tuple[Tensor, Tensor], jvp(function, (z.clone(),), (v.clone(),)))
 
 
 def second_directional(function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Value, first and second derivative of ``function`` at ``z`` along ``v``."""
+    if z.dim() == 1:
+        value, slope, curvature = second_directional(function, z.unsqueeze(0), v.unsqueeze(0))
+        return value[0], slope[0], curvature[0]
 
     def first(point: Tensor) -> tuple[Tensor, Tensor]:
         return directional(function, point, v)
@@ -43,6 +52,9 @@ def jacobian(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> tuple
     ``torch.jit.trace`` cannot record ``vmap``, so it gets a plain loop; there shapes are tensors, so
     the number of axes ``dim`` is given.
     """
+    if z.dim() == 1:
+        value, columns = jacobian(function, z.unsqueeze(0), dim)
+        return value[0], columns[0]
     z = z.clone()
     basis = torch.eye(dim, dtype=z.dtype, device=z.device)
     if torch.jit.is_tracing():
@@ -52,5 +64,6 @@ def jacobian(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> tuple
     def column(axis: Tensor) -> tuple[Tensor, Tensor]:
         return cast(tuple[Tensor, Tensor], jvp(function, (z,), (axis.expand_as(z).clone(),)))
 
-    columns = vmap(column, out_dims=(None, -1))  # type: ignore[arg-type]  # torch accepts None, its types do not
-    return columns(basis)
+    # the same value for every axis: not out_dims None, which fails where a user's vmap is around this one
+    value, columns = vmap(column, out_dims=(0, -1))(basis)
+    return value[0], columns
