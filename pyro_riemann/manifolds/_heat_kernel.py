@@ -1,9 +1,9 @@
 """Exact heat kernels, as functions of distance and time.
 
 Log densities with respect to the Riemannian measure; the generator is half the Laplace-Beltrami
-operator, so time is variance. Each has two forms: one that converges fast, with
+operator, so time is variance. The compact manifolds have two forms: one that converges fast, with
 all digits of the logarithm, at small times (images, integrals), and an eigenfunction series
-for large times.
+for large times. Sums and integrals run in float64, whatever the input.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from pyro_riemann.manifolds import _smooth
 
 def as_time(time: float | Tensor, like: Tensor) -> Tensor:
     """``time`` as a tensor like ``like``; raise unless it is positive and finite."""
-    return check_positive("time", torch.as_tensor(time, dtype=like.dtype, device=like.device))
+    value = torch.as_tensor(time, dtype=like.dtype, device=like.device)
+    try:
+        return check_positive("time", value)
+    except RuntimeError:  # inside `vmap` the values cannot be read
+        return value
 
 
 def circle(step: Tensor, time: Tensor, period: float | Tensor) -> Tensor:
@@ -53,16 +57,17 @@ def circle(step: Tensor, time: Tensor, period: float | Tensor) -> Tensor:
 
 def sphere(s: Tensor, c: Tensor, time: Tensor, dim: int) -> Tensor:
     """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``."""
+    dtype = s.dtype
+    s, c, time = s.double(), c.double(), time.double()
     if dim > 3:
-        return _sphere_series(s, time, dim, _series_degree(time, dim))
+        return _sphere_series(s, time, dim, _series_degree(time, dim)).to(dtype)
     short = {2: _sphere_two, 3: _sphere_three}[dim](s, c, time.clamp(max=1.0))
-    return torch.where(time < 1, short, _sphere_series(s, time.clamp(min=1.0), dim, 12))
+    return torch.where(time < 1, short, _sphere_series(s, time.clamp(min=1.0), dim, 12)).to(dtype)
 
 
 def _sphere_series(s: Tensor, time: Tensor, dim: int, degree: int) -> Tensor:
     """Sum over spherical harmonics, by Gegenbauer polynomials in ``1 - 2 s``."""
-    index, x = (dim - 1) / 2, 1 - 2 * s.double()
-    time = time.double()
+    index, x = (dim - 1) / 2, 1 - 2 * s
     log_volume = math.log(2) + (dim + 1) / 2 * math.log(math.pi) - math.lgamma((dim + 1) / 2)
     previous, current = torch.ones_like(x), 2 * index * x
     total = torch.ones_like(x * time)
@@ -71,7 +76,7 @@ def _sphere_series(s: Tensor, time: Tensor, dim: int, degree: int) -> Tensor:
         following = (2 * (n + index) * x * current - (n + 2 * index - 1) * previous) / (n + 1)
         previous, current = current, following
     # rounding may leave a tail below 1e-15 of the peak negative
-    return (total.clamp(min=torch.finfo(total.dtype).tiny).log() - log_volume).to(s.dtype)
+    return total.clamp(min=torch.finfo(total.dtype).tiny).log() - log_volume
 
 
 def _series_degree(time: Tensor, dim: int) -> int:
@@ -153,11 +158,12 @@ def hyperbolic(s: Tensor, time: Tensor, dim: int) -> Tensor:
     Two dimensions more are one derivative: ``p_{d+2} = -exp(-d t/2) / (4 pi) dp_d / ds``; odd d starts from the
     normal density on the line, even d from the integrand of McKean's formula.
     """
-    s, time = torch.broadcast_tensors(s, time)
+    dtype = s.dtype
+    s, time = torch.broadcast_tensors(s.double(), time.double())
     squared = 4 * s * _smooth.squared_arc_ratio(s, s, -1)
     if dim % 2 == 1:
         amplitude = _descend(torch.ones_like, time, 1, (dim - 1) // 2)(s)
-        return amplitude.log() - 0.5 * (2 * math.pi * time).log() - squared / (2 * time)
+        return (amplitude.log() - 0.5 * (2 * math.pi * time).log() - squared / (2 * time)).to(dtype)
     with torch.no_grad():  # where the integrand has fallen to exp(-60)
         start, far = squared.sqrt(), (squared + 120 * time).sqrt()
         cosh = torch.exp((far - start) / 2) * (1 + torch.exp(-far)) / (1 + torch.exp(-start))
@@ -169,7 +175,8 @@ def hyperbolic(s: Tensor, time: Tensor, dim: int) -> Tensor:
     amplitude = _descend(_mckean, time_there, 2, steps)(s_there) * phi.cosh() ** (2 * steps)
     excess = 4 * s_there * _smooth.squared_arc_ratio(s_there, s_there, -1) - squared[..., None]
     integral = end * (weights * amplitude * torch.exp(-excess / (2 * time_there))).sum(-1)
-    return math.log(2) - time / 8 - 1.5 * (2 * math.pi * time).log() - squared / (2 * time) + integral.log()
+    log_scale = math.log(2) - time / 8 - 1.5 * (2 * math.pi * time).log() - squared / (2 * time)
+    return (log_scale + integral.log()).to(dtype)
 
 
 def _mckean(s: Tensor) -> Tensor:

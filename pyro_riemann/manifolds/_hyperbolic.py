@@ -46,12 +46,7 @@ class Hyperbolic(SpaceForm):
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
         quarter = self.inner(z, v, v) / 4
         sine = self._conformal_factor(z) / 2 * _smooth.tanhc(quarter)
-        y = self._shoot(z, v, torch.ones_like(sine), sine)
-        # rounding can put a far point on the unit sphere, where the metric is infinite
-        squared = y.square().sum(-1, keepdim=True)
-        limit = 1 - 4 * torch.finfo(y.dtype).eps
-        over = squared > limit
-        return torch.where(over, y * (limit / torch.where(over, squared, torch.ones_like(squared))).sqrt(), y)
+        return inside_ball(self._shoot(z, v, torch.ones_like(sine), sine))
 
     def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return self.expmap(z, v), -(self.dim - 1) * _smooth.log_sinhc(self.inner(z, v, v))
@@ -71,6 +66,14 @@ class Hyperbolic(SpaceForm):
         """
         s, _, _ = self._half_angle(z, y)
         return _heat_kernel.hyperbolic(s, _heat_kernel.as_time(time, z), self.dim)
+
+
+def inside_ball(z: Tensor) -> Tensor:
+    """Pull back points that rounding has put on the unit sphere, where the metric is infinite."""
+    squared = z.square().sum(-1, keepdim=True)
+    limit = 1 - 4 * torch.finfo(z.dtype).eps
+    over = squared > limit
+    return torch.where(over, z * (limit / torch.where(over, squared, torch.ones_like(squared))).sqrt(), z)
 
 
 def _holds(mask: Tensor) -> bool:
