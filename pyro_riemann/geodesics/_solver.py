@@ -78,7 +78,7 @@ class GeodesicSolver:
         """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists ``(P, d)`` of points."""
         energy = self.energy(metric)
         starts = [_spline.line(self.num_knots, z, y)]
-        if self.init == "graph" and not torch.jit.is_tracing():
+        if self.init == "graph" and not torch.jit.is_tracing() and z.shape[0] > 0:
             starts = _graph.initial_curves(metric, z, y, self.num_knots, self.graph_resolution) + starts
         solutions = [self._solve_chunks(energy, start) for start in starts]
         best = solutions[0]
@@ -120,10 +120,10 @@ class GeodesicSolver:
 
         def curve(times: Tensor) -> Tensor:
             table = torch.from_numpy(_spline.basis(self.num_knots, times.cpu().numpy())).to(control)
-            return (table @ control).transpose(0, 1).unflatten(1, shape)
+            return (table @ control).transpose(0, 1).reshape(len(times), *shape, metric.dim)
 
         return Geodesic(
-            points.transpose(0, 1).unflatten(1, shape),
+            points.transpose(0, 1).reshape(self.num_segments + 1, *shape, metric.dim),
             length.reshape(shape),
             value.reshape(shape),
             (solution.converged & honest).reshape(shape),
