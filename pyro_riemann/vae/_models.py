@@ -96,7 +96,9 @@ class VAE(PyroModule):
         self.log_time_factor = nn.Parameter(torch.tensor(0.0))
         self.latent_dim, self.store_name = dim, name
         self.warm_up = False
-        self.solver = solver or GeodesicSolver(num_knots=8, num_segments=16, max_iterations=8, init="line")
+        self.solver = solver or GeodesicSolver(
+            num_knots=8, num_segments=16, max_iterations=10, max_polish=0, tolerance=1e-4, init="line"
+        )
         self.register_buffer("box", torch.tensor([[-5.0], [5.0]]).repeat(1, dim))
         self.grid_resolution = grid_resolution
         if isinstance(metric, RiemannianMetric):
