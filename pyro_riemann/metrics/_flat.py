@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -70,8 +72,8 @@ class ConstantMetric(RiemannianMetric):
     def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
         return torch.zeros_like((z + y)[..., 0])
 
-    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: object) -> Geodesic:
-        return Geodesic.closed_form(self, z, y, num_segments=self.solver.num_segments)
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
+        return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)
 
 
 class EuclideanMetric(ConstantMetric):
