@@ -14,6 +14,7 @@ from pyro_riemann._checks import check_one_of
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
+from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._tangent import check_num_nodes, log_tangent_expectation
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -111,9 +112,13 @@ class RiemannianHeatKernel(RiemannianDistribution):
         :math:`E[V^{-1} \cdot V^{1/2}\,e^{t \bar R / 12}]` with the corrections in use: by a Gauss-Hermite rule for
         d <= 3 (error: difference to a coarser rule) and by importance sampling from quasi-random
         points above (error: standard error over replicates). Deterministic, differentiable in loc, time and metric.
-        Points past the cut locus have no mass.
+        Points past the cut locus have no mass. Kept for as long as the metric is unchanged where no gradient
+        is asked for.
         """
+        settings = (self.correction, self.num_nodes)
+        return remember(self.metric, "RiemannianHeatKernel", settings, (self.loc, self.time), self._log_normalizer)
 
+    def _log_normalizer(self) -> Estimate:
         def log_ratio(z: Tensor, log_v: Tensor) -> Tensor:
             if not self.correction.startswith("van_vleck"):
                 return -log_v

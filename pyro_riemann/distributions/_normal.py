@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
+from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._normal_sampler import SamplingReport, pilot, sample_normal
 from pyro_riemann.distributions._tangent import check_num_nodes, log_tangent_expectation
 from pyro_riemann.metrics import RiemannianMetric
@@ -74,12 +75,12 @@ class RiemannianNormal(RiemannianDistribution):
         r"""log C, ``(*batch)``: the integral of :math:`e^{-\ell^2 / 2 \sigma^2}` with respect to dM.
 
         Deterministic. The error is the difference to a rule with two nodes fewer (d <= 3) or the standard
-        error over eight quasi-random replicates (above). Kept between calls while nothing asks for its gradient.
+        error over eight quasi-random replicates (above). Kept for as long as the metric is unchanged where no
+        gradient is asked for, also when a model builds the distribution anew at every call.
         """
-        state = (self.loc, self.scale, *self.metric.parameters())
-        if torch.jit.is_tracing() or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in state)):
-            return self._log_normalizer()
-        return self._remember("_constant", self._log_normalizer)
+        return remember(
+            self.metric, "RiemannianNormal", (self.num_nodes,), (self.loc, self.scale), self._log_normalizer
+        )
 
     def _log_normalizer(self) -> Estimate:
         flat = 0.5 * self.metric.dim * (2 * math.pi * self.scale**2).log()
@@ -92,24 +93,13 @@ class RiemannianNormal(RiemannianDistribution):
     def sampling_report(self) -> SamplingReport:
         """Method, inflation of the variance, and efficiency of :meth:`sample`, from a fixed pilot run."""
         with torch.no_grad():
-            return self._remember("_pilot", lambda: pilot(self.metric, self.loc, self.scale**2))
+            variance = self.scale**2
+            return remember(
+                self.metric, "pilot", (), (self.loc, self.scale), lambda: pilot(self.metric, self.loc, variance)
+            )
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         with torch.no_grad():
             shape = self._extended_shape(sample_shape)
             loc, scale = self.loc.expand(shape), self.scale.expand(shape[:-1])
             return sample_normal(self.metric, loc, scale**2, self.sampling_report)
-
-    def _remember(self, name: str, compute: Any) -> Any:
-        """``compute()``, kept until a parameter or the metric is modified in place."""
-        state = (self.loc, self.scale, *self.metric.parameters(), *self.metric.buffers())
-        if any(tensor.is_inference() for tensor in state):
-            return compute()
-        version = tuple((id(tensor), tensor._version) for tensor in state)
-        kept = self.__dict__.get(name)
-        if kept is None or kept[0] != version:
-            kept = self.__dict__[name] = (version, compute())
-        return kept[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: entry for name, entry in self.__dict__.items() if name not in ("_constant", "_pilot")}

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
-from pyro_riemann.distributions._tangent import tangent_vectors
+from pyro_riemann.distributions._memo import state_version, wants_gradient
+from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
 
@@ -23,7 +24,7 @@ class _Draw:
     v: Tensor
     squared_noise: Tensor
     log_van_vleck: Tensor | None
-    version: tuple[Any, ...]
+    version: tuple[Any, ...] | None
 
 
 class RiemannianWrappedNormal(RiemannianDistribution):
@@ -76,10 +77,12 @@ class RiemannianWrappedNormal(RiemannianDistribution):
             z, log_van_vleck = self.metric.expmap_log_van_vleck(self.loc.expand_as(v), v)
         else:
             z = self.metric.expmap(self.loc.expand_as(v), v)
-        if not z.is_inference() and not _is_closed_form(self.metric):
+        if not z.is_inference() and not is_closed_form(self.metric):
             # keyed by the tensor itself and weakly: an entry dies with its draw and holds no graph beyond it
             draws = self.__dict__.setdefault("_draws", WeakIdKeyDictionary())
-            draws[z] = _Draw(v, noise.square().sum(-1), log_van_vleck, self._version(z))
+            draws[z] = _Draw(
+                v, noise.square().sum(-1), log_van_vleck, state_version(self.metric, z, self.loc, self.time)
+            )
         return z
 
     def rsample_with_log_prob(self, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
@@ -106,24 +109,11 @@ class RiemannianWrappedNormal(RiemannianDistribution):
     def _recall(self, value: Tensor) -> _Draw | None:
         """The record behind ``value`` if it is an untouched draw of this very distribution."""
         draw = self.__dict__.get("_draws", {}).get(value) if isinstance(value, Tensor) else None
-        if draw is None or draw.version != self._version(value):
+        if draw is None or draw.version != state_version(self.metric, value, self.loc, self.time):
             return None
-        state = (value, self.loc, self.time, *self.metric.parameters())
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in state) and value.grad_fn is None:
+        if value.grad_fn is None and (value.requires_grad or wants_gradient(self.metric, self.loc, self.time)):
             return None  # a detached draw: gradients at a fixed point are wanted
         return draw
 
-    def _version(self, value: Tensor) -> tuple[Any, ...]:
-        """Changes when the draw, a parameter or the metric is modified in place."""
-        state = (value, self.loc, self.time, *self.metric.parameters(), *self.metric.buffers())
-        return tuple((id(tensor), None if tensor.is_inference() else tensor._version) for tensor in state)
-
     def __getstate__(self) -> dict[str, Any]:
         return {name: entry for name, entry in self.__dict__.items() if name != "_draws"}
-
-
-def _is_closed_form(metric: RiemannianMetric) -> bool:
-    """Whether distances need no solver, so that nothing is gained by remembering draws."""
-    while isinstance(getattr(metric, "base", None), RiemannianMetric):
-        metric = metric.base  # type: ignore[assignment]
-    return type(metric).squared_dist is not RiemannianMetric.squared_dist
