@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point
 from pyro_riemann.metrics._base import RiemannianMetric
+from pyro_riemann.metrics._grid_field import DistanceField
 from pyro_riemann.metrics._spline_table import SplineTable
 
 _NUM_PROBES = 512
@@ -69,9 +70,7 @@ class GridMetric(RiemannianMetric):
         self.outside = check_one_of("outside", outside, ("metric", "error"))
         self.chunk_size = chunk_size
         corners = self._corners(metric, low, high)
-        sizes = (resolution,) * self.dim if isinstance(resolution, int) else tuple(int(r) for r in resolution)
-        if len(sizes) != self.dim or min(sizes) < 4:
-            raise ValueError(f"`resolution` must be {self.dim} whole numbers of at least 4, got {resolution}.")
+        sizes = self._sizes(resolution)
         self._below = [(i, j) for i in range(self.dim) for j in range(i)]  # entries of U in the table
         self.register_buffer("interpolation_error", corners.new_zeros(()))
         self.register_buffer("mean_interpolation_error", corners.new_zeros(()))
@@ -82,6 +81,12 @@ class GridMetric(RiemannianMetric):
         self.table = SplineTable(values, *corners)
         self.base = metric if outside == "metric" else None
         self._measure_error(metric)
+
+    def _sizes(self, resolution: int | Sequence[int]) -> tuple[int, ...]:
+        sizes = (resolution,) * self.dim if isinstance(resolution, int) else tuple(int(r) for r in resolution)
+        if len(sizes) != self.dim or min(sizes) < 4:
+            raise ValueError(f"`resolution` must be {self.dim} whole numbers of at least 4, got {resolution}.")
+        return sizes
 
     def _corners(self, metric: RiemannianMetric, low: object, high: object) -> Tensor:
         """Both corners, ``(2, d)``, in the metric's dtype and on its device."""
@@ -193,6 +198,30 @@ class GridMetric(RiemannianMetric):
             return metric, jacobian
         outer_metric, outer_jacobian = self.base.metric_jacobian(z[beyond])
         return metric.index_put((beyond,), outer_metric), jacobian.index_put((beyond,), outer_jacobian)
+
+    def distance_field(
+        self, loc: Tensor, resolution: int | Sequence[int] | None = None, max_sweeps: int = 200, tolerance: float = 1e-5
+    ) -> DistanceField:
+        """Distances from ``loc`` to every point of the box at once.
+
+        Shortest paths on a grid (Dijkstra, many neighbours), refined to high order along the
+        characteristics of the eikonal equation, then interpolated.
+
+        Args:
+            loc: the centre, ``(d,)``, inside the box.
+            resolution: nodes an axis; the table's own by default, at most 100 (d = 2) or 30 (d = 3).
+            max_sweeps: limit of the refinement.
+            tolerance: it stops once no value moves by more than this share of the largest.
+
+        Raises:
+            ValueError: if ``loc`` is not one point inside the box.
+        """
+        check_finite("loc", check_point("loc", loc, self.dim))
+        if loc.dim() != 1 or not bool(self.table.contains(loc)):
+            raise ValueError(f"`loc` must be one point ({self.dim},) inside the box, got {loc.tolist()}.")
+        limit = {1: 1000, 2: 100, 3: 30}[self.dim]
+        given = tuple(min(limit, r) for r in self.table.resolution) if resolution is None else resolution
+        return DistanceField(self, loc.to(self.table.low), self._sizes(given), max_sweeps, tolerance)
 
     def extra_repr(self) -> str:
         low, high = ([round(x, 4) for x in c.tolist()] for c in (self.table.low, self.table.high))
