@@ -82,7 +82,9 @@ def to_arviz(result: Any, sample_stats: Mapping[str, Any] | None = None) -> Any:
     Args:
         result: a :class:`pyro.infer.MCMC` or :class:`numpyro.infer.MCMC` after ``run``; a mapping
             from names to arrays ``(chains, draws, *event)`` of torch, JAX or NumPy; one such array,
-            then named ``z``; or ArviZ data, which is returned as it is.
+            then named ``z``; a list of any of these, whose chains are joined (Pyro runs several chains of one ``MCMC``
+            in processes of their own, a list of single chains stays in this one); or ArviZ data, which is
+            returned as it is.
         sample_stats: statistics of the draws, ``(chains, draws)`` each, under ArviZ's names
             (``diverging``, ``acceptance_rate``, ``step_size``, ...); they add to, and override, what
             ``result`` records.
@@ -105,23 +107,11 @@ def to_arviz(result: Any, sample_stats: Mapping[str, Any] | None = None) -> Any:
     """
     if _is_arviz(result):
         return result
-    stats: dict[str, Any] = {}
-    attributes: dict[str, Any] = {}
-    if isinstance(result, Mapping):
-        posterior = dict(result)
-    elif hasattr(result, "get_extra_fields"):
-        posterior, stats = _from_numpyro(result)
-    elif hasattr(result, "get_samples") and hasattr(result, "diagnostics"):
-        posterior, stats, attributes = _from_pyro(result)
-    elif isinstance(result, Tensor | np.ndarray) or hasattr(result, "__array__"):
-        posterior = {"z": result}
+    if isinstance(result, list | tuple):
+        posterior, stats, attributes = _joined([_parts(run) for run in result])
     else:
-        raise TypeError(
-            "`result` must be an MCMC object of Pyro or NumPyro that has run, a mapping from names to arrays "
-            f"(chains, draws, ...), one such array, or ArviZ data; got {type(result).__name__}."
-        )
-    posterior = {name: _array(value) for name, value in posterior.items()}
-    stats = {name: _array(value) for name, value in {**stats, **(sample_stats or {})}.items()}
+        posterior, stats, attributes = _parts(result)
+    stats |= {name: _array(value) for name, value in (sample_stats or {}).items()}
     _check_shapes(posterior, stats)
     groups = {"posterior": posterior} | ({"sample_stats": stats} if stats else {})
     data = _from_dict(groups)
@@ -216,6 +206,49 @@ def _like(metric: Any, array: np.ndarray) -> Tensor:
         if like.dtype.is_floating_point:
             return tensor.to(like)
     return tensor
+
+
+Parts = tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]
+
+
+def _parts(result: Any) -> Parts:
+    """Draws, their statistics, and what is known only chain by chain (lists with an entry a chain)."""
+    stats: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
+    if isinstance(result, Mapping):
+        posterior = dict(result)
+    elif hasattr(result, "get_extra_fields"):
+        posterior, stats = _from_numpyro(result)
+    elif hasattr(result, "get_samples") and hasattr(result, "diagnostics"):
+        posterior, stats, attributes = _from_pyro(result)
+    elif isinstance(result, Tensor | np.ndarray) or hasattr(result, "__array__"):
+        posterior = {"z": result}
+    else:
+        raise TypeError(
+            "`result` must be an MCMC object of Pyro or NumPyro that has run, a mapping from names to arrays "
+            f"(chains, draws, ...), one such array, a list of these, or ArviZ data; got {type(result).__name__}."
+        )
+    draws = {name: _array(value) for name, value in posterior.items()}
+    return draws, {name: _array(value) for name, value in stats.items()}, attributes
+
+
+def _joined(runs: Sequence[Parts]) -> Parts:
+    """Runs of the same model side by side; a statistic that one of them lacks is dropped."""
+    if not runs:
+        raise ValueError("`result` is an empty list: there are no chains.")
+    names, draws = set(runs[0][0]), {array.shape[1:2] for run in runs for array in run[0].values()}
+    if any(set(run[0]) != names for run in runs) or len(draws) > 1:
+        found = [{name: array.shape for name, array in run[0].items()} for run in runs]
+        raise ValueError(
+            f"the runs in the list `result` must have the same variables and number of draws, got {found}."
+        )
+    common = set.intersection(*(set(run[1]) for run in runs))
+    listed = set.intersection(*(set(run[2]) for run in runs))
+    return (
+        {name: np.concatenate([run[0][name] for run in runs]) for name in runs[0][0]},
+        {name: np.concatenate([run[1][name] for run in runs]) for name in runs[0][1] if name in common},
+        {name: [value for run in runs for value in run[2][name]] for name in listed},
+    )
 
 
 def _from_pyro(mcmc: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

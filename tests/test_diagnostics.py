@@ -207,6 +207,19 @@ def test_own_draws_with_statistics() -> None:
     np.testing.assert_array_equal(to_arviz(draws.detach())["posterior"]["z"].values, draws.detach().numpy())
 
 
+def test_runs_in_a_list_become_chains() -> None:
+    runs = []
+    for seed in range(3):
+        pyro.set_rng_seed(seed)
+        runs.append(MCMC(NUTS(normal_model), num_samples=40, warmup_steps=20, disable_progbar=True))
+        runs[-1].run()
+    data = to_arviz(runs)
+    for chain, run in enumerate(runs):
+        np.testing.assert_array_equal(data["posterior"]["z"].values[chain], run.get_samples()["z"].numpy())
+    assert data["sample_stats"]["diverging"].shape == (3, 40)
+    assert len(data["sample_stats"].attrs["mean_acceptance_rate"]) == 3
+
+
 # ------------------------------------------------------------------------------------ bad input
 
 
@@ -222,6 +235,8 @@ def test_own_draws_with_statistics() -> None:
         (lambda: {"z": torch.randn(100)}, ValueError, r"shape \(chains, draws, \*event\)"),
         (lambda: {"z": torch.randn(4, 100), "y": torch.randn(4, 99)}, ValueError, r"`y` has \(chains, draws\)"),
         (dict, ValueError, "no variables"),
+        (lambda: [torch.randn(1, 9), torch.randn(1, 8)], ValueError, "same variables and number of draws"),
+        (list, ValueError, "no chains"),
         (lambda: "chains.nc", TypeError, "got str"),
     ],
 )
