@@ -1,16 +1,13 @@
 """What the law of a Riemannian uniform on one box needs: a quadrature rule and a sampler.
 
-A box law is set up once per box and metric and then kept, because Pyro models build their
-distributions anew on every call. Set-up never touches the global random state.
+Set-up never touches the global random state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
-from typing import Any, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -93,23 +90,3 @@ def untraced() -> Iterator[None]:
         yield
     finally:
         set_state(state)
-
-
-_laws: WeakKeyDictionary[RiemannianMetric, tuple[Any, dict[Any, BoxLaw]]] = WeakKeyDictionary()
-
-
-def kept_law(metric: RiemannianMetric, low: Tensor, high: Tensor, build: Callable[[Tensor, Tensor], BoxLaw]) -> BoxLaw:
-    """The law of this metric on this box, set up at the first call and after the metric has changed.
-
-    A metric has changed when one of its parameters or buffers was written to; laws of the old
-    parameters are dropped.
-    """
-    version = tuple((t.data_ptr(), t._version, t.dtype) for t in chain(metric.parameters(), metric.buffers()))
-    known, laws = _laws.get(metric, (None, {}))
-    if known != version:
-        laws = {}
-        _laws[metric] = (version, laws)
-    box = (tuple(low.tolist()), tuple(high.tolist()), low.dtype, low.device)
-    if box not in laws:
-        laws[box] = build(low, high)
-    return laws[box]

@@ -51,7 +51,8 @@ class BoxMoves:
         with torch.enable_grad():
             point = z.detach().requires_grad_()
             value = log_density(point)
-            (slope,) = torch.autograd.grad(value.sum(), point)
+            # a flat metric's value does not depend on the point: the zero keeps it on the graph
+            (slope,) = torch.autograd.grad(value.sum() + 0 * point.sum(), point)
         return value.detach(), self.scale * slope
 
     def _fly(self, z: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:

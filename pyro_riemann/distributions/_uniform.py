@@ -12,10 +12,11 @@ from torch import Tensor
 from pyro_riemann._checks import check_finite
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_metric, check_same, check_tensor
-from pyro_riemann.distributions._box import BoxLaw, SamplerReport, kept_law, untraced
+from pyro_riemann.distributions._box import BoxLaw, SamplerReport, untraced
 from pyro_riemann.distributions._box_mixture import BoxMixture, MixtureLaw
 from pyro_riemann.distributions._box_table import CellTable
 from pyro_riemann.distributions._box_tempered import TemperedLaw
+from pyro_riemann.distributions._memo import remember
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 
 _TABLE_ERROR = 1e-3  # a table that is worse than this gives way to a mixture
@@ -176,7 +177,13 @@ class RiemannianUniform(RiemannianDistribution):
             boxes = torch.cat([self.low, self.high], dim=-1).detach().reshape(-1, 2 * dim)
             boxes, index = boxes.unique(dim=0, return_inverse=True)
             corners = [(box[:dim], box[dim:]) for box in boxes]
-            laws = [kept_law(self.metric, low, high, self._build) for low, high in corners]
+            laws = remember(
+                self.metric,
+                "RiemannianUniform",
+                (),
+                (boxes,),
+                lambda: [self._build(low, high) for low, high in corners],
+            )
             return corners, laws, index.reshape(self.batch_shape)
 
     def _build(self, low: Tensor, high: Tensor) -> BoxLaw:
