@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann import _autodiff
 from pyro_riemann._checks import check_finite, check_one_of, check_point, check_positive
 from pyro_riemann.geodesics import expmap
 from pyro_riemann.metrics import RiemannianMetric
@@ -47,8 +46,9 @@ def brownian_motion(
         start: initial points, ``(*batch, d)``.
         time: positive duration, the variance in flat space; a number or a tensor that broadcasts with ``batch``.
         num_steps: number of steps of equal duration.
-        method: one of the above. Default: ``"retraction"`` if the metric is a pullback, ``"geodesic"`` if it has
-            a closed exponential map, ``"euler"`` if it has a closed drift, otherwise ``"second_order"``.
+        method: one of the above. Default for pullbacks: ``"second_order"`` if the immersion propagates second
+            derivatives cheaply (:meth:`PullbackMetric.jets`), else ``"retraction"``. For other metrics:
+            ``"geodesic"`` if the exponential map is closed, ``"euler"`` if the drift is, else ``"second_order"``.
         return_path: return every point visited instead of the last.
         noise: standard normal draws to use, ``(num_steps, *batch, d)``, or ``(num_steps, *batch, D)`` with D the
             number of outputs of a pullback's immersion: noise in the ambient space, which drives
@@ -81,6 +81,9 @@ def brownian_motion(
     scale = scale[..., :1]
     if noise is not None:
         check_finite("noise", noise)
+        if not torch.jit.is_tracing() and noise.shape[:-1] != (num_steps, *z.shape[:-1]):
+            expected = (num_steps, *z.shape[:-1], metric.dim)
+            raise ValueError(f"`noise` must have shape {expected}, or end in the outputs' number, got {tuple(noise.shape)}.")
 
     path = [z]
     for index in range(num_steps):
@@ -97,52 +100,62 @@ def brownian_motion(
 
 
 def _default_method(metric: RiemannianMetric) -> str:
-    if hasattr(metric, "embed"):
-        return "retraction"
-    if type(metric).expmap is not RiemannianMetric.expmap:
+    if getattr(metric, "embed", None) is not None:
+        return "second_order" if getattr(metric, "has_jets", False) else "retraction"
+    if _overrides(metric, "expmap"):
         return "geodesic"
-    if type(metric).drift is not RiemannianMetric.drift:
-        return "euler"
-    return "second_order"
+    return "euler" if _overrides(metric, "drift") else "second_order"
+
+
+def _overrides(metric: RiemannianMetric, name: str) -> bool:
+    """True if a metric, and the one that it rewrites if there is one, has a method of its own."""
+    base = getattr(metric, "base", None)
+    own = getattr(type(metric), name) is not getattr(RiemannianMetric, name)
+    return own and (not isinstance(base, RiemannianMetric) or _overrides(base, name))
 
 
 def _step(metric: Any, z: Tensor, scale: Tensor, method: str, noise: Tensor | None) -> Tensor:
     """One step; ``scale`` is the standard deviation of the noise, ``(*batch, 1)``."""
-    value = jacobian = None
-    if hasattr(metric, "embed") and (method != "geodesic" or (noise is not None and noise.shape[-1] != metric.dim)):
+    noise = torch.randn_like(z) if noise is None else noise
+    ambient = noise.shape[-1] != metric.dim
+    white = scale * noise
+    force = None
+    if ambient or method == "retraction":
         value, jacobian = metric.embed_jacobian(z)
         factor = _factor(jacobian.mT @ jacobian, z)
+        if ambient:
+            white = _lower(factor, _pull(jacobian, white))
+    elif method == "second_order" and hasattr(metric, "metric_and_force"):
+        tensor, force = metric.metric_and_force(z)
+        factor = _factor(tensor, z)
     else:
         factor = metric.cholesky(z)
-    if noise is None:
-        noise = torch.randn_like(z)
-    white = scale * noise
-    if noise.shape[-1] != metric.dim:
-        white = _lower(factor, torch.einsum("...ai,...a->...i", jacobian, white))
-    # v ~ N(0, h G^-1), of norm |white| under G
-    v = _upper(factor, white)
+
+    v = _upper(factor, white)  # v ~ N(0, h G^-1), of norm |white| under G
     if method == "driftless":
         return z + v
     if method == "geodesic":
-        closed = type(metric).expmap is not RiemannianMetric.expmap
-        return metric.expmap(z, v) if closed else expmap(metric, z, v, num_steps=2)
+        # a step is short: two Runge-Kutta steps are more exact than the random walk itself
+        return metric.expmap(z, v) if _overrides(metric, "expmap") else expmap(metric, z, v, num_steps=2)
     if method == "euler":
-        bend = (factor.mT @ (scale**2 * metric.drift(z)).unsqueeze(-1)).squeeze(-1)
+        bend = _raise(factor, -(scale**2) * metric.drift(z))
         # the drift does not shrink with v, so that it is held against the typical step
-        return z + _upper(factor, white + _cap(bend, metric.dim * scale**2))
+        return z + _upper(factor, white - _cap(bend, metric.dim * scale**2))
     if method == "retraction":
         both = metric.embed(torch.stack([z + v, z - v]))
-        residual = 0.5 * (both[0] + both[1]) - value
-        bend = _lower(factor, torch.einsum("...ai,...a->...i", jacobian, residual))
-    elif jacobian is not None:
-        _, _, second = _autodiff.second_directional(metric.embed, z, v)
-        bend = _lower(factor, torch.einsum("...ai,...a->...i", jacobian, 0.5 * second))
+        bend = _lower(factor, _pull(jacobian, 0.5 * (both[0] + both[1]) - value))
+    elif force is not None:
+        bend = _lower(factor, 0.5 * force(v))
     else:
-        bend = (factor.mT @ (0.5 * metric.christoffel(z, v)).unsqueeze(-1)).squeeze(-1)
+        bend = _raise(factor, 0.5 * metric.christoffel(z, v))
     return z + _upper(factor, white - _cap(bend, white.square().sum(-1, keepdim=True)))
 
 
+# Corrections are kept in the orthonormal frame of L, G = L L^T, where the norm of G is the Euclidean one.
+
+
 def _factor(tensor: Tensor, z: Tensor) -> Tensor:
+    """Cholesky factor L of the metric of an immersion."""
     factor, info = torch.linalg.cholesky_ex(tensor)
     if not torch.jit.is_tracing() and bool((info != 0).any()):
         where = z[info != 0][0].tolist()
@@ -151,6 +164,16 @@ def _factor(tensor: Tensor, z: Tensor) -> Tensor:
             f"instance z = {where}: raise `jitter` of the PullbackMetric, or use float64."
         )
     return factor
+
+
+def _pull(jacobian: Tensor, vector: Tensor) -> Tensor:
+    """``J^T vector``."""
+    return torch.einsum("...ai,...a->...i", jacobian, vector)
+
+
+def _raise(factor: Tensor, vector: Tensor) -> Tensor:
+    """``L^T vector``: a chart vector in the orthonormal frame."""
+    return torch.einsum("...ji,...j->...i", factor, vector)
 
 
 def _lower(factor: Tensor, vector: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann import _autodiff
+from pyro_riemann import _autodiff, _jets
 from pyro_riemann._checks import check_point
+from pyro_riemann._jets import Jet
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics._base import RiemannianMetric
 
@@ -49,6 +50,7 @@ class PullbackMetric(RiemannianMetric):
         if not jitter >= 0:
             raise ValueError(f"`jitter` must be non-negative, got {jitter}.")
         self.dim, self.jitter, self.immersion = dim, jitter, immersion
+        self.has_jets = _jets.is_sequential(immersion) or callable(getattr(immersion, "jet", None))
         if self._probe() > 1:  # the walls of a standard deviation need a finer curve
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)
 
@@ -85,6 +87,9 @@ class PullbackMetric(RiemannianMetric):
             raise ValueError("`immersion` returns NaN or infinite values near the origin.")
         if all(torch.equal(value[0], value[1]) for value in outputs):
             raise ValueError("`immersion` does not depend on z: it gave the same output at two points.")
+        if (jets := self.jets(points)) is not None:
+            if not torch.allclose(torch.cat([jet.value for jet in jets], -1), self.embed(points), atol=1e-4):
+                raise ValueError("`immersion.jet(z)` has other values than `immersion(z)`.")
         return len(outputs)
 
     def _outputs(self, z: Tensor) -> tuple[Tensor, ...]:
@@ -101,14 +106,45 @@ class PullbackMetric(RiemannianMetric):
 
     def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)``."""
-        return _autodiff.jacobian(self.embed, z, self.dim)
+        jets = self.jets(z)
+        if jets is None:
+            return _autodiff.jacobian(self.embed, check_point("z", z, self.dim), self.dim)
+        return torch.cat([jet.value for jet in jets], -1), torch.cat([jet.jacobian() for jet in jets], -2)
+
+    def jets(self, z: Tensor) -> tuple[Jet, ...] | None:
+        """Taylor propagation through the immersion, faster than forward mode, where it is on offer.
+
+        That is for an immersion with a method ``jet`` and for a plain ``nn.Sequential`` of linear layers
+        and elementwise activations; None otherwise.
+        """
+        if not self.has_jets:
+            return None
+        check_point("z", z, self.dim)
+        if isinstance(self.immersion, nn.Sequential):
+            jets: tuple[Jet, ...] = (_jets.sequential(self.immersion, z, self.dim),)
+        else:
+            jets = self.immersion.jet(z)  # type: ignore[attr-defined]  # tested by has_jets
+        return (*jets, _jets.variable(z, self.dim).scaled(self.jitter**0.5)) if self.jitter > 0 else jets
 
     def metric(self, z: Tensor) -> Tensor:
+        return self.metric_and_force(z)[0]
+
+    def metric_and_force(self, z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        r"""``G(z)`` and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
+
+        One evaluation at ``z`` serves both; the direction may depend on G.
+        """
+        jets = self.jets(z)
+        if jets is not None:
+            return _jets.gram(jets, z), lambda v: _jets.force(jets, v)
         _, jacobian = self.embed_jacobian(z)
-        return jacobian.mT @ jacobian
+
+        def force(v: Tensor) -> Tensor:
+            acceleration = _autodiff.second_directional(self.embed, z, v)[2]
+            return torch.einsum("...ai,...a->...i", jacobian, acceleration)
+
+        return jacobian.mT @ jacobian, force
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
-        _, jacobian = self.embed_jacobian(z)
-        _, _, acceleration = _autodiff.second_directional(self.embed, z, v)
-        force = torch.einsum("...ai,...a->...i", jacobian, acceleration)
-        return torch.linalg.solve(jacobian.mT @ jacobian, force)
+        metric, force = self.metric_and_force(z)
+        return torch.linalg.solve(metric, force(v))

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pyro_riemann import _jets
 from pyro_riemann._checks import check_finite
+from pyro_riemann._jets import Jet
 
 
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ELU) -> nn.Sequential:
@@ -136,6 +138,31 @@ class RBFPrecision(nn.Module):
             return self.precision(z).rsqrt()
         return (self.precision(z).reciprocal() + self.min_scale**2).sqrt()
 
+    def jet(self, z: Tensor) -> Jet:
+        """Standard deviation with its Jacobian and second derivatives, for fast pullback metrics."""
+        rate = 0.5 / self.bandwidth.square()
+        offsets = [self.centers[:, axis] - z[..., axis, None] for axis in range(self.latent_dim)]
+        exponent = rate * torch.stack([offset.square() for offset in offsets]).sum(0)
+        # below -80 single precision has subnormal numbers, which slow matrix products tenfold
+        basis = torch.exp(-exponent.clamp(max=80))
+        tangents = torch.stack([2 * rate * offset * basis for offset in offsets])
+        spread = [2 * rate * offset for offset in offsets]
+
+        def bend(v: Tensor) -> Tensor:
+            slope = spread[0] * v[..., :1]
+            for axis in range(1, self.latent_dim):
+                slope = torch.addcmul(slope, spread[axis], v[..., axis : axis + 1])
+            return basis * (slope.square() - 2 * rate * v.square().sum(-1, keepdim=True))
+
+        precision = Jet(basis, tangents, bend).linear(self.log_weight.exp())
+        inverse = (precision.value + self.floor).reciprocal()
+        variance = inverse + self.min_scale**2
+        root = variance.rsqrt()
+        first = -0.5 * inverse.square() * root
+        return precision.elementwise(
+            lambda: variance * root, first, lambda: -first * torch.addcmul(2 * inverse, first, root)
+        )
+
     def forward(self, z: Tensor) -> Tensor:
         """The same as :meth:`scale`."""
         return self.scale(z)
@@ -246,6 +273,10 @@ class GaussianDecoder(nn.Module):
         """Mean and standard deviation, each ``(*batch, D)``."""
         return self.mean(z), self.std(z)
 
+    def jet(self, z: Tensor) -> tuple[Jet, Jet]:
+        """Both outputs with their derivatives: :class:`~pyro_riemann.PullbackMetric` uses it where it finds it."""
+        return _jets.sequential(self.mean, z, self.latent_dim), self.std.jet(z)
+
     def observation(self, z: Tensor, warm_up: bool = False) -> dist.TorchDistribution:
         """Likelihood p(x | z) with all its constants, event shape ``(D,)``."""
         mean = self.mean(z)
@@ -300,3 +331,7 @@ class DistanceImmersion(nn.Module):
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Reduced mean ``(*batch, rows)`` and standard deviation ``(*batch, D)``."""
         return self.mean(z), self.std(z)
+
+    def jet(self, z: Tensor) -> tuple[Jet, Jet]:
+        """Both outputs with their derivatives."""
+        return _jets.sequential(self.mean, z, self.latent_dim), self.std.jet(z)

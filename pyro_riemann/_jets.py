@@ -1,0 +1,144 @@
+"""Second-order Taylor propagation through the layers of a network.
+
+Nested forward mode carries value, tangent, tangent again and second derivative through the
+network each time a second derivative is asked for. A jet evaluates value and Jacobian once, keeps
+the layers' slopes, and afterwards gives the second derivative along any direction for the
+price of one more plain evaluation. All is ordinary tensor arithmetic: it traces, batches and
+differentiates.
+
+An immersion offers it by a method ``jet(z)`` that returns one :class:`Jet` for each output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyro_riemann import _autodiff
+
+_ELEMENTWISE = (nn.ELU, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Tanh)
+
+
+class Jet:
+    """Value and Jacobian of a function of z, and its second derivative along a direction chosen later.
+
+    Attributes:
+        tangents: derivative along each latent axis, ``(d, *batch, n)``, or broadcastable to it.
+        second: maps a direction ``v`` of shape ``(*batch, d)`` to ``D^2 f[v, v]``, ``(*batch, n)``.
+    """
+
+    def __init__(
+        self, value: Tensor | Callable[[], Tensor], tangents: Tensor, second: Callable[[Tensor], Tensor] | None
+    ) -> None:
+        self._value, self.tangents, self._second = value, tangents, second
+
+    @property
+    def value(self) -> Tensor:
+        """``f(z)``, ``(*batch, n)``; computed when first read, since metrics do without it."""
+        if not isinstance(self._value, Tensor):
+            self._value = self._value()
+        return self._value
+
+    @property
+    def is_linear(self) -> bool:
+        """True if the second derivative is known to vanish."""
+        return self._second is None
+
+    def second(self, v: Tensor) -> Tensor:
+        """Second derivative along ``v``."""
+        return torch.zeros_like(self.value) if self._second is None else self._second(v)
+
+    def along(self, v: Tensor) -> Tensor:
+        """First derivative along ``v``, ``(*batch, n)``."""
+        total = self.tangents[0] * v[..., :1]
+        for axis in range(1, self.tangents.shape[0]):
+            total = torch.addcmul(total, self.tangents[axis], v[..., axis : axis + 1])
+        return total
+
+    def jacobian(self) -> Tensor:
+        """Jacobian ``(*batch, n, d)``."""
+        return torch.broadcast_tensors(self.tangents, self.value.unsqueeze(0))[0].movedim(0, -1)
+
+    def scaled(self, factor: float) -> Jet:
+        """The jet of ``factor * f``."""
+        second = self._second
+        scaled = None if second is None else partial(_compose, lambda bend: factor * bend, second)
+        return Jet(lambda: factor * self.value, factor * self.tangents, scaled)
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Jet:
+        """The jet of ``weight @ f + bias``."""
+        second = self._second
+        return Jet(
+            lambda: functional.linear(self.value, weight, bias),
+            functional.linear(self.tangents, weight),
+            None if second is None else partial(_compose, lambda bend: functional.linear(bend, weight), second),
+        )
+
+    def elementwise(self, value: Tensor | Callable[[], Tensor], first: Tensor, second: Callable[[], Tensor]) -> Jet:
+        """The jet of ``phi(f)``, given value and both derivatives of ``phi`` at f."""
+        inner = self._second
+
+        def bend(v: Tensor) -> Tensor:
+            own = second() * self.along(v).square()
+            return own if inner is None else torch.addcmul(own, first, inner(v))
+
+        return Jet(value, first * self.tangents, bend)
+
+
+def _compose(outer: Callable[[Tensor], Tensor], inner: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+    return outer(inner(v))
+
+
+def variable(z: Tensor, dim: int) -> Jet:
+    """The jet of the identity."""
+    basis = torch.eye(dim, dtype=z.dtype, device=z.device)
+    return Jet(z, basis.reshape(dim, *(1,) * (z.dim() - 1), dim), None)
+
+
+def propagate(layer: nn.Module, jet: Jet) -> Jet:
+    """Pass a jet through a linear layer or an elementwise activation."""
+    if isinstance(layer, nn.Linear):
+        return jet.linear(layer.weight, layer.bias)
+    at = jet.value
+    if isinstance(layer, nn.ELU) and layer.alpha == 1.0:
+        slope = at.clamp(max=0).exp()  # 1 for positive arguments
+        return jet.elementwise(layer(at), slope, lambda: torch.where(at > 0, torch.zeros_like(slope), slope))
+    value, first = _autodiff.directional(layer, at, torch.ones_like(at))
+    return jet.elementwise(value, first, lambda: _autodiff.second_directional(layer, at, torch.ones_like(at))[2])
+
+
+def is_sequential(network: object) -> bool:
+    """True for a plain ``nn.Sequential`` of layers that :func:`propagate` knows."""
+    return type(network) is nn.Sequential and all(
+        type(layer) in (nn.Linear, *_ELEMENTWISE) and not layer._forward_hooks and not layer._forward_pre_hooks
+        for layer in network
+    )
+
+
+def sequential(network: nn.Sequential, z: Tensor, dim: int) -> Jet:
+    """The jet of a multilayer perceptron at ``z``."""
+    jet = variable(z, dim)
+    for layer in network:
+        jet = propagate(layer, jet)
+    return jet
+
+
+def gram(jets: tuple[Jet, ...], z: Tensor) -> Tensor:
+    """Pullback metric ``sum J^T J`` at ``z``, ``(*batch, d, d)``."""
+    total = torch.zeros_like(z).unsqueeze(-1)  # the tangents of a linear map have no batch shape of their own
+    for jet in jets:
+        total = total + torch.einsum("k...a,l...a->...kl", jet.tangents, jet.tangents)
+    return total
+
+
+def force(jets: tuple[Jet, ...], v: Tensor) -> Tensor:
+    """``sum J^T D^2 f[v, v]``, ``(*batch, d)``: the Christoffel symbols with lowered index."""
+    total = torch.zeros_like(v)
+    for jet in jets:
+        if not jet.is_linear:
+            total = total + torch.einsum("k...a,...a->...k", jet.tangents, jet.second(v))
+    return total
