@@ -40,7 +40,14 @@ def half_space(dim: int) -> WarpedMetric:
     return WarpedMetric(Hyperbolic(dim), (_half_space_to_ball, _ball_to_half_space))
 
 
+def _without_overflow(x: Tensor) -> Tensor:
+    """Clamp coordinates, far beyond the last point the ball can hold, to where their squares are finite."""
+    largest = torch.finfo(x.dtype).max ** 0.25
+    return x.clamp(-largest, largest)
+
+
 def _hyperboloid_to_ball(x: Tensor) -> Tensor:
+    x = _without_overflow(x)
     return inside_ball(x / (1 + (1 + x.square().sum(-1, keepdim=True)).sqrt()))
 
 
@@ -56,7 +63,8 @@ def _invert(p: Tensor) -> Tensor:
 
 
 def _half_space_to_ball(p: Tensor) -> Tensor:
-    return inside_ball(_invert(torch.cat([p[..., :-1], p[..., -1:].exp()], dim=-1)))
+    height = _without_overflow(p[..., -1:].clamp(-80.0, 80.0).exp())
+    return inside_ball(_invert(torch.cat([_without_overflow(p[..., :-1]), height], dim=-1)))
 
 
 def _ball_to_half_space(z: Tensor) -> Tensor:

@@ -91,11 +91,18 @@ class SpaceForm(RiemannianMetric):
         return 4 * s * ratio
 
     def logmap(self, z: Tensor, y: Tensor) -> Tensor:
-        _, c, ratio = self._half_angle(z, y)
-        step = y - z
-        direction = self._denominator("z", z)[..., None] * step
-        direction = direction + self.curvature * step.square().sum(-1, keepdim=True) * z
-        return direction * (_over(ratio, c).sqrt() / self._denominator("y", y))[..., None]
+        s, c, ratio = self._half_angle(z, y)
+        step, here = y - z, self._denominator("z", z)
+        direction = here[..., None] * step + self.curvature * step.square().sum(-1, keepdim=True) * z
+        velocity = direction * (_over(ratio, c).sqrt() / self._denominator("y", y))[..., None]
+        if self.curvature < 0:
+            return velocity
+        # towards the antipode the direction shrinks to rounding error: there, scale it to the known length
+        far, squared = s > 0.5, direction.square().sum(-1)
+        far = far & (squared > 0)
+        one = torch.ones_like(s)
+        length = here * (torch.where(far, s * ratio, one) / torch.where(far, squared, one)).sqrt()
+        return torch.where(far[..., None], length[..., None] * direction, velocity)
 
     def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
         _, c, ratio = self._half_angle(z, y)
@@ -111,6 +118,8 @@ class SpaceForm(RiemannianMetric):
         squared = leap.square().sum(-1, keepdim=True)
         below = cosine.square() - 2 * self.curvature * cosine * (z * leap).sum(-1, keepdim=True)
         below = below + z.square().sum(-1, keepdim=True) * squared
+        # zero only where rounding decides: at the sphere's missing pole, and between far ends of the ball
+        below = below.clamp(min=torch.finfo(z.dtype).eps ** 2)
         return z + self._denominator("z", z)[..., None] * (cosine * leap - self.curvature * squared * z) / below
 
 
