@@ -32,6 +32,7 @@ class RiemannianMetric(nn.Module):
         dim: dimension d of the chart.
         solver: settings of the boundary-value solver behind :meth:`geodesic` and
             :meth:`squared_dist`; assign another :class:`GeodesicSolver` to change them.
+        flow_steps: Runge-Kutta steps behind :meth:`expmap`; fewer do for short vectors.
 
     Example:
         >>> import torch
@@ -47,6 +48,7 @@ class RiemannianMetric(nn.Module):
 
     dim: int
     solver: GeodesicSolver = GeodesicSolver()
+    flow_steps: int = 16
 
     def metric(self, z: Tensor) -> Tensor:
         """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
@@ -135,7 +137,7 @@ class RiemannianMetric(nn.Module):
 
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
         """Point reached after unit time by the geodesic that leaves ``z`` with velocity ``v``."""
-        return expmap(self, z, v)
+        return expmap(self, z, v, self.flow_steps)
 
     def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """``y = expmap(z, v)`` and ``log V(z, y)`` along that geodesic, from its Jacobi fields.
@@ -143,7 +145,7 @@ class RiemannianMetric(nn.Module):
         ``-log V`` is the log Jacobian determinant of the exponential map between the
         orthonormal frames of ``T_z`` and ``T_y``.
         """
-        return expmap_log_van_vleck(self, z, v)
+        return expmap_log_van_vleck(self, z, v, self.flow_steps)
 
     # ---------------------------------------------------------------- boundary-value problem
 
