@@ -55,6 +55,7 @@ class VAE(PyroModule):
         metric: ``"fixed"``, ``"grid"``, ``"learned"`` or a metric.
         solver: solver settings of distances while training; the default is cheap and deterministic.
         posterior_steps: Brownian steps of a draw from the ``"heat_kernel"`` posterior.
+        flow_steps: Runge-Kutta steps of a draw from the ``"wrapped_normal"`` posterior, whose vectors are short.
         grid_resolution: points per axis of the table of ``metric="grid"``.
         name: prefix in Pyro's parameter store.
 
@@ -76,6 +77,7 @@ class VAE(PyroModule):
         metric: RiemannianMetric | str = "fixed",
         solver: GeodesicSolver | None = None,
         posterior_steps: int = 4,
+        flow_steps: int = 4,
         grid_resolution: int = 64,
         name: str = "vae",
     ) -> None:
@@ -92,7 +94,7 @@ class VAE(PyroModule):
         self.encoder, self.decoder = encoder, decoder
         self.prior = make_prior(prior, encoder) if isinstance(prior, str) else prior
         self.warm_up_prior = NormalPrior(dim)
-        self.posterior_family, self.posterior_steps = posterior, posterior_steps
+        self.posterior_family, self.posterior_steps, self.flow_steps = posterior, posterior_steps, flow_steps
         self.log_time_factor = nn.Parameter(torch.tensor(0.0))
         self.latent_dim, self.store_name = dim, name
         self.warm_up = False
@@ -140,7 +142,7 @@ class VAE(PyroModule):
                 from pyro_riemann.metrics import GridMetric
 
                 metric = GridMetric(metric, self.box[0], self.box[1], self.grid_resolution)
-        metric.solver = self.solver
+        metric.solver, metric.flow_steps = self.solver, self.flow_steps
         return metric
 
     def refresh_metric(self, codes: Tensor | None = None, margin: float = 0.3) -> None:
