@@ -42,7 +42,7 @@ from pyro_riemann import (
 )
 
 SMALL = bool(os.environ.get("PYRO_RIEMANN_SMALL"))  # CI runs the page with fewer draws
-DRAWS, WARMUP, CHAINS, STEPS = (60, 60, 2, 150) if SMALL else (500, 200, 4, 600)
+DRAWS, WARMUP, CHAINS, STEPS = (40, 40, 2, 120) if SMALL else (500, 200, 4, 600)
 pyro.set_rng_seed(0)
 
 # %% [markdown]
