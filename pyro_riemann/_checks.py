@@ -24,9 +24,17 @@ def check_point(name: str, value: Tensor, dim: int) -> Tensor:
     return value
 
 
+def holds(mask: Tensor) -> bool:
+    """Whether ``mask`` is true everywhere; true where it cannot be read (``torch.jit.trace``, ``torch.vmap``)."""
+    try:
+        return torch.jit.is_tracing() or bool(mask.all())
+    except RuntimeError:
+        return True
+
+
 def check_finite(name: str, value: Tensor) -> Tensor:
     """Raise if ``value`` has a NaN or an infinity (skipped while ``torch.jit`` traces)."""
-    if not torch.jit.is_tracing() and not bool(torch.isfinite(value).all()):
+    if not holds(torch.isfinite(value)):
         bad = int((~torch.isfinite(value)).sum())
         raise ValueError(f"`{name}` has {bad} NaN or infinite entries out of {value.numel()}.")
     return value
@@ -34,7 +42,7 @@ def check_finite(name: str, value: Tensor) -> Tensor:
 
 def check_positive(name: str, value: Tensor) -> Tensor:
     """Raise unless every entry of ``value`` is finite and strictly positive."""
-    if not torch.jit.is_tracing() and not bool((torch.isfinite(value) & (value > 0)).all()):
+    if not holds(torch.isfinite(value) & (value > 0)):
         raise ValueError(f"`{name}` must be finite and strictly positive, got {value.detach().flatten()[:5].tolist()}.")
     return value
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann import _autodiff
+from pyro_riemann._checks import holds
 from pyro_riemann.geodesics import (
     Geodesic,
     GeodesicSolver,
@@ -67,7 +68,7 @@ class RiemannianMetric(nn.Module):
             ValueError: if G is not positive definite at one of the points.
         """
         factor, info = torch.linalg.cholesky_ex(self.metric(z))
-        if not torch.jit.is_tracing() and bool((info != 0).any()):
+        if not holds(info == 0):
             where = z.broadcast_to((*info.shape, self.dim))[info != 0][0].tolist()
             raise ValueError(
                 f"{type(self).__name__}.metric(z) is not positive definite at {int((info != 0).sum())} of "
