@@ -1,0 +1,47 @@
+"""Simulation-based calibration (Talts et al. 2018): prior -> data -> NUTS -> uniform ranks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pyro
+import pytest
+import torch
+from pyro.infer import MCMC, NUTS
+from scipy import stats
+
+from tests.infer.models import DTYPE, NOISE, kernel, law, replications
+
+
+def ranks(name: str, problems: int, thin: int, kept: int) -> torch.Tensor:
+    """Rank of the truth among ``kept`` posterior draws, for both coordinates and the prior's log density."""
+    pyro.set_rng_seed(1)
+    prior = law(name, kernel() if name == "uniform" else None, torch.tensor(0.2, dtype=DTYPE))
+    with torch.no_grad():
+        truth = prior.sample((problems,))
+    data = truth + NOISE * torch.randn(problems, 2, dtype=DTYPE)
+    nuts = NUTS(partial(replications, name), jit_compile=True, ignore_jit_warnings=True, max_tree_depth=6)
+    mcmc = MCMC(nuts, num_samples=thin * kept, warmup_steps=150, disable_progbar=True)
+    mcmc.run(data)
+    draws = mcmc.get_samples()["z"][::thin]
+    with torch.no_grad():
+        seen = torch.cat([draws, prior.log_prob(draws).unsqueeze(-1)], dim=-1)
+        own = torch.cat([truth, prior.log_prob(truth).unsqueeze(-1)], dim=-1)
+    return (seen < own).sum(0)
+
+
+def assert_uniform(rank: torch.Tensor, kept: int, bins: int) -> None:
+    for statistic in rank.unbind(-1):
+        counts = torch.bincount(statistic * bins // (kept + 1), minlength=bins)
+        assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["uniform", "normal"])
+def test_ranks_are_uniform(name):
+    assert_uniform(ranks(name, problems=100, thin=3, kept=39), kept=39, bins=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["uniform", "normal", "wrapped normal"])
+def test_ranks_are_uniform_at_length(name):
+    assert_uniform(ranks(name, problems=1000, thin=8, kept=79), kept=79, bins=20)
