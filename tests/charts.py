@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import FlatTorus, Hyperbolic, PullbackMetric, RiemannianMetric, Sphere, WarpedMetric
-from pyro_riemann.manifolds import half_space, hyperboloid
+from pyro_riemann.manifolds import HalfSpace, Hyperboloid
 
 
 def shear(z: Tensor) -> Tensor:
@@ -43,17 +43,27 @@ def warped_torus(dim: int = 2, periods: float = 2 * torch.pi) -> WarpedMetric:
 
 def warped_hyperbolic(dim: int = 2) -> WarpedMetric:
     """Hyperbolic space through a nonlinear shear of the hyperboloid chart."""
-    return WarpedMetric(hyperboloid(dim), (shear, unshear))
+    return WarpedMetric(Hyperboloid(dim), (shear, unshear))
 
 
-def hyperboloid_chart(dim: int = 2) -> WarpedMetric:
+def hyperboloid_chart(dim: int = 2) -> Hyperboloid:
     """Hyperbolic space on the hyperboloid: |x| = sinh r."""
-    return hyperboloid(dim)
+    return Hyperboloid(dim)
 
 
-def half_space_log_height(dim: int = 3) -> WarpedMetric:
+def half_space_log_height(dim: int = 3) -> HalfSpace:
     """Hyperbolic space as the half-space, last coordinate the log of the height."""
-    return half_space(dim)
+    return HalfSpace(dim)
+
+
+def ball_as_hyperboloid(dim: int = 2) -> WarpedMetric:
+    """The hyperboloid chart once more, but derived from the Poincare ball by a change of coordinates."""
+    return WarpedMetric(Hyperbolic(dim), (Hyperboloid(dim).to_ball, Hyperboloid(dim).from_ball))
+
+
+def ball_as_half_space(dim: int = 3) -> WarpedMetric:
+    """The half-space chart once more, but derived from the Poincare ball by a change of coordinates."""
+    return WarpedMetric(Hyperbolic(dim), (HalfSpace(dim).to_ball, HalfSpace(dim).from_ball))
 
 
 def cylinder() -> PullbackMetric:
@@ -100,10 +110,12 @@ def all_charts() -> dict[str, RiemannianMetric]:
         "warped sphere3": warped_sphere(3),
         "ball2": Hyperbolic(2),
         "ball3": Hyperbolic(3),
-        "hyperboloid2": hyperboloid(2),
-        "hyperboloid3": hyperboloid(3),
-        "half-space2": half_space(2),
-        "half-space3": half_space(3),
+        "hyperboloid2": Hyperboloid(2),
+        "hyperboloid3": Hyperboloid(3),
+        "half-space2": HalfSpace(2),
+        "half-space3": HalfSpace(3),
+        "ball as hyperboloid2": ball_as_hyperboloid(2),
+        "ball as half-space3": ball_as_half_space(3),
         "warped hyperbolic2": warped_hyperbolic(2),
         "torus2": FlatTorus(2, [2 * torch.pi, 3.0]),
         "warped torus2": warped_torus(2, 3.0),

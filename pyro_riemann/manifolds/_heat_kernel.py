@@ -22,11 +22,7 @@ from pyro_riemann.manifolds import _smooth
 
 def as_time(time: float | Tensor, like: Tensor) -> Tensor:
     """``time`` as a tensor like ``like``; raise unless it is positive and finite."""
-    value = torch.as_tensor(time, dtype=like.dtype, device=like.device)
-    try:
-        return check_positive("time", value)
-    except RuntimeError:  # inside `vmap` the values cannot be read
-        return value
+    return check_positive("time", torch.as_tensor(time, dtype=like.dtype, device=like.device))
 
 
 def circle(step: Tensor, time: Tensor, period: float | Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_riemann._checks import holds
 from pyro_riemann.manifolds import _heat_kernel, _smooth
 from pyro_riemann.manifolds._space_form import SpaceForm
 
@@ -14,7 +15,7 @@ class Hyperbolic(SpaceForm):
 
     Curvature is -1, scalar curvature ``-d (d - 1)``. The chart is the open unit ball, not all of R^d:
     a point outside raises. Where a point must be unconstrained (NUTS, an encoder's output) use
-    :func:`pyro_riemann.manifolds.hyperboloid` or :func:`~pyro_riemann.manifolds.half_space`, the same
+    :class:`pyro_riemann.manifolds.Hyperboloid` or :class:`~pyro_riemann.manifolds.HalfSpace`, the same
     space in charts that are all of R^d.
 
     Near the boundary coordinates run out of digits: at distance r from the centre a distance is good to
@@ -35,19 +36,24 @@ class Hyperbolic(SpaceForm):
 
     def _denominator(self, name: str, z: Tensor) -> Tensor:
         value = super()._denominator(name, z)
-        if not torch.jit.is_tracing() and not _holds(value > 0):
+        if not holds(value > 0):
             norm = z.detach().norm(dim=-1)
             raise ValueError(
                 f"`{name}` must lie in the open unit ball, got {int((~(norm < 1)).sum())} of {norm.numel()} points "
                 f"with norm 1 or more, or NaN (largest: {norm.max().item():.6g}). "
-                "`manifolds.hyperboloid(dim)` is the same space in a chart that is all of R^d."
+                "`manifolds.Hyperboloid(dim)` is the same space in a chart that is all of R^d."
             )
         return value
 
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
         quarter = self.inner(z, v, v) / 4
         sine = self._conformal_factor(z) / 2 * _smooth.tanhc(quarter)
-        return inside_ball(self._shoot(z, v, torch.ones_like(sine), sine))
+        y = self._shoot(z, v, torch.ones_like(sine), sine)
+        # rounding can put a far point on the unit sphere, where the metric is infinite
+        squared = y.square().sum(-1, keepdim=True)
+        limit = 1 - 4 * torch.finfo(y.dtype).eps
+        over = squared > limit
+        return torch.where(over, y * (limit / torch.where(over, squared, torch.ones_like(squared))).sqrt(), y)
 
     def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return self.expmap(z, v), -(self.dim - 1) * _smooth.log_sinhc(self.inner(z, v, v))
@@ -67,19 +73,3 @@ class Hyperbolic(SpaceForm):
         """
         s, _, _ = self._half_angle(z, y)
         return _heat_kernel.hyperbolic(s, _heat_kernel.as_time(time, z), self.dim)
-
-
-def inside_ball(z: Tensor) -> Tensor:
-    """Pull back points that rounding has put on the unit sphere, where the metric is infinite."""
-    squared = z.square().sum(-1, keepdim=True)
-    limit = 1 - 4 * torch.finfo(z.dtype).eps
-    over = squared > limit
-    return torch.where(over, z * (limit / torch.where(over, squared, torch.ones_like(squared))).sqrt(), z)
-
-
-def _holds(mask: Tensor) -> bool:
-    """Whether ``mask`` is true everywhere; true where it cannot be read (inside ``vmap``)."""
-    try:
-        return bool(mask.all())
-    except RuntimeError:
-        return True

@@ -99,8 +99,9 @@ class SpaceForm(RiemannianMetric):
             return velocity
         # towards the antipode the direction shrinks to rounding error: there, scale it to the known length
         far, squared = s > 0.5, direction.square().sum(-1)
-        far = far & (squared > 0)
-        one = torch.ones_like(s)
+        lost = far & (squared == 0)  # exactly antipodal: every direction leads there, the first axis is taken
+        direction = torch.where(lost[..., None], _eye(self.dim, z)[0].expand_as(direction), direction)
+        squared, one = torch.where(lost, torch.ones_like(s), squared), torch.ones_like(s)
         length = here * (torch.where(far, s * ratio, one) / torch.where(far, squared, one)).sqrt()
         return torch.where(far[..., None], length[..., None] * direction, velocity)
 

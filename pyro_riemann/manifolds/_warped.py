@@ -107,6 +107,9 @@ class WarpedMetric(RiemannianMetric):
         """Points of the chart of ``base`` in this chart, ``(*batch, d)``."""
         return self._back(x) if self._transform is None else self._transform.inv(x)
 
+    def _jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return _autodiff.jacobian(self.to_base, check_point("z", z, self.dim), self.dim)
+
     def _push(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         z, v = torch.broadcast_tensors(z, v)
         return _autodiff.directional(self.to_base, z, v)
@@ -117,11 +120,11 @@ class WarpedMetric(RiemannianMetric):
     # ---------------------------------------------------------------- pointwise
 
     def metric(self, z: Tensor) -> Tensor:
-        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        x, jacobian = self._jacobian(z)
         return jacobian.mT @ self.base.metric(x) @ jacobian
 
     def logdet(self, z: Tensor) -> Tensor:
-        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        x, jacobian = self._jacobian(z)
         return self.base.logdet(x) + 2 * torch.linalg.slogdet(jacobian).logabsdet
 
     def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
@@ -130,13 +133,13 @@ class WarpedMetric(RiemannianMetric):
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         z, v = torch.broadcast_tensors(z, v)
-        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        x, jacobian = self._jacobian(z)
         _, pushed, acceleration = _autodiff.second_directional(self.to_base, z, v)
         return self._pull(jacobian, self.base.christoffel(x, pushed) + acceleration)
 
     def drift(self, z: Tensor) -> Tensor:
         """Ito drift by Ito's formula: that of ``base`` less half the trace of F's second derivative, pulled back."""
-        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        x, jacobian = self._jacobian(z)
         factor = torch.linalg.cholesky(jacobian.mT @ self.base.metric(x) @ jacobian)
         eye = torch.eye(self.dim, dtype=z.dtype, device=z.device)
         frame = torch.linalg.solve_triangular(factor.mT, eye, upper=True).movedim(-1, 0)
@@ -156,7 +159,7 @@ class WarpedMetric(RiemannianMetric):
         return self.from_base(x), log_van_vleck
 
     def logmap(self, z: Tensor, y: Tensor) -> Tensor:
-        x, jacobian = _autodiff.jacobian(self.to_base, z, self.dim)
+        x, jacobian = self._jacobian(z)
         return self._pull(jacobian, self.base.logmap(x, self.to_base(y)))
 
     def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:

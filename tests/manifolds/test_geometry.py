@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import FlatTorus, Hyperbolic, RiemannianMetric, Sphere, WarpedMetric
-from pyro_riemann.manifolds import half_space, hyperboloid
+from pyro_riemann.manifolds import HalfSpace, Hyperboloid
 from tests.charts import OnlyMetric, all_charts, cylinder, shear, sphere_pullback, warped_hyperbolic, warped_sphere
 
 CHARTS = all_charts()
@@ -45,9 +45,9 @@ def test_hyperboloid_metric_is_the_pullback_of_the_minkowski_form(dim: int) -> N
     form = torch.diag(torch.tensor([1.0] * dim + [-1.0], dtype=torch.float64))
     x, y, _ = some_points(dim)
     jacobian = torch.func.vmap(torch.func.jacrev(embed))(x)
-    torch.testing.assert_close(hyperboloid(dim).metric(x), jacobian.mT @ form @ jacobian)
+    torch.testing.assert_close(Hyperboloid(dim).metric(x), jacobian.mT @ form @ jacobian)
     minkowski = -torch.einsum("...i,ij,...j->...", embed(x), form, embed(y))
-    torch.testing.assert_close(hyperboloid(dim).dist(x, y).cosh(), minkowski)
+    torch.testing.assert_close(Hyperboloid(dim).dist(x, y).cosh(), minkowski)
 
 
 @pytest.mark.parametrize("dim", [2, 3])
@@ -55,11 +55,11 @@ def test_half_space_metric_is_the_textbook_one(dim: int) -> None:
     z, y, _ = some_points(dim)
     scale = torch.exp(-2 * z[..., -1:]).expand_as(z).clone()
     scale[..., -1] = 1
-    torch.testing.assert_close(half_space(dim).metric(z), torch.diag_embed(scale))
+    torch.testing.assert_close(HalfSpace(dim).metric(z), torch.diag_embed(scale))
     # cosh of the distance in the upper half-space
     high, low = z[..., -1].exp(), y[..., -1].exp()
     gap = (z - y)[..., :-1].square().sum(-1) + (high - low).square()
-    torch.testing.assert_close(half_space(dim).dist(z, y).cosh(), 1 + gap / (2 * high * low))
+    torch.testing.assert_close(HalfSpace(dim).dist(z, y).cosh(), 1 + gap / (2 * high * low))
 
 
 @charts
@@ -101,9 +101,9 @@ def test_drift_vanishes_in_conformal_charts_of_surfaces_only() -> None:
     z = some_points(2)[0]
     assert Sphere(2).drift(z).abs().max() == 0
     assert Hyperbolic(2).drift(z).abs().max() == 0
-    for metric in (warped_sphere(), hyperboloid(2), half_space(2), warped_hyperbolic()):
+    for metric in (warped_sphere(), Hyperboloid(2), HalfSpace(2), warped_hyperbolic()):
         assert metric.drift(z).norm(dim=-1).max() > 0.1
-    torch.testing.assert_close(half_space(3).drift(some_points(3)[0])[:, 2], torch.full((6,), -1.0, dtype=z.dtype))
+    torch.testing.assert_close(HalfSpace(3).drift(some_points(3)[0])[:, 2], torch.full((6,), -1.0, dtype=z.dtype))
 
 
 # ---------------------------------------------------------------- geodesics
@@ -172,18 +172,29 @@ def test_sphere_distance_is_the_angle_of_the_embedded_points(dim: int) -> None:
         torch.testing.assert_close(metric.dist(3 * z, 3 * y), (first * second).sum(-1).acos())
 
 
-def test_distance_is_the_same_in_every_chart_of_hyperbolic_space() -> None:
-    z, y, _ = some_points(2)
-    high, ball = half_space(2), Hyperbolic(2)
-    expected = ball.dist(z, y)
-    for metric in (high, hyperboloid(2), warped_hyperbolic(2)):
-        first, second = metric.from_base(_to_base(metric, z)), metric.from_base(_to_base(metric, y))
-        torch.testing.assert_close(metric.dist(first, second), expected)
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("chart", [Hyperboloid, HalfSpace])
+def test_charts_of_hyperbolic_space_agree(chart: type[Hyperboloid] | type[HalfSpace], dim: int) -> None:
+    """The charts that are all of R^d have formulas of their own; the ball in their coordinates must agree."""
+    metric = chart(dim)
+    warped = WarpedMetric(Hyperbolic(dim), (metric.to_ball, metric.from_ball))
+    z, y, v = (2 * value for value in some_points(dim))
+    for name in ("metric", "logdet", "drift", "scalar_curvature"):
+        torch.testing.assert_close(getattr(metric, name)(z), getattr(warped, name)(z))
+    for name in ("dist", "logmap", "log_van_vleck"):
+        torch.testing.assert_close(getattr(metric, name)(z, y), getattr(warped, name)(z, y))
+    for name in ("expmap", "christoffel", "expmap_log_van_vleck"):
+        torch.testing.assert_close(getattr(metric, name)(z, v), getattr(warped, name)(z, v))
+    torch.testing.assert_close(metric.log_heat_kernel(z, y, 0.4), warped.log_heat_kernel(z, y, 0.4))
 
 
-def _to_base(metric: WarpedMetric, ball_point: Tensor) -> Tensor:
-    """A point of the ball in the coordinates that ``metric`` is warped from."""
-    return metric.base.from_base(ball_point) if isinstance(metric.base, WarpedMetric) else ball_point
+@pytest.mark.parametrize("up", [-3.0, 0.49, 0.51, 3.0, 30.0])
+def test_half_space_geodesics_run_steeply_up_and_down(up: float) -> None:
+    metric, z = HalfSpace(2), torch.tensor([0.3, 0.5], dtype=torch.float64)
+    straight = metric.expmap(z, torch.tensor([0.0, up], dtype=torch.float64))
+    torch.testing.assert_close(straight, torch.tensor([0.3, 0.5 + up], dtype=torch.float64))
+    v = torch.tensor([1e-3, up], dtype=torch.float64)
+    torch.testing.assert_close(metric.dist(z, metric.expmap(z, v)), metric.norm(z, v))
 
 
 def test_the_pullback_of_the_embedded_sphere_has_the_same_tensor_and_drift() -> None:
@@ -226,9 +237,9 @@ def test_log_van_vleck_is_the_mixed_hessian_of_the_squared_distance(metric: Riem
         (Sphere(3), 1.930, 1.44743),
         (warped_sphere(3), 1.930, 1.44743),
         (Hyperbolic(2), 2.116, -0.65886),
-        (hyperboloid(2), 2.116, -0.65886),
+        (Hyperboloid(2), 2.116, -0.65886),
         (Hyperbolic(3), 2.144, -1.34838),
-        (half_space(3), 2.144, -1.34838),
+        (HalfSpace(3), 2.144, -1.34838),
         (FlatTorus(2, [2 * math.pi, math.inf]), 2.0, 0.0),
     ],
 )

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_riemann import FlatTorus, Hyperbolic, RiemannianMetric, Sphere, WarpedMetric
-from pyro_riemann.manifolds import half_space, hyperboloid
+from pyro_riemann import FlatTorus, Hyperbolic, Sphere, WarpedMetric
+from pyro_riemann.manifolds import HalfSpace, Hyperboloid
 from tests.charts import shear, unshear, warped_hyperbolic, warped_sphere, warped_torus
 
 DTYPE = torch.float64
+Manifold = Sphere | Hyperbolic | Hyperboloid | HalfSpace | FlatTorus | WarpedMetric
 
 
 def gauss_legendre(low: float, high: float, count: int) -> tuple[Tensor, Tensor]:
@@ -43,7 +44,7 @@ def test_total_mass_is_one(space: type[Sphere] | type[Hyperbolic], dim: int, tim
 
 @pytest.mark.parametrize("time", [0.05, 0.7, 6.0, 8.0])
 @pytest.mark.parametrize("metric", [Sphere(1), FlatTorus(1, 3.0)], ids=["circle", "torus"])
-def test_mass_on_the_circle(metric: RiemannianMetric, time: float) -> None:
+def test_mass_on_the_circle(metric: Manifold, time: float) -> None:
     period = 2 * math.pi if isinstance(metric, Sphere) else 3.0
     arc = torch.arange(400, dtype=DTYPE)[:, None] * period / 400 - period / 2 + 1e-3
     z = (arc / 2).tan() if isinstance(metric, Sphere) else arc
@@ -53,13 +54,15 @@ def test_mass_on_the_circle(metric: RiemannianMetric, time: float) -> None:
 
 @pytest.mark.parametrize(
     "metric",
-    [warped_sphere(2), warped_torus(2, 3.0), hyperboloid(2), half_space(2), warped_hyperbolic(2)],
+    [warped_sphere(2), warped_torus(2, 3.0), Hyperboloid(2), HalfSpace(2), warped_hyperbolic(2)],
     ids=["warped sphere", "warped torus", "hyperboloid", "half-space", "warped hyperbolic"],
 )
-def test_mass_over_a_chart_that_is_not_conformal(metric: WarpedMetric) -> None:
+def test_mass_over_a_chart_that_is_not_conformal(metric: Manifold) -> None:
     """Quadrature of the density with respect to dz on a grid of the chart, centre off the origin."""
     axis = torch.linspace(-4.5, 4.5, 151, dtype=DTYPE)
-    if isinstance(metric.base, FlatTorus):  # one period of the base, pulled into the chart
+    if isinstance(metric, WarpedMetric) and isinstance(
+        metric.base, FlatTorus
+    ):  # one period of the base, pulled into the chart
         axis = torch.linspace(-1.5, 1.5, 101, dtype=DTYPE)[:-1]
         grid = metric.from_base(torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2))
         jacobian = torch.func.vmap(torch.func.jacrev(shear))(grid)
@@ -90,7 +93,7 @@ def test_chapman_kolmogorov(space: type[Sphere] | type[Hyperbolic], dim: int) ->
     assert total.item() == pytest.approx(metric.log_heat_kernel(a, b, s + t).exp().item(), rel=1e-9)
 
 
-KERNELS = {
+KERNELS: dict[str, Manifold] = {
     "S1": Sphere(1),
     "S2": Sphere(2),
     "S3": Sphere(3),
@@ -102,8 +105,8 @@ KERNELS = {
     "H3": Hyperbolic(3),
     "H4": Hyperbolic(4),
     "H5": Hyperbolic(5),
-    "hyperboloid2": hyperboloid(2),
-    "half-space3": half_space(3),
+    "hyperboloid2": Hyperboloid(2),
+    "half-space3": HalfSpace(3),
     "torus": FlatTorus(2, [2.0, math.inf]),
     "warped torus": WarpedMetric(FlatTorus(2, 2.0), (shear, unshear)),
 }
@@ -111,7 +114,7 @@ KERNELS = {
 
 @pytest.mark.parametrize("time", [0.2, 2.0])
 @pytest.mark.parametrize("metric", KERNELS.values(), ids=KERNELS.keys())
-def test_heat_equation(metric: RiemannianMetric, time: float) -> None:
+def test_heat_equation(metric: Manifold, time: float) -> None:
     """d/dt log p = drift . grad log p + (1/2) G^{-1} : (Hess log p + grad log p grad log p^T)."""
     z = torch.linspace(-0.3, 0.2, metric.dim, dtype=DTYPE)
     y = torch.linspace(0.4, -0.1, metric.dim, dtype=DTYPE)
@@ -125,7 +128,7 @@ def test_heat_equation(metric: RiemannianMetric, time: float) -> None:
 
 
 @pytest.mark.parametrize("metric", KERNELS.values(), ids=KERNELS.keys())
-def test_symmetric_and_continuous_in_time(metric: RiemannianMetric) -> None:
+def test_symmetric_and_continuous_in_time(metric: Manifold) -> None:
     generator = torch.Generator().manual_seed(0)
     z, y = torch.rand(2, 8, metric.dim, dtype=DTYPE, generator=generator) - 0.5
     torch.testing.assert_close(metric.log_heat_kernel(z, y, 0.3), metric.log_heat_kernel(y, z, 0.3))
@@ -135,7 +138,7 @@ def test_symmetric_and_continuous_in_time(metric: RiemannianMetric) -> None:
 
 
 @pytest.mark.parametrize("metric", KERNELS.values(), ids=KERNELS.keys())
-def test_short_time_expansion(metric: RiemannianMetric) -> None:
+def test_short_time_expansion(metric: Manifold) -> None:
     """log p = -(d/2) log(2 pi t) - l^2 / 2t + (1/2) log V + t R / 12 + O(t l^2) + O(t^2)."""
     z = torch.linspace(-0.3, 0.2, metric.dim, dtype=DTYPE)
     y = z + 0.05
@@ -149,8 +152,8 @@ def test_short_time_expansion(metric: RiemannianMetric) -> None:
     assert remainder(0.002) < 4e-5
 
 
-@pytest.mark.parametrize("metric", [Sphere(3), warped_sphere(3), Hyperbolic(3), half_space(3)])
-def test_expansion_with_both_corrections_is_exact_in_three_dimensions(metric: RiemannianMetric) -> None:
+@pytest.mark.parametrize("metric", [Sphere(3), warped_sphere(3), Hyperbolic(3), HalfSpace(3)])
+def test_expansion_with_both_corrections_is_exact_in_three_dimensions(metric: Manifold) -> None:
     generator = torch.Generator().manual_seed(0)
     z, y = torch.rand(2, 8, 3, dtype=DTYPE, generator=generator) - 0.5
     time = 0.05  # images on S^3 are below 1e-60 here
@@ -223,7 +226,7 @@ def test_finite_and_flat_at_the_antipode(metric: Sphere, time: float) -> None:
 
 
 @pytest.mark.parametrize("metric", KERNELS.values(), ids=KERNELS.keys())
-def test_time_broadcasts_and_float32_follows(metric: RiemannianMetric) -> None:
+def test_time_broadcasts_and_float32_follows(metric: Manifold) -> None:
     generator = torch.Generator().manual_seed(0)
     z, y = torch.rand(2, 4, metric.dim, dtype=DTYPE, generator=generator) - 0.5
     times = torch.tensor([[0.2], [1.0], [3.0]], dtype=DTYPE)
@@ -237,6 +240,6 @@ def test_time_broadcasts_and_float32_follows(metric: RiemannianMetric) -> None:
 
 @pytest.mark.parametrize("time", [0.0, -1.0, math.nan, math.inf])
 @pytest.mark.parametrize("metric", [Sphere(2), Hyperbolic(2), FlatTorus(2), warped_sphere()])
-def test_time_must_be_positive(metric: RiemannianMetric, time: float) -> None:
+def test_time_must_be_positive(metric: Manifold, time: float) -> None:
     with pytest.raises(ValueError, match="time"):
         metric.log_heat_kernel(torch.zeros(2), torch.ones(2) / 2, time)
