@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyro_riemann._checks import check_finite, check_one_of, check_point
+from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._grid_field import DistanceField
 from pyro_riemann.metrics._spline_table import SplineTable
@@ -28,8 +28,8 @@ class GridMetric(RiemannianMetric):
         high: upper corner.
         resolution: nodes an axis, one number or d, each at least 4.
         outside: ``"metric"`` evaluates the true metric outside the box (and keeps it as the submodule
-            ``base``), ``"error"`` raises. While ``torch.jit`` traces, where no branch on
-            data can be recorded, the point is moved to the nearest face instead.
+            ``base``), ``"error"`` raises. Under ``torch.jit.trace`` and ``torch.vmap``, where no branch
+            on data is possible, the value at the nearest point of the box is used instead.
         chunk_size: nodes evaluated at once.
 
     Attributes:
@@ -168,13 +168,12 @@ class GridMetric(RiemannianMetric):
         return metric, torch.stack([slopes[pair] for pair in order], dim=-2).unflatten(-2, shape)
 
     def _beyond(self, z: Tensor) -> Tensor | None:
-        """Points outside the box, ``(*batch)`` bool, or None if there are none (or under tracing)."""
+        """Points outside the box, ``(*batch)`` bool, or None if there are none (or where none can be read)."""
         check_point("z", z, self.dim)
-        if torch.jit.is_tracing():
+        inside = self.table.contains(z)
+        if holds(inside):
             return None
-        beyond = ~self.table.contains(z)
-        if not bool(beyond.any()):
-            return None
+        beyond = ~inside
         if self.outside == "error":
             raise ValueError(
                 f"{int(beyond.sum())} of {beyond.numel()} points lie outside the box {self.table.low.tolist()} to "
@@ -200,7 +199,7 @@ class GridMetric(RiemannianMetric):
         return metric.index_put((beyond,), outer_metric), jacobian.index_put((beyond,), outer_jacobian)
 
     def distance_field(
-        self, loc: Tensor, resolution: int | Sequence[int] | None = None, max_sweeps: int = 200, tolerance: float = 1e-5
+        self, loc: Tensor, resolution: int | Sequence[int] | None = None, max_sweeps: int = 200, tolerance: float = 1e-6
     ) -> DistanceField:
         """Distances from ``loc`` to every point of the box at once.
 
@@ -209,7 +208,7 @@ class GridMetric(RiemannianMetric):
 
         Args:
             loc: the centre, ``(d,)``, inside the box.
-            resolution: nodes an axis; the table's own by default, at most 100 (d = 2) or 30 (d = 3).
+            resolution: nodes an axis; the table's own by default, at most 100 (d = 2) or 20 (d = 3).
             max_sweeps: limit of the refinement.
             tolerance: it stops once no value moves by more than this share of the largest.
 
@@ -219,7 +218,7 @@ class GridMetric(RiemannianMetric):
         check_finite("loc", check_point("loc", loc, self.dim))
         if loc.dim() != 1 or not bool(self.table.contains(loc)):
             raise ValueError(f"`loc` must be one point ({self.dim},) inside the box, got {loc.tolist()}.")
-        limit = {1: 1000, 2: 100, 3: 30}[self.dim]
+        limit = {1: 1000, 2: 100, 3: 20}[self.dim]
         given = tuple(min(limit, r) for r in self.table.resolution) if resolution is None else resolution
         return DistanceField(self, loc.to(self.table.low), self._sizes(given), max_sweeps, tolerance)
 

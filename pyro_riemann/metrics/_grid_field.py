@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pyro_riemann.metrics._spline_table import SplineTable
 
 _REACH = 3  # cells between a node and the foot of its characteristic
+_PATIENCE = 8  # sweeps without progress
 _GAUSS = ((0.5 - math.sqrt(0.15), 5 / 18), (0.5, 8 / 18), (0.5 + math.sqrt(0.15), 5 / 18))
 
 
@@ -138,20 +139,22 @@ class _Builder:
 
         Correct values spread from the centre by a few cells a sweep. Two candidates for p: a step along
         the best edge of the graph (right also at the cut locus, where the spline's gradient is not), and the last p,
-        moved so that the geodesic that leaves it along grad u meets x. A few nodes at the cut locus may
-        swap sides for ever, so it ends once 99 % of the nodes rest.
+        moved so that the geodesic that leaves it along grad u meets x. Nodes at the cut locus or along a
+        wall may swap sides for ever: it ends once 99 % rest, or their share has stopped growing.
         """
         distance = distance.clone()
         table = SplineTable(distance.square().reshape(*self.resolution, 1), self.low, self.high)
         far = (~self.near).nonzero().squeeze(-1)
         foot = torch.full_like(self.nodes[far], math.nan)
-        sweep, limit = 0, tolerance * distance.max()
+        sweep, limit, fewest, waited = 0, tolerance * distance.max(), math.inf, 0
         for sweep in range(1, max_sweeps + 1):
             value, foot = self._update(table, distance, far, foot)
-            moving = ((value - distance[far]).abs() > limit).double().mean()
+            moving = ((value - distance[far]).abs() > limit).double().mean().item()
             distance[far] = value
             table.refill(distance.square().reshape(*self.resolution, 1))
-            if moving <= 0.01:
+            waited = 0 if moving < fewest else waited + 1
+            fewest = min(moving, fewest)
+            if moving <= 0.01 or waited >= _PATIENCE:
                 break
         return distance, sweep
 
@@ -167,9 +170,11 @@ class _Builder:
         start = self._clip(nodes + reach * direction * self.step)
         last = torch.where(torch.isnan(last), start, last)
         feet = torch.stack([start, self._correct(table, last, nodes)])
-        values, choice = (self._value(table, feet)[0] + self._arc(feet, nodes.expand_as(feet))).min(0)
-        foot = torch.where((choice == 0).unsqueeze(-1), feet[0], feet[1])
-        return torch.minimum(best, values), foot
+        lengths = self._arc(feet, nodes.expand_as(feet))
+        first, second = self._value(table, feet)[0] + lengths
+        lost = second > first + 0.2 * lengths[0]  # the correction ran away: start again
+        foot = torch.where(lost.unsqueeze(-1), feet[0], feet[1])
+        return torch.minimum(best, torch.minimum(first, second)), foot
 
     def _value(self, table: SplineTable, z: Tensor) -> tuple[Tensor, Tensor]:
         """Distance and its gradient, from the spline of its square (the distance itself has a cone at the centre)."""
@@ -185,10 +190,10 @@ class _Builder:
         length = self._chord(foot, nodes - foot).unsqueeze(-1)
         v = unit * length
         miss = nodes - (foot + v - 0.5 * self.metric.christoffel(foot, v))
-        # Rays diverge from the centre: moved sideways at distance u, the ray's end moves (u + s) / u as far.
-        along = self.metric.inner(foot, unit, miss).unsqueeze(-1) * unit
-        shrink = value.unsqueeze(-1) / (value.unsqueeze(-1) + length)
-        miss = along + shrink * (miss - along)
+        # Only sideways, or feet creep along their rays. Rays diverge from the centre: moved sideways at
+        # distance u, a ray's end moves (u + s) / u as far.
+        miss = miss - self.metric.inner(foot, unit, miss).unsqueeze(-1) * unit
+        miss = miss * (value.unsqueeze(-1) / (value.unsqueeze(-1) + length))
         cells = (miss / self.step).abs().amax(-1, keepdim=True)
         return self._clip(foot + miss / cells.clamp(min=1))  # one cell at most
 
