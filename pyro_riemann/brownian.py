@@ -29,14 +29,14 @@ def brownian_motion(
     :math:`b^i = -\tfrac12 g^{jk} \Gamma^i_{jk}`. Every method draws :math:`v \sim N(0, h\,G(z)^{-1})`,
     :math:`h` the time of a step, and then moves to
 
-    =================  =====================================================================================
-    ``"retraction"``   :math:`z + v - G^{-1} J^\top (\tfrac12 (f(z + v) + f(z - v)) - f(z))`, pullbacks only
+    ==================  =====================================================================================
+    ``"retraction"``    :math:`z + v - G^{-1} J^\top (\tfrac12 (f(z + v) + f(z - v)) - f(z))`, pullbacks only
     ``"second_order"``  :math:`z + v - \tfrac12 \Gamma(v, v)`
-    ``"euler"``        :math:`z + v + h\,b(z)` (Euler-Maruyama)
-    ``"geodesic"``     the exponential map of v
-    ``"driftless"``    :math:`z + v`: Kalatzis et al. (2020), eq. 3.15. Its law depends on the chart and is wrong
-                       in the limit of many steps; for reproduction only.
-    =================  =====================================================================================
+    ``"euler"``         :math:`z + v + h\,b(z)` (Euler-Maruyama)
+    ``"geodesic"``      the exponential map of v
+    ``"driftless"``     :math:`z + v`: Kalatzis et al. (2020), eq. 3.15. Its law depends on the chart and is wrong
+                        in the limit of many steps; for reproduction only.
+    ==================  =====================================================================================
 
     A correction longer than the step itself, in the norm of G, is shortened to that length.
     That leaves the limit unchanged and keeps paths from being thrown off a steep wall of the metric.
@@ -70,20 +70,16 @@ def brownian_motion(
     """
     if num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
-    method = _default_method(metric) if method is None else check_one_of("method", method, METHODS)
+    method = default_method(metric) if method is None else check_one_of("method", method, METHODS)
     if method == "retraction" and not hasattr(metric, "embed"):
         raise ValueError(
             f"method 'retraction' needs an immersion, which {type(metric).__name__} has not; use 'second_order'."
         )
     check_finite("start", check_point("start", start, metric.dim))
     duration = check_positive("time", torch.as_tensor(time, dtype=start.dtype, device=start.device))
-    z, scale = torch.broadcast_tensors(start, (duration / num_steps).sqrt().unsqueeze(-1))
-    scale = scale[..., :1]
+    z, scale = _broadcast(start, (duration / num_steps).sqrt())
     if noise is not None:
-        check_finite("noise", noise)
-        if not torch.jit.is_tracing() and noise.shape[:-1] != (num_steps, *z.shape[:-1]):
-            expected = (num_steps, *z.shape[:-1], metric.dim)
-            raise ValueError(f"`noise` must have shape {expected}, or end in the outputs' number, got {tuple(noise.shape)}.")
+        _check_noise(metric, noise, num_steps, z)
 
     path = [z]
     for index in range(num_steps):
@@ -99,7 +95,34 @@ def brownian_motion(
     return torch.stack(path) if return_path else z
 
 
-def _default_method(metric: RiemannianMetric) -> str:
+def _broadcast(start: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    try:
+        start, scale = torch.broadcast_tensors(start, scale.unsqueeze(-1))
+    except RuntimeError as error:
+        raise ValueError(
+            f"`time` of shape {tuple(scale.shape)} does not broadcast with the batch shape "
+            f"{tuple(start.shape[:-1])} of `start`."
+        ) from error
+    return start, scale[..., :1]
+
+
+def _check_noise(metric: RiemannianMetric, noise: Tensor, num_steps: int, z: Tensor) -> None:
+    if torch.jit.is_tracing():
+        return
+    expected = (num_steps, *z.shape)
+    if noise.shape[:-1] != expected[:-1]:
+        raise ValueError(f"`noise` must have shape {expected}, got {tuple(noise.shape)}.")
+    check_finite("noise", noise)
+    if noise.shape[-1] == metric.dim:
+        return
+    if not hasattr(metric, "embed"):
+        raise ValueError(f"`noise` has {noise.shape[-1]} entries a point: ambient noise needs an immersion.")
+    if noise.shape[-1] != (size := metric.embed(z.flatten(0, -2)[:1]).shape[-1]):
+        raise ValueError(f"`noise` must have {metric.dim} or {size} entries a point, got {noise.shape[-1]}.")
+
+
+def default_method(metric: RiemannianMetric) -> str:
+    """The method that :func:`brownian_motion` uses for a metric unless told otherwise."""
     if getattr(metric, "embed", None) is not None:
         return "second_order" if getattr(metric, "has_jets", False) else "retraction"
     if _overrides(metric, "expmap"):
@@ -161,7 +184,8 @@ def _factor(tensor: Tensor, z: Tensor) -> Tensor:
         where = z[info != 0][0].tolist()
         raise ValueError(
             f"The pullback metric is not positive definite at {int((info != 0).sum())} of {info.numel()} points, for "
-            f"instance z = {where}: raise `jitter` of the PullbackMetric, or use float64."
+            f"instance z = {where}. Where this is far away, a path has run off: raise `num_steps` or lower `time`. "
+            "Otherwise raise `jitter` of the PullbackMetric, or use float64."
         )
     return factor
 

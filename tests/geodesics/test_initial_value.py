@@ -1,0 +1,156 @@
+"""Exponential map and its Jacobian against closed forms, in charts that are not conformal."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_riemann import PullbackMetric, RiemannianMetric, Sphere
+from pyro_riemann.geodesics import expmap, expmap_log_van_vleck, geodesic_flow
+from tests import charts
+from tests.explicit import HalfSpace, Hyperboloid, Vanishing, warped_sphere
+
+# (closed form, the same metric with numerics only)
+PAIRS: dict[str, tuple[RiemannianMetric, RiemannianMetric]] = {
+    "sphere2": (charts.warped_sphere(2), PullbackMetric(warped_sphere, 2, jitter=0.0)),
+    "sphere3": (charts.warped_sphere(3), PullbackMetric(warped_sphere, 3, jitter=0.0)),
+    "hyperbolic2": (charts.hyperboloid_chart(2), Hyperboloid()),
+    "hyperbolic3": (charts.half_space_log_height(3), HalfSpace()),
+    "torus": (charts.warped_torus(2), charts.OnlyMetric(charts.warped_torus(2))),
+}
+
+
+def start_and_velocity(metric: RiemannianMetric, length: float) -> tuple[Tensor, Tensor]:
+    """Geodesics of a length whose middle is near the origin of the chart, ``(2, 3, d)``."""
+    middle = 0.1 * torch.randn(2, 3, metric.dim, dtype=torch.float64)
+    w = torch.randn(3, metric.dim, dtype=torch.float64).expand_as(middle)
+    w = 0.5 * length * w / metric.norm(middle, w)[..., None]
+    z, back = geodesic_flow(metric, middle, w, num_steps=32)
+    return z, -2 * back
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_numerical_expmap_meets_the_closed_form(name: str) -> None:
+    exact, metric = PAIRS[name]
+    z, v = start_and_velocity(metric, 1.0)
+    y, log_v = expmap_log_van_vleck(metric, z, v)
+    true_y, true_log_v = exact.expmap_log_van_vleck(z, v)
+    torch.testing.assert_close(y, true_y, rtol=0, atol=1e-4)
+    torch.testing.assert_close(log_v, true_log_v, rtol=0, atol=5e-4)
+    torch.testing.assert_close(expmap(metric, z, v), y, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "expected"),
+    [("sphere2", 2.289, 1.11124), ("sphere3", 1.930, 1.44743), ("hyperbolic2", 2.116, -0.65886)]
+    + [("hyperbolic3", 2.144, -1.34838), ("torus", 1.5, 0.0)],
+)
+def test_van_vleck_determinant_of_space_forms(name: str, length: float, expected: float) -> None:
+    metric = PAIRS[name][1]
+    z, v = start_and_velocity(metric, length)
+    _, log_v = expmap_log_van_vleck(metric, z[0, 0], v[0, 0], num_steps=64)
+    kappa = {"s": 1, "h": -1, "t": 0}[name[0]]
+    ratio = {1: length / math.sin(length), -1: length / math.sinh(length), 0: 1.0}[kappa]
+    exact = (metric.dim - 1) * math.log(ratio)
+    assert abs(exact - expected) < 2e-3  # the lengths are given to three decimals only
+    assert abs(log_v.item() - exact) < 1e-4
+
+
+def test_cylinder_is_flat_and_its_geodesics_are_helices() -> None:
+    z, v = start_and_velocity(charts.cylinder(), 3.0)
+    y, log_v = charts.cylinder().expmap_log_van_vleck(z, v)
+    torch.testing.assert_close(y, z + v, rtol=0, atol=1e-12)
+    torch.testing.assert_close(log_v, torch.zeros_like(log_v), rtol=0, atol=1e-12)
+
+
+def test_fourth_order() -> None:
+    exact = charts.warped_sphere(2)
+    z, v = start_and_velocity(exact, 1.0)
+    metric = charts.sphere_pullback(2)
+    errors = [(expmap(metric, z, v, steps) - exact.expmap(z, v)).abs().max() for steps in (8, 16, 32)]
+    assert 10 < errors[0] / errors[1] < 26
+    assert 10 < errors[1] / errors[2] < 26
+
+
+def test_speed_is_constant_and_the_flow_reverses() -> None:
+    metric = charts.sphere_pullback(2)
+    z, v = start_and_velocity(metric, 1.0)
+    y, velocity = geodesic_flow(metric, z, v, num_steps=64)
+    torch.testing.assert_close(metric.norm(y, velocity), metric.norm(z, v), rtol=0, atol=1e-5)
+    back, reverse = geodesic_flow(metric, y, -velocity, num_steps=64)
+    torch.testing.assert_close(back, z, rtol=0, atol=1e-5)
+    torch.testing.assert_close(-reverse, v, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", [charts.sphere_pullback(2), HalfSpace()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zero_velocity_stays_exactly(metric: RiemannianMetric, dtype: torch.dtype) -> None:
+    z = 0.3 * torch.randn(4, metric.dim, dtype=dtype)
+    v = torch.zeros_like(z, requires_grad=True)
+    y, log_v = expmap_log_van_vleck(metric, z, v)
+    assert torch.equal(y, z)
+    assert torch.equal(log_v, torch.zeros_like(log_v))
+    (slope,) = torch.autograd.grad(log_v.sum(), v)
+    torch.testing.assert_close(slope, torch.zeros_like(v), rtol=0, atol=1e-5)
+
+
+def test_infinite_at_the_conjugate_point_and_absolute_beyond() -> None:
+    metric = charts.sphere_pullback(2)
+    z = torch.tensor([0.2, -0.1], dtype=torch.float64)
+    v = torch.tensor([0.3, 1.0], dtype=torch.float64)
+    v = v / metric.norm(z, v)
+    lengths = torch.tensor([3.0, 3.3], dtype=torch.float64)
+    _, log_v = expmap_log_van_vleck(metric, z, lengths[:, None] * v, num_steps=400)
+    torch.testing.assert_close(log_v, (lengths / lengths.sin().abs()).log(), rtol=0, atol=1e-3)
+
+
+def test_gradients_match_finite_differences() -> None:
+    radius = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+
+    def both(z: Tensor, v: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        immersion = PullbackMetric(lambda x: r * Sphere(2).to_ambient(charts.shear(x)), 2, jitter=0.0)
+        return expmap_log_van_vleck(immersion, z, v, num_steps=3)
+
+    z = torch.tensor([0.2, -0.3], dtype=torch.float64, requires_grad=True)
+    v = torch.tensor([0.4, 0.1], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(both, (z, v, radius))
+
+
+def test_broadcasts_and_traces() -> None:
+    metric = charts.sphere_pullback(2)
+    z, v = 0.2 * torch.randn(2, dtype=torch.float64), 0.2 * torch.randn(5, 3, 2, dtype=torch.float64)
+    y, log_v = metric.expmap_log_van_vleck(z, v)
+    assert y.shape == (5, 3, 2)
+    assert log_v.shape == (5, 3)
+    torch.testing.assert_close(metric.expmap(z, v[2, 1]), y[2, 1])
+    traced = torch.jit.trace(lambda a, b: expmap_log_van_vleck(metric, a, b, num_steps=2), (z, v))
+    other = 0.5 * v
+    for got, want in zip(traced(z, other), expmap_log_van_vleck(metric, z, other, num_steps=2), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+def test_network_jets_and_forward_mode_flow_alike() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 7), torch.nn.ELU(), torch.nn.Linear(7, 5)).double()
+    z, v = torch.randn(4, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    fast, plain = PullbackMetric(net, 2), PullbackMetric(lambda x: net(x), 2)
+    for got, want in zip(fast.expmap_log_van_vleck(z, v), plain.expmap_log_van_vleck(z, v), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+def test_escape_and_bad_input_are_reported() -> None:
+    one = torch.ones(1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="1 of 1 geodesics left the reals"):
+        Vanishing().expmap(0 * one, 30 * one)
+    metric = charts.sphere_pullback(2)
+    z = torch.zeros(2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="`v` must have shape"):
+        metric.expmap(z, torch.zeros(3, dtype=torch.float64))
+    with pytest.raises(ValueError, match="`z` has 2 NaN"):
+        metric.expmap(z * float("nan"), z)
+    with pytest.raises(TypeError, match="`v` must have a floating dtype"):
+        metric.expmap_log_van_vleck(z, torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ValueError, match="`num_steps` must be at least 1"):
+        expmap(metric, z, z, num_steps=0)
