@@ -11,10 +11,11 @@ with control points ``(P, C, d)``. Hessians come in three kinds, all ``(P, C d, 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.func import vjp
 
 from pyro_riemann import _autodiff
 from pyro_riemann.geodesics import _spline
@@ -93,6 +94,13 @@ class ChordEnergy:
         )
         return System(self._image_energy(images), table.mT @ force, tangential, stiff - tangential)
 
+    def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy and gradient, by one reverse pass through the immersion."""
+        nodes = self.nodes(control)
+        images, pull = vjp(self.metric.embed, nodes)
+        table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
+        return self._image_energy(images), table.mT @ pull(self._image_force(images))[0]
+
     def exact_system(self, control: Tensor) -> System:
         """The same with the full Hessian."""
         nodes = self.nodes(control)
@@ -101,7 +109,9 @@ class ChordEnergy:
         push = self._image_force(images)
 
         def pulled(points: Tensor) -> Tensor:
-            return torch.einsum("pnai,pna->pni", self.metric.embed_jacobian(points)[1], push)
+            if torch.jit.is_tracing():  # which cannot record reverse mode inside forward mode
+                return torch.einsum("pnai,pna->pni", self.metric.embed_jacobian(points)[1], push)
+            return cast(Tensor, vjp(self.metric.embed, points)[1](push)[0])
 
         bending = _autodiff.jacobian(pulled, nodes, self.metric.dim)[1]
         stiff = torch.zeros_like(control[:, 0, 0])[:, None, None]
@@ -155,6 +165,12 @@ class QuadratureEnergy:
         mixed = _contract(slopes, weight * slope, values)
         energy, gradient = self._first_order(control, metric, slope)
         return System(energy, gradient, stiff + mixed + mixed.mT + _contract(values, weight * bending, values), stiff)
+
+    def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy and gradient."""
+        _, _, _, points, velocity = self._curve(control)
+        metric, slope, _ = self.metric.metric_derivatives(points, velocity)
+        return self._first_order(control, metric, slope)
 
     def _first_order(self, control: Tensor, metric: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         weights, values, slopes, _, velocity = self._curve(control)

@@ -14,40 +14,74 @@ from torch import Tensor
 
 from pyro_riemann.geodesics import _spline
 
-_MAX_GRID_DIM = 3
+MAX_GRID_DIM = 3
 _NEIGHBOURS = 10
 _MARGIN = 0.15
 
 
-def initial_curves(metric: Any, z: Tensor, y: Tensor, num_knots: int, resolution: int) -> list[Tensor]:
-    """Control points ``(P, num_knots + 3, d)`` of curves along shortest graph paths from ``z`` to ``y``.
+def table_around(metric: Any, z: Tensor, y: Tensor, resolution: int) -> Any:
+    """A table of the metric on a box around the points, the metric itself if it is one; None if there can be none."""
+    if hasattr(metric, "table"):
+        return metric
+    cloud = _cloud(metric, z, y)
+    low, high = cloud.amin(0), cloud.amax(0)
+    margin = _MARGIN * (high - low).amax().clamp(min=1e-3)
+    try:
+        return metric.tabulate(low - margin, high + margin, _resolution(metric.dim, resolution))
+    except ValueError:  # the box reaches out of the metric's domain
+        return None
 
-    Up to three dimensions the graph is a regular grid over the bounding box of the points (and of
-    ``metric.landmarks``, where the metric has these); above, the nearest neighbours among them.
-    """
+
+def grid_curves(table: Any, z: Tensor, y: Tensor, num_knots: int, resolution: int) -> Tensor:
+    """Control points ``(P, num_knots + 3, d)`` of curves along shortest paths on a grid over the table's box."""
+    low, high = table.table.low.to(z), table.table.high.to(z)
+    count = _resolution(table.dim, resolution)
+    unit = torch.linspace(0, 1, count, dtype=z.dtype, device=z.device)
+    nodes = low + (high - low) * torch.stack(torch.meshgrid(*[unit] * table.dim, indexing="ij"), -1)
+
+    def nearest(points: Tensor) -> np.ndarray:
+        cell = ((points - low) / (high - low) * (count - 1)).round().clamp(0, count - 1).long().cpu().numpy()
+        return np.ravel_multi_index(tuple(cell.T), (count,) * table.dim)
+
+    graph = _grid_graph(table, nodes, count)
+    return _curves(nodes.reshape(-1, table.dim), graph, nearest(z), nearest(y), z, y, num_knots)
+
+
+def neighbour_curves(metric: Any, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
+    """The same along paths through near neighbours among the points and ``metric.landmarks``."""
+    cloud = _cloud(metric, z, y)
+    count = min(_NEIGHBOURS, cloud.shape[0] - 1)
+    near = torch.cdist(cloud, cloud).topk(count + 1, largest=False).indices[:, 1:].reshape(-1)
+    rows = torch.arange(cloud.shape[0], device=cloud.device).repeat_interleave(count)
+    # the direct edge is always there, so that every pair is connected
+    start = torch.arange(z.shape[0], device=cloud.device)
+    rows, near = torch.cat([rows, start]), torch.cat([near, start + z.shape[0]])
+    graph = _symmetric(rows.cpu().numpy(), near.cpu().numpy(), _edge_lengths(metric, cloud[rows], cloud[near]), len(cloud))
+    first = start.cpu().numpy()
+    return _curves(cloud, graph, first, first + z.shape[0], z, y, num_knots)
+
+
+def _cloud(metric: Any, z: Tensor, y: Tensor) -> Tensor:
     landmarks = getattr(metric, "landmarks", None)
-    cloud = torch.cat([z, y] + ([landmarks.to(z)] if landmarks is not None else []))
-    if metric.dim <= _MAX_GRID_DIM:
-        nodes, graph, start, end = _grid_graph(metric, cloud, z, y, resolution)
-    else:
-        nodes, graph, start, end = _neighbour_graph(metric, cloud, z, y)
+    return torch.cat([z, y] + ([landmarks.to(z)] if landmarks is not None else []))
+
+
+def _resolution(dim: int, resolution: int) -> int:
+    return resolution if dim <= 2 else max(8, round(resolution ** (2 / 3)))
+
+
+def _curves(
+    nodes: Tensor, graph: csr_matrix, start: np.ndarray, end: np.ndarray, z: Tensor, y: Tensor, num_knots: int
+) -> Tensor:
     path, lengths = _paths(graph, start, end)
-    points = nodes[torch.from_numpy(path).to(nodes.device)]  # (L, P, d), padded at the end with the last node
+    points = nodes[torch.from_numpy(path).to(nodes.device)]  # (L, P, d), padded at the start by its first node
     points[0], points[-1] = z, y
     times = torch.from_numpy(lengths).to(points)
-    return [_spline.fit(num_knots, _resample(points, times, 8 * num_knots + 1))]
+    return _spline.fit(num_knots, _resample(points, times, 8 * num_knots + 1))
 
 
-def _grid_graph(
-    metric: Any, cloud: Tensor, z: Tensor, y: Tensor, resolution: int
-) -> tuple[Tensor, csr_matrix, np.ndarray, np.ndarray]:
-    low, high = cloud.amin(0), cloud.amax(0)
-    margin = _MARGIN * (high - low).amax().clamp(min=1e-6)
-    low, high = low - margin, high + margin
-    dim = metric.dim
-    count = resolution if dim <= 2 else max(8, round(resolution ** (2 / 3)))
-    unit = [torch.linspace(0, 1, count, dtype=z.dtype, device=z.device)] * dim
-    nodes = low + (high - low) * torch.stack(torch.meshgrid(*unit, indexing="ij"), -1)
+def _grid_graph(table: Any, nodes: Tensor, count: int) -> csr_matrix:
+    dim = table.dim
     index = np.arange(count**dim).reshape((count,) * dim)
     rows, columns, weights = [], [], []
     for offset in _offsets(dim):
@@ -55,14 +89,8 @@ def _grid_graph(
         there = tuple(slice(max(0, o), count - max(0, -o)) for o in offset)
         rows.append(index[here].ravel())
         columns.append(index[there].ravel())
-        weights.append(_edge_lengths(metric, nodes[here].reshape(-1, dim), nodes[there].reshape(-1, dim)))
-    graph = _symmetric(np.concatenate(rows), np.concatenate(columns), np.concatenate(weights), count**dim)
-
-    def nearest(points: Tensor) -> np.ndarray:
-        cell = ((points - low) / (high - low) * (count - 1)).round().long().cpu().numpy()
-        return np.ravel_multi_index(tuple(cell.T), (count,) * dim)
-
-    return nodes.reshape(-1, dim), graph, nearest(z), nearest(y)
+        weights.append(_edge_lengths(table, nodes[here].reshape(-1, dim), nodes[there].reshape(-1, dim)))
+    return _symmetric(np.concatenate(rows), np.concatenate(columns), np.concatenate(weights), count**dim)
 
 
 def _offsets(dim: int) -> list[tuple[int, ...]]:
@@ -70,18 +98,6 @@ def _offsets(dim: int) -> list[tuple[int, ...]]:
     reach = 2 if dim == 2 else 1
     every = itertools.product(range(-reach, reach + 1), repeat=dim)
     return [o for o in every if o > (0,) * dim and math.gcd(*o) == 1]
-
-
-def _neighbour_graph(
-    metric: Any, cloud: Tensor, z: Tensor, y: Tensor
-) -> tuple[Tensor, csr_matrix, np.ndarray, np.ndarray]:
-    count = min(_NEIGHBOURS, cloud.shape[0] - 1)
-    near = torch.cdist(cloud, cloud).topk(count + 1, largest=False).indices[:, 1:]
-    rows = np.repeat(np.arange(cloud.shape[0]), count)
-    columns = near.reshape(-1).cpu().numpy()
-    weights = _edge_lengths(metric, cloud[torch.from_numpy(rows)], cloud[torch.from_numpy(columns)])
-    start = np.arange(z.shape[0])
-    return cloud, _symmetric(rows, columns, weights, cloud.shape[0]), start, start + z.shape[0]
 
 
 def _edge_lengths(metric: Any, start: Tensor, end: Tensor) -> np.ndarray:

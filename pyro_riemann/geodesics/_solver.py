@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 from pyro_riemann._checks import check_finite, check_one_of, check_point
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._curve import Geodesic
-from pyro_riemann.geodesics._energy import ChordEnergy, Energy, make_energy
-from pyro_riemann.geodesics._newton import Solution, minimise
+from pyro_riemann.geodesics._energy import Energy, make_energy
+from pyro_riemann.geodesics._newton import Solution, descend, polish
 
 _CHUNK = 2**27  # numbers in the Jacobians of one batch of curves, about 1 GB in float64
 
@@ -34,7 +35,7 @@ class GeodesicSolver:
         richardson: extrapolate the chord energy, so that its error falls with the fourth power
             of ``num_segments`` instead of the second.
         init: ``"line"`` or ``"graph"``.
-        graph_resolution: nodes per axis of the graph for ``init="graph"``, d <= 3.
+        graph_resolution: nodes per axis (d = 2) of the table and graph behind ``init="graph"``.
 
     Raises:
         ValueError: for settings out of range.
@@ -48,10 +49,10 @@ class GeodesicSolver:
     num_segments: int = 32
     max_iterations: int = 50
     max_polish: int = 20
-    tolerance: float = 1e-10
+    tolerance: float = 1e-12
     richardson: bool = True
     init: str = "line"
-    graph_resolution: int = 64
+    graph_resolution: int = 96
 
     def __post_init__(self) -> None:
         check_one_of("init", self.init, ("line", "graph"))
@@ -76,33 +77,51 @@ class GeodesicSolver:
     @torch.no_grad()
     def control_points(self, metric: Any, z: Tensor, y: Tensor) -> Solution:
         """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists ``(P, d)`` of points."""
-        energy = self.energy(metric)
-        starts = [_spline.line(self.num_knots, z, y)]
-        if self.init == "graph" and not torch.jit.is_tracing() and z.shape[0] > 0:
-            starts = _graph.initial_curves(metric, z, y, self.num_knots, self.graph_resolution) + starts
-        solutions = [self._solve_chunks(energy, start) for start in starts]
-        best = solutions[0]
-        for other in solutions[1:]:
-            shorter = energy.value(other.control) < energy.value(best.control)
-            best = Solution(*(_where(shorter, new, old) for new, old in zip(other, best, strict=True)))
-        return best
+        energy, line = self.energy(metric), _spline.line(self.num_knots, z, y)
+        if self.init == "line" or torch.jit.is_tracing() or z.shape[0] == 0:
+            return self._in_chunks(metric, self._minimise, energy, line)
+        if metric.dim > _graph.MAX_GRID_DIM:
+            path = _graph.neighbour_curves(metric, z, y, self.num_knots)
+            return _best(energy, [self._in_chunks(metric, self._minimise, energy, start) for start in (path, line)])
+        return self._on_grid(metric, energy, z, y, line)
 
-    def _solve_chunks(self, energy: Energy, start: Tensor) -> Solution:
+    def _on_grid(self, metric: Any, energy: Energy, z: Tensor, y: Tensor, line: Tensor) -> Solution:
+        """Search on a table of the metric, where a shortest path and many iterations cost little; then polish."""
+        table = _graph.table_around(metric, z, y, self.graph_resolution)
+        if table is None:
+            return self._in_chunks(metric, self._minimise, energy, line)
+        rough = self.energy(table)
+        path = _graph.grid_curves(table, z, y, self.num_knots, self.graph_resolution)
+        if table is metric:
+            return self._minimise(rough, path)
+        found = _best(rough, [self._minimise(rough, start) for start in (path, line)])
+
+        def finish(energy: Energy, control: Tensor) -> Solution:
+            model = rough.exact_system(control)
+            return polish(energy, control, self.max_polish, self.tolerance, model)
+
+        return self._in_chunks(metric, finish, energy, found.control)
+
+    def _in_chunks(
+        self, metric: Any, method: Callable[[Energy, Tensor], Solution], energy: Energy, start: Tensor
+    ) -> Solution:
+        """Apply ``method`` to as many curves at a time as memory allows."""
         if torch.jit.is_tracing() or start.shape[0] == 0:
-            return self._minimise(energy, start)
-        width = start.shape[-1]
-        if isinstance(energy, ChordEnergy):
-            width = energy.metric.embed(start[:1, 0]).shape[-1]
-        size = max(1, _CHUNK // (width * (self.num_segments + 1) * (start.shape[-1] + 1)))
-        parts = [self._minimise(energy, chunk) for chunk in start.split(size)]
+            return method(energy, start)
+        width = metric.embed(start[:1, 0]).shape[-1] if hasattr(metric, "embed") else metric.dim**2
+        size = max(1, _CHUNK // (width * (self.num_segments + 1) * (metric.dim + 1)))
+        parts = [method(energy, chunk) for chunk in start.split(size)]
         return Solution(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _minimise(self, energy: Energy, start: Tensor) -> Solution:
-        if self.max_polish == 0:
-            return minimise(energy.system, start, self.max_iterations, self.tolerance)
+        iterations, polishing = self.max_iterations, self.max_polish
+        if torch.jit.is_tracing():  # every curve runs them all
+            iterations, polishing = min(iterations, 12), min(polishing, 3)
+        if polishing == 0:
+            return descend(energy, start, iterations, self.tolerance)
         # the tangential Hessian converges linearly near the end: hand over early to the full one
-        rough = minimise(energy.system, start, self.max_iterations, max(self.tolerance, 1e-3))
-        fine = minimise(energy.exact_system, rough.control, self.max_polish, self.tolerance, damping=0.0)
+        rough = descend(energy, start, iterations, max(self.tolerance, 1e-3))
+        fine = polish(energy, rough.control, polishing, self.tolerance)
         return fine._replace(iterations=rough.iterations + fine.iterations)
 
     # ---------------------------------------------------------------- results
@@ -199,5 +218,14 @@ def _with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
     return torch.cat([z.unsqueeze(1), control[:, 1:-1], y.unsqueeze(1)], dim=1)
 
 
-def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(mask.reshape(-1, *(1,) * (new.dim() - 1)), new, old)
+def _best(energy: Energy, solutions: list[Solution]) -> Solution:
+    """Curve by curve, the one of least energy."""
+    best = solutions[0]
+    for other in solutions[1:]:
+        shorter = energy.value(other.control) < energy.value(best.control)
+        best = Solution(*(torch.where(_like(shorter, new), new, old) for new, old in zip(other, best, strict=True)))
+    return best
+
+
+def _like(mask: Tensor, value: Tensor) -> Tensor:
+    return mask.reshape(-1, *(1,) * (value.dim() - 1))

@@ -134,6 +134,12 @@ class RiemannianMetric(nn.Module):
         """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
         return scalar_curvature(self, z)
 
+    def tabulate(self, low: Any, high: Any, resolution: int) -> RiemannianMetric:
+        """This metric as a :class:`GridMetric` on the box from ``low`` to ``high``; d <= 3."""
+        from pyro_riemann.metrics._grid import GridMetric  # a subclass of this class
+
+        return GridMetric(self, low, high, resolution)
+
     # ---------------------------------------------------------------- initial-value problem
 
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
