@@ -184,6 +184,8 @@ class GridMetric(RiemannianMetric):
 
     def metric(self, z: Tensor) -> Tensor:
         beyond = self._beyond(z)
+        if beyond is not None and z.dim() == 1:  # one point: a mask without axes would add one
+            return self.metric(z.unsqueeze(0)).squeeze(0)
         metric, _ = self._assemble(self.table(z))
         if beyond is None or self.base is None:
             return metric
@@ -191,6 +193,9 @@ class GridMetric(RiemannianMetric):
 
     def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         beyond = self._beyond(z)
+        if beyond is not None and z.dim() == 1:
+            metric, jacobian = self.metric_jacobian(z.unsqueeze(0))
+            return metric.squeeze(0), jacobian.squeeze(0)
         fields, slope = self.table.with_jacobian(z)
         metric, jacobian = self._assemble(fields, slope)
         if beyond is None or self.base is None:
