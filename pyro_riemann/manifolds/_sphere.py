@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_riemann._checks import holds
 from pyro_riemann.manifolds import _heat_kernel, _smooth
 from pyro_riemann.manifolds._space_form import SpaceForm
 
@@ -48,7 +49,15 @@ class Sphere(SpaceForm):
         return torch.cat([2 * z * inverse, 1 - 2 * inverse], dim=-1)
 
     def from_ambient(self, x: Tensor) -> Tensor:
-        """Chart coordinates of unit vectors ``(*batch, d + 1)``; the pole (0, ..., 1) has none."""
+        """Chart coordinates of unit vectors ``(*batch, d + 1)``; the pole (0, ..., 0, 1) has none: infinite.
+
+        Raises:
+            ValueError: if ``x`` does not have d + 1 entries, or is not of unit length.
+        """
+        if x.dim() == 0 or x.shape[-1] != self.dim + 1:
+            raise ValueError(f"`x` must have shape (*batch, {self.dim + 1}), got {tuple(x.shape)}.")
+        if not holds((x.detach().square().sum(-1) - 1).abs() < 1e-3):
+            raise ValueError("`x` must be of unit length; divide it by `x.norm(dim=-1, keepdim=True)`.")
         return x[..., :-1] / (1 - x[..., -1:])
 
     def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:

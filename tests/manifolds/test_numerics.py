@@ -260,3 +260,21 @@ def test_dimension_and_shapes_are_checked(space: type[Sphere] | type[Hyperbolic]
         metric.dist(torch.zeros(3), torch.zeros(3))
     with pytest.raises(TypeError, match="floating dtype"):
         metric.dist(torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    "x, match", [(torch.ones(2), "shape"), (torch.ones(3), "unit length"), (torch.full((3,), math.nan), "unit")]
+)
+def test_from_ambient_wants_unit_vectors(x: Tensor, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        Sphere(2).from_ambient(x)
+
+
+@pytest.mark.parametrize("space", [Hyperboloid, HalfSpace])
+def test_global_charts_check_their_input(space: type[Hyperboloid] | type[HalfSpace]) -> None:
+    with pytest.raises(ValueError, match="`dim` must be at least 1"):
+        space(0)
+    with pytest.raises(ValueError, match=r"shape \(\*batch, 2\)"):
+        space(2).metric(torch.zeros(3))
+    with pytest.raises(TypeError, match="floating dtype"):
+        space(2).dist(torch.zeros(2, dtype=torch.long), torch.zeros(2))
