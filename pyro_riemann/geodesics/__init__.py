@@ -6,6 +6,7 @@ imports nothing from the layers above it.
 
 from pyro_riemann.geodesics._curvature import scalar_curvature
 from pyro_riemann.geodesics._curve import Geodesic
+from pyro_riemann.geodesics._graph import PathTable
 from pyro_riemann.geodesics._initial_value import expmap, expmap_log_van_vleck, geodesic_flow
 from pyro_riemann.geodesics._solver import GeodesicSolver
 from pyro_riemann.geodesics._van_vleck import log_van_vleck
@@ -13,6 +14,7 @@ from pyro_riemann.geodesics._van_vleck import log_van_vleck
 __all__ = [
     "Geodesic",
     "GeodesicSolver",
+    "PathTable",
     "expmap",
     "expmap_log_van_vleck",
     "geodesic_flow",

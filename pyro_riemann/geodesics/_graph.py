@@ -32,19 +32,72 @@ def table_around(metric: Any, z: Tensor, y: Tensor, resolution: int) -> Any:
         return None
 
 
+class PathTable:
+    """Shortest paths on a grid over a tabulated metric's box, from every second node to all nodes.
+
+    Once it is computed, a starting curve is a look-up.
+
+    Args:
+        table: a tabulated metric.
+        resolution: nodes per axis (d = 2) of the grid.
+    """
+
+    def __init__(self, table: Any, resolution: int) -> None:
+        self.grid = _Grid(table, resolution)
+        self.sources = np.stack(np.meshgrid(*[np.arange(0, self.grid.count, 2)] * table.dim, indexing="ij"), -1)
+        sources = np.ravel_multi_index(tuple(self.sources.reshape(-1, table.dim).T), self.grid.shape)
+        dist, previous = dijkstra(self.grid.graph(table), directed=False, indices=sources, return_predecessors=True)
+        self.nodes, self.dist, self.previous = sources, dist.astype(np.float32), previous.astype(np.int32)
+
+    def __call__(self, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
+        """Control points ``(P, num_knots + 3, d)`` of curves from ``z`` to ``y``."""
+        cell = np.minimum(self.grid.cell(z) // 2, self.sources.shape[0] - 1)
+        row = np.ravel_multi_index(tuple(cell.T), self.sources.shape[:-1])
+        end = self.grid.node(y)
+        path = _walk(self.previous, row, self.nodes[row], end)
+        return _follow(self.grid.nodes.to(z), path, self.dist[row, path], z, y, num_knots)
+
+
 def grid_curves(table: Any, z: Tensor, y: Tensor, num_knots: int, resolution: int) -> Tensor:
     """Control points ``(P, num_knots + 3, d)`` of curves along shortest paths on a grid over the table's box."""
-    low, high = table.table.low.to(z), table.table.high.to(z)
-    count = _resolution(table.dim, resolution)
-    unit = torch.linspace(0, 1, count, dtype=z.dtype, device=z.device)
-    nodes = low + (high - low) * torch.stack(torch.meshgrid(*[unit] * table.dim, indexing="ij"), -1)
+    if (paths := getattr(table, "paths", None)) is not None:
+        return paths(z, y, num_knots)
+    grid = _Grid(table, resolution)
+    return _curves(grid.nodes.to(z), grid.graph(table), grid.node(z), grid.node(y), z, y, num_knots)
 
-    def nearest(points: Tensor) -> np.ndarray:
-        cell = ((points - low) / (high - low) * (count - 1)).round().clamp(0, count - 1).long().cpu().numpy()
-        return np.ravel_multi_index(tuple(cell.T), (count,) * table.dim)
 
-    graph = _grid_graph(table, nodes, count)
-    return _curves(nodes.reshape(-1, table.dim), graph, nearest(z), nearest(y), z, y, num_knots)
+class _Grid:
+    """A regular grid over a table's box."""
+
+    def __init__(self, table: Any, resolution: int) -> None:
+        self.count = _resolution(table.dim, resolution)
+        self.shape = (self.count,) * table.dim
+        self.low, self.high = table.table.low.detach(), table.table.high.detach()
+        unit = torch.linspace(0, 1, self.count).to(self.low)
+        mesh = torch.stack(torch.meshgrid(*[unit] * table.dim, indexing="ij"), -1)
+        self.nodes = (self.low + (self.high - self.low) * mesh).reshape(-1, table.dim)
+
+    def cell(self, points: Tensor) -> np.ndarray:
+        """Index along each axis of the nearest nodes, ``(P, d)``."""
+        unit = (points - self.low.to(points)) / (self.high - self.low).to(points)
+        cells: np.ndarray = (unit * (self.count - 1)).round().clamp(0, self.count - 1).long().cpu().numpy()
+        return cells
+
+    def node(self, points: Tensor) -> np.ndarray:
+        """Number of the nearest nodes, ``(P,)``."""
+        return np.ravel_multi_index(tuple(self.cell(points).T), self.shape)
+
+    def graph(self, table: Any) -> csr_matrix:
+        """Adjacency with Riemannian edge lengths."""
+        dim, count = len(self.shape), self.count
+        index = np.arange(count**dim).reshape(self.shape)
+        rows, columns = [], []
+        for offset in _offsets(dim):
+            rows.append(index[tuple(slice(max(0, -o), count - max(0, o)) for o in offset)].ravel())
+            columns.append(index[tuple(slice(max(0, o), count - max(0, -o)) for o in offset)].ravel())
+        row, column = np.concatenate(rows), np.concatenate(columns)
+        ends = (self.nodes[torch.from_numpy(which).to(self.nodes.device)] for which in (row, column))
+        return csr_matrix((_edge_lengths(table, *ends), (row, column)), shape=(count**dim,) * 2)
 
 
 def neighbour_curves(metric: Any, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
@@ -56,7 +109,8 @@ def neighbour_curves(metric: Any, z: Tensor, y: Tensor, num_knots: int) -> Tenso
     # the direct edge is always there, so that every pair is connected
     start = torch.arange(z.shape[0], device=cloud.device)
     rows, near = torch.cat([rows, start]), torch.cat([near, start + z.shape[0]])
-    graph = _symmetric(rows.cpu().numpy(), near.cpu().numpy(), _edge_lengths(metric, cloud[rows], cloud[near]), len(cloud))
+    lengths = _edge_lengths(metric, cloud[rows], cloud[near])
+    graph = csr_matrix((lengths, (rows.cpu().numpy(), near.cpu().numpy())), shape=(len(cloud),) * 2)
     first = start.cpu().numpy()
     return _curves(cloud, graph, first, first + z.shape[0], z, y, num_knots)
 
@@ -73,24 +127,26 @@ def _resolution(dim: int, resolution: int) -> int:
 def _curves(
     nodes: Tensor, graph: csr_matrix, start: np.ndarray, end: np.ndarray, z: Tensor, y: Tensor, num_knots: int
 ) -> Tensor:
-    path, lengths = _paths(graph, start, end)
-    points = nodes[torch.from_numpy(path).to(nodes.device)]  # (L, P, d), padded at the start by its first node
+    sources, row = np.unique(start, return_inverse=True)
+    dist, previous = dijkstra(graph, directed=False, indices=sources, return_predecessors=True)
+    path = _walk(previous, row, start, end)
+    return _follow(nodes, path, dist[row, path], z, y, num_knots)
+
+
+def _walk(previous: np.ndarray, row: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Nodes ``(L, P)`` along all shortest paths at once, padded by repeating the start."""
+    nodes = [end]
+    while (nodes[-1] != start).any():
+        step = previous[row, nodes[-1]]
+        nodes.append(np.where(step < 0, start, step))
+    return np.stack(nodes[::-1] if len(nodes) > 1 else nodes * 2)
+
+
+def _follow(nodes: Tensor, path: np.ndarray, lengths: np.ndarray, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
+    points = nodes[torch.from_numpy(path).to(nodes.device)]
     points[0], points[-1] = z, y
-    times = torch.from_numpy(lengths).to(points)
-    return _spline.fit(num_knots, _resample(points, times, 8 * num_knots + 1))
-
-
-def _grid_graph(table: Any, nodes: Tensor, count: int) -> csr_matrix:
-    dim = table.dim
-    index = np.arange(count**dim).reshape((count,) * dim)
-    rows, columns, weights = [], [], []
-    for offset in _offsets(dim):
-        here = tuple(slice(max(0, -o), count - max(0, o)) for o in offset)
-        there = tuple(slice(max(0, o), count - max(0, -o)) for o in offset)
-        rows.append(index[here].ravel())
-        columns.append(index[there].ravel())
-        weights.append(_edge_lengths(table, nodes[here].reshape(-1, dim), nodes[there].reshape(-1, dim)))
-    return _symmetric(np.concatenate(rows), np.concatenate(columns), np.concatenate(weights), count**dim)
+    track = _resample(points, torch.from_numpy(lengths).to(points), 8 * num_knots + 1)
+    return _spline.fit(num_knots, track)
 
 
 def _offsets(dim: int) -> list[tuple[int, ...]]:
@@ -107,22 +163,6 @@ def _edge_lengths(metric: Any, start: Tensor, end: Tensor) -> np.ndarray:
     for fraction, weight in ((0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6)):
         total = total + weight * metric.norm(start + fraction * velocity, velocity)
     return total.double().cpu().numpy()
-
-
-def _symmetric(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, size: int) -> csr_matrix:
-    return csr_matrix((weights, (rows, columns)), shape=(size, size))
-
-
-def _paths(graph: csr_matrix, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and lengths along all shortest paths: two arrays ``(L, P)``, the ends repeated as padding."""
-    sources, source_of = np.unique(start, return_inverse=True)
-    dist, previous = dijkstra(graph, directed=False, indices=sources, return_predecessors=True)
-    nodes = [end]
-    while (nodes[-1] != start).any():
-        step = previous[source_of, nodes[-1]]
-        nodes.append(np.where(step < 0, start, step))
-    path = np.stack(nodes[::-1] if len(nodes) > 1 else nodes * 2)
-    return path, dist[source_of, path]
 
 
 def _resample(points: Tensor, lengths: Tensor, count: int) -> Tensor:

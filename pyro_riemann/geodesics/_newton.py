@@ -34,7 +34,7 @@ def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: flo
     damping = torch.ones_like(model.energy)
     done = torch.zeros_like(model.energy, dtype=torch.bool)
     iterations = torch.zeros_like(done, dtype=torch.int64)
-    for _ in range(max_iterations):
+    for remaining in reversed(range(max_iterations)):
         rows = _open_rows(done)
         if rows is not None and rows.numel() == 0:
             break
@@ -44,7 +44,8 @@ def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: flo
         step, decrement = _newton_step(factor, now.gradient)
         finished = definite & (decrement <= 2 * tolerance * now.energy) & (alpha < 0.5)
         trial = here + step
-        new = energy.system(trial)
+        # no step follows the last one: its energy alone is needed
+        new = energy.system(trial) if remaining else now._replace(energy=energy.value(trial))
         better = (definite & (new.energy <= now.energy * (1 + slack))) | finished
         control = _put(control, rows, _choose(better, trial, here))
         fresh = (_choose(better, after, before) for after, before in zip(new, now, strict=True))
