@@ -231,7 +231,7 @@ def evaluate(
             report["iwae_normalized"] = report["iwae"] - report["log_mass"]
         report["converged_geodesics"] = converged_share(vae, encode_all(vae, data[:num_pairs]), num_pairs)
         if hasattr(vae.prior, "time"):
-            report["prior_time"] = float(vae.prior.time)
+            report["prior_time"] = vae.prior.time.item()
     return report
 
 

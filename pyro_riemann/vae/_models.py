@@ -23,6 +23,17 @@ POSTERIORS = ("normal", "wrapped_normal", "heat_kernel")
 METRICS = ("fixed", "grid", "learned")
 
 
+def training_solver(latent_dim: int) -> GeodesicSolver:
+    """Cheap, deterministic solver settings for distances in training.
+
+    Two dimensions have walls and need iterations. With more, the codes lie apart and curves bend little: on MNIST
+    at d = 10 one iteration from the straight line gives distances to 4e-4 (median; straight lines: 1.6e-2).
+    """
+    if latent_dim <= 3:
+        return GeodesicSolver(num_knots=8, num_segments=16, max_iterations=10, max_polish=0, tolerance=1e-4)
+    return GeodesicSolver(num_knots=2, num_segments=6, max_iterations=1, max_polish=0, tolerance=1e-3)
+
+
 class VAE(PyroModule):
     r"""Variational autoencoder with a prior and a posterior of choice, as :meth:`model` and :meth:`guide`.
 
@@ -98,9 +109,7 @@ class VAE(PyroModule):
         self.log_time_factor = nn.Parameter(torch.tensor(0.0))
         self.latent_dim, self.store_name = dim, name
         self.warm_up = False
-        self.solver = solver or GeodesicSolver(
-            num_knots=8, num_segments=16, max_iterations=10, max_polish=0, tolerance=1e-4, init="line"
-        )
+        self.solver = solver or training_solver(dim)
         self.register_buffer("box", torch.tensor([[-5.0], [5.0]]).repeat(1, dim))
         self.grid_resolution = grid_resolution
         if isinstance(metric, RiemannianMetric):

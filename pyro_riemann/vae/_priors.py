@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite
-from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianUniform
+from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianUniform, VampPrior
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.vae._networks import Encoder
 
@@ -69,7 +69,7 @@ class VampMixturePrior(Prior):
     def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
         loc, scale = encoder(self.pseudo_inputs)
         components = dist.Normal(loc, scale.expand_as(loc)).to_event(1)
-        return dist.MixtureSameFamily(dist.Categorical(logits=torch.zeros_like(loc[:, 0])), components)
+        return VampPrior(components)
 
 
 class HeatKernelPrior(Prior):
