@@ -68,7 +68,6 @@ class VAE(PyroModule):
         posterior_steps: Brownian steps of a draw from the ``"heat_kernel"`` posterior.
         flow_steps: Runge-Kutta steps of a draw from the ``"wrapped_normal"`` posterior, whose vectors are short.
         grid_resolution: points per axis of the table of ``metric="grid"``.
-        flow_steps: Runge-Kutta steps of a draw from the ``"wrapped_normal"`` posterior.
         name: prefix in Pyro's parameter store.
 
     Example:
@@ -91,7 +90,6 @@ class VAE(PyroModule):
         posterior_steps: int = 4,
         flow_steps: int = 4,
         grid_resolution: int = 64,
-        flow_steps: int = 16,
         name: str = "vae",
     ) -> None:
         super().__init__()
@@ -113,7 +111,7 @@ class VAE(PyroModule):
         self.warm_up = False
         self.solver = solver or training_solver(dim)
         self.register_buffer("box", torch.tensor([[-5.0], [5.0]]).repeat(1, dim))
-        self.grid_resolution, self.flow_steps = grid_resolution, flow_steps
+        self.grid_resolution = grid_resolution
         if isinstance(metric, RiemannianMetric):
             self.metric_mode, self.own_metric = "own", metric
             if metric.dim != dim:
