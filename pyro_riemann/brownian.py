@@ -13,6 +13,8 @@ from pyro_riemann.metrics import RiemannianMetric
 
 METHODS = ("retraction", "second_order", "euler", "geodesic", "driftless")
 
+_ADVICE = "Raise `num_steps`, lower `time`, or regularise the metric (`jitter`, `regularization`)."
+
 
 def brownian_motion(
     metric: RiemannianMetric,
@@ -83,12 +85,15 @@ def brownian_motion(
 
     path = [z]
     for index in range(num_steps):
-        z = _step(metric, z, scale, method, None if noise is None else noise[index])
+        try:
+            z = _step(metric, z, scale, method, None if noise is None else noise[index])
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(f"The metric became singular in step {index + 1} of {num_steps}. {_ADVICE}") from error
         if not torch.jit.is_tracing() and not bool(torch.isfinite(z).all()):
             lost = int((~torch.isfinite(z).all(-1)).sum())
             raise ValueError(
                 f"{lost} of {z[..., 0].numel()} Brownian paths left the reals in step {index + 1} of {num_steps}. "
-                "Raise `num_steps`, lower `time`, or regularise the metric (`jitter`, `regularization`)."
+                f"{_ADVICE}"
             )
         if return_path:
             path.append(z)

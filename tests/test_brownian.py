@@ -23,9 +23,8 @@ from pyro_riemann.brownian import METHODS, default_method
 from tests import charts
 from tests.explicit import HalfSpace, Hyperboloid, Vanishing, half_space_cosh, stereographic, warped_sphere
 
-
 # a start of the sheared sphere where the drift is large, and an axis half along it
-SPHERE_START = torch.tensor([-0.7, -0.7], dtype=torch.float64)
+SPHERE_START = torch.tensor([-0.4, -0.4], dtype=torch.float64)
 SPHERE_AXIS = warped_sphere(SPHERE_START) + torch.tensor([0.61, 0.16, -0.77], dtype=torch.float64)
 
 
@@ -47,10 +46,10 @@ LAWS = {
     "S2 warped": Law(
         PullbackMetric(warped_sphere, 2, jitter=0.0),
         SPHERE_START,
-        0.25,
+        0.15,
         32,
         lambda z: warped_sphere(z) @ SPHERE_AXIS,
-        math.exp(-0.25) * (warped_sphere(SPHERE_START) @ SPHERE_AXIS).item(),
+        math.exp(-0.15) * (warped_sphere(SPHERE_START) @ SPHERE_AXIS).item(),
         4e-3,
     ),
     "S3 stereographic": Law(
@@ -80,7 +79,7 @@ CASES = [
 ]
 
 
-def deviation(law: Law, method: str | None, count: int = 2000) -> tuple[float, float]:
+def deviation(law: Law, method: str | None, count: int = 1500) -> tuple[float, float]:
     """Relative deviation of the sampled mean from the exact one, and its standard error.
 
     Every path has a mirrored twin, driven by the negative noise.
@@ -119,27 +118,29 @@ class TestSameAmbientNoise:
 
     left, right = PullbackMetric(warped_sphere, 2, jitter=0.0), PullbackMetric(stereographic, 2, jitter=0.0)
 
-    def gap(self, method: str, num_steps: int, count: int = 2000) -> Tensor:
-        start = warped_sphere(SPHERE_START)
-        other = start[:2] / (1 + start[2])
-        torch.testing.assert_close(stereographic(other), start)
-        noise = torch.randn(num_steps, count, 3, dtype=torch.float64)
-        first = brownian_motion(self.left, SPHERE_START.expand(count, 2), 0.1, num_steps, method, noise=noise)
-        second = brownian_motion(self.right, other.expand(count, 2), 0.1, num_steps, method, noise=noise)
+    def gap(self, method: str, num_steps: int, count: int = 1000) -> Tensor:
+        """Distance vectors in space at time 0.1, ``(2, count, 3)``; noise and its mirror image."""
+        start = torch.tensor([-0.3, -0.3], dtype=torch.float64)
+        other = charts.shear(start)
+        torch.testing.assert_close(stereographic(other), warped_sphere(start))
+        half = torch.randn(num_steps, count, 3, dtype=torch.float64)
+        noise = torch.stack([half, -half], 1)
+        first = brownian_motion(self.left, start.expand(2, count, 2), 0.1, num_steps, method, noise=noise)
+        second = brownian_motion(self.right, other.expand(2, count, 2), 0.1, num_steps, method, noise=noise)
         return warped_sphere(first) - stereographic(second)
 
-    @pytest.mark.parametrize("method", PULLBACKS)
+    @pytest.mark.parametrize("method", ["retraction", "second_order", "euler"])
     def test_mean_and_order(self, method: str) -> None:
         fine = self.gap(method, 32)
-        assert fine.mean(0).abs().max() < 2e-4
+        assert fine.mean((0, 1)).abs().max() < 2e-4
         ratio = self.gap(method, 8).square().mean().sqrt() / fine.square().mean().sqrt()
-        if method == "geodesic":
-            assert fine.square().mean().sqrt() < 1e-3  # the geodesic step does not know the chart
-        else:
-            assert 2.8 < ratio < 5.6
+        assert 2.8 < ratio < 5.6
+
+    def test_geodesic_steps_do_not_know_the_chart(self) -> None:
+        assert self.gap("geodesic", 4, 100).square().mean().sqrt() < 2e-4
 
     def test_driftless_walks_apart(self) -> None:
-        assert self.gap("driftless", 32).mean(0).abs().max() > 5e-3
+        assert self.gap("driftless", 32).mean((0, 1)).abs().max() > 5e-3
 
 
 MATRIX = torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
@@ -178,7 +179,7 @@ def test_gradients_match_finite_differences(method: str) -> None:
     """In start, time and the metric's parameter, with the noise held fixed."""
     module = ScaledSphere()
     metric = PullbackMetric(module, 2)
-    noise = torch.randn(2, 3, 2, dtype=torch.float64)
+    noise = torch.randn(2, 1, 2, dtype=torch.float64)
 
     def end(start: Tensor, time: Tensor, radius: Tensor) -> Tensor:
         with torch.no_grad():
@@ -191,7 +192,7 @@ def test_gradients_match_finite_differences(method: str) -> None:
         )
 
     start = SPHERE_START.clone().requires_grad_()
-    time = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64, requires_grad=True)
+    time = torch.tensor([0.1], dtype=torch.float64, requires_grad=True)
     radius = torch.tensor(1.2, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(end(start, time, radius), end_in_place(start, time, radius))
     assert torch.autograd.gradcheck(end_in_place, (start, time, radius))
@@ -301,7 +302,7 @@ def test_traces() -> None:
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_a_lost_path_is_reported(method: str) -> None:
     start = torch.full((50, 1), 3.0, dtype=torch.float64)
-    with pytest.raises(ValueError, match="left the reals|not positive definite"):
+    with pytest.raises(ValueError, match=r"left the reals|not positive definite|became singular"):
         brownian_motion(Vanishing(), start, 100.0, 50, method)
 
 

@@ -36,7 +36,10 @@ def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tup
         (tensor([3.]), tensor([2.]))
     """
     z, v = _check(metric, z, v, num_steps)
-    end, velocity = _runge_kutta(metric, z, v, num_steps)
+    try:
+        end, velocity = _runge_kutta(metric, z, v, num_steps)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(f"The metric became singular on a geodesic. {_advice(num_steps)}") from error
     return _check_path(end, num_steps), velocity
 
 
@@ -69,7 +72,10 @@ def expmap_log_van_vleck(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16)
         ValueError: as :func:`geodesic_flow`.
     """
     z, v = _check(metric, z, v, num_steps)
-    y, jacobian = _autodiff.jacobian(lambda velocity: _runge_kutta(metric, z, velocity, num_steps)[0], v, metric.dim)
+    try:
+        y, jacobian = _autodiff.jacobian(lambda w: _runge_kutta(metric, z.expand_as(w), w, num_steps)[0], v, metric.dim)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(f"The metric became singular on a geodesic. {_advice(num_steps)}") from error
     _check_path(y, num_steps)
     log_jacobian = torch.linalg.slogdet(jacobian).logabsdet
     return y, -(log_jacobian + 0.5 * (metric.logdet(y) - metric.logdet(z)))
@@ -100,7 +106,13 @@ def _check_path(end: Tensor, num_steps: int) -> Tensor:
     if not torch.jit.is_tracing() and not bool(torch.isfinite(end).all()):
         lost = int((~torch.isfinite(end).all(-1)).sum())
         raise ValueError(
-            f"{lost} of {end[..., 0].numel()} geodesics left the reals within unit time. Shorten `v`, raise "
-            f"`num_steps` (now {num_steps}), or check that the metric is complete and smooth where they pass."
+            f"{lost} of {end[..., 0].numel()} geodesics left the reals within unit time. {_advice(num_steps)}"
         )
     return end
+
+
+def _advice(num_steps: int) -> str:
+    return (
+        f"Shorten `v`, raise `num_steps` (now {num_steps}), or check that the metric is complete and smooth "
+        "where they pass."
+    )
