@@ -97,6 +97,9 @@ class ChordEnergy:
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient, by one reverse pass through the immersion."""
         nodes = self.nodes(control)
+        if torch.jit.is_tracing():  # which cannot record a reverse pass within the function
+            system = self.system(control)
+            return system.energy, system.gradient
         images, pull = vjp(self.metric.embed, nodes)
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
         return self._image_energy(images), table.mT @ pull(self._image_force(images))[0]
