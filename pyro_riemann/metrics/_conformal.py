@@ -32,6 +32,11 @@ class ConformalMetric(RiemannianMetric):
             raise ValueError(f"`log_scale` must be finite, got {log_scale}.")
         self.dim, self.base, self.log_scale, self.solver = base.dim, base, float(log_scale), base.solver
 
+    @property
+    def landmarks(self) -> Tensor | None:
+        """Points that every search for a path should know of: those of the base, if it has any."""
+        return getattr(self.base, "landmarks", None)
+
     def log_factor(self, z: Tensor) -> Tensor:
         """Logarithm of the factor before the identity, ``(*batch)``."""
         return self.log_scale - self.base.logdet(z)

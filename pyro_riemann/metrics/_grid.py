@@ -75,7 +75,8 @@ class GridMetric(RiemannianMetric):
         self._below = [(i, j) for i in range(self.dim) for j in range(i)]  # entries of U in the table
         self.register_buffer("interpolation_error", corners.new_zeros(()))
         self.register_buffer("mean_interpolation_error", corners.new_zeros(()))
-        axes = [torch.linspace(a, b, n, dtype=torch.float64).to(corners) for a, b, n in zip(*corners.tolist(), sizes, strict=True)]
+        spans = zip(*corners.tolist(), sizes, strict=True)
+        axes = [torch.linspace(*span, dtype=torch.float64).to(corners) for span in spans]
         for axis, a, b in zip(axes, *corners, strict=True):  # rounding may miss the ends
             axis[0], axis[-1] = a, b
         values = self._tabulate(metric, torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1))
@@ -94,10 +95,11 @@ class GridMetric(RiemannianMetric):
         tensors = [*metric.parameters(), *metric.buffers(), low, high]
         floating = [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
         like = floating[0].detach() if floating else torch.zeros(())
-        corners = torch.stack([torch.as_tensor(c, dtype=like.dtype, device=like.device).expand(self.dim) for c in (low, high)])
-        check_finite("low and high", corners)
+        values = [torch.as_tensor(corner, dtype=like.dtype, device=like.device) for corner in (low, high)]
+        corners = torch.stack([check_finite("low and high", value).expand(self.dim) for value in values])
         if not bool((corners[0] < corners[1]).all()):
-            raise ValueError(f"`low` must lie below `high` on every axis, got {corners[0].tolist()}, {corners[1].tolist()}.")
+            given = f"{corners[0].tolist()} and {corners[1].tolist()}"
+            raise ValueError(f"`low` must lie below `high` on every axis, got {given}.")
         return corners
 
     @torch.no_grad()
@@ -134,7 +136,7 @@ class GridMetric(RiemannianMetric):
 
     # ---------------------------------------------------------------- evaluation
 
-    def _assemble(self, fields: Tensor, slope: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def _assemble(self, fields: Tensor, slope: Tensor | None = None) -> tuple[Tensor, ...]:
         """G ``(*batch, d, d)`` from the fields and, given their derivatives, ``dG`` ``(*batch, d, d, d)``.
 
         Written out entry by entry: batched products of 2 x 2 matrices cost ten times as much.
@@ -165,7 +167,7 @@ class GridMetric(RiemannianMetric):
         shape = (self.dim, self.dim)
         metric = torch.stack([entries[pair] for pair in order], dim=-1).unflatten(-1, shape)
         if slope is None:
-            return metric, None
+            return (metric,)
         return metric, torch.stack([slopes[pair] for pair in order], dim=-2).unflatten(-2, shape)
 
     def _beyond(self, z: Tensor) -> Tensor | None:
@@ -187,7 +189,7 @@ class GridMetric(RiemannianMetric):
         beyond = self._beyond(z)
         if beyond is not None and z.dim() == 1:  # one point: a mask without axes would add one
             return self.metric(z.unsqueeze(0)).squeeze(0)
-        metric, _ = self._assemble(self.table(z))
+        (metric,) = self._assemble(self.table(z))
         if beyond is None or self.base is None:
             return metric
         return metric.index_put((beyond,), self.base.metric(z[beyond]))

@@ -36,7 +36,9 @@ class DistanceField(nn.Module):
     loc: Tensor
     eikonal_error: Tensor
 
-    def __init__(self, metric: Any, loc: Tensor, resolution: tuple[int, ...], max_sweeps: int, tolerance: float) -> None:
+    def __init__(
+        self, metric: Any, loc: Tensor, resolution: tuple[int, ...], max_sweeps: int, tolerance: float
+    ) -> None:
         super().__init__()
         self.dim = metric.dim
         low, high = metric.table.low, metric.table.high
@@ -123,7 +125,8 @@ class _Builder:
         num_nodes = len(self.nodes)
         finite = torch.isfinite(self.edges)
         sources = torch.arange(num_nodes, device=self.nodes.device).expand_as(finite)[finite]
-        targets = (sources.new_zeros(finite.shape) + (self.offsets * self.strides).sum(-1, keepdim=True))[finite] + sources
+        jump = (self.offsets * self.strides).sum(-1, keepdim=True).expand_as(finite)
+        targets = sources + jump[finite]
         around = self.near.nonzero().squeeze(-1)
         first = self._arc(self.loc.expand(len(around), self.dim), self.nodes[around])
         rows = torch.cat([sources, torch.full_like(around, num_nodes)]).cpu().numpy()
@@ -147,7 +150,8 @@ class _Builder:
         far = (~self.near).nonzero().squeeze(-1)
         foot = torch.full_like(self.nodes[far], math.nan)
         sweep, limit, fewest, waited = 0, tolerance * distance.max(), math.inf, 0
-        for sweep in range(1, max_sweeps + 1):
+        while sweep < max_sweeps:
+            sweep += 1
             value, foot = self._update(table, distance, far, foot)
             moving = ((value - distance[far]).abs() > limit).double().mean().item()
             distance[far] = value

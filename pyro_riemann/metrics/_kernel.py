@@ -134,6 +134,11 @@ class KernelMetric(RiemannianMetric):
             bandwidth = nearest_neighbour_bandwidth(centroids, precisions, bandwidth)
         return cls(centroids, precisions, bandwidth, regularization)
 
+    @property
+    def landmarks(self) -> Tensor:
+        """Points that every search for a path should know of: the centroids, ``(k, d)``."""
+        return self.centroids
+
     # ---------------------------------------------------------------- values
 
     def _wide(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -179,7 +184,9 @@ class KernelMetric(RiemannianMetric):
         return (u * self.diagonal(z) * v).sum(-1) if self.is_diagonal else super().inner(z, u, v)
 
     def coverage(self, codes: Tensor) -> Tensor:
-        r"""Share of ``codes``, ``(..., d)``, where G is not just its floor: :math:`\mathrm{tr}(G - \lambda I) > \lambda d`.
+        r"""Share of ``codes``, ``(..., d)``, where G is not just its floor.
+
+        That is, where the kernels outweigh it: :math:`\mathrm{tr}(G - \lambda I) > \lambda d`.
 
         Well below 1 the kernels are isolated bumps: use a larger bandwidth or more centroids.
         """
