@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -37,8 +38,8 @@ def quickstart(
     num_centers: Annotated[int | None, typer.Option(min=1, help="Centres of the precision network.")] = None,
     resolution: Annotated[int | None, typer.Option(min=8, help="Nodes an axis of the tabulated metric.")] = None,
     image: Annotated[int, typer.Option(min=0, help="Test image whose latent posterior NUTS samples.")] = 0,
-    warmup: Annotated[int, typer.Option(min=1, help="Adaptation steps of each chain.")] = 300,
-    draws: Annotated[int, typer.Option(min=4, help="Draws kept of each chain.")] = 500,
+    warmup: Annotated[int, typer.Option(min=1, help="Adaptation steps of each chain.")] = 250,
+    draws: Annotated[int, typer.Option(min=4, help="Draws kept of each chain.")] = 750,
     iwae_draws: Annotated[int, typer.Option(min=1, help="Draws of the importance-weighted likelihood.")] = 500,
     limit: Annotated[int | None, typer.Option(min=10, help="Use only so many training images, for a trial.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
@@ -78,7 +79,11 @@ def quickstart(
         quiet=quiet,
     )
     try:
-        run(config)
+        with warnings.catch_warnings():
+            # torch's own forward mode uses torch.jit.script and announces its end to whoever differentiates
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
+            run(config)
     except KeyboardInterrupt:
         typer.echo(f"\nStopped. The same command again resumes from {config.output}/checkpoints.", err=True)
         raise typer.Exit(130) from None

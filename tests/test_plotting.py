@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
+from matplotlib.legend import Legend
 from torch import Tensor
 
 from pyro_riemann import ConstantMetric, EuclideanMetric, PullbackMetric, to_arviz
@@ -136,9 +137,9 @@ def test_decoded_frames_follow_line_and_geodesic() -> None:
     straight = points[0] + times[:, None] * (points[-1] - points[0])
     for ax, z in zip(axes, (straight, points[[0, 5, 10, 15, 20]]), strict=True):
         shown = image_of(ax)
-        assert shown.shape == (2, 15)
+        assert shown.shape == (2, 19), "five frames and the gaps between them"
         for frame, image in enumerate(decode(z)):
-            np.testing.assert_allclose(shown[:, 3 * frame : 3 * frame + 3], image.reshape(2, 3))
+            np.testing.assert_allclose(shown[:, 4 * frame : 4 * frame + 3], image.reshape(2, 3))
     assert axes[0].images[0].norm.vmax == axes[1].images[0].norm.vmax, "rows must share one grey scale"
 
 
@@ -148,11 +149,28 @@ def test_decoded_frames_follow_line_and_geodesic() -> None:
 def test_image_grid_places_every_image() -> None:
     images = torch.rand(7, 4, 5)
     shown = image_of(plot_images(images, (4, 5), columns=3))
-    assert shown.shape == (12, 15)
+    assert shown.shape == (14, 17), "one blank pixel between images"
     for index, image in enumerate(images.numpy()):
         row, column = divmod(index, 3)
-        np.testing.assert_array_equal(shown[4 * row : 4 * row + 4, 5 * column : 5 * column + 5], image)
-    assert np.isnan(shown[8:, 5:]).all()
+        np.testing.assert_array_equal(shown[5 * row : 5 * row + 4, 6 * column : 6 * column + 5], image)
+    assert np.isnan(shown[10:, 5:]).all()
+    assert np.isnan(shown[4]).all()
+    assert np.isnan(shown[:, 5]).all()
+
+
+def test_grey_scale_is_that_of_the_limits() -> None:
+    images = torch.tensor([[-0.5, 0.0, 0.5, 2.0]])
+    assert plot_images(images, (2, 2), limits=(0, 1)).images[0].get_clim() == (0, 1)
+    assert plot_images(images, (2, 2)).images[0].get_clim() == (-0.5, 2.0)
+
+
+def test_class_legend_survives_that_of_the_curves() -> None:
+    codes, labels = torch.randn(20, 2), torch.arange(20) % 2
+    ax: Any = plot_latent_space(EuclideanMetric(2), codes, labels, resolution=8)
+    plot_geodesics(EuclideanMetric(2).geodesic(codes[:3], codes[3:6]), ax)
+    legends = [child for child in ax.get_children() if isinstance(child, Legend)]
+    names = [[text.get_text() for text in legend.get_texts()] for legend in legends]
+    assert sorted(names) == [["0", "1"], ["straight line", "geodesic"]]
 
 
 def test_traces_are_the_draws_and_ranks_add_up() -> None:

@@ -47,15 +47,15 @@ def geodesics(
     metric: RiemannianMetric, curves: Geodesic, shown: Geodesic, decode: Decode, shape: tuple[int, int], box: Tensor
 ) -> Figure:
     """Geodesics against straight lines, and decoded images along one pair of them."""
-    figure = new_figure(7.4, 8.2)
-    halves: Any = figure.subfigures(2, 1, height_ratios=(5.4, 2.2))
+    figure = new_figure(7.4, 7.6)
+    halves: Any = figure.subfigures(2, 1, height_ratios=(5.4, 1.7))
     top, bottom = halves
     ax = plot_latent_space(metric, low=box[0], high=box[1], ax=top.subplots())
     plot_geodesics(curves, ax)
     ax.set_xlim(*box[:, 0].tolist())
     ax.set_ylim(*box[:, 1].tolist())
     frames = bottom.subplots(2, 1)
-    plot_decoded_curves(decode, shown, shape, axes=frames)
+    plot_decoded_curves(decode, shown, shape, limits=(0, 1), axes=frames)
     frames[0].set_title("decoded along the pair whose straight line is the longest detour", fontsize="medium")
     return figure
 
@@ -77,7 +77,7 @@ def samples(images: dict[str, Tensor], shape: tuple[int, int], columns: int = 10
     """Grids of images side by side, each under its name."""
     figure = new_figure(4.2 * len(images), 4.5)
     for ax, (name, rows) in zip(figure.subplots(1, len(images), squeeze=False)[0], images.items(), strict=True):
-        plot_images(rows, shape, columns=columns, ax=ax)
+        plot_images(rows, shape, columns=columns, limits=(0, 1), ax=ax)
         ax.set_title(name, fontsize="medium")
     return figure
 

@@ -21,6 +21,7 @@ def plot_decoded_curves(
     image_shape: tuple[int, int],
     *,
     num_frames: int = 10,
+    limits: tuple[float, float] | None = None,
     axes: Sequence[Axes] | None = None,
 ) -> np.ndarray:
     """Decoded images along the straight line (first axes) and along the geodesic (second axes).
@@ -30,6 +31,7 @@ def plot_decoded_curves(
         curve: one geodesic, ``points`` of shape ``(N + 1, d)``, any d.
         image_shape: ``(height, width)``.
         num_frames: images a row, at equal times.
+        limits: values shown as white and as black; those of the frames by default.
         axes: two axes to draw on.
 
     Returns:
@@ -39,7 +41,7 @@ def plot_decoded_curves(
         >>> curve = EuclideanMetric(2).geodesic(torch.zeros(2), torch.ones(2))
         >>> axes = plot_decoded_curves(lambda z: z[:, :1] + torch.zeros(4), curve, (2, 2), num_frames=5)
         >>> axes[1].images[0].get_array().shape
-        (2, 10)
+        (2, 14)
     """
     if curve.points.dim() != 2:
         raise ValueError(f"`curve` must be a single geodesic with points (N + 1, d), got {tuple(curve.points.shape)}.")
@@ -53,7 +55,7 @@ def plot_decoded_curves(
         axes = plt.subplots(2, 1, figsize=size, layout="constrained")[1]
     assert axes is not None
     frames = [_tile(row, image_shape, (1, num_frames)) for row in rows]
-    scale = Normalize(min(row.min() for row in frames), max(row.max() for row in frames))
+    scale = _scale(frames, limits)
     for ax, row, name, color in zip(
         axes, frames, ("straight\nline", "geodesic"), (LINE_COLOR, GEODESIC_COLOR), strict=True
     ):
@@ -62,13 +64,21 @@ def plot_decoded_curves(
     return np.asarray(axes, dtype=object)
 
 
-def plot_images(images: Tensor, image_shape: tuple[int, int], *, columns: int = 10, ax: Axes | None = None) -> Axes:
+def plot_images(
+    images: Tensor,
+    image_shape: tuple[int, int],
+    *,
+    columns: int = 10,
+    limits: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """A grid of grey images, row by row.
 
     Args:
         images: ``(n, height * width)`` or ``(n, height, width)``.
         image_shape: ``(height, width)``.
         columns: images a row; the last row is filled up with blanks.
+        limits: values shown as white and as black; those of the images by default.
         ax: axes to draw on.
 
     Returns:
@@ -76,25 +86,31 @@ def plot_images(images: Tensor, image_shape: tuple[int, int], *, columns: int = 
 
     Example:
         >>> plot_images(torch.rand(7, 64), (8, 8), columns=4).images[0].get_array().shape
-        (16, 32)
+        (17, 35)
     """
     columns = min(columns, len(images))
     tiles = _tile(images, image_shape, (-(-len(images) // columns), columns))
     ax = new_axes(ax)
-    _show_image(ax, tiles, Normalize(np.nanmin(tiles), np.nanmax(tiles)))
+    _show_image(ax, tiles, _scale([tiles], limits))
     return ax
 
 
 def _tile(images: Tensor, image_shape: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
-    """Images ``(n, height, width)`` side by side, NaN where a cell has none."""
+    """Images ``(n, height, width)`` side by side, one blank pixel (NaN) after each, NaN where a cell has none."""
     height, width = image_shape
     array = to_numpy(images)
     if array.ndim < 2 or array[0].size != height * width:
         raise ValueError(f"`image_shape` {image_shape} does not fit images of shape {tuple(array.shape[1:])}.")
     rows, columns = grid
-    cells = np.full((rows * columns, height, width), np.nan)
-    cells[: len(array)] = array.reshape(-1, height, width)
-    return cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+    cells = np.full((rows * columns, height + 1, width + 1), np.nan)
+    cells[: len(array), :-1, :-1] = array.reshape(-1, height, width)
+    tiles = cells.reshape(rows, columns, height + 1, width + 1).swapaxes(1, 2)
+    return tiles.reshape(rows * (height + 1), columns * (width + 1))[:-1, :-1]
+
+
+def _scale(images: Sequence[np.ndarray], limits: tuple[float, float] | None) -> Normalize:
+    low, high = limits or (min(map(np.nanmin, images)), max(map(np.nanmax, images)))
+    return Normalize(low, high)
 
 
 def _show_image(ax: Axes, image: np.ndarray, scale: Normalize) -> None:

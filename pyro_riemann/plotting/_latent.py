@@ -175,16 +175,17 @@ def _scatter_classes(ax: Axes, points: np.ndarray, labels: Tensor | None) -> Non
         ax.scatter(
             *points[classes == value].T, color=CLASS_COLORS[value % len(CLASS_COLORS)], label=str(value), **style
         )
-    legend = ax.legend(
+    ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=10, frameon=False, markerscale=3, fontsize="small",
         handletextpad=0.1, columnspacing=1.0,
     )  # fmt: skip
-    legend.set_in_layout(True)
-    ax.add_artist(legend)  # a later legend, of geodesics say, would replace it
 
 
 def _legend(ax: Axes, handles: list[Any]) -> None:
+    classes = ax.get_legend()
     ax.legend(handles=handles, loc="upper right", frameon=True, framealpha=0.9, fontsize="small")
+    if classes is not None:  # axes keep one legend: the older one is put back as a plain artist
+        ax.add_artist(classes)
 
 
 def _label_plane(ax: Axes, corners: tuple[list[float], list[float]] | None = None) -> None:
