@@ -16,6 +16,7 @@ from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._models import VAE
+from pyro_riemann.vae._priors import HeatKernelPrior
 from pyro_riemann.vae._training import encode_all, fixed_seed
 
 
@@ -230,7 +231,7 @@ def evaluate(
         if "iwae" in report:
             report["iwae_normalized"] = report["iwae"] - report["log_mass"]
         report["converged_geodesics"] = converged_share(vae, encode_all(vae, data[:num_pairs]), num_pairs)
-        if hasattr(vae.prior, "time"):
+        if isinstance(vae.prior, HeatKernelPrior):
             report["prior_time"] = vae.prior.time.item()
     return report
 

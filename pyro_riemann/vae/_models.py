@@ -16,7 +16,8 @@ from pyro_riemann._checks import check_finite, check_one_of
 from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNormal
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import PullbackMetric, RiemannianMetric
-from pyro_riemann.vae._networks import Encoder, GaussianDecoder
+from pyro_riemann.vae._networks import DistanceImmersion, Encoder, GaussianDecoder
+from pyro_riemann.vae._shortcuts import FrozenWrappedNormal, LastCall
 from pyro_riemann.vae._priors import NormalPrior, Prior, make_prior
 
 POSTERIORS = ("normal", "wrapped_normal", "heat_kernel")
@@ -48,6 +49,9 @@ class VAE(PyroModule):
     :math:`t = s^2 \det G(loc)^{1/d}`, with s the encoder's scale, for which the volume of the posterior in the chart is that of the
     Gaussian of phase 1; so phase 2 starts where phase 1 ended although the units have changed.
 
+    In training mode (:meth:`torch.nn.Module.train`), while nothing that the wrapped normal depends on is being trained
+    (K20's phase 2), its log density leaves out the constant log V; in evaluation mode it is complete.
+
     *Metric.* ``"fixed"``: the pullback of a frozen copy of the decoder (reduced by QR, see
     :meth:`GaussianDecoder.distance_immersion`), renewed by :meth:`refresh_metric`. ``"grid"``: the same, tabulated on the box of
     the codes (d <= 3); no decoder evaluation in any distance. ``"learned"``: the pullback of the decoder itself, with
@@ -78,6 +82,10 @@ class VAE(PyroModule):
     """
 
     box: Tensor
+    encoder: Encoder
+    decoder: Any  # GaussianDecoder or one of the user's own with its methods
+    prior: Prior
+    snapshot: DistanceImmersion
 
     def __init__(
         self,
@@ -121,7 +129,7 @@ class VAE(PyroModule):
             if metric == "grid" and dim > 3:
                 raise ValueError(f"`metric='grid'` needs d <= 3, got {dim}; use 'fixed'.")
             if self.needs_metric and metric != "learned":
-                self.snapshot = decoder.distance_immersion()
+                self.snapshot = self.decoder.distance_immersion()
         # outside nn.Module's registry: the metric shares the snapshot's (or decoder's) tensors
         object.__setattr__(self, "_metric_cache", None)
 
@@ -152,6 +160,9 @@ class VAE(PyroModule):
 
                 metric = GridMetric(metric, self.box[0], self.box[1], self.grid_resolution)
         metric.solver, metric.flow_steps = self.solver, self.flow_steps
+        if self.metric_mode != "learned":  # a kept result would hold on to the weights' graph of the last step
+            for name in ("cholesky", "logdet"):
+                setattr(metric, name, LastCall(getattr(metric, name)))
         return metric
 
     def refresh_metric(self, codes: Tensor | None = None, margin: float = 0.3) -> None:
@@ -174,6 +185,9 @@ class VAE(PyroModule):
         object.__setattr__(self, "_metric_cache", None)  # a table would stay on the old device
         return super()._apply(fn, recurse)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_metric_cache": None}
+
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         object.__setattr__(self, "_metric_cache", None)
         return super().load_state_dict(*args, **kwargs)
@@ -193,8 +207,14 @@ class VAE(PyroModule):
             return dist.Normal(loc, scale.expand_as(loc)).to_event(1)
         time = scale[..., 0].square() * (self.metric.logdet(loc) / self.latent_dim + self.log_time_factor).exp()
         if self.posterior_family == "wrapped_normal":
-            return RiemannianWrappedNormal(loc, time, self.metric)
+            # evaluation mode, and every trained posterior, has the full density
+            constant = self.training and not (loc.requires_grad or time.requires_grad or self._metric_is_trained())
+            family = FrozenWrappedNormal if constant else RiemannianWrappedNormal
+            return family(loc, time, self.metric)
         return RiemannianHeatKernel(loc, time, self.metric, num_steps=self.posterior_steps)
+
+    def _metric_is_trained(self) -> bool:
+        return torch.is_grad_enabled() and any(value.requires_grad for value in self.metric.parameters())
 
     def encode(self, x: Tensor) -> Tensor:
         """Location of the posterior: ``(*batch, D) -> (*batch, d)``."""

@@ -28,6 +28,14 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ELU) -> nn.Sequen
     return nn.Sequential(*layers[:-1])
 
 
+def last_layer(network: nn.Sequential) -> nn.Linear:
+    """The linear output of :func:`mlp`."""
+    layer = network[-1]
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"the network must end in a linear layer, got {type(layer).__name__}.")
+    return layer
+
+
 class Encoder(nn.Module):
     """Location and scale of the approximate posterior, each an MLP of its own (K20, table 4).
 
@@ -61,7 +69,7 @@ class Encoder(nn.Module):
             raise ValueError(f"`scale_dim` must be 1 or the latent dimension {latent_dim}, got {scale_dim}.")
         self.loc = mlp([data_dim, *hidden, latent_dim])
         self.spread = mlp([data_dim, *hidden, self.scale_dim])
-        nn.init.constant_(self.spread[-1].bias, math.log(math.expm1(0.1)))  # start at scale 0.1: codes stay apart
+        nn.init.constant_(last_layer(self.spread).bias, math.log(math.expm1(0.1)))  # start at scale 0.1: codes stay apart
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(*batch, D) -> (*batch, d), (*batch, scale_dim)``: location and positive scale."""
@@ -306,7 +314,7 @@ class DistanceImmersion(nn.Module):
     def __init__(self, decoder: GaussianDecoder) -> None:
         super().__init__()
         self.latent_dim = decoder.latent_dim
-        last = decoder.mean[-1]
+        last = last_layer(decoder.mean)
         sizes = [layer.in_features for layer in decoder.mean if isinstance(layer, nn.Linear)]
         rows = min(last.weight.shape)
         self.mean = mlp([*sizes, rows], type(decoder.mean[1]) if len(sizes) > 1 else nn.ELU)
@@ -320,12 +328,12 @@ class DistanceImmersion(nn.Module):
     @torch.no_grad()
     def load_decoder(self, decoder: GaussianDecoder) -> None:
         """Copy the decoder's present weights into this snapshot."""
-        last = decoder.mean[-1]
+        last = last_layer(decoder.mean)
         reduced = torch.linalg.qr(last.weight.detach(), mode="r").R
         for mine, theirs in zip(self.mean[:-1], decoder.mean[:-1], strict=True):
             mine.load_state_dict(theirs.state_dict())
-        self.mean[-1].weight.copy_(reduced)
-        self.mean[-1].bias.zero_()
+        last_layer(self.mean).weight.copy_(reduced)
+        last_layer(self.mean).bias.zero_()
         self.std.load_state_dict(decoder.std.state_dict())
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,7 @@ class HeatKernelPrior(Prior):
         return self.log_time.exp()
 
     def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
-        return RiemannianHeatKernel(self.loc, self.time, metric, correction=self.correction)
+        return RiemannianHeatKernel(self.loc, self.time, assert_metric(metric), correction=self.correction)
 
     @torch.no_grad()
     def initialize(self, metric: RiemannianMetric | None, codes: Tensor, candidates: int = 8, sample: int = 64) -> None:
@@ -129,8 +129,7 @@ class UniformPrior(Prior):
         self.register_buffer("high", high.clone())
 
     def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
-        assert_metric(metric)
-        return RiemannianUniform(metric, self.low, self.high)
+        return RiemannianUniform(assert_metric(metric), self.low, self.high)
 
     @torch.no_grad()
     def initialize(self, metric: RiemannianMetric | None, codes: Tensor) -> None:
@@ -139,10 +138,11 @@ class UniformPrior(Prior):
         self.high.copy_(high + self.margin * (high - low))
 
 
-def assert_metric(metric: RiemannianMetric | None) -> None:
-    """Raise unless there is a metric."""
+def assert_metric(metric: RiemannianMetric | None) -> RiemannianMetric:
+    """The metric; raise if there is none."""
     if metric is None:
         raise ValueError("this prior needs a metric; give the VAE `metric=`.")
+    return metric
 
 
 def make_prior(name: str, encoder: Encoder, pseudo_inputs: Tensor | None = None, **settings: object) -> Prior:

@@ -189,7 +189,8 @@ class _Run:
         self.folder = None if checkpoint is None else Path(checkpoint)
         self.history = History()
         self.phase, self.epoch = 1, 0  # epoch within the phase
-        self.best, self.best_state, self.stale = -math.inf, None, 0
+        self.best, self.stale = -math.inf, 0
+        self.best_state: dict[str, Tensor] | None = None
         self.finished = False
         self.svi: SVI | None = None
         self.optimizer_state: dict[str, Any] = {}

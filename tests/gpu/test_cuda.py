@@ -185,7 +185,7 @@ def test_geodesics(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["decoder", "decoder with deviation", "kernel", "sphere"])
 def test_gradients_of_the_distance(name: str) -> None:
-    gradients = []
+    gradients: list[tuple[Tensor, ...]] = []
     for metric in pair(name):
         device = "cpu" if not gradients else DEVICE
         z, y = points(4).to(device).requires_grad_(), -points(4).to(device)
