@@ -42,6 +42,6 @@ def test_ranks_are_uniform(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["uniform", "normal", "wrapped normal"])
+@pytest.mark.parametrize("name", ["uniform", "wrapped normal"])
 def test_ranks_are_uniform_at_length(name):
-    assert_uniform(ranks(name, problems=1000, thin=8, kept=79), kept=79, bins=20)
+    assert_uniform(ranks(name, problems=400, thin=5, kept=59), kept=59, bins=20)

@@ -86,15 +86,15 @@ def test_four_spawned_chains_with_every_law(monkeypatch):
     monkeypatch.setattr(torch.multiprocessing, "cpu_count", lambda: 5)
     mcmc = MCMC(
         NUTS(all_four, max_tree_depth=4),
-        num_samples=20,
-        warmup_steps=20,
+        num_samples=10,
+        warmup_steps=10,
         num_chains=4,
         mp_context="spawn",
         disable_progbar=True,
     )
     mcmc.run()
     for name, draws in mcmc.get_samples(group_by_chain=True).items():
-        assert draws.shape == (4, 20, 2)
+        assert draws.shape == (4, 10, 2)
         assert law(name).support.check(draws).all()
         assert len({tuple(chain[-1].tolist()) for chain in draws}) == 4
 
