@@ -27,14 +27,18 @@ class Jet:
     """Value and Jacobian of a function of z, and its second derivative along a direction chosen later.
 
     Attributes:
-        tangents: derivative along each latent axis, ``(d, *batch, n)``, or broadcastable to it.
-        second: maps a direction ``v`` of shape ``(*batch, d)`` to ``D^2 f[v, v]``, ``(*batch, n)``.
+        factor: jet and weight of which this is the product, if it is one.
     """
 
     def __init__(
-        self, value: Tensor | Callable[[], Tensor], tangents: Tensor, second: Callable[[Tensor], Tensor] | None
+        self,
+        value: Tensor | Callable[[], Tensor],
+        tangents: Tensor | Callable[[], Tensor],
+        second: Callable[[Tensor], Tensor] | None,
+        factor: tuple[Jet, Tensor] | None = None,
     ) -> None:
-        self._value, self.tangents, self._second = value, tangents, second
+        self._value, self._tangents, self._second = value, tangents, second
+        self.factor = factor
 
     @property
     def value(self) -> Tensor:
@@ -44,12 +48,19 @@ class Jet:
         return self._value
 
     @property
+    def tangents(self) -> Tensor:
+        """Derivative along each latent axis, ``(d, *batch, n)`` or broadcastable to it; computed when first read."""
+        if not isinstance(self._tangents, Tensor):
+            self._tangents = self._tangents()
+        return self._tangents
+
+    @property
     def is_linear(self) -> bool:
         """True if the second derivative is known to vanish."""
         return self._second is None
 
     def second(self, v: Tensor) -> Tensor:
-        """Second derivative along ``v``."""
+        """Second derivative ``D^2 f[v, v]`` along ``v`` of shape ``(*batch, d)``, ``(*batch, n)``."""
         return torch.zeros_like(self.value) if self._second is None else self._second(v)
 
     def along(self, v: Tensor) -> Tensor:
@@ -74,8 +85,9 @@ class Jet:
         second = self._second
         return Jet(
             lambda: functional.linear(self.value, weight, bias),
-            functional.linear(self.tangents, weight),
+            lambda: functional.linear(self.tangents, weight),
             None if second is None else partial(_compose, lambda bend: functional.linear(bend, weight), second),
+            factor=(self, weight),
         )
 
     def elementwise(self, value: Tensor | Callable[[], Tensor], first: Tensor, second: Callable[[], Tensor]) -> Jet:
@@ -127,18 +139,36 @@ def sequential(network: nn.Sequential, z: Tensor, dim: int) -> Jet:
     return jet
 
 
-def gram(jets: tuple[Jet, ...], z: Tensor) -> Tensor:
-    """Pullback metric ``sum J^T J`` at ``z``, ``(*batch, d, d)``."""
-    total = torch.zeros_like(z).unsqueeze(-1)  # the tangents of a linear map have no batch shape of their own
-    for jet in jets:
-        total = total + torch.einsum("k...a,l...a->...kl", jet.tangents, jet.tangents)
-    return total
+def metric_and_force(jets: tuple[Jet, ...], z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Pullback metric ``sum J^T J`` at ``z`` and the function ``v -> sum J^T D^2 f[v, v]``.
 
-
-def force(jets: tuple[Jet, ...], v: Tensor) -> Tensor:
-    """``sum J^T D^2 f[v, v]``, ``(*batch, d)``: the Christoffel symbols with lowered index."""
-    total = torch.zeros_like(v)
+    Shapes ``(*batch, d, d)`` and ``(*batch, d)``. For outputs ``W h`` with more rows than columns both are
+    taken in the space of h, through ``W^T W``: fewer operations in a large batch.
+    """
+    metric = torch.zeros_like(z).unsqueeze(-1)  # the tangents of a linear map have no batch shape of their own
+    curved: list[tuple[Tensor, Jet]] = []
     for jet in jets:
+        if jet.factor is not None and _squaring_pays(*jet.factor):
+            jet, weight = jet.factor
+            covectors = functional.linear(jet.tangents, weight.mT @ weight)
+        else:
+            covectors = jet.tangents
+        metric = metric + torch.einsum("k...a,l...a->...kl", jet.tangents, covectors)
         if not jet.is_linear:
-            total = total + torch.einsum("k...a,...a->...k", jet.tangents, jet.second(v))
-    return total
+            curved.append((covectors, jet))
+
+    def force(v: Tensor) -> Tensor:
+        total = torch.zeros_like(v)
+        for covectors, jet in curved:
+            total = total + torch.einsum("k...a,...a->...k", covectors, jet.second(v))
+        return total
+
+    return metric, force
+
+
+def _squaring_pays(jet: Jet, weight: Tensor) -> bool:
+    """True if forming ``W^T W`` costs less than it saves on the tangents."""
+    if torch.jit.is_tracing():
+        return False
+    rows, columns = weight.shape
+    return jet.tangents.numel() * (rows - columns) > rows * columns**2

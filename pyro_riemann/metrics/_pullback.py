@@ -136,7 +136,7 @@ class PullbackMetric(RiemannianMetric):
         """
         jets = self.jets(z)
         if jets is not None:
-            return _jets.gram(jets, z), lambda v: _jets.force(jets, v)
+            return _jets.metric_and_force(jets, z)
         _, jacobian = self.embed_jacobian(z)
 
         def force(v: Tensor) -> Tensor:
