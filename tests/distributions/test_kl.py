@@ -15,6 +15,7 @@ from pyro_riemann import (
     EuclideanMetric,
     FlatTorus,
     RiemannianHeatKernel,
+    RiemannianMetric,
     RiemannianNormal,
     RiemannianUniform,
     RiemannianWrappedNormal,
@@ -67,7 +68,7 @@ def test_the_density_of_the_paper_shifts_the_divergence() -> None:
     assert abs(monte_carlo_kl(p, paper, 10).value - monte_carlo_kl(p, q, 10).value - shift) < 2  # the same convention
 
 
-def laws(metric: Sphere) -> dict[str, Distribution]:
+def laws(metric: RiemannianMetric) -> dict[str, Distribution]:
     one, two = (from_sphere(metric, torch.tensor(x, dtype=F64)) for x in ([0.2, -0.1], [0.4, 0.1]))
     return {
         "wrapped": RiemannianWrappedNormal(one, 0.05, metric),
@@ -143,15 +144,15 @@ def test_gradients_in_the_parameters_of_both() -> None:
     two = torch.tensor([0.4, 0.1], dtype=F64, requires_grad=True)
     time = torch.tensor(0.05, dtype=F64, requires_grad=True)
 
-    def divergence(x: Tensor, y: Tensor, t: Tensor, law: Sphere | None = None) -> Tensor:
-        law = metric if law is None else law  # type: ignore[assignment]
-        return kl_divergence(RiemannianWrappedNormal(x, t, law), RiemannianHeatKernel(y, 2 * t, law))  # type: ignore[arg-type]
+    def divergence(x: Tensor, y: Tensor, t: Tensor, law: RiemannianMetric | None = None) -> Tensor:
+        law = metric if law is None else law
+        return kl_divergence(RiemannianWrappedNormal(x, t, law), RiemannianHeatKernel(y, 2 * t, law))
 
     gradients = torch.autograd.grad(divergence(one, two, time), (one, two, time, strength))
     assert torch.allclose(gradients[0], derivative(lambda x: divergence(x, two, time), one), atol=1e-8)
     assert torch.allclose(gradients[1], derivative(lambda x: divergence(one, x, time), two), atol=1e-8)
     assert torch.allclose(gradients[2], derivative(lambda x: divergence(one, two, x), time), atol=1e-8)
-    moved = derivative(lambda x: divergence(one, two, time, twisted_sphere(x)[0]), strength)  # type: ignore[arg-type]
+    moved = derivative(lambda x: divergence(one, two, time, twisted_sphere(x)[0]), strength)
     assert torch.allclose(gradients[3], moved, atol=1e-8)
 
 

@@ -136,7 +136,7 @@ def test_a_changed_metric_gets_a_new_constant() -> None:
     assert torch.equal(
         RiemannianNormal(torch.zeros(2, dtype=F64), 0.3, metric, num_nodes=3).log_normalizer().value, before
     )
-    metric.immersion.bend.mul_(4)  # type: ignore[union-attr, operator]
+    next(metric.parameters()).mul_(4)
     assert (normal.log_normalizer().value - before).abs() > 1e-3
 
 
@@ -220,14 +220,14 @@ def test_draws_on_a_pullback_without_closed_forms() -> None:
     metric = paraboloid()
     normal = RiemannianNormal(torch.tensor([0.2, 0.1], dtype=F64), 0.3, metric, num_nodes=5)
     with torch.no_grad():
-        z = normal.sample((300,))
+        z = normal.sample((150,))
         radius = metric.dist(normal.loc.expand_as(z), z).square() / 0.09
         step = 1e-3
         moved = [
             RiemannianNormal(normal.loc, 0.3 + s, metric, num_nodes=5).log_normalizer().value for s in (-step, step)
         ]
     expected = 0.3 * (moved[1] - moved[0]) / (2 * step)  # E l^2 / scale^2 = scale d log C / d scale
-    assert abs(radius.mean() - expected) < 4 * radius.std() / 300**0.5
+    assert abs(radius.mean() - expected) < 4 * radius.std() / 150**0.5
 
 
 # ---------------------------------------------------------------- as a distribution
