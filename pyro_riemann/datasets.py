@@ -11,6 +11,8 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_one_of
 
+__all__ = ["ImageData", "load_dataset"]
+
 DATA_VARIABLE = "PYRO_RIEMANN_DATA"
 NAMES = ("digits", "mnist", "fashion-mnist")
 _FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
@@ -23,7 +25,13 @@ _FILES = (
 
 
 class ImageData(NamedTuple):
-    """Images as rows ``(n, height * width)`` with values in [0, 1], integer labels ``(n,)``, and the image shape."""
+    """Images as rows ``(n, height * width)`` with values in [0, 1], integer labels ``(n,)``, and the image shape.
+
+    Example:
+        >>> digits = load_dataset("digits")
+        >>> digits.shape, digits.train.shape[1]
+        ((8, 8), 64)
+    """
 
     train: Tensor
     train_labels: Tensor
@@ -36,8 +44,8 @@ def load_dataset(name: str = "digits", root: str | Path | None = None) -> ImageD
     """Load a data set by name; nothing is ever downloaded.
 
     Args:
-        name: ``"digits"`` (1,797 images of 8 x 8, bundled with scikit-learn; every sixth is for testing), ``"mnist"`` or
-            ``"fashion-mnist"`` (60,000 + 10,000 images of 28 x 28).
+        name: ``"digits"`` (1,797 images of 8 x 8, bundled with scikit-learn; every sixth is for testing),
+            ``"mnist"`` or ``"fashion-mnist"`` (60,000 + 10,000 images of 28 x 28).
         root: folder that holds ``MNIST/raw`` or ``FashionMNIST/raw``, as torchvision lays them out. Default:
             the environment variable ``PYRO_RIEMANN_DATA``. Archives (``.gz``) in a folder that can be written are
             unpacked by torchvision after its checksum.
@@ -80,7 +88,9 @@ def _torchvision(name: str, root: str | Path | None) -> ImageData:
     try:
         import torchvision
     except ImportError as error:
-        raise ImportError(f"{name!r} is read by torchvision: install it with `pip install pyro-riemann[vision]`.") from error
+        raise ImportError(
+            f"{name!r} is read by torchvision: install it with `pip install pyro-riemann[vision]`."
+        ) from error
     folder = Path(root).expanduser()
     unpack = _must_unpack(name, folder)
     factory = torchvision.datasets.MNIST if name == "mnist" else torchvision.datasets.FashionMNIST
@@ -99,14 +109,15 @@ def _must_unpack(name: str, root: Path) -> bool:
     absent = [file for file in missing if not (raw / f"{file}.gz").exists()]
     if absent:
         raise FileNotFoundError(
-            f"{name!r} is not in {root}: {raw} lacks {', '.join(absent)}. Nothing is downloaded unasked. Either let torchvision "
-            f"fetch it once, python -c \"import torchvision; torchvision.datasets.{_FOLDERS[name]}('{root}', download=True)\", "
+            f"{name!r} is not in {root}: {raw} lacks {', '.join(absent)}. Nothing is downloaded unasked. "
+            f"Either let torchvision fetch it once, "
+            f"python -c \"import torchvision; torchvision.datasets.{_FOLDERS[name]}('{root}', download=True)\", "
             f"or copy the four .gz archives of the data set to {raw}."
         )
     if not os.access(raw, os.W_OK):
         raise FileNotFoundError(
-            f"{name!r} is packed in {raw}, which cannot be written. Unpack a copy: mkdir -p DIR && cp -r {root}/. DIR && "
-            f"chmod -R u+w DIR && gunzip -k DIR/{_FOLDERS[name]}/raw/*.gz, then use DIR as the folder."
+            f"{name!r} is packed in {raw}, which cannot be written. Unpack a copy: "
+            f"mkdir -p DIR && cp -r {root}/. DIR && chmod -R u+w DIR && gunzip -k DIR/{_FOLDERS[name]}/raw/*.gz, then use DIR as the folder."
         )
     # download=True finds the archives and only unpacks them, if their checksums are right: a damaged one would
     # start a download, so that is looked at first.

@@ -54,6 +54,13 @@ def load_checkpoint(folder: str | Path, device: str | torch.device = "cpu") -> t
     Raises:
         FileNotFoundError: if the folder holds no checkpoint.
         ValueError: if the manifest is not one of ours.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_checkpoint(folder, {"w": torch.ones(2)}, {"epoch": 3})
+        ...     load_checkpoint(folder)[1]["epoch"]
+        3
     """
     manifest = Path(folder) / MANIFEST
     if not manifest.exists():

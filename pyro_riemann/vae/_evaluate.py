@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
-from collections.abc import Iterator
 
 import pyro.distributions as dist
 import torch
@@ -21,7 +21,13 @@ from pyro_riemann.vae._training import encode_all, fixed_seed
 
 
 class ELBOTerms(NamedTuple):
-    """Terms of the ELBO of each datum, ``(n,)`` each, from the same draws: ``elbo == reconstruction - kl`` exactly."""
+    """Terms of the ELBO of each datum, ``(n,)`` each, from the same draws: ``elbo == reconstruction - kl`` exactly.
+
+    Example:
+        >>> terms = ELBOTerms(torch.tensor([-1.0]), torch.tensor([2.0]))
+        >>> terms.elbo
+        tensor([-3.])
+    """
 
     reconstruction: Tensor
     kl: Tensor
@@ -56,6 +62,7 @@ def elbo_terms(
         ValueError: if ``num_samples`` is less than 1.
 
     Example:
+        >>> from pyro_riemann.vae import make_vae
         >>> vae = make_vae(data_dim=4, latent_dim=1, prior="normal", posterior="normal", hidden=(8,), num_centers=3)
         >>> terms = elbo_terms(vae, torch.rand(5, 4))
         >>> terms.elbo.shape
@@ -88,6 +95,12 @@ def importance_log_likelihood(
         prior: as in :func:`elbo_terms`.
         seed: as in :func:`elbo_terms`.
         chunk_size: posterior draws at once.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=4, prior="normal", posterior="normal", hidden=(8,), num_centers=3)
+        >>> importance_log_likelihood(vae, torch.rand(5, 4), num_samples=10).shape
+        torch.Size([5])
     """
 
     def combine(likelihood: Tensor, gap: Tensor) -> tuple[Tensor, ...]:
@@ -119,13 +132,19 @@ def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None, resolution
     """Log of the mass of the prior density with respect to dz, with its error.
 
     Zero for normalised priors. The short-time heat kernel has a mass near, not equal to, one: for d <= 2 it is
-    integrated on the box of the codes by the midpoint rule, with tabulated distances, which also holds beyond the cut locus
-    (error: difference to half the resolution); above, ``log_normalizer`` of the distribution.
+    integrated on the box of the codes by the midpoint rule, with tabulated distances, which also holds beyond the
+    cut locus (error: difference to half the resolution); above, ``log_normalizer`` of the distribution.
 
     Args:
         vae: the model.
         prior: another prior than the VAE's own.
         resolution: cells an axis of the midpoint rule.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=4, prior="normal", posterior="normal", hidden=(8,), num_centers=3)
+        >>> prior_mass(vae).value.item()  # a normalised prior
+        0.0
     """
     target = vae.prior_distribution() if prior is None else prior
     if isinstance(target, RiemannianHeatKernel):
@@ -155,14 +174,30 @@ def _box_mass(vae: VAE, prior: RiemannianHeatKernel, resolution: int) -> Estimat
 
 @torch.no_grad()
 def converged_share(vae: VAE, codes: Tensor, num_pairs: int = 200, init: str = "graph", **settings: Any) -> float:
-    """Share of converged geodesics between the prior's centre (else the mean code) and the first ``num_pairs`` codes."""
+    """Share of converged geodesics between the prior's centre (else the mean code) and the first ``num_pairs`` codes.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=4, metric=EuclideanMetric(2), hidden=(8,), num_centers=3)
+        >>> converged_share(vae, torch.randn(5, 2))
+        1.0
+    """
     loc = getattr(vae.prior, "loc", codes.mean(0))
     return vae.metric.geodesic(loc, codes[:num_pairs], init=init, **settings).converged.double().mean().item()
 
 
 @contextmanager
 def solver_settings(vae: VAE, solver: GeodesicSolver | None = None) -> Iterator[None]:
-    """Distances with other solver settings inside, such as accurate ones for evaluation."""
+    """Distances with other solver settings inside, such as accurate ones for evaluation.
+
+    Example:
+        >>> from pyro_riemann import GeodesicSolver
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=4, hidden=(8,), num_centers=3)
+        >>> with solver_settings(vae, GeodesicSolver(num_segments=64)):
+        ...     vae.metric.solver.num_segments
+        64
+    """
     metric = vae.metric
     previous, metric.solver = metric.solver, solver or GeodesicSolver(num_knots=16, num_segments=64)
     try:
@@ -204,6 +239,7 @@ def evaluate(
         ``converged_geodesics``; for the heat kernel ``prior_time``.
 
     Example:
+        >>> from pyro_riemann.vae import make_vae
         >>> vae = make_vae(data_dim=4, latent_dim=1, prior="normal", posterior="normal", hidden=(8,), num_centers=3)
         >>> report = evaluate(vae, torch.rand(20, 4), num_importance=10)
         >>> abs(report["elbo"] - (report["reconstruction"] - report["kl"])) < 1e-9
@@ -221,7 +257,9 @@ def evaluate(
         "num_data": len(data),
     }
     if num_importance > 0:
-        bound = importance_log_likelihood(vae, data[:num_importance_data], num_importance, prior=prior, seed=seed).double()
+        bound = importance_log_likelihood(
+            vae, data[:num_importance_data], num_importance, prior=prior, seed=seed
+        ).double()
         report |= {"iwae": bound.mean().item(), "iwae_standard_error": _standard_error(bound)}
         report |= {"iwae_samples": num_importance, "iwae_num_data": len(bound)}
     if vae.prior.riemannian and not vae.warm_up:

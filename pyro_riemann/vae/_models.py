@@ -17,8 +17,8 @@ from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNo
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import PullbackMetric, RiemannianMetric
 from pyro_riemann.vae._networks import DistanceImmersion, Encoder, GaussianDecoder
-from pyro_riemann.vae._shortcuts import FrozenWrappedNormal, LastCall
 from pyro_riemann.vae._priors import NormalPrior, Prior, make_prior
+from pyro_riemann.vae._shortcuts import FrozenWrappedNormal, LastCall
 
 POSTERIORS = ("normal", "wrapped_normal", "heat_kernel")
 METRICS = ("fixed", "grid", "learned")
@@ -39,22 +39,22 @@ class VAE(PyroModule):
     r"""Variational autoencoder with a prior and a posterior of choice, as :meth:`model` and :meth:`guide`.
 
     The R-VAE of Kalatzis et al. (2020) is ``prior="heat_kernel"`` with a Riemannian posterior; the plain VAE is
-    ``prior="normal", posterior="normal"``. Densities of codes are with respect to Lebesgue measure dz and the likelihood has
-    all its constants, so ELBOs of different priors compare.
+    ``prior="normal", posterior="normal"``. Densities of codes are with respect to Lebesgue measure dz and the
+    likelihood has all its constants, so ELBOs of different priors compare.
 
     *Two stages.* While :attr:`warm_up` is true (phase 1) there is no geometry yet: the likelihood has one learned
     standard deviation, the posterior is Gaussian, and a standard normal stands in for a Riemannian prior.
 
     *Posterior.* ``"normal"`` is N(loc, diag scale^2). The Riemannian families have one number as spread: time
-    :math:`t = s^2 \det G(loc)^{1/d}`, with s the encoder's scale, for which the volume of the posterior in the chart is that of the
-    Gaussian of phase 1; so phase 2 starts where phase 1 ended although the units have changed.
+    :math:`t = s^2 \det G(loc)^{1/d}`, with s the encoder's scale, for which the volume of the posterior in the chart
+    is that of the Gaussian of phase 1; so phase 2 starts where phase 1 ended although the units have changed.
 
     In training mode (:meth:`torch.nn.Module.train`), while nothing that the wrapped normal depends on is being trained
     (K20's phase 2), its log density leaves out the constant log V; in evaluation mode it is complete.
 
     *Metric.* ``"fixed"``: the pullback of a frozen copy of the decoder (reduced by QR, see
-    :meth:`GaussianDecoder.distance_immersion`), renewed by :meth:`refresh_metric`. ``"grid"``: the same, tabulated on the box of
-    the codes (d <= 3); no decoder evaluation in any distance. ``"learned"``: the pullback of the decoder itself, with
+    :meth:`GaussianDecoder.distance_immersion`), renewed by :meth:`refresh_metric`. ``"grid"``: the same,
+    tabulated on the box of the codes (d <= 3); no decoder evaluation in any distance. ``"learned"``: the pullback of the decoder itself, with
     gradients into its weights. Or any :class:`~pyro_riemann.RiemannianMetric` of your own.
 
     *Parameters* are ordinary ``nn.Parameter`` and belong to this module: they are registered with Pyro under
@@ -273,7 +273,9 @@ class VAE(PyroModule):
             if not isinstance(x, Tensor):
                 raise TypeError(f"`x` must be a torch.Tensor, got {type(x).__name__}.")
             if x.dim() < 1 or x.shape[-1] != self.encoder.data_dim:
-                raise ValueError(f"`x` must have shape (n, {self.encoder.data_dim}), got {tuple(x.shape)}; flatten images.")
+                raise ValueError(
+                    f"`x` must have shape (n, {self.encoder.data_dim}), got {tuple(x.shape)}; flatten images."
+                )
             check_finite("x", x)
         return x
 

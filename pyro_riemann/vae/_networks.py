@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pyro.distributions as dist
 import torch
@@ -16,11 +17,16 @@ from pyro_riemann._jets import Jet
 
 
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ELU) -> nn.Sequential:
-    """Fully connected network with a linear output; weights uniform after He et al. (2015)."""
+    """Fully connected network with a linear output; weights uniform after He et al. (2015).
+
+    Example:
+        >>> mlp([4, 8, 2])(torch.zeros(3, 4)).shape
+        torch.Size([3, 2])
+    """
     if len(sizes) < 2 or any(size < 1 for size in sizes):
         raise ValueError(f"`sizes` must hold at least two positive layer widths, got {list(sizes)}.")
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         linear = nn.Linear(fan_in, fan_out)
         nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu" if fan_out != sizes[-1] else "linear")
         nn.init.zeros_(linear.bias)
@@ -69,7 +75,9 @@ class Encoder(nn.Module):
             raise ValueError(f"`scale_dim` must be 1 or the latent dimension {latent_dim}, got {scale_dim}.")
         self.loc = mlp([data_dim, *hidden, latent_dim])
         self.spread = mlp([data_dim, *hidden, self.scale_dim])
-        nn.init.constant_(last_layer(self.spread).bias, math.log(math.expm1(0.1)))  # start at scale 0.1: codes stay apart
+        nn.init.constant_(
+            last_layer(self.spread).bias, math.log(math.expm1(0.1))
+        )  # start at scale 0.1: codes stay apart
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(*batch, D) -> (*batch, d), (*batch, scale_dim)``: location and positive scale."""
@@ -104,7 +112,7 @@ class RBFPrecision(nn.Module):
         >>> precision = RBFPrecision(latent_dim=2, data_dim=3, num_centers=4)
         >>> precision.fit(torch.randn(100, 2))
         >>> far = precision.scale(torch.full((2,), 1e3))
-        >>> far.round(decimals=2)
+        >>> far.detach().round(decimals=2)
         tensor([10., 10., 10.])
     """
 
@@ -228,7 +236,9 @@ class RBFPrecision(nn.Module):
     def _fit_weights(self, codes: Tensor, residuals: Tensor, nearest: Tensor) -> None:
         """Weights for which the precision at a centre is the inverse mean residual of its cluster."""
         if residuals.shape != (len(codes), self.data_dim):
-            raise ValueError(f"`residuals` must have shape {(len(codes), self.data_dim)}, got {tuple(residuals.shape)}.")
+            raise ValueError(
+                f"`residuals` must have shape {(len(codes), self.data_dim)}, got {tuple(residuals.shape)}."
+            )
         total = torch.zeros_like(self.log_weight.mT).index_add_(0, nearest, residuals)
         counts = torch.zeros_like(self.bandwidth).index_add_(0, nearest, torch.ones_like(residuals[:, 0]))
         overall = residuals.mean(0)

@@ -23,6 +23,14 @@ class Prior(nn.Module):
     Attributes:
         riemannian: true if the distribution needs the latent metric. Such a prior is used in phase 2
             only: in phase 1, while there is no geometry yet, a standard normal stands in for it.
+
+    Example:
+        >>> class Cauchy(Prior):
+        ...     riemannian = False
+        ...     def distribution(self, metric, encoder):
+        ...         return pyro.distributions.Cauchy(torch.zeros(2), 1.0).to_event(1)
+        >>> Cauchy().distribution(None, None).event_shape
+        torch.Size([2])
     """
 
     riemannian: bool = False
@@ -58,6 +66,12 @@ class VampMixturePrior(Prior):
 
     Args:
         pseudo_inputs: starting values ``(k, D)``, for instance k training data.
+
+    Example:
+        >>> from pyro_riemann.vae import Encoder
+        >>> prior = VampMixturePrior(torch.rand(10, 4)).distribution(None, Encoder(4, 2))
+        >>> prior.sample((3,)).shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, pseudo_inputs: Tensor) -> None:
@@ -78,6 +92,11 @@ class HeatKernelPrior(Prior):
     Args:
         latent_dim: latent dimension d.
         correction: terms of the short-time density, see :class:`~pyro_riemann.RiemannianHeatKernel`.
+
+    Example:
+        >>> prior = HeatKernelPrior(latent_dim=2).distribution(EuclideanMetric(2), encoder=None)
+        >>> prior.log_prob(torch.zeros(2)).exp()  # 1 / (2 pi)
+        tensor(0.1592, grad_fn=<ExpBackward0>)
     """
 
     riemannian = True
@@ -116,6 +135,11 @@ class UniformPrior(Prior):
         low: lower corner ``(d,)``.
         high: upper corner ``(d,)``.
         margin: :meth:`initialize` sets the box to that of the codes, enlarged by this share on each side.
+
+    Example:
+        >>> prior = UniformPrior(-torch.ones(2), torch.ones(2)).distribution(EuclideanMetric(2), encoder=None)
+        >>> prior.log_prob(torch.zeros(2)).exp()
+        tensor(0.2500)
     """
 
     riemannian = True

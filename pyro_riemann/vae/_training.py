@@ -42,6 +42,10 @@ class TrainingConfig:
         num_particles: Monte Carlo draws of the ELBO per step.
         checkpoint_every: epochs between checkpoints.
         seed: order of the data and noise of epoch e are functions of (seed, e) alone.
+
+    Example:
+        >>> TrainingConfig(warm_up_epochs=100, epochs=200).batch_size
+        100
     """
 
     warm_up_epochs: int = 10
@@ -74,7 +78,13 @@ class TrainingConfig:
 
 @dataclasses.dataclass
 class History:
-    """What :func:`train` recorded, one entry per epoch: phase, train ELBO, validation ELBO (nats per datum), seconds."""
+    """What :func:`train` recorded, one entry per epoch: phase, train ELBO, validation ELBO (nats per datum), seconds.
+
+    Example:
+        >>> history = History([{"phase": 1, "epoch": 1, "elbo": -10.0, "validation": -11.0, "seconds": 0.1}])
+        >>> len(history), history["elbo"]
+        (1, [-10.0])
+    """
 
     epochs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
@@ -103,6 +113,13 @@ def set_phase(vae: VAE, phase: int, phase_two: Iterable[str] = ("precision", "pr
     """Freeze all but the groups that this phase trains, and switch the warm-up on or off.
 
     Phase 1 trains encoder, posterior scale and decoder mean, and a prior that is not Riemannian.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=4, hidden=(8,), num_centers=3)
+        >>> set_phase(vae, 2)
+        >>> vae.warm_up, next(vae.encoder.parameters()).requires_grad
+        (False, False)
     """
     vae.warm_up = phase == 1
     active = {"encoder", "posterior", "decoder"} if phase == 1 else set(phase_two)
@@ -155,6 +172,7 @@ def train(
         ValueError: for data of the wrong shape, a checkpoint of another config, or a loss that is not finite.
 
     Example:
+        >>> from pyro_riemann.vae import make_vae
         >>> vae = make_vae(data_dim=4, latent_dim=1, prior="normal", posterior="normal", hidden=(8,), num_centers=3)
         >>> config = TrainingConfig(warm_up_epochs=1, epochs=1, batch_size=20)
         >>> history = train(vae, torch.rand(60, 4), config=config, progress=False)
@@ -355,7 +373,13 @@ class _Run:
 
 @torch.no_grad()
 def encode_all(vae: VAE, data: Tensor, batch_size: int = 2000) -> Tensor:
-    """Locations of the posteriors of all data, ``(n, d)``, without gradient."""
+    """Locations of the posteriors of all data, ``(n, d)``, without gradient.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> encode_all(make_vae(data_dim=4, hidden=(8,), num_centers=3), torch.rand(10, 4)).shape
+        torch.Size([10, 2])
+    """
     return torch.cat([vae.encode(rows) for rows in data.split(batch_size)])
 
 
@@ -377,6 +401,14 @@ def start_phase_two(vae: VAE, data: Tensor, seed: int = 0) -> None:
 
     The precision network sees draws of the Gaussian posterior, as in the ELBO, not its locations: fitted to
     those it would put its walls inside the posterior's own spread.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=4, hidden=(8,), num_centers=3)
+        >>> set_phase(vae, 2)
+        >>> start_phase_two(vae, torch.rand(20, 4))
+        >>> bool(vae.prior.time > 0)
+        True
     """
     codes = encode_all(vae, data)
     if hasattr(vae.decoder, "std"):

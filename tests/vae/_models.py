@@ -36,7 +36,7 @@ def phase_two_vae(data: Tensor, *args: str, **settings: Any) -> VAE:
 
 
 def linear_vae(scale: float = 0.4) -> tuple[VAE, Tensor, Tensor]:
-    """Linear encoder and decoder with constant noise: ``x = W z + b + noise``. Gives the VAE, W and the noise's scale."""
+    """Linear encoder and decoder with constant noise: ``x = W z + b + noise``; the VAE, W and the noise's scale."""
     vae = make_vae(5, 2, "normal", "normal", hidden=(), num_centers=3, seed=1).double()
     with torch.no_grad():
         vae.encoder.spread[0].weight.zero_()

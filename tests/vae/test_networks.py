@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.vae._models import curve_data
 
 from pyro_riemann import PullbackMetric
 from pyro_riemann.vae import Encoder, GaussianDecoder, RBFPrecision, mlp
+from tests.vae._models import curve_data
 
 
 def fitted(num_centers: int = 12, **settings: float) -> RBFPrecision:

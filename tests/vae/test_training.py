@@ -8,10 +8,10 @@ from pathlib import Path
 import pyro
 import pytest
 import torch
-from tests.vae._models import curve_data, small_vae
 
 from pyro_riemann.vae import TrainingConfig, load_checkpoint, save_checkpoint, set_phase, train
 from pyro_riemann.vae._training import parameter_groups
+from tests.vae._models import curve_data, small_vae
 
 CONFIG = TrainingConfig(warm_up_epochs=2, epochs=2, batch_size=40, seed=3)
 
@@ -48,8 +48,10 @@ def test_phase_two_leaves_encoder_and_mean_alone():
     assert {"prior.loc", "prior.log_time", "decoder.std.log_weight"} <= moved
 
 
-@pytest.mark.parametrize(("prior", "posterior"), [("heat_kernel", "wrapped_normal"), ("vamp", "normal")])
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("prior", "posterior", "stop_after"),
+    [("heat_kernel", "wrapped_normal", 3), ("heat_kernel", "normal", 2), ("vamp", "normal", 1)],
+)
 def test_resumes_bit_for_bit(tmp_path: Path, prior: str, posterior: str, stop_after: int, monkeypatch):
     data, held_out = curve_data(), curve_data(30, seed=8)
     whole = small_vae(prior, posterior, "grid")
@@ -71,7 +73,9 @@ def test_resumes_bit_for_bit(tmp_path: Path, prior: str, posterior: str, stop_af
     with monkeypatch.context() as patch:
         patch.setattr(_training._Run, "_save", save_then_die)
         with pytest.raises(Killed):
-            train(small_vae(prior, posterior, "grid"), data, held_out, CONFIG, checkpoint=tmp_path / "cut", progress=False)
+            train(
+                small_vae(prior, posterior, "grid"), data, held_out, CONFIG, checkpoint=tmp_path / "cut", progress=False
+            )
     torch.rand(11)  # the global generator plays no part
     resumed = small_vae(prior, posterior, "grid", seed=77)
     history = train(resumed, data, held_out, CONFIG, checkpoint=tmp_path / "cut", progress=False)
@@ -122,11 +126,11 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path: Path):
 def test_training_raises_the_elbo_and_leaves_no_trace():
     state = torch.get_rng_state()
     store = dict(pyro.get_param_store().named_parameters())
-    config = TrainingConfig(warm_up_epochs=15, epochs=3, batch_size=20, kl_ramp=0.2, learning_rate=5e-3)
+    config = TrainingConfig(warm_up_epochs=15, epochs=2, batch_size=20, kl_ramp=0.2, learning_rate=5e-3)
     vae = small_vae("heat_kernel", "wrapped_normal", "grid")
     history = train(vae, curve_data(), curve_data(40, seed=4), config, progress=False)
     assert history["validation"][14] > history["validation"][3]
-    assert history["phase"] == [1] * 15 + [2] * 3
+    assert history["phase"] == [1] * 15 + [2] * 2
     assert torch.equal(torch.get_rng_state(), state)
     assert dict(pyro.get_param_store().named_parameters()) == store
     assert not vae.warm_up
@@ -161,7 +165,9 @@ def test_bad_config(settings):
         TrainingConfig(**settings)
 
 
-@pytest.mark.parametrize("data", [torch.zeros(10, 5), torch.zeros(0, 6), torch.full((10, 6), float("inf")), torch.zeros(6)])
+@pytest.mark.parametrize(
+    "data", [torch.zeros(10, 5), torch.zeros(0, 6), torch.full((10, 6), float("inf")), torch.zeros(6)]
+)
 def test_bad_data(data: torch.Tensor):
     with pytest.raises(ValueError, match="data"):
         train(small_vae(), data, config=CONFIG, progress=False)
