@@ -117,7 +117,8 @@ def _must_unpack(name: str, root: Path) -> bool:
     if not os.access(raw, os.W_OK):
         raise FileNotFoundError(
             f"{name!r} is packed in {raw}, which cannot be written. Unpack a copy: "
-            f"mkdir -p DIR && cp -r {root}/. DIR && chmod -R u+w DIR && gunzip -k DIR/{_FOLDERS[name]}/raw/*.gz, then use DIR as the folder."
+            f"mkdir -p DIR && cp -r {root}/. DIR && chmod -R u+w DIR && "
+            f"gunzip -k DIR/{_FOLDERS[name]}/raw/*.gz, then use DIR as the folder."
         )
     # download=True finds the archives and only unpacks them, if their checksums are right: a damaged one would
     # start a download, so that is looked at first.

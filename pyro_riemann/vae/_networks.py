@@ -176,7 +176,7 @@ class RBFPrecision(nn.Module):
         root = variance.rsqrt()
         first = -0.5 * inverse.square() * root
         return precision.elementwise(
-            lambda: variance * root, first, lambda: -first * torch.addcmul(2 * inverse, first, root)
+            lambda: variance * root, first, lambda: torch.add(first * root, inverse, alpha=2).neg(), relative=True
         )
 
     def forward(self, z: Tensor) -> Tensor:
