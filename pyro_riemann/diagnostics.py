@@ -16,6 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+__all__ = ["Summary", "summary", "to_arviz"]
+
 #: What NumPyro and ArviZ call the same quantity.
 _NUMPYRO_FIELDS = {
     "diverging": "diverging",
@@ -34,6 +36,10 @@ class Summary(pd.DataFrame):
 
     A slice of it is an ordinary ``DataFrame``. The checks live in ``attrs``; one that could not be
     made is ``None``.
+
+    Example:
+        >>> summary({"z": torch.randn(4, 500, 2)}).passed()
+        True
     """
 
     @property

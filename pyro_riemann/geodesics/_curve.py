@@ -17,6 +17,13 @@ class Geodesic:
         length: Riemannian length, ``(*batch)``.
         energy: ``1/2 int |gamma'|^2 dt``, ``(*batch)``; half the squared length at constant speed.
         converged: ``(*batch)`` bool, true where the curve is a geodesic to the solver's tolerance.
+
+    Example:
+        >>> curve = Sphere(2).geodesic(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
+        >>> curve.length, curve.converged
+        (tensor(1.5708), tensor(True))
+        >>> curve(0.5).norm()  # along the equator
+        tensor(1.0000)
     """
 
     def __init__(

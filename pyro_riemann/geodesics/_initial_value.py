@@ -44,7 +44,13 @@ def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tup
 
 
 def expmap(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> Tensor:
-    """Exponential map: the end point of :func:`geodesic_flow`, ``(*batch, d)``."""
+    """Exponential map: the end point of :func:`geodesic_flow`, ``(*batch, d)``.
+
+    Example:
+        >>> from pyro_riemann.geodesics import expmap
+        >>> expmap(EuclideanMetric(2), torch.zeros(2), torch.ones(2))
+        tensor([1., 1.])
+    """
     return geodesic_flow(metric, z, v, num_steps)[0]
 
 
@@ -70,6 +76,12 @@ def expmap_log_van_vleck(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16)
 
     Raises:
         ValueError: as :func:`geodesic_flow`.
+
+    Example:
+        >>> from pyro_riemann.geodesics import expmap_log_van_vleck
+        >>> y, log_v = expmap_log_van_vleck(Sphere(2), torch.zeros(2), torch.tensor([0.5, 0.0]))
+        >>> bool(torch.isclose(log_v, (1 / torch.tensor(1.0).sin()).log(), atol=1e-4))  # r / sin r at r = 1
+        True
     """
     z, v = _check(metric, z, v, num_steps)
     try:

@@ -87,7 +87,12 @@ def plot_latent_space(
 
 
 def log_volume_element(metric: Any, low: Sequence[float], high: Sequence[float], resolution: int) -> np.ndarray:
-    """``metric.logdet / 2`` at the pixel centres of a box, ``(resolution, resolution)``, second axis in rows."""
+    """``metric.logdet / 2`` at the pixel centres of a box, ``(resolution, resolution)``, second axis in rows.
+
+    Example:
+        >>> log_volume_element(EuclideanMetric(2), (-1.0, -1.0), (1.0, 1.0), resolution=4).shape
+        (4, 4)
+    """
     like = _like(metric)
     centres = (torch.arange(resolution, dtype=like.dtype, device=like.device) + 0.5) / resolution
     first, second = (low[axis] + centres * (high[axis] - low[axis]) for axis in (0, 1))
