@@ -40,6 +40,12 @@ class PathTable:
     Args:
         table: a tabulated metric.
         resolution: nodes per axis (d = 2) of the grid.
+
+    Example:
+        >>> from pyro_riemann.geodesics import PathTable
+        >>> table = PathTable(GridMetric(Sphere(2), -1.0, 1.0, 16), resolution=16)
+        >>> table(torch.zeros(1, 2), torch.ones(1, 2), num_knots=8).shape
+        torch.Size([1, 11, 2])
     """
 
     def __init__(self, table: Any, resolution: int) -> None:
