@@ -121,7 +121,7 @@ def _refresh(energy: Energy, control: Tensor, model: System, rows: Tensor | None
 def _precision(control: Tensor, tolerance: float) -> tuple[float, float]:
     """The tolerance that the dtype can reach, and the rounding of an energy."""
     eps = torch.finfo(control.dtype).eps
-    return max(tolerance, 30 * eps), 4 * eps
+    return max(tolerance, 4 * eps), 4 * eps
 
 
 def _factorise(matrix: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -56,9 +56,9 @@ class GeodesicSolver:
 
     def __post_init__(self) -> None:
         check_one_of("init", self.init, ("line", "graph"))
-        if self.num_knots < 1 or self.num_segments < 2 or self.num_segments % 2:
+        if self.num_knots < 1 or self.num_segments < 2 * self.num_knots or self.num_segments % 2:
             raise ValueError(
-                "`num_knots` must be at least 1 and `num_segments` even and at least 2, got "
+                "`num_knots` must be at least 1 and `num_segments` even and at least twice that, got "
                 f"{self.num_knots} and {self.num_segments}."
             )
         if self.max_iterations < 0 or self.max_polish < 0 or not self.tolerance > 0:
@@ -97,8 +97,12 @@ class GeodesicSolver:
         found = _best(rough, [self._minimise(rough, start) for start in (path, line)])
 
         def finish(energy: Energy, control: Tensor) -> Solution:
-            model = rough.exact_system(control)
-            return polish(energy, control, self.max_polish, self.tolerance, model)
+            done = polish(energy, control, self.max_polish, self.tolerance, rough.exact_system(control))
+            failed = (~done.converged).nonzero().squeeze(-1)
+            if failed.numel() == 0:
+                return done
+            again = self._minimise(energy, done.control[failed])  # the table was too coarse here
+            return Solution(*(old.index_put((failed,), new) for old, new in zip(done, again, strict=True)))
 
         return self._in_chunks(metric, finish, energy, found.control)
 
