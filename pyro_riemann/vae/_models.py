@@ -55,7 +55,8 @@ class VAE(PyroModule):
     *Metric.* ``"fixed"``: the pullback of a frozen copy of the decoder (reduced by QR, see
     :meth:`GaussianDecoder.distance_immersion`), renewed by :meth:`refresh_metric`. ``"grid"``: the same,
     tabulated on the box of the codes (d <= 3); no decoder evaluation in any distance. ``"learned"``: the
-    pullback of the decoder itself, with gradients into its weights. Or any :class:`~pyro_riemann.RiemannianMetric` of your own.
+    pullback of the decoder itself, with gradients into its weights. Or any
+    :class:`~pyro_riemann.RiemannianMetric` of your own.
 
     *Parameters* are ordinary ``nn.Parameter`` and belong to this module: they are registered with Pyro under
     ``name`` on each call, an entry of that name from another model is dropped, nothing is read from the global
