@@ -113,23 +113,31 @@ class RiemannianUniform(RiemannianDistribution):
         if torch.is_grad_enabled():
             if self.low.requires_grad or self.high.requires_grad:
                 low, high = (bound.reshape(-1, self.event_shape[0]) for bound in (self.low, self.high))
-                pieces = [
-                    self._zero_with_gradient(laws[k], *ends)
-                    for k, *ends in zip(index.flatten(), low, high, strict=True)
-                ]
+                pieces = [self._shift(laws[k], *ends) for k, *ends in zip(index.flatten(), low, high, strict=True)]
                 values = values + torch.stack(pieces).reshape(values.shape)
             elif any(parameter.requires_grad for parameter in self.metric.parameters()):
-                pieces = [self._zero_with_gradient(law, *ends) for law, ends in zip(laws, corners, strict=True)]
+                pieces = [self._shift(law, *ends) for law, ends in zip(laws, corners, strict=True)]
                 values = values + torch.stack(pieces)[index]
         return Estimate(values, errors)
 
-    def _zero_with_gradient(self, law: BoxLaw, low: Tensor, high: Tensor) -> Tensor:
-        """0, with the gradient of the log volume: nodes move with the box, weights stay."""
+    def _shift(self, law: BoxLaw, low: Tensor, high: Tensor) -> Tensor:
+        """Change of the log volume since the law was set up: 0 now, with its gradient, and live in a trace.
+
+        Nodes move with the box and keep their weights, so this is the kept rule at other parameters.
+        """
         nodes, weights = law.rule.nodes, law.rule.weights
-        unit = (nodes - low.detach()) / (high - low).detach()
-        moving = 0.5 * self.metric.logdet(low + (high - low) * unit)
-        log_volume = (weights * moving).sum() + (high - low).log().sum()
-        return log_volume - log_volume.detach()
+
+        def log_measure() -> Tensor:
+            unit = (nodes - low.detach()) / (high - low).detach()
+            return 0.5 * self.metric.logdet(low + (high - low) * unit) + (high - low).log().sum()
+
+        now = log_measure()
+        if torch.jit.is_tracing():  # detached it would be recorded, and cancel for ever
+            with torch.no_grad(), untraced():
+                start = log_measure()
+        else:
+            start = now.detach()
+        return (weights.log() + now - start).logsumexp(0) - weights.sum().log()
 
     @property
     def mean(self) -> Tensor:

@@ -284,7 +284,7 @@ def test_gradient_of_the_density_in_the_kernel_parameters():
     base = overlapping_bumps(2)
     point = torch.tensor([0.3, -0.2], dtype=DTYPE)
 
-    def density(bandwidth: Tensor) -> tuple[Tensor, Tensor]:
+    def density(bandwidth: Tensor) -> tuple[Tensor, Tensor | None]:
         metric = KernelMetric(base.centroids, base.precisions, nn.Parameter(bandwidth), base.regularization)
         law = RiemannianUniform(metric, -2.0, 2.0)
         value = law.log_prob(point)
@@ -293,7 +293,36 @@ def test_gradient_of_the_density_in_the_kernel_parameters():
 
     centre, step = torch.tensor(1.2, dtype=DTYPE), 1e-3
     difference = (density(centre + step)[0] - density(centre - step)[0]) / (2 * step)
-    assert torch.allclose(density(centre)[1], difference, atol=1e-3)
+    slope = density(centre)[1]
+    assert slope is not None
+    assert torch.allclose(slope, difference, atol=1e-3)
+
+
+class Density(nn.Module):
+    """The law as a module, whose trace keeps the metric's parameters as its own."""
+
+    def __init__(self, metric: RiemannianMetric) -> None:
+        super().__init__()
+        self.metric = metric
+
+    def forward(self, z: Tensor) -> Tensor:
+        low, high = (torch.full((2,), bound, dtype=DTYPE) for bound in (-1.0, 1.0))
+        return RiemannianUniform(self.metric, low, high).log_prob(z)
+
+
+def test_trace_follows_a_metric_that_is_learned():
+    """A compiled density sees parameters that have changed since it was recorded."""
+    metric = Exponential(torch.full((2,), 0.4, dtype=DTYPE))
+    z = torch.tensor([0.3, -0.2], dtype=DTYPE)
+    traced = torch.jit.trace(Density(metric), z, check_trace=False)
+    for rate in (0.4, 0.7):
+        metric.rates.data.fill_(rate)
+        metric.rates.grad = None
+        value = traced(z)
+        assert abs(float(value.detach()) - (rate * float(z.sum()) - metric.exact_log_volume(-1.0, 1.0))) < 1e-6
+        value.backward()
+        exact = z - (1 / math.tanh(rate) - 1 / rate)
+        assert torch.allclose(metric.rates.grad, exact, atol=1e-6)
 
 
 def test_point_outside_is_impossible_and_has_no_nan_gradient():

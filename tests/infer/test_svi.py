@@ -79,7 +79,7 @@ def test_compiled_gradient_is_the_gradient(name):
 def test_svi_learns_local_posteriors_from_subsamples(name, elbo):
     """The centres move to their own data; a subsample's loss is scaled to all data."""
     data = observations(12)
-    arguments = (data, 4)
+    arguments: tuple[object, ...] = (data, 4)
     # the compiled form keeps the indices it was traced with, as Pyro documents: no subsampling there
     if elbo == "JitTrace_ELBO":
         arguments = (data,)
