@@ -107,8 +107,8 @@ _LARGE: dict[str, Any] = {
     "hidden": 300,
     "num_centers": 350,
     "min_scale": 0.1,
-    "bound_draws": 10,
-    "iwae_images": 1000,
+    "bound_draws": 5,
+    "iwae_images": 500,
 }
 PRESETS: dict[str, dict[str, Any]] = {"digits": {}, "mnist": _LARGE, "fashion-mnist": _LARGE}
 
