@@ -120,9 +120,10 @@ def _check_noise(metric: RiemannianMetric, noise: Tensor, num_steps: int, z: Ten
     check_finite("noise", noise)
     if noise.shape[-1] == metric.dim:
         return
-    if not hasattr(metric, "embed"):
+    embed: Any = getattr(metric, "embed", None)
+    if embed is None:
         raise ValueError(f"`noise` has {noise.shape[-1]} entries a point: ambient noise needs an immersion.")
-    if noise.shape[-1] != (size := metric.embed(z.flatten(0, -2)[:1]).shape[-1]):
+    if noise.shape[-1] != (size := embed(z).shape[-1]):
         raise ValueError(f"`noise` must have {metric.dim} or {size} entries a point, got {noise.shape[-1]}.")
 
 
