@@ -127,7 +127,7 @@ def test_training_raises_the_elbo_and_leaves_no_trace():
     state = torch.get_rng_state()
     store = dict(pyro.get_param_store().named_parameters())
     config = TrainingConfig(warm_up_epochs=15, epochs=2, batch_size=20, kl_ramp=0.2, learning_rate=5e-3)
-    vae = small_vae("heat_kernel", "wrapped_normal", "grid")
+    vae = small_vae("heat_kernel", "normal", "grid")
     history = train(vae, curve_data(), curve_data(40, seed=4), config, progress=False)
     assert history["validation"][14] > history["validation"][3]
     assert history["phase"] == [1] * 15 + [2] * 2
