@@ -10,7 +10,9 @@ no axes into float64 when it is multiplied by a Python number.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import cast
 
 import torch
@@ -18,11 +20,21 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 
+@lru_cache(maxsize=1)
+def _load() -> None:
+    """Have torch compile its forward-mode rules, once, without the warning that they go through ``torch.jit``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.clone, (torch.zeros(1),), (torch.zeros(1),))
+
+
 def directional(function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Value of ``function`` at ``z`` and its derivative in the direction ``v``.
 
     Forward mode rejects tensors with overlapping memory (``expand``), so both are cloned.
     """
+    _load()
     v = v.expand_as(z)
     if z.dim() == 1:
         value, slope = directional(function, z.unsqueeze(0), v.unsqueeze(0))
@@ -32,6 +44,7 @@ def directional(function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> t
 
 def second_directional(function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Value, first and second derivative of ``function`` at ``z`` along ``v``."""
+    _load()
     if z.dim() == 1:
         value, slope, curvature = second_directional(function, z.unsqueeze(0), v.unsqueeze(0))
         return value[0], slope[0], curvature[0]
@@ -52,6 +65,7 @@ def jacobian(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> tuple
     ``torch.jit.trace`` cannot record ``vmap``, so it gets a plain loop; there shapes are tensors, so
     the number of axes ``dim`` is given.
     """
+    _load()
     if z.dim() == 1:
         value, columns = jacobian(function, z.unsqueeze(0), dim)
         return value[0], columns[0]

@@ -49,7 +49,7 @@ class ChordEnergy:
         return [(1, 4 * n / 3), (2, -n / 6)] if self.richardson else [(1, n)]
 
     def _image_energy(self, images: Tensor) -> Tensor:
-        total = 0.0
+        total: Tensor | float = 0.0
         for stride, weight in self._chord_weights():
             total = total + 0.5 * weight * (images[:, stride::stride] - images[:, :-stride:stride]).square().sum((-1, -2))
         return total  # type: ignore[return-value]
@@ -100,7 +100,7 @@ class ChordEnergy:
         if torch.jit.is_tracing():  # which cannot record a reverse pass within the function
             system = self.system(control)
             return system.energy, system.gradient
-        images, pull = vjp(self.metric.embed, nodes)
+        images, pull, *_ = vjp(self.metric.embed, nodes)
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
         return self._image_energy(images), table.mT @ pull(self._image_force(images))[0]
 

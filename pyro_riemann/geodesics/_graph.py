@@ -53,7 +53,8 @@ class PathTable:
         self.sources = np.stack(np.meshgrid(*[np.arange(0, self.grid.count, 2)] * table.dim, indexing="ij"), -1)
         sources = np.ravel_multi_index(tuple(self.sources.reshape(-1, table.dim).T), self.grid.shape)
         dist, previous = dijkstra(self.grid.graph(table), directed=False, indices=sources, return_predecessors=True)
-        self.nodes, self.dist, self.previous = sources, dist.astype(np.float32), previous.astype(np.int32)
+        self.nodes = np.asarray(sources)
+        self.dist, self.previous = dist.astype(np.float32), previous.astype(np.int32)
 
     def __call__(self, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
         """Control points ``(P, num_knots + 3, d)`` of curves from ``z`` to ``y``."""

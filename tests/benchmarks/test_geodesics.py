@@ -120,7 +120,9 @@ def run() -> list[dict[str, Any]]:
     with torch.no_grad():
         best = {"first": length(metric, reference(metric, z, y).transpose(0, 1))}
         best["further"] = length(metric, reference(metric, *further).transpose(0, 1))
-    rows, lengths, values = [], {}, {}
+    rows: list[dict[str, Any]] = []
+    lengths: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, method in methods.items():
         start = time.process_time()
         squared, points = method()
@@ -129,8 +131,8 @@ def run() -> list[dict[str, Any]]:
         batch = "further" if "further" in name else "first"
         if name.startswith("ours"):  # the call does not return its curves
             surface = grids[0] if "GridMetric" in name else metric
-            ends = further if batch == "further" else (z, y)
-            solved = surface.geodesic(*ends, init="line" if "line" in name else "graph")
+            start, end = further if batch == "further" else (z, y)
+            solved = surface.geodesic(start, end, init="line" if "line" in name else "graph")
             points = solved(torch.linspace(0, 1, FINE + 1))
         with torch.no_grad():
             lengths[name], values[name] = length(metric, points), (batch, squared.sqrt())

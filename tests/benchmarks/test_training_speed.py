@@ -145,7 +145,7 @@ def _row(case: str, method: str, seconds: float, floor: float, **more: Any) -> d
 @pytest.mark.benchmark
 def test_training_speed():
     rows = {(row["case"], row["method"]): row for row in run() if "limit" in row}
-    best = {}
+    best: dict[str, Any] = {}
     for (case, _), row in rows.items():
         if row["share_above_1_percent"] <= 0.05:
             best[case] = min(best.get(case, float("inf")), row["ratio_over_schedule"] / row["limit"])
