@@ -16,7 +16,9 @@ def check_point(name: str, value: Tensor, dim: int) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a torch.Tensor of shape (*batch, {dim}), got {type(value).__name__}.")
     if not value.dtype.is_floating_point:
-        raise TypeError(f"`{name}` must have a floating dtype, got {value.dtype}; call `.float()` or `.double()` first.")
+        raise TypeError(
+            f"`{name}` must have a floating dtype, got {value.dtype}; call `.float()` or `.double()` first."
+        )
     if value.dim() == 0 or value.shape[-1] != dim:
         raise ValueError(
             f"`{name}` must have shape (*batch, {dim}) for a metric of dimension {dim}, got {tuple(value.shape)}."

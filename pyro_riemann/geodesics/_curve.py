@@ -33,7 +33,7 @@ class Geodesic:
         self._curve = curve
 
     def __call__(self, t: float | Tensor) -> Tensor:
-        """Position at time ``t`` in [0, 1]: a float gives ``(*batch, d)``, a tensor ``(T,)`` gives ``(T, *batch, d)``."""
+        """Position at time ``t`` in [0, 1]: a number gives ``(*batch, d)``, a tensor ``(T,)`` ``(T, *batch, d)``."""
         times = torch.as_tensor(t, dtype=self.points.dtype, device=self.points.device)
         if times.dim() > 1 or bool(((times < 0) | (times > 1)).any()):
             raise ValueError(f"`t` must be a number or a one-dimensional tensor in [0, 1], got {t}.")

@@ -51,7 +51,9 @@ class ChordEnergy:
     def _image_energy(self, images: Tensor) -> Tensor:
         total: Tensor | float = 0.0
         for stride, weight in self._chord_weights():
-            total = total + 0.5 * weight * (images[:, stride::stride] - images[:, :-stride:stride]).square().sum((-1, -2))
+            total = total + 0.5 * weight * (images[:, stride::stride] - images[:, :-stride:stride]).square().sum(
+                (-1, -2)
+            )
         return total  # type: ignore[return-value]
 
     def _image_force(self, images: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Run the benchmarks and print their table: ``python -m tests.benchmarks [name ...]``.
 
 Each ``test_<name>.py`` here has ``run() -> list[dict]``, one row for a method in a case, with the keys
-``benchmark``, ``case``, ``method``, ``seconds`` (CPU time), ``floor_seconds``, ``ratio_to_floor``, ``threads`` and whatever else
-it measured. Rows go to ``docs/benchmarks/results.json`` (a partial run replaces its own benchmarks there) and, as a
-table, to ``docs/benchmarks/table.md``.
+``benchmark``, ``case``, ``method``, ``seconds`` (CPU time), ``floor_seconds``, ``ratio_to_floor``, ``threads`` and
+whatever else it measured. Rows go to ``docs/benchmarks/results.json`` (a partial run replaces its own benchmarks
+there) and, as a table, to ``docs/benchmarks/table.md``.
 """
 
 from __future__ import annotations

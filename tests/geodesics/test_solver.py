@@ -177,9 +177,12 @@ class TwoHills(torch.nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         weights = torch.arange(1, z.shape[-1] - 1).to(z)  # no two axes alike: shortest paths are isolated
         rest = (weights * (z[..., 2:] + 0.1 * weights).square()).sum(-1, keepdim=True)
-        height = torch.as_tensor(sum(
-            torch.exp(-2 * (z[..., :1].square() + (z[..., 1:2] - centre).square() + rest)) for centre in (-0.05, 1.6)
-        ))
+        height = torch.as_tensor(
+            sum(
+                torch.exp(-2 * (z[..., :1].square() + (z[..., 1:2] - centre).square() + rest))
+                for centre in (-0.05, 1.6)
+            )
+        )
         return torch.cat([z, 6 * height], -1)
 
 
