@@ -1,0 +1,188 @@
+"""The whole job through the command line, in a tiny setting; what it writes must add up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pyro_riemann import ConstantMetric, EuclideanMetric, GridMetric, RiemannianHeatKernel
+from pyro_riemann.cli import app
+from pyro_riemann.experiments._centred import CentredMetric, density_mass, tabulated_prior
+from pyro_riemann.experiments.quickstart import configure, straight_length
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "--warm-up-epochs=2", "--epochs=1", "--num-centers=20", "--resolution=24", "--warmup=10", "--draws=8",
+    "--iwae-draws=5", "--limit=300", "--quiet",
+]  # fmt: skip
+FIGURES = ["latent_space", "geodesics", "brownian_paths", "samples", "chains"]
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["quickstart", *arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of one tiny run."""
+    output = tmp_path_factory.mktemp("quickstart")
+    outcome = invoke(*TINY, f"--output={output}")
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.output == "", "--quiet prints nothing"
+    return output
+
+
+@pytest.fixture(scope="module")
+def result(finished: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((finished / "result.json").read_text())
+    return report
+
+
+# ------------------------------------------------------------------------------------ the run
+
+
+def test_bounds_are_additive(result: dict[str, Any]) -> None:
+    for model in ("rvae", "vae"):
+        row = result[model]
+        assert row["elbo"] == pytest.approx(row["reconstruction"] - row["kl"], abs=1e-9)
+        assert row["images"] == result["dataset"]["test"]
+    prior = result["prior"]
+    assert prior["elbo_without_normaliser"] == result["rvae"]["elbo"]
+    shift = torch.tensor(prior["mass"], dtype=torch.float64).log().item()
+    assert prior["elbo_with_normaliser"] == pytest.approx(result["rvae"]["elbo"] - shift, abs=1e-9)
+    assert 0 <= prior["mass_error"] < prior["mass"]
+
+
+def test_result_says_what_was_done(result: dict[str, Any]) -> None:
+    assert result["dataset"]["train"] == 300
+    assert result["epochs"] == {"warm_up": 2, "phase_two": 1}
+    assert result["prior"]["time"] > 0
+    assert 0 <= result["geodesics"]["converged_share"] <= 1
+    assert result["geodesics"]["shown_straight_over_geodesic"] >= 0.99, "a straight line is no shortcut"
+    chains = result["chains"]
+    assert (chains["chains"], chains["draws"]) == (4, 8)
+    assert chains["max_r_hat"] == max(row["r_hat"] for row in chains["table"].values())
+    assert {"torch", "pyro-ppl", "python"} <= set(result["versions"])
+    assert {"training of the R-VAE", "chains", "figures"} <= set(result["timings_seconds"])
+    assert result["rvae"]["iwae"]["draws"] == 5
+
+
+def test_figures_and_checkpoints_are_there(finished: Path) -> None:
+    for name in FIGURES:
+        assert (finished / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+    assert all((finished / "checkpoints" / model / "checkpoint.json").exists() for model in ("rvae", "vae"))
+
+
+def test_another_run_resumes_and_repeats(finished: Path, result: dict[str, Any]) -> None:
+    before = (finished / "checkpoints" / "rvae" / "checkpoint.json").read_text()
+    outcome = invoke(*TINY, f"--output={finished}")
+    assert outcome.exit_code == 0, outcome.output
+    assert (finished / "checkpoints" / "rvae" / "checkpoint.json").read_text() == before
+    again = json.loads((finished / "result.json").read_text())
+    for part in ("rvae", "vae", "prior", "chains", "geodesics"):
+        assert again[part] == result[part]
+
+
+def test_another_configuration_does_not_resume(finished: Path) -> None:
+    outcome = invoke(*TINY, "--epochs=2", f"--output={finished}")
+    assert outcome.exit_code == 2
+    assert "another config (epochs differ)" in outcome.output
+    assert "--fresh" in outcome.output
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--dataset=cifar"], "'cifar' is not one of"),
+        (["--dataset=mnist", "--data=/nowhere"], "is not in /nowhere"),
+        (["--device=quantum"], "--device"),
+        (["--epochs=-1"], "--epochs"),
+        (["--threads=0"], "--threads"),
+        (["--draws=0"], "--draws"),
+        (["--image=100000", "--limit=10"], "`image` must lie in 0 ... 298"),
+    ],
+)
+def test_bad_options_are_named(arguments: list[str], message: str, tmp_path: Path) -> None:
+    outcome = invoke(*arguments, f"--output={tmp_path}", "--quiet")
+    assert outcome.exit_code == 2
+    assert message in " ".join(outcome.output.split())
+    assert "Traceback" not in outcome.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_mnist_without_a_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYRO_RIEMANN_DATA", raising=False)
+    outcome = invoke("--dataset=mnist", f"--output={tmp_path}")
+    assert outcome.exit_code == 2
+    assert "MNIST/raw" in outcome.output
+
+
+def test_interruption_tells_how_to_resume(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of training leaves a checkpoint and says what it is good for."""
+    command = [sys.executable, "-m", "pyro_riemann", "quickstart", "--warm-up-epochs=1000000", "--quiet"]
+    with subprocess.Popen([*command, f"--output={tmp_path}"], stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "checkpoints" / "rvae" / "checkpoint.json").exists():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline, "no checkpoint within two minutes"
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"resumes from {tmp_path}/checkpoints" in errors
+
+
+# ------------------------------------------------------------------------------------ the pieces
+
+
+def test_presets_yield_to_options() -> None:
+    config = configure("mnist", epochs=7, seed=None)
+    assert (config.epochs, config.num_centers, config.seed) == (7, 350, 0)
+    with pytest.raises(ValueError, match="`dataset` must be one of"):
+        configure("cifar")
+
+
+def test_tabulated_prior_is_the_gaussian_under_a_constant_metric() -> None:
+    matrix = torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    grid = GridMetric(ConstantMetric(matrix), -6.0, 6.0, 40)
+    loc, variance = torch.tensor([0.3, -0.2], dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
+    prior = tabulated_prior(grid, loc, variance, 60)
+    z = 2 * torch.randn(200, 2, dtype=torch.float64)
+    z = z[(z.abs() < 5).all(-1)]
+    exact = torch.distributions.MultivariateNormal(loc, variance * matrix.inverse())
+    torch.testing.assert_close(prior.log_prob(z), exact.log_prob(z), atol=2e-3, rtol=0)
+    mass, error = density_mass(prior, grid.table.low, grid.table.high)
+    assert abs(mass.item() - 1) < 1e-3
+    assert error.item() < 1e-3
+
+
+def test_tabulated_prior_agrees_with_the_solver() -> None:
+    grid = GridMetric(EuclideanMetric(2).double(), -2.0, 2.0, 20)
+    loc, variance = torch.zeros(2, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
+    z = torch.rand(50, 2, dtype=torch.float64) * 3 - 1.5
+    centred = CentredMetric(grid, loc, 40)
+    torch.testing.assert_close(
+        tabulated_prior(grid, loc, variance, 40).log_prob(z),
+        RiemannianHeatKernel(loc, variance, grid).log_prob(z),
+        atol=2e-3,
+        rtol=0,
+    )
+    torch.testing.assert_close(centred.squared_dist(loc, z), z.square().sum(-1), atol=2e-3, rtol=0)
+
+
+def test_straight_length_of_a_flat_metric() -> None:
+    z, y = torch.zeros(3, 2), torch.tensor([3.0, 4.0]).expand(3, 2)
+    metric = ConstantMetric(torch.diag(torch.tensor([4.0, 4.0])))
+    torch.testing.assert_close(straight_length(metric, z, y), torch.full((3,), 10.0))
