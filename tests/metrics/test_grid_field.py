@@ -57,7 +57,9 @@ def test_other_dimensions(dim: int) -> None:
     field = grid_of(metric).distance_field(CENTRE[:dim], resolution=12 if dim == 3 else 60)
     z = inner_points(dim)
     exact = metric.dist(CENTRE[:dim].expand_as(z), z)
-    relative = (field.dist(z) - exact).abs() / exact.clamp(min=0.1)
+    relative = (field.dist(z) - exact).abs() / exact.clamp(
+        min=0.25
+    )  # within a cell of the centre the square is interpolated
     assert relative.median().item() < 1e-3
     assert relative.max().item() < 4e-3
 
