@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +135,12 @@ def test_public_signatures_are_typed(module: str, name: str) -> None:
         key for key, parameter in hints.items() if key != "self" and parameter.annotation is inspect.Parameter.empty
     ]
     assert untyped == []
+
+
+def test_reference_documents_every_public_name() -> None:
+    pages = "\n".join(path.read_text() for path in (Path(__file__).parents[1] / "docs" / "api").glob("*.md"))
+    modules = [importlib.import_module(name) for name in re.findall(r"automodule:: (\S+)", pages)]
+    shown = {name for module in modules for name in getattr(module, "__all__", vars(module))}
+    shown |= {name.split(".")[-1] for name in re.findall(r"auto(?:class|function):: (\S+)", pages)}
+    assert set(pyro_riemann.__all__) <= shown
+    assert {module for module in PUBLIC_MODULES if module != "pyro_riemann"} <= {module.__name__ for module in modules}
