@@ -51,7 +51,7 @@ def test_numerical_expmap_meets_the_closed_form(name: str) -> None:
 def test_van_vleck_determinant_of_space_forms(name: str, length: float, expected: float) -> None:
     metric = PAIRS[name][1]
     z, v = start_and_velocity(metric, length)
-    _, log_v = expmap_log_van_vleck(metric, z[0, 0], v[0, 0], num_steps=64)
+    _, log_v = expmap_log_van_vleck(metric, z[0, 0], v[0, 0], num_steps=32)
     kappa = {"s": 1, "h": -1, "t": 0}[name[0]]
     ratio = {1: length / math.sin(length), -1: length / math.sinh(length), 0: 1.0}[kappa]
     exact = (metric.dim - 1) * math.log(ratio)
@@ -78,9 +78,9 @@ def test_fourth_order() -> None:
 def test_speed_is_constant_and_the_flow_reverses() -> None:
     metric = charts.sphere_pullback(2)
     z, v = start_and_velocity(metric, 1.0)
-    y, velocity = geodesic_flow(metric, z, v, num_steps=64)
+    y, velocity = geodesic_flow(metric, z, v, num_steps=32)
     torch.testing.assert_close(metric.norm(y, velocity), metric.norm(z, v), rtol=0, atol=1e-5)
-    back, reverse = geodesic_flow(metric, y, -velocity, num_steps=64)
+    back, reverse = geodesic_flow(metric, y, -velocity, num_steps=32)
     torch.testing.assert_close(back, z, rtol=0, atol=1e-5)
     torch.testing.assert_close(-reverse, v, rtol=0, atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_infinite_at_the_conjugate_point_and_absolute_beyond() -> None:
     v = torch.tensor([-1.0, -0.2], dtype=torch.float64)
     v = v / metric.norm(z, v)
     lengths = torch.tensor([3.0, 3.3], dtype=torch.float64)
-    _, log_v = expmap_log_van_vleck(metric, z, lengths[:, None] * v, num_steps=48)
+    _, log_v = expmap_log_van_vleck(metric, z, lengths[:, None] * v, num_steps=40)
     torch.testing.assert_close(log_v, (lengths / lengths.sin().abs()).log(), rtol=0, atol=0.02)
 
 
@@ -120,15 +120,15 @@ def test_gradients_match_finite_differences() -> None:
 
 
 def test_broadcasts_and_traces() -> None:
-    metric = charts.sphere_pullback(2)
+    metric = PullbackMetric(stereographic, 2, jitter=0.0)
     z, v = 0.2 * torch.randn(2, dtype=torch.float64), 0.2 * torch.randn(5, 3, 2, dtype=torch.float64)
     y, log_v = metric.expmap_log_van_vleck(z, v)
     assert y.shape == (5, 3, 2)
     assert log_v.shape == (5, 3)
     torch.testing.assert_close(metric.expmap(z, v[2, 1]), y[2, 1])
-    traced = torch.jit.trace(lambda a, b: expmap_log_van_vleck(metric, a, b, num_steps=2), (z, v))
+    traced = torch.jit.trace(lambda a, b: expmap_log_van_vleck(metric, a, b, num_steps=1), (z, v))
     other = 0.5 * v
-    for got, want in zip(traced(z, other), expmap_log_van_vleck(metric, z, other, num_steps=2), strict=True):
+    for got, want in zip(traced(z, other), expmap_log_van_vleck(metric, z, other, num_steps=1), strict=True):
         torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
@@ -142,7 +142,7 @@ def test_network_jets_and_forward_mode_flow_alike() -> None:
 
 def test_escape_and_bad_input_are_reported() -> None:
     one = torch.ones(1, dtype=torch.float64)
-    with pytest.raises(ValueError, match="1 of 1 geodesics left the reals"):
+    with pytest.raises(ValueError, match=r"1 of 1 geodesics left the reals|became singular"):
         Vanishing().expmap(0 * one, 30 * one)
     metric = charts.sphere_pullback(2)
     z = torch.zeros(2, dtype=torch.float64)
