@@ -74,6 +74,7 @@ def test_result_says_what_was_done(result: dict[str, Any]) -> None:
     assert {"torch", "pyro-ppl", "python"} <= set(result["versions"])
     assert {"training of the R-VAE", "chains", "figures"} <= set(result["timings_seconds"])
     assert result["rvae"]["iwae"]["draws"] == 5
+    assert all(seconds > 0 for seconds in result["training_seconds"].values())
 
 
 def test_figures_and_checkpoints_are_there(finished: Path) -> None:
@@ -88,7 +89,7 @@ def test_another_run_resumes_and_repeats(finished: Path, result: dict[str, Any])
     assert outcome.exit_code == 0, outcome.output
     assert (finished / "checkpoints" / "rvae" / "checkpoint.json").read_text() == before
     again = json.loads((finished / "result.json").read_text())
-    for part in ("rvae", "vae", "prior", "chains", "geodesics"):
+    for part in ("rvae", "vae", "prior", "chains", "geodesics", "training_seconds"):
         assert again[part] == result[part]
 
 
