@@ -15,7 +15,7 @@ from pyro_riemann._estimate import Estimate
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._memo import remember
-from pyro_riemann.distributions._tangent import check_num_nodes, log_tangent_expectation
+from pyro_riemann.distributions._tangent import check_num_nodes, log_radial_integral, log_tangent_expectation
 from pyro_riemann.metrics import RiemannianMetric
 
 _LONG_TIME = (
@@ -111,7 +111,8 @@ class RiemannianHeatKernel(RiemannianDistribution):
         The mass is an expectation over the tangent Gaussian of a wrapped normal,
         :math:`E[V^{-1} \cdot V^{1/2}\,e^{t \bar R / 12}]` with the corrections in use: by a Gauss-Hermite rule for
         d <= 3 (error: difference to a coarser rule) and by importance sampling from quasi-random
-        points above (error: standard error over replicates). Deterministic, differentiable in loc, time and metric.
+        points above (error: standard error over replicates). Where the rule does not settle for d <= 2 (a decoder
+        with walls), the chart is summed over instead, for the density without V. Deterministic, differentiable in loc, time and metric.
         Points past the cut locus have no mass. Kept for as long as the metric is unchanged where no gradient
         is asked for.
         """
@@ -120,13 +121,14 @@ class RiemannianHeatKernel(RiemannianDistribution):
 
     def _log_normalizer(self) -> Estimate:
         def log_ratio(z: Tensor, log_v: Tensor) -> Tensor:
-            if not self.correction.startswith("van_vleck"):
-                return -log_v
             if self.correction == "van_vleck":
                 return -0.5 * log_v
             return -0.5 * log_v + self._curvature_term(z)
 
-        mass, error = log_tangent_expectation(self.metric, self.loc, self.time, self.num_nodes, log_ratio)
+        if self.correction.startswith("van_vleck"):
+            mass, error = log_tangent_expectation(self.metric, self.loc, self.time, self.num_nodes, log_ratio)
+        else:
+            mass, error = log_radial_integral(self.metric, self.loc, self.time, self.num_nodes)
         if self.correction == "kalatzis2020":
             mass = mass - 0.5 * self.metric.logdet(self.loc)
         return Estimate(mass, error)

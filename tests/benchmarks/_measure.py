@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
 def cpu_seconds(function: Callable[[], Any], repeats: int = 3) -> float:
@@ -30,3 +32,15 @@ def matmul_rate(dtype: torch.dtype = torch.float32, size: int = 512, repeats: in
             left @ right
 
     return 2 * size**3 * repeats / cpu_seconds(work)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of matrix products (torch's own counter fails where reverse mode is nested)."""
+
+    total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if (count := flop_registry.get(func.overloadpacket)) is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out

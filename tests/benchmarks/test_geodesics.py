@@ -12,12 +12,11 @@ from stochman.curves import CubicSpline
 from stochman.geodesic import geodesic_minimizing_energy
 from stochman.manifold import Manifold
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_riemann import GridMetric, PullbackMetric
 from pyro_riemann.geodesics import _graph, _spline
 from tests.benchmarks._decoder import mnist_vae
-from tests.benchmarks._measure import matmul_rate
+from tests.benchmarks._measure import Operations, matmul_rate
 
 PAIRS = 100
 FINE = 512  # chords of the lengths that curves are compared by
@@ -44,9 +43,9 @@ def length(metric: PullbackMetric, points: Tensor) -> Tensor:
 
 def operations(method: Callable[[], Any]) -> float:
     """Matrix-product operations of one call."""
-    with FlopCounterMode(display=False) as counter:
+    with Operations() as counter:
         method()
-    return float(counter.get_total_flops())
+    return counter.total
 
 
 def ours(metric: Any, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,50 @@
+"""Normalising constants where the tangent rule fails: sums over the chart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_riemann import PullbackMetric, RiemannianHeatKernel, RiemannianNormal
+from pyro_riemann.distributions._quadrature import log_chart_integral
+from pyro_riemann.distributions._tangent import log_radial_integral, log_tangent_expectation
+from tests import charts
+
+
+def test_chart_and_tangent_rules_agree_on_the_sphere() -> None:
+    loc = torch.tensor([[0.2, -0.1], [-0.3, 0.4]], dtype=torch.float64)
+    variance = torch.tensor([0.05, 0.1], dtype=torch.float64, requires_grad=True)
+    chart = log_chart_integral(charts.OnlyMetric(charts.warped_sphere(2)), loc, variance)
+    exact = log_tangent_expectation(charts.warped_sphere(2), loc, variance, 15, lambda z, log_v: -log_v)
+    torch.testing.assert_close(chart.value, exact.value, rtol=0, atol=2e-3)
+    slopes = [torch.autograd.grad(value.sum(), variance)[0] for value in (chart.value, exact.value)]
+    torch.testing.assert_close(*slopes, rtol=0, atol=0.05)
+
+
+class Ridge(torch.nn.Module):
+    """A plane with a steep hill, behind which geodesics meet and cross."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        hill = 3 * torch.exp(-4 * ((z[..., :1] - 0.8).square() + z[..., 1:].square()))
+        return torch.cat([z, hill], -1)
+
+
+def test_mass_behind_a_hill_is_that_of_the_density() -> None:
+    metric = PullbackMetric(Ridge(), 2, jitter=0.0)
+    loc, variance = torch.zeros(2, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+    tangent = log_tangent_expectation(metric, loc, variance, 9, lambda z, log_v: -log_v)
+    assert tangent.standard_error.item() > 0.01  # it does not settle
+    kernel = RiemannianHeatKernel(loc, variance, metric)
+    mass = kernel.log_normalizer()
+    assert mass.standard_error.item() < 0.01
+    # the density itself, with distances from shortest paths, summed over a coarser grid
+    axis = torch.linspace(-6, 6, 49, dtype=torch.float64)
+    nodes = torch.cartesian_prod(axis, axis)
+    metric.solver = metric.solver.replace(init="graph")
+    density = kernel.log_prob(nodes)
+    total = density.logsumexp(0) + 2 * torch.log(axis[1] - axis[0])
+    torch.testing.assert_close(mass.value, total, rtol=0, atol=0.03)
+    normal = RiemannianNormal(loc, variance.sqrt(), metric)
+    flat = torch.log(2 * torch.pi * variance)
+    torch.testing.assert_close(normal.log_normalizer().value, mass.value + flat, rtol=0, atol=1e-9)
+    assert torch.equal(log_radial_integral(metric, loc, variance, 9).value, mass.value)
