@@ -31,7 +31,7 @@ def decoder(dtype: torch.dtype) -> GaussianDecoder:
 
 
 def dense_layer_walk(network: GaussianDecoder, start: Tensor, num_steps: int) -> Tensor:
-    """The driftless walk of K20 eq. 3.15 as stochman writes it: one Jacobian matrix a layer and sample."""
+    """The driftless walk of K20 eq. 3.15 with one Jacobian matrix a layer and sample, multiplied in a batch."""
     z, scale = start, (TIME / STEPS) ** 0.5
     precision = network.std
     for _ in range(num_steps):
@@ -84,6 +84,10 @@ def run(dtype: torch.dtype = torch.float32, repeats: int = 5) -> list[dict[str, 
     timed: dict[str, Callable[[], Any]] = {method: walk(method) for method in EVALUATIONS}
     timed["peer: driftless, dense layer Jacobians (stochman's way)"] = lambda: dense_layer_walk(
         network, start, MEASURED
+    )
+    generic = PullbackMetric(lambda z: network(z), 2)
+    timed["driftless, generic forward mode"] = lambda: brownian_motion(
+        generic, start, TIME * MEASURED / STEPS, MEASURED, "driftless"
     )
     seconds = dict.fromkeys(timed, float("inf"))
     rate = matmul_rate(dtype)
