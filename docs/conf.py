@@ -4,7 +4,8 @@ import os
 import tomllib
 from pathlib import Path
 
-os.environ.setdefault("MPLBACKEND", "Agg")
+# the backend of the kernel that runs the tutorials: figures go into the page, whatever CI has set
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 
 _project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 
@@ -34,6 +35,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -169,7 +169,7 @@ guide_points = guide.sample((500,))
 right.scatter(guide_points[:, 0], guide_points[:, 1], s=2, label="guide")
 right.plot(*truth.tolist(), "kx", label="truth")
 right.legend()
-right.set_title("posterior in the chart")
+_ = right.set_title("posterior in the chart")
 # %% [markdown]
 # ## A torus: angles that wrap
 #
@@ -205,7 +205,7 @@ axes.scatter(angles[:, 0], angles[:, 1], s=8)
 axes.plot(*torus.wrap(estimate["centre"]).tolist(), "kx", label="SVI centre")
 axes.plot(*angles.mean(0).tolist(), "rx", label="ordinary mean")
 axes.set(xlim=(-torch.pi, torch.pi), ylim=(-torch.pi, torch.pi))
-axes.legend()
+_ = axes.legend()
 
 # %% [markdown]
 # ## A metric of your own
