@@ -113,8 +113,8 @@ class RiemannianHeatKernel(RiemannianDistribution):
         d <= 3 (error: difference to a coarser rule) and by importance sampling from quasi-random
         points above (error: standard error over replicates). Where the rule does not settle for d <= 2 (a decoder
         with walls), the chart is summed over instead, for the density without V. Deterministic, differentiable in
-        loc, time and metric. Points past the cut locus have no mass. Kept for as long as the metric is unchanged where no gradient
-        is asked for.
+        loc, time and metric. Points past the cut locus have no mass. Kept for as long as the metric is unchanged
+        where no gradient is asked for.
         """
         settings = (self.correction, self.num_nodes)
         return remember(self.metric, "RiemannianHeatKernel", settings, (self.loc, self.time), self._log_normalizer)
