@@ -161,10 +161,7 @@ class QuadratureEnergy:
         weights, values, slopes, points, velocity = self._curve(control)
         metric, slope, _ = self.metric.metric_derivatives(points, velocity)
 
-        def force(at: Tensor) -> Tensor:
-            return 0.5 * torch.einsum("pqji,pqj->pqi", self.metric.metric_derivatives(at, velocity)[1], velocity)
-
-        bending = _autodiff.jacobian(force, points, self.metric.dim)[1]
+        bending = self.metric.speed_hessian(points, velocity)
         weight = weights[:, None, None]
         stiff = _contract(slopes, weight * metric, slopes)
         mixed = _contract(slopes, weight * slope, values)

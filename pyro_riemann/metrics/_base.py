@@ -113,6 +113,15 @@ class RiemannianMetric(nn.Module):
         metric, slope = self.metric_jacobian(z)
         return metric, torch.einsum("...ikj,...k->...ij", slope, v), torch.einsum("...ikj,...j->...ik", slope, v)
 
+    def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
+        """Second derivative in z of ``v^T G(z) v / 2`` at constant ``v``, ``(*batch, d, d)``."""
+
+        def force(at: Tensor) -> Tensor:
+            slope = self.metric_derivatives(at, v)[1]
+            return 0.5 * (slope.mT @ v.unsqueeze(-1)).squeeze(-1)
+
+        return _autodiff.jacobian(force, z, self.dim)[1]
+
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         r"""Contraction :math:`\Gamma^i_{jk} v^j v^k` of the Christoffel symbols, ``(*batch, d)``.
 

@@ -216,6 +216,28 @@ class GridMetric(RiemannianMetric):
         outer_metric, outer_jacobian = self.base.metric_jacobian(z[beyond])
         return metric.index_put((beyond,), outer_metric), jacobian.index_put((beyond,), outer_jacobian)
 
+    def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
+        beyond = self._beyond(z)
+        fields, slope, curve = self.table.with_hessian(z)
+        total = torch.zeros_like(curve[..., 0, :, :])
+        for m in range(self.dim):
+            # v^T G v is the sum over m of r^2, r = exp(a_m) (v_m + sum_i U_im v_i)
+            root = fields[..., m].exp()[..., None, None]
+            da, dda = slope[..., m, :], curve[..., m, :, :]
+            p, dp, ddp = v[..., m], torch.zeros_like(da), torch.zeros_like(dda)
+            for k, (i, j) in enumerate(self._below, start=self.dim):
+                if j == m:
+                    p = p + fields[..., k] * v[..., i]
+                    dp = dp + slope[..., k, :] * v[..., i, None]
+                    ddp = ddp + curve[..., k, :, :] * v[..., i, None, None]
+            dr = p.unsqueeze(-1) * da + dp
+            cross = da.unsqueeze(-1) * dp.unsqueeze(-2)
+            ddr = p[..., None, None] * (da.unsqueeze(-1) * da.unsqueeze(-2) + dda) + cross + cross.mT + ddp
+            total = total + root * root * (dr.unsqueeze(-1) * dr.unsqueeze(-2) + p[..., None, None] * ddr)
+        if beyond is None or self.base is None:
+            return total
+        return total.index_put((beyond,), self.base.speed_hessian(z[beyond], v[beyond]))
+
     def prepare_paths(self, resolution: int = 64) -> GridMetric:
         """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
 

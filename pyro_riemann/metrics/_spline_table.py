@@ -13,7 +13,15 @@ from torch import Tensor, nn
 # Row p holds the coefficients of f^p in the four basis functions that live on a cell, f in [0, 1] the
 # position in it; below, in their derivatives with respect to f.
 _BASIS = torch.tensor([[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1]], dtype=torch.float64) / 6
-_SLOPE = torch.cat([_BASIS[1:] * torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64), torch.zeros(1, 4)])
+
+
+def _differentiated(basis: Tensor) -> Tensor:
+    factors = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+    return torch.cat([basis[1:] * factors, torch.zeros(1, 4, dtype=torch.float64)])
+
+
+_SLOPE = _differentiated(_BASIS)
+_CURVE = _differentiated(_SLOPE)
 
 
 class SplineTable(nn.Module):
@@ -37,6 +45,7 @@ class SplineTable(nn.Module):
     corners: Tensor
     value_basis: Tensor
     jacobian_basis: Tensor
+    hessian_basis: Tensor
 
     def __init__(self, values: Tensor, low: Tensor, high: Tensor) -> None:
         super().__init__()
@@ -50,12 +59,16 @@ class SplineTable(nn.Module):
         strides = [math.prod(r + 2 for r in self.resolution[axis + 1 :]) for axis in range(self.dim)]
         lines = itertools.product(*([k * stride for k in range(4)] for stride in strides[:-1]))
         slopes = [[_BASIS, *(_SLOPE if row == axis else _BASIS for row in range(self.dim))] for axis in range(self.dim)]
+        pairs = [(j, k) for j in range(self.dim) for k in range(self.dim)]
+        orders = (_BASIS, _SLOPE, _CURVE)
+        curves = [[orders[(j == axis) + (k == axis)] for j, k in pairs] for axis in range(self.dim)]
         constants = {
             "sizes": torch.tensor(self.resolution),
             "strides": torch.tensor(strides),
             "corners": torch.tensor([sum(line) for line in lines]),
             "value_basis": self._outer([[_BASIS]] * self.dim).to(values.dtype),
             "jacobian_basis": self._outer(slopes).to(values.dtype),
+            "hessian_basis": self._outer([slopes[axis] + curves[axis] for axis in range(self.dim)]).to(values.dtype),
         }
         for name, constant in constants.items():
             self.register_buffer(name, constant.clone().to(values.device), persistent=False)
@@ -90,6 +103,15 @@ class SplineTable(nn.Module):
         powers, window = self._locate(z)
         result = self._weights(powers, self.jacobian_basis) @ window
         return result[..., 0, :], (result[..., 1:, :] / self._step(z).unsqueeze(-1)).mT
+
+    def with_hessian(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values ``(*batch, F)`` with first ``(*batch, F, d)`` and second ``(*batch, F, d, d)`` derivatives."""
+        powers, window = self._locate(z)
+        result = self._weights(powers, self.hessian_basis) @ window
+        step, first = self._step(z), 1 + self.dim
+        slopes = (result[..., 1:first, :] / step.unsqueeze(-1)).mT
+        curves = result[..., first:, :].mT.unflatten(-1, (self.dim, self.dim)) / (step.unsqueeze(-1) * step)
+        return result[..., 0, :], slopes, curves
 
     def _weights(self, powers: Tensor, basis: Tensor) -> Tensor:
         """Weights ``(*batch, K, 4^d)`` of the coefficients, for the K rows (value, derivatives) of ``basis``."""
