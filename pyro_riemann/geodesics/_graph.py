@@ -113,10 +113,13 @@ def neighbour_curves(metric: Any, z: Tensor, y: Tensor, num_knots: int) -> Tenso
     count = min(_NEIGHBOURS, cloud.shape[0] - 1)
     near = torch.cdist(cloud, cloud).topk(count + 1, largest=False).indices[:, 1:].reshape(-1)
     rows = torch.arange(cloud.shape[0], device=cloud.device).repeat_interleave(count)
-    # the direct edge is always there, so that every pair is connected
+    # the direct edge is always there, so that every pair is connected; it is long and must not jump a hill
     start = torch.arange(z.shape[0], device=cloud.device)
-    rows, near = torch.cat([rows, start]), torch.cat([near, start + z.shape[0]])
+    other = near != rows + z.shape[0]
+    rows, near = rows[other], near[other]
     lengths = _edge_lengths(metric, cloud[rows], cloud[near])
+    rows, near = torch.cat([rows, start]), torch.cat([near, start + z.shape[0]])
+    lengths = np.concatenate([lengths, _edge_lengths(metric, z, y, pieces=32)])
     graph = csr_matrix((lengths, (rows.cpu().numpy(), near.cpu().numpy())), shape=(len(cloud),) * 2)
     first = start.cpu().numpy()
     return _curves(cloud, graph, first, first + z.shape[0], z, y, num_knots)
@@ -163,13 +166,15 @@ def _offsets(dim: int) -> list[tuple[int, ...]]:
     return [o for o in every if o > (0,) * dim and math.gcd(*o) == 1]
 
 
-def _edge_lengths(metric: Any, start: Tensor, end: Tensor) -> np.ndarray:
-    """Lengths of straight edges by Simpson's rule on the norm of the velocity."""
+def _edge_lengths(metric: Any, start: Tensor, end: Tensor, pieces: int = 1) -> np.ndarray:
+    """Lengths of straight edges by Simpson's rule on the norm of the velocity, in ``pieces`` equal parts."""
     velocity = end - start
     total = torch.zeros_like(start[:, 0])
-    for fraction, weight in ((0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6)):
-        total = total + weight * metric.norm(start + fraction * velocity, velocity)
-    return total.double().cpu().numpy()
+    for k in range(2 * pieces + 1):
+        weight = (1 if k in (0, 2 * pieces) else 4 if k % 2 else 2) / (6 * pieces)
+        total = total + weight * metric.norm(start + k / (2 * pieces) * velocity, velocity)
+    lengths: np.ndarray = total.double().cpu().numpy()
+    return lengths
 
 
 def _resample(points: Tensor, lengths: Tensor, count: int) -> Tensor:
