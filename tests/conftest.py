@@ -1,18 +1,15 @@
-"""Fixtures of tests and of docstring examples; it lies at the top so that both see it."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pyro
 import pytest
 import torch
-
-import pyro_riemann
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,10 +27,3 @@ def fresh_state() -> Iterator[None]:
     yield
     pyro.clear_param_store()
     assert torch.get_default_dtype() == dtype, "a test left another default dtype behind"
-
-
-@pytest.fixture(autouse=True)
-def docstring_names(doctest_namespace: dict[str, Any]) -> None:
-    """Examples in docstrings need no import for torch, pyro and the public names."""
-    doctest_namespace.update(torch=torch, pyro=pyro, pyro_riemann=pyro_riemann)
-    doctest_namespace.update({name: getattr(pyro_riemann, name) for name in pyro_riemann.__all__})

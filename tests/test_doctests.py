@@ -1,0 +1,33 @@
+"""Every example in a docstring runs, and prints what it says."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pyro
+import pytest
+import torch
+
+import pyro_riemann
+
+
+def examples() -> list[doctest.DocTest]:
+    """The docstrings with examples, each with the names that need no import in one."""
+    names = {name: getattr(pyro_riemann, name) for name in pyro_riemann.__all__}
+    names |= {"torch": torch, "pyro": pyro, "pyro_riemann": pyro_riemann}
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found: list[doctest.DocTest] = []
+    for module in pkgutil.walk_packages(pyro_riemann.__path__, "pyro_riemann."):
+        if not module.name.endswith("__main__"):
+            found += finder.find(importlib.import_module(module.name), extraglobs=names)
+    return [example for example in found if example.examples]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_example(example: doctest.DocTest) -> None:
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    failed, _ = runner.run(example, out=report.append)
+    assert failed == 0, "".join(report)
