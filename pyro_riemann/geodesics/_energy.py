@@ -106,6 +106,13 @@ class ChordEnergy:
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
         return self._image_energy(images), table.mT @ pull(self._image_force(images))[0]
 
+    def constant_system(self, control: Tensor) -> System:
+        """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1."""
+        energy, gradient = self.first_order(control)
+        chords = _spline.uniform_basis(self.num_knots, self.num_segments, control).diff(dim=0)
+        hessian = _constant_hessian(self.metric, self.nodes(control), self.num_segments * chords.mT @ chords)
+        return System(energy, gradient, hessian, hessian)
+
     def exact_system(self, control: Tensor) -> System:
         """The same with the full Hessian."""
         nodes = self.nodes(control)
@@ -168,6 +175,13 @@ class QuadratureEnergy:
         energy, gradient = self._first_order(control, metric, slope)
         return System(energy, gradient, stiff + mixed + mixed.mT + _contract(values, weight * bending, values), stiff)
 
+    def constant_system(self, control: Tensor) -> System:
+        """The same with the Hessian of a constant metric, that at half time."""
+        energy, gradient = self.first_order(control)
+        weights, _, slopes, points, _ = self._curve(control)
+        hessian = _constant_hessian(self.metric, points, (slopes.mT * weights) @ slopes)
+        return System(energy, gradient, hessian, hessian)
+
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient."""
         _, _, _, points, velocity = self._curve(control)
@@ -197,6 +211,12 @@ def make_energy(metric: Any, num_knots: int, num_segments: int, richardson: bool
     if hasattr(metric, "embed"):
         return ChordEnergy(metric, num_knots, num_segments, richardson)
     return QuadratureEnergy(metric, num_knots, num_segments)
+
+
+def _constant_hessian(metric: Any, points: Tensor, stiffness: Tensor) -> Tensor:
+    """Stiffness ``(C, C)`` of the spline times the metric in the middle of every curve, ``(P, C d, C d)``."""
+    middle = metric.metric(points[:, points.shape[1] // 2])
+    return torch.einsum("kl,pij->pkilj", stiffness, middle).flatten(3, 4).flatten(1, 2)
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:

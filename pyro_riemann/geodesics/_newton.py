@@ -18,7 +18,9 @@ class Solution(NamedTuple):
     iterations: Tensor  # (P,) int64
 
 
-def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: float) -> Solution:
+def descend(
+    energy: Energy, control: Tensor, max_iterations: int, tolerance: float, constant: bool = False
+) -> Solution:
     """Newton's method with the tangential Hessian: from far away, always downhill.
 
     A step solves ``(hessian + damping * stiffening) step = -gradient``; the damping of a curve shrinks
@@ -26,12 +28,14 @@ def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: flo
     which bounds the relative error of its energy, is below ``tolerance``: the gradient of a distance
     is a first-order quantity, so stopping on small changes of the energy would bias it.
 
+    With ``constant`` the Hessian is that of a constant metric: an iteration needs one Jacobian a curve.
     Curves that are done leave the batch, except under ``torch.jit.trace``, where every curve runs
     ``max_iterations`` iterations so that the recorded program has no branch on data.
     """
     tolerance, slack = _precision(control, tolerance)
-    model = energy.system(control)
-    damping = torch.ones_like(model.energy)
+    evaluate = energy.constant_system if constant else energy.system
+    model = evaluate(control)
+    damping = torch.full_like(model.energy, 0.25 if constant else 1.0)
     done = torch.zeros_like(model.energy, dtype=torch.bool)
     iterations = torch.zeros_like(done, dtype=torch.int64)
     for remaining in reversed(range(max_iterations)):
@@ -45,12 +49,12 @@ def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: flo
         finished = definite & (decrement <= 2 * tolerance * now.energy) & (alpha < 0.5)
         trial = here + step
         # no step follows the last one: its energy alone is needed
-        new = energy.system(trial) if remaining else now._replace(energy=energy.value(trial))
+        new = evaluate(trial) if remaining else now._replace(energy=energy.value(trial))
         better = (definite & (new.energy <= now.energy * (1 + slack))) | finished
         control = _put(control, rows, _choose(better, trial, here))
         fresh = (_choose(better, after, before) for after, before in zip(new, now, strict=True))
         model = System(*(_put(part, rows, part_new) for part, part_new in zip(model, fresh, strict=True)))
-        damping = _put(damping, rows, torch.where(better, 0.3 * alpha, (4 * alpha).clamp(min=0.05)))
+        damping = _put(damping, rows, torch.where(better, 0.3 * alpha, (4 * alpha).clamp(min=1.0)))
         done = _put(done, rows, finished)
         iterations = _put(iterations, rows, _pick(iterations, rows) + 1)
     return Solution(control, done, iterations)

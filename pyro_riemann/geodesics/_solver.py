@@ -35,6 +35,8 @@ class GeodesicSolver:
         richardson: extrapolate the chord energy, so that its error falls with the fourth power
             of ``num_segments`` instead of the second.
         init: ``"line"`` or ``"graph"``.
+        constant_hessian: precondition the gradient by the metric in the middle of the curve alone, in place of the
+            tangential Hessian: many cheap iterations for few dear ones, for rough distances in many dimensions.
         graph_resolution: nodes per axis (d = 2) of the table and graph behind ``init="graph"``.
 
     Raises:
@@ -52,6 +54,7 @@ class GeodesicSolver:
     tolerance: float = 1e-12
     richardson: bool = True
     init: str = "line"
+    constant_hessian: bool = False
     graph_resolution: int = 96
 
     def __post_init__(self) -> None:
@@ -122,9 +125,9 @@ class GeodesicSolver:
         if torch.jit.is_tracing():  # every curve runs them all
             iterations, polishing = min(iterations, 12), min(polishing, 3)
         if polishing == 0:
-            return descend(energy, start, iterations, self.tolerance)
+            return descend(energy, start, iterations, self.tolerance, self.constant_hessian)
         # the tangential Hessian converges linearly near the end: hand over early to the full one
-        rough = descend(energy, start, iterations, max(self.tolerance, 1e-3))
+        rough = descend(energy, start, iterations, max(self.tolerance, 1e-3), self.constant_hessian)
         fine = polish(energy, rough.control, polishing, self.tolerance)
         return fine._replace(iterations=rough.iterations + fine.iterations)
 

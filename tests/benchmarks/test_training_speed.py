@@ -116,9 +116,9 @@ def run() -> list[dict[str, Any]]:
         operations = (ops["encoder"] + ops["mean"] + 2 * ops["precision"]) * EPOCH
         if metric == "grid":  # the table: a value and d derivatives a node
             operations += vae.grid_resolution**dim * (1 + dim) * evaluation
-        else:  # one Newton system on 7 nodes, two energies, one of them with its gradient, and log det G at the draw
+        else:  # three energies on 7 nodes, two of them with their gradient, and G half way and at the draw
             nodes = vae.solver.num_segments + 1
-            operations += EPOCH * evaluation * (nodes * (1 + dim) + nodes + 3 * nodes + 1 + dim)
+            operations += EPOCH * evaluation * (7 * nodes + 2 * (1 + dim))
         mixed = (plain[dim][0] + 2 * seconds) / (plain[dim][0] + 2 * plain[dim][1])
         rows.append(
             _row(
