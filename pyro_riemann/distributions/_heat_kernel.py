@@ -15,7 +15,12 @@ from pyro_riemann._estimate import Estimate
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._memo import remember
-from pyro_riemann.distributions._tangent import check_num_nodes, log_radial_integral, log_tangent_expectation
+from pyro_riemann.distributions._tangent import (
+    chart_moments,
+    check_num_nodes,
+    log_radial_integral,
+    log_tangent_expectation,
+)
 from pyro_riemann.metrics import RiemannianMetric
 
 _LONG_TIME = (
@@ -132,6 +137,16 @@ class RiemannianHeatKernel(RiemannianDistribution):
         if self.correction == "kalatzis2020":
             mass = mass - 0.5 * self.metric.logdet(self.loc)
         return Estimate(mass, error)
+
+    @property
+    def mean(self) -> Tensor:
+        """Euclidean mean in the chart, ``(*batch, d)``, by quadrature in the tangent space; to second order in time."""
+        return chart_moments(self.metric, self.loc, self.time, self.num_nodes, power=0.5)[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """Euclidean variance of each coordinate of the chart, ``(*batch, d)``, like :attr:`mean`."""
+        return chart_moments(self.metric, self.loc, self.time, self.num_nodes, power=0.5)[1]
 
     def log_mass(self) -> Estimate:
         """Log of the mass that :meth:`log_prob` integrates to: :meth:`log_normalizer`, or 0 if normalised."""

@@ -13,7 +13,7 @@ from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._normal_sampler import SamplingReport, pilot, sample_normal
-from pyro_riemann.distributions._tangent import check_num_nodes, log_radial_integral
+from pyro_riemann.distributions._tangent import chart_moments, check_num_nodes, log_radial_integral
 from pyro_riemann.metrics import RiemannianMetric
 
 
@@ -88,6 +88,16 @@ class RiemannianNormal(RiemannianDistribution):
         flat = 0.5 * self.metric.dim * (2 * math.pi * self.scale**2).log()
         value, error = log_radial_integral(self.metric, self.loc, self.scale**2, self.num_nodes)
         return Estimate(flat + value, error)
+
+    @property
+    def mean(self) -> Tensor:
+        """Euclidean mean in the chart, ``(*batch, d)``, by quadrature in the tangent space."""
+        return chart_moments(self.metric, self.loc, self.scale**2, self.num_nodes, power=1.0)[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """Euclidean variance of each coordinate of the chart, ``(*batch, d)``, like :attr:`mean`."""
+        return chart_moments(self.metric, self.loc, self.scale**2, self.num_nodes, power=1.0)[1]
 
     @property
     def sampling_report(self) -> SamplingReport:

@@ -139,6 +139,27 @@ def log_radial_integral(metric: RiemannianMetric, loc: Tensor, variance: Tensor,
     return estimate if bool(settled.all()) else log_chart_integral(metric, loc, variance)
 
 
+def chart_moments(
+    metric: RiemannianMetric, loc: Tensor, variance: Tensor, num_nodes: int, power: float
+) -> tuple[Tensor, Tensor]:
+    r"""Euclidean mean and variance in the chart, ``(*batch, d)``, of the density :math:`V^{1 - p}\,N(v)` wrt dM.
+
+    ``power`` p is 0 for the wrapped normal, whose folds past the cut locus count, 1 for the Riemannian normal and
+    1/2 for the heat kernel to second order in time.
+    """
+    rule = TangentRule(metric.dim, num_nodes, loc)
+    nodes, log_weights = rule.nodes[0], rule.log_weights[0]
+    if not rule.exact:
+        nodes, log_weights = torch.cat(rule.nodes), torch.cat(rule.log_weights)
+    z, log_v, minimal = spread_out(metric, loc, variance, nodes)
+    logits = log_weights.reshape(-1, *(1,) * (log_v.dim() - 1)).expand(log_v.shape)
+    if power > 0:
+        logits = torch.where(minimal, logits - power * log_v, torch.full_like(log_v, -math.inf))
+    weights = logits.softmax(0).unsqueeze(-1)
+    mean = (weights * z).sum(0)
+    return mean, (weights * (z - mean).square()).sum(0)
+
+
 def log_tangent_expectation(
     metric: RiemannianMetric,
     loc: Tensor,

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._memo import state_version, wants_gradient
-from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
+from pyro_riemann.distributions._tangent import chart_moments, check_num_nodes, is_closed_form, tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
 
@@ -89,6 +89,16 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         """A draw ``(*sample, *batch, d)`` and its log density, without a boundary-value problem."""
         z = self.rsample(sample_shape)
         return z, self.log_prob(z)
+
+    @property
+    def mean(self) -> Tensor:
+        """Euclidean mean in the chart, ``(*batch, d)``, by quadrature in the tangent space."""
+        return chart_moments(self.metric, self.loc, self.time, check_num_nodes(None, self.metric.dim), power=0.0)[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """Euclidean variance of each coordinate of the chart, ``(*batch, d)``, like :attr:`mean`."""
+        return chart_moments(self.metric, self.loc, self.time, check_num_nodes(None, self.metric.dim), power=0.0)[1]
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

@@ -18,9 +18,7 @@ class Solution(NamedTuple):
     iterations: Tensor  # (P,) int64
 
 
-def descend(
-    energy: Energy, control: Tensor, max_iterations: int, tolerance: float, constant: bool = False
-) -> Solution:
+def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: float, constant: bool = False) -> Solution:
     """Newton's method with the tangential Hessian: from far away, always downhill.
 
     A step solves ``(hessian + damping * stiffening) step = -gradient``; the damping of a curve shrinks

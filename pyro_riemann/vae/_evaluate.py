@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions import RiemannianHeatKernel
+from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._models import VAE
@@ -128,17 +129,17 @@ def _draws(
 
 
 @torch.no_grad()
-def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None, resolution: int = 200) -> Estimate:
+def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimate:
     """Log of the mass of the prior density with respect to dz, with its error.
 
     Zero for normalised priors. The short-time heat kernel has a mass near, not equal to, one: for d <= 2 it is
     integrated on the box of the codes by the midpoint rule, with tabulated distances, which also holds beyond the
-    cut locus (error: difference to half the resolution); above, ``log_normalizer`` of the distribution.
+    cut locus (error: difference to half the resolution, of cells and distances); above, ``log_normalizer`` of
+    the distribution.
 
     Args:
         vae: the model.
         prior: another prior than the VAE's own.
-        resolution: cells an axis of the midpoint rule.
 
     Example:
         >>> from pyro_riemann.vae import make_vae
@@ -149,27 +150,12 @@ def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None, resolution
     target = vae.prior_distribution() if prior is None else prior
     if isinstance(target, RiemannianHeatKernel):
         if vae.latent_dim <= 2 and vae.metric_mode != "own" and target.correction == "none":
-            return _box_mass(vae, target, resolution)
+            low, high = vae.box
+            metric = vae.metric if isinstance(vae.metric, GridMetric) else GridMetric(vae.metric, low, high, 160)
+            return log_chart_integral(metric, target.loc, target.time)
         return target.log_normalizer()
     zero = next(vae.parameters()).new_zeros(())
     return Estimate(zero, zero)
-
-
-def _box_mass(vae: VAE, prior: RiemannianHeatKernel, resolution: int) -> Estimate:
-    low, high = vae.box
-    metric = vae.metric if isinstance(vae.metric, GridMetric) else GridMetric(vae.metric, low, high, 100)
-    field = metric.distance_field(prior.loc)
-
-    def midpoint(count: int) -> Tensor:
-        steps = (torch.arange(count, dtype=low.dtype, device=low.device) + 0.5) / count
-        axes = [low[axis] + steps * (high[axis] - low[axis]) for axis in range(vae.latent_dim)]
-        nodes = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, vae.latent_dim)
-        density = [0.5 * (metric.logdet(z) - field.squared_dist(z) / prior.time) for z in nodes.split(20_000)]
-        cell = ((high - low) / count).log().sum() - 0.5 * vae.latent_dim * (2 * math.pi * prior.time).log()
-        return torch.logsumexp(torch.cat(density).double(), 0) + cell
-
-    fine = midpoint(resolution)
-    return Estimate(fine, (fine - midpoint(resolution // 2)).abs())
 
 
 @torch.no_grad()

@@ -226,6 +226,8 @@ def test_draws_have_the_moments_of_the_density(name):
     variance = weights @ (z - mean).square()
     draws = d.sample((4000,))
     assert ((draws.mean(0) - mean).abs() < 4 * (variance / 4000).sqrt()).all()
+    assert ((draws.mean(0) - d.mean).abs() < 4 * (variance / 4000).sqrt()).all()
+    assert torch.allclose(d.variance, variance, rtol=0.05)
     kurtosis = weights @ (z - mean).pow(4) - variance.square()
     assert ((draws.var(0) - variance).abs() < 4 * (kurtosis / 4000).sqrt()).all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -12,8 +13,8 @@ from tests import charts
 
 
 def test_chart_and_tangent_rules_agree_on_the_sphere() -> None:
-    loc = torch.tensor([[0.2, -0.1], [-0.3, 0.4]], dtype=torch.float64)
-    variance = torch.tensor([0.05, 0.1], dtype=torch.float64, requires_grad=True)
+    loc = torch.tensor([[0.2, -0.1]], dtype=torch.float64)
+    variance = torch.tensor([0.1], dtype=torch.float64, requires_grad=True)
     chart = log_chart_integral(charts.OnlyMetric(charts.warped_sphere(2)), loc, variance)
     exact = log_tangent_expectation(charts.warped_sphere(2), loc, variance, 15, lambda z, log_v: -log_v)
     torch.testing.assert_close(chart.value, exact.value, rtol=0, atol=2e-3)
@@ -29,6 +30,7 @@ class Ridge(torch.nn.Module):
         return torch.cat([z, hill], -1)
 
 
+@pytest.mark.slow
 def test_mass_behind_a_hill_is_that_of_the_density() -> None:
     metric = PullbackMetric(Ridge(), 2, jitter=0.0)
     loc, variance = torch.zeros(2, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)

@@ -134,7 +134,10 @@ def test_logmap_is_differentiable() -> None:
     metric.solver = EXACT
     z, y = ends(2, 2)
     jacobian = torch.autograd.functional.jacobian(lambda at: metric.logmap(at, y).sum(0), z)
-    numerical = torch.stack([central_difference(lambda at, i=i: metric.logmap(at, y)[..., i], z) for i in (0, 1)])
+    numerical = torch.stack(
+        [central_difference(lambda at: metric.logmap(at, y)[..., 0], z)]
+        + [central_difference(lambda at: metric.logmap(at, y)[..., 1], z)]
+    )
     torch.testing.assert_close(jacobian, numerical, rtol=1e-6, atol=1e-6)
 
 
