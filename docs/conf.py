@@ -1,5 +1,6 @@
 """Sphinx settings. Build with ``sphinx-build -W docs docs/_build``."""
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -26,8 +27,37 @@ exclude_patterns = ["_build", "conf.py", "benchmarks/table.md"]
 html_theme = "furo"
 html_title = "pyro-riemann"
 
-myst_enable_extensions = ["amsmath", "dollarmath", "deflist"]
+myst_enable_extensions = ["amsmath", "dollarmath", "deflist", "substitution"]
 myst_heading_anchors = 3
+
+# Every number of the quickstart's page comes from the result that lies beside its figures.
+_mnist = json.loads((Path(__file__).parent / "figures" / "mnist" / "result.json").read_text())
+_normalised_kl = _mnist["rvae"]["kl"] + _mnist["rvae"]["elbo"] - _mnist["rvae"]["elbo_normalised"]
+myst_substitutions = {
+    **{
+        f"{model}_{name}": f"{_mnist[model][name]:.2f}"
+        for model in ("rvae", "vae")
+        for name in ("reconstruction", "kl", "elbo")
+    },
+    **{f"{model}_iwae": f"{_mnist[model]['iwae']['value']:.2f}" for model in ("rvae", "vae")},
+    "rvae_kl_normalised": f"{_normalised_kl:.2f}",
+    "rvae_elbo_normalised": f"{_mnist['rvae']['elbo_normalised']:.2f}",
+    "rvae_iwae_normalised": f"{_mnist['rvae']['iwae']['value_normalised']:.2f}",
+    "train": f"{_mnist['dataset']['train']:,}",
+    "test": f"{_mnist['dataset']['test']:,}",
+    "warm_up": _mnist["epochs"]["warm_up"],
+    "phase_two": _mnist["epochs"]["phase_two"],
+    "iwae_images": _mnist["rvae"]["iwae"]["images"],
+    "time": f"{_mnist['prior']['time']:.2f}",
+    "mass": f"{_mnist['prior']['mass']:.4f} ± {_mnist['prior']['mass_error']:.4f}",
+    "converged": f"{100 * _mnist['geodesics']['converged_share']:.1f} %",
+    "chains": _mnist["chains"]["chains"],
+    "draws": _mnist["chains"]["draws"],
+    "r_hat": f"{_mnist['chains']['max_r_hat']:.4f}",
+    "ess": f"{_mnist['chains']['min_ess_bulk']:.0f}",
+    "divergences": _mnist["chains"]["divergences"],
+    "minutes": f"{sum(_mnist['timings_seconds'].values()) / 60:.0f}",
+}
 
 # Tutorials are Python files in jupytext's percent format; they run with every build, and an error ends it.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
