@@ -59,7 +59,8 @@ def run_chains(
     for chain, start in enumerate(starts):
         with seeded(seed + chain, start.device):
             mcmc = MCMC(
-                NUTS(model, full_mass=True, jit_compile=jit_compile, ignore_jit_warnings=True),
+                # small steps: the posterior of a code near a wall of the metric is steep
+                NUTS(model, full_mass=True, target_accept_prob=0.95, jit_compile=jit_compile, ignore_jit_warnings=True),
                 num_samples=draws,
                 warmup_steps=warmup,
                 initial_params={"z": start.detach().clone()},
