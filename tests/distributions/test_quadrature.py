@@ -38,7 +38,7 @@ def test_mass_behind_a_hill_is_that_of_the_density() -> None:
     assert tangent.standard_error.item() > 0.01  # it does not settle
     kernel = RiemannianHeatKernel(loc, variance, metric)
     mass = kernel.log_normalizer()
-    assert mass.standard_error.item() < 0.01
+    assert mass.standard_error.item() < 0.05  # it tells how far half as fine a rule is off
     # the density itself, with distances from shortest paths, summed over a coarser grid
     axis = torch.linspace(-6, 6, 49, dtype=torch.float64)
     nodes = torch.cartesian_prod(axis, axis)
