@@ -185,5 +185,8 @@ def _resample(points: Tensor, lengths: Tensor, count: int) -> Tensor:
     before, after = total.gather(1, right - 1), total.gather(1, right)
     fraction = ((wanted - before) / (after - before).clamp(min=1e-12)).clamp(0, 1).unsqueeze(-1)
     track = points.transpose(0, 1)
-    pick = lambda index: track.gather(1, index.unsqueeze(-1).expand(-1, -1, track.shape[-1]))  # noqa: E731
+
+    def pick(index: Tensor) -> Tensor:
+        return track.gather(1, index.unsqueeze(-1).expand(-1, -1, track.shape[-1]))
+
     return (pick(right - 1) * (1 - fraction) + pick(right) * fraction).transpose(0, 1)

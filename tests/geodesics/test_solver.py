@@ -217,7 +217,7 @@ def test_tunnelling_is_not_called_convergence() -> None:
     y = torch.tensor([[1.0, 0.3]], dtype=torch.float64)
     curve = metric.geodesic(z, y, init="line", num_knots=4, num_segments=16)
     assert curve.length.item() > 10  # up and down the wall
-    assert (2 * curve.energy.item()) ** 0.5 < 0.9 * curve.length.item() or bool(curve.converged)
+    assert (2 * curve.energy.item()) ** 0.5 < 0.9 * curve.length.item()  # the chords jumped it
     assert not bool(curve.converged)
 
 
