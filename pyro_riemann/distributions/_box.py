@@ -12,9 +12,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 
 CHUNK = 16384  # points per metric evaluation: bounds memory, not results
+ENTRIES = 2**18  # points times centroids per evaluation of a kernel metric: its table stays in the cache
 
 
 class SamplerReport(NamedTuple):
@@ -62,6 +63,11 @@ class BoxLaw(Protocol):
         ...
 
 
+def rows_at_once(metric: RiemannianMetric) -> int:
+    """Points to evaluate the metric at in one go."""
+    return max(64, ENTRIES // len(metric.centroids)) if isinstance(metric, KernelMetric) else CHUNK
+
+
 def log_volume_element(metric: RiemannianMetric, z: Tensor) -> Tensor:
     """``log sqrt(det G)`` without gradient, in chunks, shape ``z.shape[:-1]``.
 
@@ -70,7 +76,7 @@ def log_volume_element(metric: RiemannianMetric, z: Tensor) -> Tensor:
     """
     with torch.no_grad():
         flat = z.reshape(-1, z.shape[-1])
-        value = torch.cat([0.5 * metric.logdet(piece) for piece in flat.split(CHUNK)])
+        value = torch.cat([0.5 * metric.logdet(piece) for piece in flat.split(rows_at_once(metric))])
         if not bool((value < torch.inf).all()):
             where = flat[~(value < torch.inf)][0].tolist()
             raise ValueError(

@@ -1,51 +1,129 @@
-"""Uniform laws of a kernel metric: importance sampling from a Gaussian mixture that fits it."""
+"""Proposals for a Riemannian uniform on a box: Gaussian mixtures with a defensive uniform part."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from pyro_riemann.distributions._box import SamplerReport, VolumeRule, log_volume_element
-from pyro_riemann.distributions._box_moves import BoxMoves
+from pyro_riemann.distributions._box import log_volume_element
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 
-_REPLICATES, _POINTS = 8, 2048  # randomised quasi Monte Carlo: the spread of the replicates is the error
-_ADAPT_BELOW, _ADAPT_ROUNDS = 0.5, 6
-_UNIFORM_SHARE = 0.05
-_BIAS = 0.005  # total variation left by the independence Metropolis chain
-_MAX_STEPS = 512
-_NUM_MOVES = 2
+UNIFORM_SHARE = 0.05  # of the defensive part: bounds the weight of a point that no Gaussian knows of
+_LARGEST_SHARE = 0.95
+_ENTRIES = 2**18  # of one table of points against parts: it stays in the cache
 
 
-class BoxMixture:
-    """Gaussian mixture with a uniform part on the box, in double precision.
+class GaussianParts:
+    """A mixture of Gaussians, in double precision.
 
     Args:
-        loc: means ``(k, d)``, k may be 0.
-        covariance: variances ``(k, d)`` or covariances ``(k, d, d)``.
-        weights: ``(k + 1)``, the last of the uniform part, summing to 1.
-        low: lower corner ``(d)``.
-        high: upper corner ``(d)``.
+        loc: means ``(m, d)``.
+        covariance: variances ``(m, d)`` or covariances ``(m, d, d)``.
+        log_weight: ``(m)``, normalised here.
     """
 
-    def __init__(self, loc: Tensor, covariance: Tensor, weights: Tensor, low: Tensor, high: Tensor) -> None:
-        self.loc, self.covariance, self.weights = loc, covariance, weights
-        self.low, self.high = low.double(), high.double()
-        self._is_diagonal = covariance.dim() == 2
-        if self._is_diagonal:
-            self._precision, logdet = 1 / covariance, covariance.log().sum(-1)
+    def __init__(self, loc: Tensor, covariance: Tensor, log_weight: Tensor) -> None:
+        self.loc, self.covariance, self.log_weight = loc, covariance, log_weight.log_softmax(0)
+        dim = loc.shape[1]
+        if covariance.dim() == 2:
+            precision, logdet = 1 / covariance, covariance.log().sum(-1)
+            self._root, shifted = covariance.sqrt(), precision * loc
         else:
-            self._tril = torch.linalg.cholesky(covariance)
-            self._precision = torch.cholesky_inverse(self._tril)
-            logdet = 2 * self._tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_peak = -0.5 * logdet - 0.5 * loc.shape[-1] * math.log(2 * math.pi)
-        self._log_peak = torch.cat([log_peak, -(self.high - self.low).log().sum(-1, keepdim=True)])
+            self._root = torch.linalg.cholesky(covariance)
+            precision = torch.cholesky_inverse(self._root)
+            logdet = 2 * self._root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            shifted = torch.einsum("mij,mj->mi", precision, loc)
+        peak = self.log_weight - 0.5 * logdet - 0.5 * dim * math.log(2 * math.pi)
+        self._constant = peak - 0.5 * (shifted * loc).sum(-1)
+        self._rows = torch.cat([-0.5 * precision.flatten(1), shifted], dim=1).mT
+
+    def components(self, z: Tensor) -> Tensor:
+        """Log of weight times density of each part, ``(n, m)``."""
+        square = z.square() if self.covariance.dim() == 2 else (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(-2)
+        return torch.addmm(self._constant, torch.cat([square, z], dim=-1), self._rows)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density, ``(n)``."""
+        rows = max(64, _ENTRIES // self.loc.shape[0])
+        return torch.cat([_logsumexp(self.components(piece)) for piece in z.split(rows)])
+
+    def place(self, part: Tensor, uniform: Tensor) -> Tensor:
+        """Draws ``(n, d)`` of the parts with index ``part (n)``, from uniform numbers ``(n, d)``."""
+        white = torch.special.ndtri(uniform.clamp(1e-15, 1 - 1e-15))
+        if self.covariance.dim() == 2:
+            return self.loc[part] + self._root[part] * white
+        return self.loc[part] + torch.einsum("nij,nj->ni", self._root[part], white)
+
+    def variance(self) -> Tensor:
+        """Mean over the parts of their variances, ``(d)``: the length scales within a part, squared."""
+        diagonal = self.covariance if self.covariance.dim() == 2 else self.covariance.diagonal(dim1=-2, dim2=-1)
+        return self.log_weight.exp() @ diagonal
+
+    def adapted(self, z: Tensor, weights: Tensor) -> GaussianParts:
+        """The parts, with full covariances, fitted to draws ``(n, d)`` of which these parts own ``weights (n)``."""
+        share = self.components(z).softmax(-1) * weights.unsqueeze(-1)
+        mass = share.sum(0)
+        seen = mass.clamp(min=1e-12).unsqueeze(-1)
+        used = mass.unsqueeze(-1) > 1e-6  # a part that met no draw keeps its place
+        mean = share.mT @ z / seen
+        spread = share.mT @ (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(-2) / seen
+        spread = spread.unflatten(-1, (z.shape[-1],) * 2) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        old = torch.diag_embed(self.covariance) if self.covariance.dim() == 2 else self.covariance
+        # half of the old shape stays in: few draws never collapse a part; 5 % wider, as weights are large in the tails
+        covariance = torch.where(used.unsqueeze(-1), 0.525 * (spread + old), old)
+        return GaussianParts(torch.where(used, mean, self.loc), covariance, mass.clamp(min=1e-8).log())
+
+
+class MixtureProposal:
+    r"""Defensive mixture: Gaussian parts for the bumps of :math:`\sqrt{\det G}`, and a uniform part on the box.
+
+    .. math:: q(z) = \sum_b s_b \sum_i w_{bi}\, N(z; \mu_{bi}, C_{bi}) + s_u\, 1_{box}(z) / |box|
+
+    Draws of a Gaussian that fall outside the box have target density 0 and are refused by whoever weighs them.
+    Everything is in double precision.
+
+    Args:
+        blocks: groups of Gaussians, each normalised on its own.
+        shares: probabilities of the groups and, last, of the uniform part.
+        low: lower corner of the box, ``(d)``.
+        high: upper corner, ``(d)``.
+
+    Source: the bumps of C22 eq. 7; defensive mixtures are those of Hesterberg (1995), *Weighted average importance
+    sampling and defensive mixture distributions*.
+
+    Example:
+        >>> metric = KernelMetric(torch.zeros(1, 2), torch.ones(1, 2), bandwidth=1.0, regularization=1e-9)
+        >>> proposal = MixtureProposal.of_kernel(metric, torch.full((2,), -9.0), torch.full((2,), 9.0))
+        >>> proposal.draw(4).shape, [round(share, 4) for share in proposal.shares.tolist()]
+        (torch.Size([4, 2]), [0.95, 0.05])
+    """
+
+    def __init__(self, blocks: Sequence[GaussianParts], shares: Tensor, low: Tensor, high: Tensor) -> None:
+        self.blocks, self.low, self.high = tuple(blocks), low.double(), high.double()
+        self.shares = shares / shares.sum()
+        self._log_uniform = -(self.high - self.low).log().sum()
 
     @classmethod
-    def of_kernel(cls, metric: KernelMetric, low: Tensor, high: Tensor) -> BoxMixture:
-        """An isolated bump of ``sqrt(det G)`` is the Gaussian ``N(c_i, rho^2 Sigma_i / d)``."""
+    def uniform(cls, low: Tensor, high: Tensor) -> MixtureProposal:
+        """Nothing but the uniform part."""
+        return cls((), torch.ones(1, dtype=torch.float64, device=low.device), low, high)
+
+    @classmethod
+    def of_kernel(cls, metric: KernelMetric, low: Tensor, high: Tensor) -> MixtureProposal:
+        r"""One Gaussian for each centroid, exact where the bumps do not overlap.
+
+        An isolated bump of :math:`\sqrt{\det G}` is :math:`N(c_i, \rho^2 P_i^{-1} / d)`. Weights are proportional to
+        :math:`\sqrt{\det G(c_i) / \det P_i}`, which counts what neighbours add at the centre; the uniform part has the
+        floor's share of the volume, and at least 5 %.
+
+        Args:
+            metric: the kernel metric.
+            low: lower corner of the box, ``(d)``.
+            high: upper corner, ``(d)``.
+        """
         with torch.no_grad():
             precision, spread = metric.precisions.double(), metric.bandwidth.double() ** 2 / metric.dim
             if metric.is_diagonal:
@@ -55,179 +133,92 @@ class BoxMixture:
             element = log_volume_element(metric, metric.centroids.to(low)).double()
             bumps = element + 0.5 * logdet + 0.5 * metric.dim * (2 * math.pi * spread).log()
             floor = 0.5 * metric.dim * metric.regularization.double().log() + (high - low).double().log().sum()
-            share = (floor - torch.cat([bumps, floor[None]]).logsumexp(0)).exp().clamp(_UNIFORM_SHARE, 0.95)
-            weights = torch.cat([(1 - share) * bumps.softmax(0), share[None]])
-        return cls(metric.centroids.detach().double(), covariance, weights, low, high)
-
-    @classmethod
-    def uniform(cls, low: Tensor, high: Tensor) -> BoxMixture:
-        """Nothing but the uniform part."""
-        none = torch.empty(0, low.shape[0], dtype=torch.float64, device=low.device)
-        return cls(none, none, torch.ones(1, dtype=torch.float64, device=low.device), low, high)
-
-    def components(self, z: Tensor) -> Tensor:
-        """Log of weight times density of each part, ``(n, k + 1)``."""
-        if self._is_diagonal:
-            square, precision = z.square(), self._precision
-            shifted = precision * self.loc
-        else:
-            square, precision = (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(-2), self._precision.flatten(-2)
-            shifted = torch.einsum("kij,kj->ki", self._precision, self.loc)
-        quadratic = square @ precision.mT - 2 * z @ shifted.mT + (shifted * self.loc).sum(-1)
-        parts = torch.cat([-0.5 * quadratic, torch.zeros_like(z[:, :1])], dim=-1)
-        return parts + self._log_peak + self.weights.log()
+            share = (floor - torch.cat([bumps, floor[None]]).logsumexp(0)).exp().clamp(UNIFORM_SHARE, _LARGEST_SHARE)
+            parts = GaussianParts(metric.centroids.detach().double(), covariance, bumps)
+        return cls((parts,), torch.stack([1 - share, share]), low, high)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log density in the box, ``(n)``."""
-        return self.components(z).logsumexp(-1)
+        """Log density at points ``(n, d)`` of the box, ``(n)``."""
+        return self.table(z).logsumexp(-1)
+
+    def table(self, z: Tensor) -> Tensor:
+        """Log of share times density of each group and of the uniform part, ``(n, groups + 1)``."""
+        parts = [block.log_prob(z) for block in self.blocks]
+        return torch.stack([*parts, self._log_uniform.expand(len(z))], dim=-1) + self.shares.log()
 
     def place(self, uniform: Tensor) -> Tensor:
         """Draws ``(n, d)`` from uniform numbers ``(n, d + 1)``; a few lie outside the box."""
-        edges = self.weights.cumsum(0)
-        part = torch.searchsorted(edges / edges[-1], uniform[:, 0].contiguous(), right=True).clamp(max=len(edges) - 1)
         draws = self.low + (self.high - self.low) * uniform[:, 1:]
-        gaussian = part < self.loc.shape[0]
-        white = torch.special.ndtri(uniform[gaussian, 1:].clamp(1e-15, 1 - 1e-15))
-        own = part[gaussian]
-        if self._is_diagonal:
-            moved = self.covariance[own].sqrt() * white
-        else:
-            moved = torch.einsum("nij,nj->ni", self._tril[own], white)
-        draws[gaussian] = self.loc[own] + moved
+        sizes = [block.loc.shape[0] for block in self.blocks]
+        shares = [s * block.log_weight.exp() for s, block in zip(self.shares, self.blocks, strict=False)]
+        edges = torch.cat([*shares, self.shares[-1:]]).cumsum(0)
+        part = torch.searchsorted(edges / edges[-1], uniform[:, 0].contiguous(), right=True)
+        for block, size in zip(self.blocks, sizes, strict=True):
+            own = (part >= 0) & (part < size)
+            draws[own] = block.place(part[own], uniform[own, 1:])
+            part = part - size
         return draws
 
-    def adapted(self, z: Tensor, weights: Tensor) -> BoxMixture:
-        """One step of population Monte Carlo: the mixture fitted to weighted draws.
+    def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """``(count, d)`` draws; a few lie outside the box."""
+        shape = (count, self.low.shape[0] + 1)
+        return self.place(torch.rand(shape, generator=generator, dtype=torch.float64, device=self.low.device))
+
+    def weigh(self, metric: RiemannianMetric, z: Tensor, dtype: torch.dtype) -> Tensor:
+        r"""Log importance weights :math:`\log \sqrt{\det G} - \log q`, ``(n)``; ``-inf`` outside the box.
+
+        Args:
+            metric: gives the target, evaluated in ``dtype``.
+            z: points ``(n, d)``.
+            dtype: that of the metric.
+        """
+        return self.weigh_with_table(metric, z, dtype)[0]
+
+    def weigh_with_table(self, metric: RiemannianMetric, z: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What :meth:`weigh` returns, and the :meth:`table` that it made on the way."""
+        table = self.table(z)
+        log_weight = torch.full_like(z[:, 0], -torch.inf)
+        inside = ((z >= self.low) & (z <= self.high)).all(-1)
+        log_target = log_volume_element(metric, z[inside].to(dtype)).double()
+        log_weight[inside] = log_target - table[inside].logsumexp(-1)
+        return log_weight, table
+
+    def scale(self) -> Tensor:
+        """Length scale of the target in each coordinate, ``(d)``: that of the largest group of Gaussians."""
+        if not self.blocks:
+            return (self.high - self.low) / 12**0.5
+        return self.blocks[int(self.shares[:-1].argmax())].variance().sqrt()
+
+    def adapted(self, z: Tensor, weights: Tensor, table: Tensor, smallest: float = 0.1) -> MixtureProposal:
+        """One step of population Monte Carlo on the first group; the others change their share only.
 
         Cappe, Douc, Guillin, Marin & Robert (2008), *Adaptive importance sampling in general mixture classes*.
+
+        Args:
+            z: draws ``(n, d)``.
+            weights: normalised importance weights ``(n)``.
+            table: :meth:`table` of ``z``.
+            smallest: share that each other group keeps.
         """
-        share = self.components(z).softmax(-1) * weights.unsqueeze(-1)
-        mass = share.sum(0)
-        seen = mass[:-1].clamp(min=1e-12).unsqueeze(-1)
-        used = (mass[:-1] > 1e-6).unsqueeze(-1)  # a part that met no draw keeps its place
-        mean = share[:, :-1].mT @ z / seen
-        if self._is_diagonal:
-            spread = share[:, :-1].mT @ z.square() / seen - mean.square()
-        else:
-            spread = share[:, :-1].mT @ (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(-2) / seen
-            spread = spread.unflatten(-1, (z.shape[-1],) * 2) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
-            used = used.unsqueeze(-1)
-        # half of the old shape stays in: few draws never collapse a part
-        covariance = torch.where(used, 0.5 * (spread + self.covariance), self.covariance)
-        loc = torch.where(used.reshape(-1, 1), mean, self.loc)
-        parts = (mass[:-1] / mass[:-1].sum()).clamp(min=1e-8)
-        uniform = mass[-1:].clamp(_UNIFORM_SHARE, 0.95)
-        return BoxMixture(
-            loc, covariance, torch.cat([(1 - uniform) * parts / parts.sum(), uniform]), self.low, self.high
-        )
+        owner = table.softmax(-1) * weights.unsqueeze(-1)
+        shares = owner.sum(0)
+        shares[1:-1] = shares[1:-1].clamp(min=smallest)
+        shares[-1] = shares[-1].clamp(UNIFORM_SHARE, _LARGEST_SHARE)
+        first = self.blocks[0].adapted(z, owner[:, 0])
+        return MixtureProposal((first, *self.blocks[1:]), shares, self.low, self.high)
 
 
-class MixtureLaw:
-    """Importance sampling from a mixture; draws by independence Metropolis and Hamiltonian moves.
+def _logsumexp(table: Tensor) -> Tensor:
+    """``logsumexp(-1)``, ten times as fast where most entries are far below the largest.
 
-    Args:
-        metric: the metric.
-        low: lower corner ``(d)``.
-        high: upper corner ``(d)``.
-        mixture: the proposal to start with; adapted if its efficiency is below a half.
-        num_points: quasi Monte Carlo points in each of the replicates.
+    Exponentials that underflow are slow, and seven digits of a proposal density are plenty.
     """
-
-    def __init__(
-        self, metric: RiemannianMetric, low: Tensor, high: Tensor, mixture: BoxMixture, num_points: int = _POINTS
-    ) -> None:
-        self._metric, self._low, self._high, self.mixture = metric, low, high, mixture
-        z, log_weight = self._pool(num_points)
-        efficiency = _effective_share(log_weight)
-        if efficiency < _ADAPT_BELOW and mixture.loc.shape[0] > 0:
-            candidate, points, weights = mixture, z, log_weight
-            for _ in range(_ADAPT_ROUNDS):
-                candidate = candidate.adapted(points.flatten(0, 1), weights.flatten().softmax(0))
-                points, weights = self._pool(num_points, candidate)
-                if (reached := _effective_share(weights)) > efficiency:
-                    self.mixture, z, log_weight, efficiency = candidate, points, weights, reached
-        mean = log_weight.logsumexp((0, 1)) - math.log(log_weight.numel())
-        spread = (log_weight.logsumexp(1) - math.log(num_points) - mean).exp().std() / _REPLICATES**0.5
-        inside = log_weight.flatten() > -torch.inf
-        weights = log_weight.flatten()[inside].softmax(0)
-        self.rule = VolumeRule(mean.to(low), spread.to(low), z.flatten(0, 1)[inside].to(low), weights.to(low))
-        self._num_steps = self._steps_needed(log_weight.flatten()[inside] - mean)
-        generator = torch.Generator(low.device).manual_seed(0)
-        start = torch.multinomial(weights, 256, replacement=True, generator=generator)
-        variance = self._scale_squared()
-        moves = BoxMoves(low, high, variance.sqrt().to(low))
-        self._moves, acceptance = moves.tuned(self._log_density, self.rule.nodes[start], generator)
-        self.report = SamplerReport("mixture", efficiency, acceptance, self._num_steps)
-
-    def _log_density(self, z: Tensor) -> Tensor:
-        return 0.5 * self._metric.logdet(z)
-
-    def _scale_squared(self) -> Tensor:
-        mixture = self.mixture
-        if mixture.loc.shape[0] == 0:
-            return (mixture.high - mixture.low).square() / 12
-        parts = mixture.weights[:-1] / mixture.weights[:-1].sum()
-        variances = (
-            mixture.covariance if mixture.covariance.dim() == 2 else mixture.covariance.diagonal(dim1=-2, dim2=-1)
-        )
-        return parts @ variances
-
-    def _pool(self, num_points: int, mixture: BoxMixture | None = None) -> tuple[Tensor, Tensor]:
-        """Scrambled Sobol draws ``(replicates, n, d)`` and their log importance weights."""
-        mixture = mixture or self.mixture
-        dim = self._low.shape[0]
-        engines = [torch.quasirandom.SobolEngine(dim + 1, scramble=True, seed=seed) for seed in range(_REPLICATES)]
-        uniform = torch.cat([engine.draw(num_points, dtype=torch.float64) for engine in engines]).to(self._low.device)
-        z, log_weight = self._weighted(uniform, mixture)
-        return z.reshape(_REPLICATES, num_points, dim), log_weight.reshape(_REPLICATES, num_points)
-
-    def _weighted(self, uniform: Tensor, mixture: BoxMixture) -> tuple[Tensor, Tensor]:
-        z = mixture.place(uniform)
-        inside = ((z >= mixture.low) & (z <= mixture.high)).all(-1)
-        log_weight = torch.full_like(z[:, 0], -torch.inf)
-        kept = z[inside]
-        log_weight[inside] = log_volume_element(self._metric, kept.to(self._low)).double() - mixture.log_prob(kept)
-        return z, log_weight
-
-    @staticmethod
-    def _steps_needed(log_weight: Tensor) -> int:
-        """Steps after which the chain, started anywhere, is within ``_BIAS`` of the law.
-
-        The independence sampler forgets its start at a point of weight w (mean 1) at the rate 1 - 1/w a step.
-        """
-        share, rate = log_weight.softmax(0), 1 - 1 / log_weight.exp().clamp(min=1)
-        steps = 4
-        while steps < _MAX_STEPS and float((share * rate**steps).sum()) > _BIAS:
-            steps *= 2
-        return steps
-
-    def draw(self, count: int) -> Tensor:
-        rows = max(1, 131072 // self._num_steps)
-        pieces = [self._draw(min(rows, count - done)) for done in range(0, count, rows)]
-        return torch.cat(pieces) if pieces else self._low.new_empty(0, self._low.shape[0])
-
-    def _draw(self, count: int) -> Tensor:
-        steps, dim, device = self._num_steps, self._low.shape[0], self._low.device
-        uniform = torch.rand(count * steps, dim + 1, dtype=torch.float64, device=device)
-        z, log_weight = self._weighted(uniform, self.mixture)
-        z, log_weight = z.reshape(count, steps, dim), log_weight.reshape(count, steps)
-        threshold = torch.rand(count, steps, dtype=torch.float64, device=device).log()
-        row, current = torch.arange(count, device=device), torch.zeros(count, dtype=torch.long, device=device)
-        for step in range(1, steps):
-            gain = log_weight[:, step] - log_weight[row, current]  # NaN, and refused, if both are outside
-            current = torch.where(threshold[:, step] < gain, step, current)
-        draws = z[row, current].to(self._low)
-        # a chain that has met no point of the box yet, too rare to matter, starts from the pool
-        lost = log_weight[row, current] == -torch.inf
-        if bool(lost.any()):
-            chosen = torch.multinomial(self.rule.weights, int(lost.sum()), replacement=True)
-            draws[lost] = self.rule.nodes[chosen]
-        for _ in range(_NUM_MOVES):
-            draws, _ = self._moves(self._log_density, draws)
-        return draws
+    largest = table.detach().amax(-1, keepdim=True)
+    return (table - largest).clamp(min=-80).float().exp().sum(-1).to(table).log() + largest.squeeze(-1)
 
 
-def _effective_share(log_weight: Tensor) -> float:
-    """Effective sample size per draw, ``(sum w)^2 / (n sum w^2)``."""
+def effective_share(log_weight: Tensor) -> float:
+    """Effective sample size per draw, ``(sum w)^2 / (n sum w^2)``; 0 if every weight is 0."""
     flat = log_weight.flatten()
-    return float((2 * flat.logsumexp(0) - (2 * flat).logsumexp(0) - math.log(flat.numel())).exp())
+    share = (2 * flat.logsumexp(0) - (2 * flat).logsumexp(0) - math.log(flat.numel())).exp()
+    return float(share.nan_to_num(nan=0.0))

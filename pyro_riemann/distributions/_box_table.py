@@ -71,13 +71,13 @@ class CellTable:
         log_volume = log_volume.to(low)
         return VolumeRule(log_volume, torch.full_like(log_volume, rule_error), nodes.reshape(-1, dim), weights), bound
 
-    def draw(self, count: int) -> Tensor:
+    def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         draws = torch.empty(count, self._low.shape[0]).to(self._low)
         missing = torch.arange(count, device=draws.device)
         for _ in range(_MAX_ROUNDS):
             if missing.numel() == 0:
                 return draws
-            proposal, accepted = self._propose(missing.numel())
+            proposal, accepted = self._propose(missing.numel(), generator)
             draws[missing[accepted]] = proposal[accepted]
             missing = missing[~accepted]
         raise RuntimeError(
@@ -86,12 +86,15 @@ class CellTable:
             f"{self._cells} cells an axis. Use a smaller box or a smoother metric."
         )
 
-    def _propose(self, count: int) -> tuple[Tensor, Tensor]:
+    def _propose(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         low, width = self._low, self._width
-        uniform = torch.rand(count, dtype=torch.float64, device=low.device)
+        uniform = torch.rand(count, generator=generator, dtype=torch.float64, device=low.device)
         cell = torch.searchsorted(self._cumulative, uniform, right=True).clamp(max=self._cumulative.shape[0] - 1)
         dim = low.shape[0]
         index = torch.stack([cell // self._cells ** (dim - 1 - k) % self._cells for k in range(dim)], dim=-1)
-        proposal = low + (index + torch.rand(count, dim, dtype=low.dtype, device=low.device)) / self._cells * width
+        inner, threshold = torch.rand(count, dim + 1, generator=generator, dtype=low.dtype, device=low.device).split(
+            [dim, 1], dim=-1
+        )
+        proposal = low + (index + inner) / self._cells * width
         log_ratio = log_volume_element(self._metric, proposal) - self._bound[cell]
-        return proposal, torch.rand(count, dtype=low.dtype, device=low.device).log() < log_ratio
+        return proposal, threshold.squeeze(-1).log() < log_ratio

@@ -3,27 +3,114 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_riemann.distributions._box import SamplerReport, VolumeRule, log_volume_element
-from pyro_riemann.distributions._box_mixture import BoxMixture
+from pyro_riemann.distributions._box import SamplerReport, VolumeRule, rows_at_once
+from pyro_riemann.distributions._box_mixture import MixtureProposal
 from pyro_riemann.distributions._box_moves import BoxMoves
 from pyro_riemann.metrics import RiemannianMetric
 
-_ISLANDS = 8  # independent populations: the spread of their volumes is the error
-_PARTICLES = 512
 _NUM_MOVES = 3
 _KEEP = 0.7  # effective sample size that a change of temperature may cost
 _MAX_STAGES = 200
 
 
-class TemperedLaw:
-    """Sequential Monte Carlo from a proposal to the law, along ``proposal^(1 - b) density^b``.
+class Population(NamedTuple):
+    """What a tempered sequence ends with.
 
-    Del Moral, Doucet & Jasra (2006), *Sequential Monte Carlo samplers*. A draw is a random particle of the last
-    population, moved on by Hamiltonian Monte Carlo; draws of one law share that population, so
+    Attributes:
+        particles: ``(islands, n, d)``, of equal weight.
+        log_mass: log volume that each island estimates, ``(islands)``; independent of each other.
+        moves: the Hamiltonian moves tuned to the last population.
+        acceptance: rate of the last moves.
+        stages: temperatures used.
+        evaluations: points at which the volume element was asked for, its gradients included.
+    """
+
+    particles: Tensor
+    log_mass: Tensor
+    moves: BoxMoves
+    acceptance: float
+    stages: int
+    evaluations: int
+
+    def log_volume(self) -> tuple[Tensor, Tensor]:
+        """Log of the mean over islands, and its standard error."""
+        mean = self.log_mass.logsumexp(0) - math.log(len(self.log_mass))
+        return mean, (self.log_mass - mean).exp().std() / len(self.log_mass) ** 0.5
+
+    def efficiency(self) -> float:
+        """Share of the particles that independent draws as good as these would need."""
+        relative = self.log_volume()[1] * len(self.log_mass) ** 0.5
+        return 1 / (1 + self.particles.shape[1] * float(relative) ** 2)
+
+
+def temper(
+    metric: RiemannianMetric,
+    low: Tensor,
+    high: Tensor,
+    proposal: MixtureProposal,
+    islands: int,
+    particles: int,
+    generator: torch.Generator | None = None,
+    num_moves: int = _NUM_MOVES,
+) -> Population:
+    """Sequential Monte Carlo from a proposal to the uniform law, along ``proposal^(1 - b) density^b``.
+
+    The next exponent b is the largest that leaves 70 % of every island effective. Resampling is systematic;
+    moves are Hamiltonian, tuned to the population.
+
+    Del Moral, Doucet & Jasra (2006), *Sequential Monte Carlo samplers*.
+    """
+    dim, count = low.shape[0], islands * particles
+    # the mass inside the box is an estimate too: each island has its own, or the islands would share its error
+    starts = [_starts(proposal, particles, generator) for _ in range(islands)]
+    z = torch.cat([points for points, _ in starts]).to(low)
+    log_mass = torch.tensor([inside for _, inside in starts], dtype=torch.float64, device=low.device).log()
+    moves, heat, acceptance = BoxMoves(low, high, z.std(0), rows=rows_at_once(metric)), 0.0, 1.0
+    evaluations = 0
+    for stage in range(1, _MAX_STAGES + 1):
+        log_ratio = proposal.weigh(metric, z.double(), low.dtype).view(islands, particles)
+        rise = _next_rise(log_ratio, 1 - heat)
+        heat = heat + rise
+        log_mass = log_mass + (rise * log_ratio).logsumexp(1) - math.log(particles)
+        chosen = systematic((rise * log_ratio).softmax(1), particles, generator)
+        z = z.view(islands, particles, dim).gather(1, chosen.unsqueeze(-1).expand(-1, -1, dim)).flatten(0, 1)
+
+        def target(point: Tensor, heat: float = heat) -> Tensor:
+            log_density = heat * 0.5 * metric.logdet(point).double()
+            return log_density if heat >= 1 else log_density + (1 - heat) * proposal.log_prob(point.double())
+
+        moves.scale = z.std(0)
+        moves, acceptance = moves.tuned(target, z[:: max(1, count // 512)], generator, rounds=3)
+        for _ in range(num_moves):
+            z, acceptance = moves(target, z, generator)
+        evaluations += count * (1 + (num_moves + 1) * (moves.num_leapfrog + 1))
+        if heat >= 1:
+            return Population(z.view(islands, particles, dim), log_mass, moves, acceptance, stage, evaluations)
+    raise RuntimeError(
+        f"The tempered sequence reached only {heat:.2e} of the way from the proposal to the uniform law in "
+        f"{_MAX_STAGES} stages: `metric` varies too fast in the box. Use a smaller box or a smoother metric."
+    )
+
+
+def _starts(proposal: MixtureProposal, count: int, generator: torch.Generator | None) -> tuple[Tensor, float]:
+    """``count`` draws of the proposal inside the box, and the share of the first draws that are."""
+    kept: list[Tensor] = []
+    while sum(map(len, kept)) < count:
+        z = proposal.draw(2 * count, generator)
+        kept.append(z[((z >= proposal.low) & (z <= proposal.high)).all(-1)])
+    # what is drawn until there are enough says nothing new: such a share is biased
+    return torch.cat(kept)[:count], max(len(kept[0]), 1) / (2 * count)
+
+
+class TemperedLaw:
+    """A tempered population as the law of a box.
+
+    A draw is a random particle, moved on by Hamiltonian Monte Carlo; draws of one law share the population, so
     that its error (that of the volume) does not average out over draws.
 
     Args:
@@ -33,55 +120,15 @@ class TemperedLaw:
         proposal: where the sequence starts.
     """
 
-    def __init__(self, metric: RiemannianMetric, low: Tensor, high: Tensor, proposal: BoxMixture) -> None:
-        self._metric, self._low = metric, low
-        dim, device = low.shape[0], low.device
-        generator = torch.Generator(device).manual_seed(0)
-        uniform = torch.rand(
-            4 * _ISLANDS * _PARTICLES, dim + 1, generator=generator, dtype=torch.float64, device=device
-        )
-        start = proposal.place(uniform)
-        start = start[((start >= proposal.low) & (start <= proposal.high)).all(-1)]
-        inside = start.shape[0] / uniform.shape[0]
-        z = start.to(low).repeat(4, 1)[: _ISLANDS * _PARTICLES]
-        log_mass = torch.full((_ISLANDS,), math.log(inside), dtype=torch.float64, device=device)
-        moves = BoxMoves(low, high, z.std(0))
-        heat, acceptance = 0.0, 1.0
-
-        def gap(point: Tensor) -> Tensor:
-            return 0.5 * metric.logdet(point).double() - proposal.log_prob(point.double())
-
-        for _ in range(_MAX_STAGES):
-            with torch.no_grad():
-                log_ratio = (log_volume_element(metric, z).double() - proposal.log_prob(z.double())).view(_ISLANDS, -1)
-            rise = _next_rise(log_ratio, 1 - heat)
-            heat = heat + rise
-            log_mass = log_mass + (rise * log_ratio).logsumexp(1) - math.log(_PARTICLES)
-            chosen = torch.multinomial((rise * log_ratio).softmax(1), _PARTICLES, replacement=True, generator=generator)
-            z = z.view(_ISLANDS, _PARTICLES, dim).gather(1, chosen.unsqueeze(-1).expand(-1, -1, dim)).flatten(0, 1)
-
-            def target(point: Tensor, heat: float = heat) -> Tensor:
-                return proposal.log_prob(point.double()) + heat * gap(point)
-
-            moves.scale = z.std(0)
-            moves, acceptance = moves.tuned(target, z[::8], generator, rounds=3)
-            for _ in range(_NUM_MOVES):
-                z, acceptance = moves(target, z, generator)
-            if heat >= 1:
-                break
-        else:
-            raise RuntimeError(
-                f"RiemannianUniform reached only {heat:.2e} of the way from the proposal to the law in {_MAX_STAGES} "
-                "stages: `metric` varies too fast in the box. Use a smaller box or a smoother metric."
-            )
-        log_volume = log_mass.logsumexp(0) - math.log(_ISLANDS)
-        relative = (log_mass - log_volume).exp().std()
-        error = (relative / _ISLANDS**0.5).to(low)
+    def __init__(self, metric: RiemannianMetric, low: Tensor, high: Tensor, proposal: MixtureProposal) -> None:
+        generator = torch.Generator(low.device).manual_seed(0)
+        population = temper(metric, low, high, proposal, islands=8, particles=512, generator=generator)
+        z = population.particles.flatten(0, 1)
+        log_volume, error = population.log_volume()
         share = torch.full((z.shape[0],), 1 / z.shape[0]).to(low)
-        self.rule = VolumeRule(log_volume.to(low), error, z, share)
-        self._moves = moves
-        efficiency = 1 / (1 + _PARTICLES * float(relative) ** 2)
-        self.report = SamplerReport("tempered", efficiency, acceptance, 1)
+        self._metric, self._moves = metric, population.moves
+        self.rule = VolumeRule(log_volume.to(low), error.to(low), z, share)
+        self.report = SamplerReport("tempered", population.efficiency(), population.acceptance, 1)
 
     def draw(self, count: int) -> Tensor:
         nodes = self.rule.nodes
@@ -89,6 +136,14 @@ class TemperedLaw:
         for _ in range(2 * _NUM_MOVES):
             draws, _ = self._moves(lambda z: 0.5 * self._metric.logdet(z), draws)
         return draws
+
+
+def systematic(weights: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Indices ``(rows, count)``, in order, by systematic resampling of ``weights (rows, n)``, each row summing to 1."""
+    offset = torch.rand(len(weights), 1, generator=generator, dtype=weights.dtype, device=weights.device)
+    ticks = (torch.arange(count, dtype=weights.dtype, device=weights.device) + offset) / count
+    edges = weights.cumsum(1)
+    return torch.searchsorted(edges / edges[:, -1:], ticks, right=True).clamp(max=weights.shape[1] - 1)
 
 
 def _next_rise(log_ratio: Tensor, remaining: float) -> float:

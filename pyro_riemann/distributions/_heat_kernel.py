@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any, ClassVar
 
@@ -12,12 +11,13 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_one_of
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas import densities
+from pyro_riemann._formulas.tangent_rule import check_num_nodes
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._tangent import (
     chart_moments,
-    check_num_nodes,
     log_radial_integral,
     log_tangent_expectation,
 )
@@ -100,8 +100,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
             self._validate_sample(value)
         z, loc = torch.broadcast_tensors(value, self.loc)
         squared = self.metric.squared_dist(loc, z)
-        log_prob = -0.5 * self.metric.dim * (2 * math.pi * self.time).log() - 0.5 * squared / self.time
-        log_prob = log_prob + 0.5 * self.metric.logdet(value)
+        log_prob = densities.short_time(torch, self.metric.dim, self.time, squared, self.metric.logdet(value))
         if self.correction == "kalatzis2020":
             log_prob = log_prob - 0.5 * self.metric.logdet(self.loc)
         if self.correction.startswith("van_vleck"):

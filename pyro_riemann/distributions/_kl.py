@@ -26,10 +26,11 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence, register_kl
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas.tangent_rule import MAX_PRODUCT_DIM
 from pyro_riemann.distributions._base import RiemannianDistribution
 from pyro_riemann.distributions._heat_kernel import RiemannianHeatKernel
 from pyro_riemann.distributions._normal import RiemannianNormal
-from pyro_riemann.distributions._tangent import TangentRule, spread_out
+from pyro_riemann.distributions._tangent import spread_out, whole_rule
 from pyro_riemann.distributions._uniform import RiemannianUniform
 from pyro_riemann.distributions._vamp_prior import VampPrior
 from pyro_riemann.distributions._wrapped_normal import RiemannianWrappedNormal
@@ -126,10 +127,7 @@ def _kl_tangent(p: RiemannianWrappedNormal | RiemannianNormal, q: Distribution) 
     """Sum of ``w (log p - log q)`` over fixed nodes; the distance to p is known there."""
     p, q = _broadcast(p, q)
     metric, dim = p.metric, p.metric.dim
-    rule = TangentRule(dim, NUM_NODES if dim <= 3 else NUM_QUASI_RANDOM, p.loc)
-    nodes, log_weights = (
-        (rule.nodes[0], rule.log_weights[0]) if rule.exact else (torch.cat(rule.nodes), torch.cat(rule.log_weights))
-    )
+    nodes, log_weights = whole_rule(dim, NUM_NODES if dim <= MAX_PRODUCT_DIM else NUM_QUASI_RANDOM, p.loc)
     is_normal = isinstance(p, RiemannianNormal)
     variance = p.scale.square() if is_normal else p.time
     z, log_v, minimal = spread_out(metric, p.loc, variance, nodes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -10,10 +9,12 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas import densities
+from pyro_riemann._formulas.tangent_rule import check_num_nodes
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._normal_sampler import SamplingReport, pilot, sample_normal
-from pyro_riemann.distributions._tangent import chart_moments, check_num_nodes, log_radial_integral
+from pyro_riemann.distributions._tangent import chart_moments, log_radial_integral
 from pyro_riemann.metrics import RiemannianMetric
 
 
@@ -69,7 +70,10 @@ class RiemannianNormal(RiemannianDistribution):
             self._validate_sample(value)
         z, loc = torch.broadcast_tensors(value, self.loc)
         squared = self.metric.squared_dist(loc, z)
-        return -0.5 * squared / self.scale**2 - self.log_normalizer().value + 0.5 * self.metric.logdet(value)
+        log_prob: Tensor = densities.riemannian_normal(
+            self.scale, squared, self.metric.logdet(value), self.log_normalizer().value
+        )
+        return log_prob
 
     def log_normalizer(self) -> Estimate:
         r"""log C, ``(*batch)``: the integral of :math:`e^{-\ell^2 / 2 \sigma^2}` with respect to dM.
@@ -85,7 +89,7 @@ class RiemannianNormal(RiemannianDistribution):
         )
 
     def _log_normalizer(self) -> Estimate:
-        flat = 0.5 * self.metric.dim * (2 * math.pi * self.scale**2).log()
+        flat = densities.log_flat_mass(torch, self.metric.dim, self.scale**2)
         value, error = log_radial_integral(self.metric, self.loc, self.scale**2, self.num_nodes)
         return Estimate(flat + value, error)
 

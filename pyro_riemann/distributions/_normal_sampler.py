@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_riemann.distributions._tangent import sobol_normal, spread_out, tangent_vectors, within_cut_locus
+from pyro_riemann._formulas.tangent_rule import sobol_normal
+from pyro_riemann.distributions._tangent import spread_out, tangent_vectors, within_cut_locus
 from pyro_riemann.metrics import RiemannianMetric
 
 _INFLATIONS = (1.1, 1.25, 1.5, 2.0)  # above 1: on negative curvature 1/V outgrows any smaller Gaussian
@@ -42,7 +43,7 @@ def pilot(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> SamplingRe
     :math:`N(0, c I)`, weights f / N. All proposals are judged on one set of points, drawn from the widest.
     """
     widest = max(_INFLATIONS)
-    nodes = sobol_normal(metric.dim, _PILOT_POINTS, seed=0).to(loc)
+    nodes = torch.as_tensor(sobol_normal(metric.dim, _PILOT_POINTS, seed=0)).to(loc)
     _, log_v, minimal = spread_out(metric, loc, widest * variance, nodes)
     shape = (-1, *(1,) * (loc.dim() - 1))
     squared = widest * nodes.square().sum(-1).reshape(shape)

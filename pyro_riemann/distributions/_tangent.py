@@ -8,38 +8,30 @@ Every normalising constant here is one: with :math:`z = \exp_\mu(v)` the volume 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas.tangent_rule import MAX_PRODUCT_DIM, joined_rule, tangent_rule
 from pyro_riemann.distributions._memo import wants_gradient
 from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.metrics import RiemannianMetric
 
-REPLICATES = 8
-"""Independent scramblings of the quasi-random points, from which their error is estimated."""
 _SETTLED = 0.01  # the error of a log-constant that the tangent rule may have where there is another rule
 _CUT_TOLERANCE = 0.01  # a shorter way by more than 1 %, above the solver's own discretisation error
 
 
 class TangentRule:
-    """Nodes and weights for a standard normal in d dimensions, in groups whose spread gives the error.
-
-    Up to three dimensions a product Gauss-Hermite rule and, for the error, one of two nodes fewer; above,
-    eight scrambled Sobol sets. Fixed: the same nodes at every call and no random numbers, so that a
-    normaliser is a smooth deterministic function of its arguments.
-    """
+    """The groups of nodes and weights of :func:`tangent_rule` as tensors."""
 
     def __init__(self, dim: int, num_nodes: int, like: Tensor) -> None:
-        nodes, weights = _gauss_hermite(dim, num_nodes) if dim <= 3 else _sobol(dim, num_nodes)
-        self.exact = dim <= 3
+        nodes, log_weights = tangent_rule(dim, num_nodes)
+        self.exact = dim <= MAX_PRODUCT_DIM
         self.nodes = [torch.as_tensor(n, dtype=like.dtype, device=like.device) for n in nodes]
-        self.log_weights = [torch.as_tensor(w, dtype=like.dtype, device=like.device).log() for w in weights]
+        self.log_weights = [torch.as_tensor(w, dtype=like.dtype, device=like.device) for w in log_weights]
 
     def log_expectation(self, log_values: list[Tensor]) -> Estimate:
         """Log of the expectation, from the logs ``(nodes, *batch)`` of each group, with its error."""
@@ -53,36 +45,13 @@ class TangentRule:
         return Estimate(value, logs.detach().std(0) / math.sqrt(len(logs)))
 
 
-@functools.lru_cache(maxsize=32)
-def _gauss_hermite(dim: int, num_nodes: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    rules = []
-    for order in (num_nodes, max(num_nodes - 2, 1)):
-        x, w = np.polynomial.hermite_e.hermegauss(order)
-        grid = np.stack(np.meshgrid(*[x] * dim, indexing="ij"), -1).reshape(-1, dim)
-        weight = np.prod(np.stack(np.meshgrid(*[w / w.sum()] * dim, indexing="ij"), -1).reshape(-1, dim), -1)
-        rules.append((grid, weight))
-    return [grid for grid, _ in rules], [weight for _, weight in rules]
-
-
-def sobol_normal(dim: int, num_points: int, seed: int) -> Tensor:
-    """Scrambled quasi-random standard normal points ``(num_points, dim)``; leaves the global generator alone."""
-    uniform = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed).draw(num_points, dtype=torch.float64)
-    return math.sqrt(2) * torch.erfinv(2 * uniform.clamp(1e-12, 1 - 1e-12) - 1)
-
-
-@functools.lru_cache(maxsize=32)
-def _sobol(dim: int, num_points: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    nodes = [sobol_normal(dim, num_points, seed).numpy() for seed in range(REPLICATES)]
-    return nodes, [np.full(num_points, 1 / num_points)] * REPLICATES
-
-
-def check_num_nodes(num_nodes: int | None, dim: int) -> int:
-    """Nodes an axis (d <= 3) or points a scrambling (above); a default for None."""
-    if num_nodes is None:
-        return 9 if dim <= 3 else 128
-    if num_nodes < 3:
-        raise ValueError(f"`num_nodes` must be at least 3, got {num_nodes}.")
-    return num_nodes
+def whole_rule(dim: int, num_nodes: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Nodes ``(n, d)`` and log weights ``(n,)`` for an expectation without an error estimate."""
+    nodes, log_weights = joined_rule(dim, num_nodes)
+    return (
+        torch.as_tensor(nodes, dtype=like.dtype, device=like.device),
+        torch.as_tensor(log_weights, dtype=like.dtype, device=like.device),
+    )
 
 
 def tangent_vectors(metric: RiemannianMetric, loc: Tensor, variance: Tensor, white: Tensor) -> Tensor:
@@ -147,10 +116,7 @@ def chart_moments(
     ``power`` p is 0 for the wrapped normal, whose folds past the cut locus count, 1 for the Riemannian normal and
     1/2 for the heat kernel to second order in time.
     """
-    rule = TangentRule(metric.dim, num_nodes, loc)
-    nodes, log_weights = rule.nodes[0], rule.log_weights[0]
-    if not rule.exact:
-        nodes, log_weights = torch.cat(rule.nodes), torch.cat(rule.log_weights)
+    nodes, log_weights = whole_rule(metric.dim, num_nodes, loc)
     z, log_v, minimal = spread_out(metric, loc, variance, nodes)
     logits = log_weights.reshape(-1, *(1,) * (log_v.dim() - 1)).expand(log_v.shape)
     if power > 0:

@@ -13,15 +13,16 @@ from pyro_riemann._checks import check_finite
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_metric, check_same, check_tensor
 from pyro_riemann.distributions._box import BoxLaw, SamplerReport, untraced
-from pyro_riemann.distributions._box_mixture import BoxMixture, MixtureLaw
+from pyro_riemann.distributions._box_fit import fit_proposal
+from pyro_riemann.distributions._box_law import MixtureLaw
 from pyro_riemann.distributions._box_table import CellTable
 from pyro_riemann.distributions._box_tempered import TemperedLaw
 from pyro_riemann.distributions._memo import remember
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 
-_TABLE_ERROR = 1e-3  # a table that is worse than this gives way to a mixture
-_LOWEST_MIXTURE = 0.05  # efficiency below which a mixture gives way to a tempered sequence
-_LOWEST_UNIFORM = 0.3  # the same for a metric without a mixture of its own
+TABLE_ERROR = 1e-3  # a table that is worse than this gives way to a mixture
+LOWEST_MIXTURE = 0.05  # efficiency below which a mixture gives way to a tempered sequence
+LOWEST_UNIFORM = 0.3  # the same for a metric without a mixture of its own
 _WARN_EFFICIENCY, _WARN_ERROR = 0.02, 0.2
 
 
@@ -47,6 +48,9 @@ class RiemannianUniform(RiemannianDistribution):
     ``KernelMetric``, d >= 3   importance sampling from a Gaussian mixture     independence Metropolis, then HMC
     other metrics, d >= 3      a tempered sequence of particle populations     a particle, moved by HMC
     ========================== =============================================== =================================
+
+    :func:`pyro_riemann.sampling.sample_uniform` draws from the same law with a choice of samplers and their
+    diagnostics.
 
     Args:
         metric: the metric; gradients flow to its parameters.
@@ -196,18 +200,16 @@ class RiemannianUniform(RiemannianDistribution):
 
     def _build(self, low: Tensor, high: Tensor) -> BoxLaw:
         metric = self.metric
-        _check_chart(metric, low, high)
+        check_chart(metric, low, high)
         if metric.dim <= 2:
-            table = CellTable(metric, low, high, scale=_finest_scale(metric))
-            if float(table.rule.standard_error) < _TABLE_ERROR or not isinstance(metric, KernelMetric):
+            table = CellTable(metric, low, high, scale=finest_scale(metric))
+            if float(table.rule.standard_error) < TABLE_ERROR or not isinstance(metric, KernelMetric):
                 return _warned(table)
-        if isinstance(metric, KernelMetric):
-            law = MixtureLaw(metric, low, high, BoxMixture.of_kernel(metric, low, high))
-        else:
-            law = MixtureLaw(metric, low, high, BoxMixture.uniform(low, high), num_points=512)
-        if law.report.efficiency >= (_LOWEST_MIXTURE if isinstance(metric, KernelMetric) else _LOWEST_UNIFORM):
+        proposal = fit_proposal(metric, low, high).proposal
+        law = MixtureLaw(metric, low, high, proposal, num_points=2048 if proposal.blocks else 512)
+        if law.report.efficiency >= (LOWEST_MIXTURE if isinstance(metric, KernelMetric) else LOWEST_UNIFORM):
             return law
-        return _warned(TemperedLaw(metric, low, high, law.mixture))
+        return _warned(TemperedLaw(metric, low, high, proposal))
 
     def share_on_floor(self, draws: Tensor) -> Tensor:
         r"""Share of ``draws`` ``(..., d)`` where a ``KernelMetric`` is its floor :math:`\lambda I`: in the void.
@@ -235,7 +237,7 @@ def _warned(law: BoxLaw) -> BoxLaw:
     return law
 
 
-def _check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
+def check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
     """Raise if a corner of the box lies outside the metric's own support (the ball of a Poincare chart)."""
     support = getattr(metric, "support", None)
     if support is None or metric.dim > 12:
@@ -251,7 +253,7 @@ def _check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
         )
 
 
-def _finest_scale(metric: RiemannianMetric) -> float | None:
+def finest_scale(metric: RiemannianMetric) -> float | None:
     """Half the standard deviation of the narrowest bump of a kernel metric."""
     if not isinstance(metric, KernelMetric):
         return None

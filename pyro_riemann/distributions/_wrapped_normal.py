@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -11,9 +10,11 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pyro_riemann._formulas import densities
+from pyro_riemann._formulas.tangent_rule import check_num_nodes
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._memo import state_version, wants_gradient
-from pyro_riemann.distributions._tangent import chart_moments, check_num_nodes, is_closed_form, tangent_vectors
+from pyro_riemann.distributions._tangent import chart_moments, is_closed_form, tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
 
@@ -107,14 +108,14 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         draw = self._recall(value)
         if draw is None:
             log_van_vleck = self.metric.log_van_vleck(loc, z)
-            exponent = self.metric.squared_dist(loc, z) / self.time
+            squared = self.metric.squared_dist(loc, z)
         else:
-            exponent = draw.squared_noise
+            squared = self.time * draw.squared_noise
             if draw.log_van_vleck is None:
                 draw.log_van_vleck = self.metric.expmap_log_van_vleck(loc, draw.v)[1]
             log_van_vleck = draw.log_van_vleck
-        constant = -0.5 * self.metric.dim * (2 * math.pi * self.time).log()
-        return constant - 0.5 * exponent + log_van_vleck + 0.5 * self.metric.logdet(value)
+        log_prob: Tensor = densities.short_time(torch, self.metric.dim, self.time, squared, self.metric.logdet(value))
+        return log_prob + log_van_vleck
 
     def _recall(self, value: Tensor) -> _Draw | None:
         """The record behind ``value`` if it is an untouched draw of this very distribution."""

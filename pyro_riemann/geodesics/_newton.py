@@ -9,6 +9,8 @@ from torch import Tensor
 
 from pyro_riemann.geodesics._energy import Energy, System
 
+_TRUST = 0.1  # largest Newton decrement, in energies, that the full Hessian is believed
+
 
 class Solution(NamedTuple):
     """Curves after the last iteration."""
@@ -34,28 +36,26 @@ def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: flo
     evaluate = energy.constant_system if constant else energy.system
     model = evaluate(control)
     damping = torch.full_like(model.energy, 0.25 if constant else 1.0)
-    done = torch.zeros_like(model.energy, dtype=torch.bool)
-    iterations = torch.zeros_like(done, dtype=torch.int64)
+    batch = _Batch(control)
     for remaining in reversed(range(max_iterations)):
-        rows = _open_rows(done)
-        if rows is not None and rows.numel() == 0:
+        factor, definite = _factorise(model, damping)
+        step, decrement = _newton_step(factor, model.gradient)
+        # close enough: the step lands well within the tolerance, no need to look
+        finished = definite & (decrement <= 2 * tolerance * model.energy) & (damping < 0.5)
+        trial = control + step
+        finished, control, trial, definite, damping, *parts = batch.release(
+            finished, trial, (control, trial, definite, damping, *model)
+        )
+        if batch.empty:
             break
-        here, alpha = _pick(control, rows), _pick(damping, rows)
-        now = System(*(_pick(part, rows) for part in model))
-        factor, definite = _factorise(now.hessian + alpha[:, None, None] * now.stiffening, now.gradient.shape[-1])
-        step, decrement = _newton_step(factor, now.gradient)
-        finished = definite & (decrement <= 2 * tolerance * now.energy) & (alpha < 0.5)
-        trial = here + step
+        model = System(*parts)
         # no step follows the last one: its energy alone is needed
-        new = evaluate(trial) if remaining else now._replace(energy=energy.value(trial))
-        better = (definite & (new.energy <= now.energy * (1 + slack))) | finished
-        control = _put(control, rows, _choose(better, trial, here))
-        fresh = (_choose(better, after, before) for after, before in zip(new, now, strict=True))
-        model = System(*(_put(part, rows, part_new) for part, part_new in zip(model, fresh, strict=True)))
-        damping = _put(damping, rows, torch.where(better, 0.3 * alpha, (4 * alpha).clamp(min=1.0)))
-        done = _put(done, rows, finished)
-        iterations = _put(iterations, rows, _pick(iterations, rows) + 1)
-    return Solution(control, done, iterations)
+        new = evaluate(trial) if remaining else model._replace(energy=energy.value(trial))
+        better = (definite & (new.energy <= model.energy * (1 + slack))) | finished
+        control, *parts = _choose(better, (trial, *new), (control, *model))
+        model = System(*parts)
+        damping = torch.where(better, 0.3 * damping, (4 * damping).clamp(min=1.0))
+    return batch.close(control)
 
 
 def polish(
@@ -76,48 +76,79 @@ def polish(
         model = model._replace(energy=first, gradient=gradient)
         own = torch.zeros_like(model.energy, dtype=torch.bool)
     damping = torch.zeros_like(model.energy)
-    done = torch.zeros_like(own)
-    iterations = torch.zeros_like(done, dtype=torch.int64)
+    batch = _Batch(control)
     for _ in range(max_iterations):
-        rows = _open_rows(done)
-        if rows is not None and rows.numel() == 0:
-            break
-        here, alpha, exact = _pick(control, rows), _pick(damping, rows), _pick(own, rows)
-        now = System(*(_pick(part, rows) for part in model))
-        factor, definite = _factorise(now.hessian + alpha[:, None, None] * now.stiffening, now.gradient.shape[-1])
-        step, decrement = _newton_step(factor, now.gradient)
-        # close enough: the step lands well within the tolerance, no need to look
-        finished = definite & (decrement <= 2 * tolerance * now.energy) & (alpha < 0.5)
-        trial = here + step
-        value, gradient = energy.first_order(trial)
-        better = (definite & (value <= now.energy * (1 + slack))) | finished
-        _, after = _newton_step(factor, gradient)
-        contracts = better & ((after <= 0.1 * decrement) | finished)
-        control = _put(control, rows, _choose(better, trial, here))
-        now = now._replace(
-            energy=torch.where(better, value, now.energy), gradient=_choose(better, gradient, now.gradient)
+        factor, definite = _factorise(model, damping)
+        step, decrement = _newton_step(factor, model.gradient)
+        finished = definite & (decrement <= 2 * tolerance * model.energy) & (damping < 0.5)
+        # a Hessian close to singular throws the curve far away, where the metric may be dear or not defined
+        definite = definite & (decrement <= _TRUST * model.energy)
+        trial = torch.where(definite[:, None, None], control + step, control)
+        finished, control, trial, definite, decrement, factor, damping, own, *parts = batch.release(
+            finished, trial, (control, trial, definite, decrement, factor, damping, own, *model)
         )
-        model = System(*(_put(part, rows, part_new) for part, part_new in zip(model, now, strict=True)))
+        if batch.empty:
+            break
+        model = System(*parts)
+        value, gradient = energy.first_order(trial)
+        better = (definite & (value <= model.energy * (1 + slack))) | finished
+        contracts = better & ((_newton_step(factor, gradient)[1] <= 0.1 * decrement) | finished)
+        control, value, gradient = _choose(better, (trial, value, gradient), (control, model.energy, model.gradient))
+        model = model._replace(energy=value, gradient=gradient)
         # a step that fails with a Hessian of this very point needs damping, otherwise a fresh Hessian
-        damped = torch.where(better | ~exact, 0.1 * alpha, (4 * alpha).clamp(min=0.05))
-        damping = _put(damping, rows, torch.where(damped < 1e-3, torch.zeros_like(damped), damped))
-        done = _put(done, rows, finished)
-        stale = ~contracts & (better | ~exact)
-        own = _put(own, rows, (exact & ~better) | stale)
-        iterations = _put(iterations, rows, _pick(iterations, rows) + 1)
-        model = _refresh(energy, control, model, rows, stale)
-    return Solution(control, done, iterations)
+        damped = torch.where(better | ~own, 0.1 * damping, (4 * damping).clamp(min=0.05))
+        damping = torch.where(damped < 1e-3, torch.zeros_like(damped), damped)
+        stale = ~contracts & (better | ~own)
+        own = (own & ~better) | stale
+        model = _refresh(energy, control, model, stale)
+    return batch.close(control)
 
 
-def _refresh(energy: Energy, control: Tensor, model: System, rows: Tensor | None, stale: Tensor) -> System:
+class _Batch:
+    """Which curves are still open, and what became of the others."""
+
+    def __init__(self, control: Tensor) -> None:
+        self.control = control
+        self.rows = torch.arange(control.shape[0], device=control.device)
+        self.done = torch.zeros_like(self.rows, dtype=torch.bool)
+        self.iterations = torch.zeros_like(self.rows)
+        self.empty = control.shape[0] == 0
+
+    def release(self, finished: Tensor, last: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Let the ``finished`` curves leave as ``last``; gives ``finished`` and the ``state`` of those that stay.
+
+        Under tracing all stay.
+        """
+        if torch.jit.is_tracing():
+            self.iterations, self.done = self.iterations + 1, finished
+            return finished, *state
+        self.iterations[self.rows] += 1
+        if not bool(finished.any()):
+            return finished, *state
+        gone, stay = self.rows[finished], (~finished).nonzero().squeeze(-1)
+        self.control = self.control.index_put((gone,), last[finished])
+        self.done[gone] = True
+        self.rows, self.empty = self.rows[stay], stay.numel() == 0
+        return tuple(part[stay] for part in (finished, *state))
+
+    def close(self, control: Tensor) -> Solution:
+        """All curves, those that are still open as ``control``."""
+        if torch.jit.is_tracing():
+            return Solution(control, self.done, self.iterations)
+        return Solution(self.control.index_put((self.rows,), control), self.done, self.iterations)
+
+
+def _refresh(energy: Energy, control: Tensor, model: System, stale: Tensor) -> System:
     """Evaluate the Hessian where it is stale; everywhere under tracing, which cannot branch."""
-    if rows is None:
+    if torch.jit.is_tracing():
         return energy.exact_system(control)
-    rows = rows[stale]
+    rows = stale.nonzero().squeeze(-1)
     if rows.numel() == 0:
         return model
     fresh = energy.exact_system(control[rows])
-    return System(*(_put(part, rows, part_new) for part, part_new in zip(model, fresh, strict=True)))
+    if rows.numel() == stale.numel():
+        return fresh
+    return System(*(old.index_put((rows,), new) for old, new in zip(model, fresh, strict=True)))
 
 
 def _precision(control: Tensor, tolerance: float) -> tuple[float, float]:
@@ -126,9 +157,11 @@ def _precision(control: Tensor, tolerance: float) -> tuple[float, float]:
     return max(tolerance, 4 * eps), 4 * eps
 
 
-def _factorise(matrix: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+def _factorise(model: System, damping: Tensor) -> tuple[Tensor, Tensor]:
     """Cholesky factor over the interior control points, the identity where it does not exist."""
-    factor, info = torch.linalg.cholesky_ex(matrix[:, dim:-dim, dim:-dim])
+    inner = slice(dim := model.gradient.shape[-1], -dim)
+    hessian, stiffening = (matrix[:, inner, inner] for matrix in model[2:])
+    factor, info = torch.linalg.cholesky_ex(torch.addcmul(hessian, damping[:, None, None], stiffening))
     definite = info == 0
     return torch.where(definite[:, None, None], factor, torch.eye(factor.shape[-1]).to(factor)), definite
 
@@ -141,21 +174,9 @@ def _newton_step(factor: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.pad(step, (0, 0, 1, 1)), -(interior * step).sum((-1, -2))
 
 
-def _open_rows(done: Tensor) -> Tensor | None:
-    return None if torch.jit.is_tracing() else (~done).nonzero().squeeze(-1)
-
-
-def _pick(whole: Tensor, rows: Tensor | None) -> Tensor:
-    return whole if rows is None or rows.numel() == whole.shape[0] else whole[rows]
-
-
-def _put(whole: Tensor, rows: Tensor | None, part: Tensor) -> Tensor:
-    if rows is None or rows.numel() == whole.shape[0]:
-        return part
-    whole = whole.clone()
-    whole[rows] = part
-    return whole
-
-
-def _choose(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(mask.reshape(-1, *(1,) * (new.dim() - 1)), new, old)
+def _choose(mask: Tensor, new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Curve by curve, the ``new`` values where the mask is true."""
+    if not torch.jit.is_tracing() and bool(mask.all()):
+        return new
+    pairs = zip(new, old, strict=True)
+    return tuple(torch.where(mask.reshape(-1, *(1,) * (after.dim() - 1)), after, before) for after, before in pairs)

@@ -127,7 +127,7 @@ class GeodesicSolver:
         if polishing == 0:
             return descend(energy, start, iterations, self.tolerance, self.constant_hessian)
         # the tangential Hessian converges linearly near the end: hand over early to the full one
-        rough = descend(energy, start, iterations, max(self.tolerance, 1e-3), self.constant_hessian)
+        rough = descend(energy, start, iterations, max(self.tolerance, 1e-2), self.constant_hessian)
         fine = polish(energy, rough.control, polishing, self.tolerance)
         return fine._replace(iterations=rough.iterations + fine.iterations)
 

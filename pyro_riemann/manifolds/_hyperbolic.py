@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from pyro_riemann._checks import holds
-from pyro_riemann.manifolds import _heat_kernel, _smooth
-from pyro_riemann.manifolds._space_form import SpaceForm
+from pyro_riemann.manifolds import _heat_kernel
+from pyro_riemann.manifolds._space_form import ConformalSpaceForm
 
 
-class Hyperbolic(SpaceForm):
+class Hyperbolic(ConformalSpaceForm):
     r"""Hyperbolic space :math:`H^d` in the Poincare ball, :math:`G(z) = 4 I / (1 - |z|^2)^2` for ``|z| < 1``.
 
     Curvature is -1, scalar curvature ``-d (d - 1)``. The chart is the open unit ball, not all of R^d:
@@ -45,19 +44,6 @@ class Hyperbolic(SpaceForm):
             )
         return value
 
-    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        quarter = self.inner(z, v, v) / 4
-        sine = self._conformal_factor(z) / 2 * _smooth.tanhc(quarter)
-        y = self._shoot(z, v, torch.ones_like(sine), sine)
-        # rounding can put a far point on the unit sphere, where the metric is infinite
-        squared = y.square().sum(-1, keepdim=True)
-        limit = 1 - 4 * torch.finfo(y.dtype).eps
-        over = squared > limit
-        return torch.where(over, y * (limit / torch.where(over, squared, torch.ones_like(squared))).sqrt(), y)
-
-    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return self.expmap(z, v), -(self.dim - 1) * _smooth.log_sinhc(self.inner(z, v, v))
-
     def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
         """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
 
@@ -71,5 +57,4 @@ class Hyperbolic(SpaceForm):
             >>> bool(torch.isclose(kernel, expected))
             True
         """
-        s, _, _ = self._half_angle(z, y)
-        return _heat_kernel.hyperbolic(s, _heat_kernel.as_time(time, z), self.dim)
+        return _heat_kernel.hyperbolic(self._half_angle(z, y)[0], _heat_kernel.as_time(time, z), self.dim)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import holds
-from pyro_riemann.manifolds import _heat_kernel, _smooth
-from pyro_riemann.manifolds._space_form import SpaceForm
+from pyro_riemann.manifolds import _heat_kernel
+from pyro_riemann.manifolds._space_form import ConformalSpaceForm
 
 
-class Sphere(SpaceForm):
+class Sphere(ConformalSpaceForm):
     r"""The unit sphere :math:`S^d` in stereographic coordinates, :math:`G(z) = 4 I / (1 + |z|^2)^2`.
 
     The chart :math:`\mathbb{R}^d` covers the sphere but one pole: ``z = 0`` is the other pole,
@@ -33,15 +33,6 @@ class Sphere(SpaceForm):
     """
 
     curvature = 1
-
-    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        quarter = self.inner(z, v, v) / 4
-        return self._shoot(z, v, _smooth.cos(quarter), self._conformal_factor(z) / 2 * _smooth.sinc(quarter))
-
-    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the base class; beyond the antipode, V is that of the longer arc (with an absolute value)."""
-        sinc = _smooth.sinc(self.inner(z, v, v)).abs()
-        return self.expmap(z, v), -(self.dim - 1) * sinc.clamp(min=torch.finfo(sinc.dtype).tiny).log()
 
     def to_ambient(self, z: Tensor) -> Tensor:
         """Unit vectors, ``(*batch, d) -> (*batch, d + 1)``; the origin goes to the pole (0, ..., 0, -1)."""
@@ -77,5 +68,4 @@ class Sphere(SpaceForm):
         if self.dim == 1:
             turn = 2 * (torch.atan(y) - torch.atan(z)).squeeze(-1)
             return _heat_kernel.circle(turn, _heat_kernel.as_time(time, z), 2 * torch.pi)
-        s, c, _ = self._half_angle(z, y)
-        return _heat_kernel.sphere(s, c, _heat_kernel.as_time(time, z), self.dim)
+        return _heat_kernel.sphere(*self._half_angle(z, y), _heat_kernel.as_time(time, z), self.dim)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_point
+from pyro_riemann._formulas import torus
 from pyro_riemann.manifolds import _heat_kernel
 from pyro_riemann.metrics import EuclideanMetric
 
@@ -57,10 +58,7 @@ class FlatTorus(EuclideanMetric):
     def wrap(self, z: Tensor) -> Tensor:
         """The image of ``z`` in ``[-period / 2, period / 2)``, axis by axis; derivative 1."""
         check_point("z", z, self.dim)
-        periods = self.periods.to(z)
-        finite = torch.isfinite(periods)
-        turns = torch.where(finite, (z / periods + 0.5).floor(), torch.zeros_like(z))
-        return z - torch.where(finite, periods, torch.ones_like(periods)) * turns
+        return torus.wrap(torch, z, self.periods.to(z))
 
     def logmap(self, z: Tensor, y: Tensor) -> Tensor:
         return self.wrap(y - z)

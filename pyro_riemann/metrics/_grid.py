@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
+from pyro_riemann._formulas import grid_table, log_cholesky
 from pyro_riemann.geodesics import PathTable
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._grid_field import DistanceField
 from pyro_riemann.metrics._spline_table import SplineTable
-
-_NUM_PROBES = 512
 
 
 class GridMetric(RiemannianMetric):
@@ -65,30 +65,19 @@ class GridMetric(RiemannianMetric):
         chunk_size: int = 4096,
     ) -> None:
         super().__init__()
-        if not 1 <= metric.dim <= 3:
-            raise ValueError(f"`metric` has dimension {metric.dim}; a table needs a dimension of 1 to 3.")
-        self.dim, self.solver = metric.dim, metric.solver
+        self.dim, self.solver = grid_table.check_dimension(metric.dim), metric.solver
         self.outside = check_one_of("outside", outside, ("metric", "error"))
         self.chunk_size = chunk_size
         corners = self._corners(metric, low, high)
-        sizes = self._sizes(resolution)
-        self._below = [(i, j) for i in range(self.dim) for j in range(i)]  # entries of U in the table
-        self.register_buffer("interpolation_error", corners.new_zeros(()))
-        self.register_buffer("mean_interpolation_error", corners.new_zeros(()))
-        spans = zip(*corners.tolist(), sizes, strict=True)
-        axes = [torch.linspace(*span, dtype=torch.float64).to(corners) for span in spans]
-        for axis, a, b in zip(axes, *corners, strict=True):  # rounding may miss the ends
-            axis[0], axis[-1] = a, b
-        values = self._tabulate(metric, torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1))
-        self.table = SplineTable(values, *corners)
+        sizes, ends = grid_table.check_sizes(resolution, self.dim), corners.cpu().numpy()
+        nodes, probes = grid_table.nodes(ends, sizes), grid_table.probes(ends)
+        fields = torch.from_numpy(grid_table.fields(self._evaluate(metric, nodes, corners), nodes))
+        self.table = SplineTable(fields.to(corners).reshape(*sizes, -1), *corners)
         self.base = metric if outside == "metric" else None
-        self._measure_error(metric)
-
-    def _sizes(self, resolution: int | Sequence[int]) -> tuple[int, ...]:
-        sizes = (resolution,) * self.dim if isinstance(resolution, int) else tuple(int(r) for r in resolution)
-        if len(sizes) != self.dim or min(sizes) < 4:
-            raise ValueError(f"`resolution` must be {self.dim} whole numbers of at least 4, got {resolution}.")
-        return sizes
+        estimate = self._assemble(self.table(torch.from_numpy(probes).to(corners)))[0].cpu().numpy()
+        error = grid_table.relative_error(estimate, self._evaluate(metric, probes, corners))
+        self.register_buffer("interpolation_error", corners.new_tensor(error.max()))
+        self.register_buffer("mean_interpolation_error", corners.new_tensor(error.mean()))
 
     def _corners(self, metric: RiemannianMetric, low: object, high: object) -> Tensor:
         """Both corners, ``(2, d)``, in the metric's dtype and on its device."""
@@ -96,79 +85,22 @@ class GridMetric(RiemannianMetric):
         floating = [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
         like = floating[0].detach() if floating else torch.zeros(())
         values = [torch.as_tensor(corner, dtype=like.dtype, device=like.device) for corner in (low, high)]
-        corners = torch.stack([check_finite("low and high", value).expand(self.dim) for value in values])
-        if not bool((corners[0] < corners[1]).all()):
-            given = f"{corners[0].tolist()} and {corners[1].tolist()}"
-            raise ValueError(f"`low` must lie below `high` on every axis, got {given}.")
+        corners = torch.stack([check_finite("low and high", value.detach()).expand(self.dim) for value in values])
+        grid_table.check_corners(corners.cpu().numpy())
         return corners
 
     @torch.no_grad()
-    def _tabulate(self, metric: RiemannianMetric, nodes: Tensor) -> Tensor:
-        """Fields ``(*R, d (d + 1) / 2)``: log-diagonals, then the entries of U below the diagonal."""
-        flat = nodes.reshape(-1, self.dim)
-        tensors = torch.cat([metric.metric(chunk).double() for chunk in flat.split(self.chunk_size)])
-        factor, info = torch.linalg.cholesky_ex(tensors)
-        bad = (info != 0) | ~torch.isfinite(factor).flatten(1).all(-1)
-        if bool(bad.any()):
-            raise ValueError(
-                f"`metric` is not finite and positive definite at {int(bad.sum())} of {len(flat)} nodes, "
-                f"for instance z = {flat[bad][0].tolist()}. Shrink the box, or regularise the metric."
-            )
-        diagonal = factor.diagonal(dim1=-2, dim2=-1)
-        rows, columns = torch.tril_indices(self.dim, self.dim, -1)
-        unit = factor / diagonal.unsqueeze(-2)
-        fields = torch.cat([diagonal.log(), unit[:, rows, columns]], dim=-1)
-        return fields.to(nodes).reshape(*nodes.shape[:-1], -1)
-
-    @torch.no_grad()
-    def _measure_error(self, metric: RiemannianMetric) -> None:
-        generator = torch.Generator().manual_seed(0)  # own generator: the same probes every time
-        unit = torch.rand(_NUM_PROBES, self.dim, generator=generator, dtype=torch.float64).to(self.table.low)
-        points = self.table.low + (self.table.high - self.table.low) * unit
-        exact = torch.cat([metric.metric(chunk) for chunk in points.split(self.chunk_size)]).double()
-        root = torch.linalg.cholesky(exact)
-        error = self._assemble(self.table(points))[0].double() - exact
-        error = torch.linalg.solve_triangular(root, error, upper=False)
-        error = torch.linalg.solve_triangular(root, error.mT, upper=False)
-        relative = torch.linalg.matrix_norm(error, 2)
-        self.interpolation_error.copy_(relative.max())
-        self.mean_interpolation_error.copy_(relative.mean())
+    def _evaluate(self, metric: RiemannianMetric, points: np.ndarray, like: Tensor) -> np.ndarray:
+        """The true metric at ``points``, ``(n, d, d)``, in chunks."""
+        chunks = torch.from_numpy(points).to(like).split(self.chunk_size)
+        tensors: np.ndarray = torch.cat([metric.metric(chunk) for chunk in chunks]).double().cpu().numpy()
+        return tensors
 
     # ---------------------------------------------------------------- evaluation
 
     def _assemble(self, fields: Tensor, slope: Tensor | None = None) -> tuple[Tensor, ...]:
-        """G ``(*batch, d, d)`` from the fields and, given their derivatives, ``dG`` ``(*batch, d, d, d)``.
-
-        Written out entry by entry: batched products of 2 x 2 matrices cost ten times as much.
-        """
-        square = (2 * fields[..., : self.dim]).exp()
-        index = {(i, j): k for k, (i, j) in enumerate(self._below, start=self.dim)}
-        entries: dict[tuple[int, int], Tensor] = {}
-        slopes: dict[tuple[int, int], Tensor] = {}
-        for i in range(self.dim):
-            for j in range(i + 1):
-                for m in range(j + 1):
-                    # U_im U_jm exp(2 a_m), with U_mm = 1
-                    factors = [index[row, m] for row in (i, j) if row != m]
-                    term = square[..., m]
-                    for k in factors:
-                        term = term * fields[..., k]
-                    entries[i, j] = entries[i, j] + term if m else term
-                    if slope is None:
-                        continue
-                    rate = 2 * term.unsqueeze(-1) * slope[..., m, :]
-                    for position, k in enumerate(factors):
-                        others = square[..., m]
-                        for other in factors[:position] + factors[position + 1 :]:
-                            others = others * fields[..., other]
-                        rate = rate + others.unsqueeze(-1) * slope[..., k, :]
-                    slopes[i, j] = slopes[i, j] + rate if m else rate
-        order = [(max(i, j), min(i, j)) for i in range(self.dim) for j in range(self.dim)]
-        shape = (self.dim, self.dim)
-        metric = torch.stack([entries[pair] for pair in order], dim=-1).unflatten(-1, shape)
-        if slope is None:
-            return (metric,)
-        return metric, torch.stack([slopes[pair] for pair in order], dim=-2).unflatten(-2, shape)
+        """G ``(*batch, d, d)`` from the fields and, given their derivatives, ``dG`` ``(*batch, d, d, d)``."""
+        return log_cholesky.metric(torch, fields, self.dim, slope)
 
     def _beyond(self, z: Tensor) -> Tensor | None:
         """Points outside the box, ``(*batch)`` bool, or None if there are none (or where none can be read)."""
@@ -219,21 +151,7 @@ class GridMetric(RiemannianMetric):
     def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
         beyond = self._beyond(z)
         fields, slope, curve = self.table.with_hessian(z)
-        total = torch.zeros_like(curve[..., 0, :, :])
-        for m in range(self.dim):
-            # v^T G v is the sum over m of r^2, r = exp(a_m) (v_m + sum_i U_im v_i)
-            root = fields[..., m].exp()[..., None, None]
-            da, dda = slope[..., m, :], curve[..., m, :, :]
-            p, dp, ddp = v[..., m], torch.zeros_like(da), torch.zeros_like(dda)
-            for k, (i, j) in enumerate(self._below, start=self.dim):
-                if j == m:
-                    p = p + fields[..., k] * v[..., i]
-                    dp = dp + slope[..., k, :] * v[..., i, None]
-                    ddp = ddp + curve[..., k, :, :] * v[..., i, None, None]
-            dr = p.unsqueeze(-1) * da + dp
-            cross = da.unsqueeze(-1) * dp.unsqueeze(-2)
-            ddr = p[..., None, None] * (da.unsqueeze(-1) * da.unsqueeze(-2) + dda) + cross + cross.mT + ddp
-            total = total + root * root * (dr.unsqueeze(-1) * dr.unsqueeze(-2) + p[..., None, None] * ddr)
+        total: Tensor = log_cholesky.speed_hessian(torch, fields, slope, curve, v)
         if beyond is None or self.base is None:
             return total
         return total.index_put((beyond,), self.base.speed_hessian(z[beyond], v[beyond]))
@@ -271,7 +189,9 @@ class GridMetric(RiemannianMetric):
             raise ValueError(f"`loc` must be one point ({self.dim},) inside the box, got {loc.tolist()}.")
         limit = {1: 1000, 2: 100, 3: 20}[self.dim]
         given = tuple(min(limit, r) for r in self.table.resolution) if resolution is None else resolution
-        return DistanceField(self, loc.to(self.table.low), self._sizes(given), max_sweeps, tolerance)
+        return DistanceField(
+            self, loc.to(self.table.low), grid_table.check_sizes(given, self.dim), max_sweeps, tolerance
+        )
 
     def extra_repr(self) -> str:
         low, high = ([round(x, 4) for x in c.tolist()] for c in (self.table.low, self.table.high))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
+from pyro_riemann._formulas import kernel
+from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth, select_medoids
 from pyro_riemann.metrics._base import RiemannianMetric
-from pyro_riemann.metrics._kernel_fit import nearest_neighbour_bandwidth, select_medoids
+from pyro_riemann.metrics._kernel_encode import encode
+from pyro_riemann.metrics._kernel_store import read, write
 
 
 class KernelMetric(RiemannianMetric):
@@ -94,8 +101,8 @@ class KernelMetric(RiemannianMetric):
     @classmethod
     def from_posterior(
         cls,
-        loc: Tensor,
-        scale: Tensor,
+        loc: Tensor | Iterable[Any],
+        scale: Tensor | Callable[[Tensor], Any],
         num_centroids: int = 100,
         bandwidth: str | float = "mahalanobis",
         regularization: float = 1e-3,
@@ -107,8 +114,11 @@ class KernelMetric(RiemannianMetric):
         Centroids are k-medoids of the posterior means, precisions ``scale ** -2`` there.
 
         Args:
-            loc: posterior means of the training data, ``(N, d)``.
-            scale: posterior standard deviations, ``(N, d)``.
+            loc: posterior means of the training data, ``(N, d)``; or a data loader, whose batches are tensors, or
+                tuples, lists or mappings with the data first.
+            scale: posterior standard deviations, ``(N, d)``; with a loader, the encoder: it maps a batch to ``(loc,
+                scale)``, to a distribution with independent coordinates, or to an object with ``embedding`` and
+                ``log_covariance``. A module is put into evaluation mode meanwhile.
             num_centroids: k.
             bandwidth: a number, or a rule: ``"mahalanobis"``, :math:`\max_i \min_{j \ne i} |c_i - c_j|_{P_i}`,
                 so that neighbouring kernels overlap; ``"euclidean"``, Chadebec & Allassonniere's
@@ -121,18 +131,64 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
+            TypeError: if the loader or the encoder gives something else.
+
+        Example:
+            >>> encoder = lambda x: (x[:, :2], torch.full_like(x[:, :2], 0.3))
+            >>> loader = torch.utils.data.DataLoader(torch.randn(100, 5), batch_size=32)
+            >>> KernelMetric.from_posterior(loader, encoder, num_centroids=10).centroids.shape
+            torch.Size([10, 2])
         """
+        if not isinstance(loc, Tensor) or not isinstance(scale, Tensor):
+            if isinstance(loc, Tensor) or isinstance(scale, Tensor) or not callable(scale):
+                raise TypeError(
+                    "`loc` and `scale` must both be tensors, or a data loader and an encoder; got "
+                    f"{type(loc).__name__} and {type(scale).__name__}."
+                )
+            loc, scale = encode(loc, scale)
         if loc.dim() != 2 or scale.shape != loc.shape:
             raise ValueError(
                 f"`loc` and `scale` must have the same shape (N, d), got {tuple(loc.shape)} and {tuple(scale.shape)}."
             )
         check_finite("loc", loc)
         check_positive("scale", scale)
-        chosen = select_medoids(loc.detach(), num_centroids, seed=seed, max_codes=max_codes)
+        chosen = torch.from_numpy(select_medoids(loc.detach().cpu().numpy(), num_centroids, seed, max_codes))
+        chosen = chosen.to(loc.device)
         centroids, precisions = loc.detach()[chosen].clone(), scale.detach()[chosen] ** -2
         if isinstance(bandwidth, str):
-            bandwidth = nearest_neighbour_bandwidth(centroids, precisions, bandwidth)
+            bandwidth = nearest_neighbour_bandwidth(centroids.cpu().numpy(), precisions.cpu().numpy(), bandwidth)
         return cls(centroids, precisions, bandwidth, regularization)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the metric to ``folder``: arrays as safetensors, their description as JSON.
+
+        Args:
+            folder: made if missing; a metric that it holds is replaced.
+        """
+        write(folder, self.state_dict(), [name for name, _ in self.named_parameters()])
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> KernelMetric:
+        """The metric that :meth:`save` wrote, trainable where it was.
+
+        Args:
+            folder: where it was saved.
+            device: where it goes.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if it is another kind of metric.
+
+        Example:
+            >>> import tempfile
+            >>> metric = KernelMetric(torch.zeros(3, 2), torch.ones(3, 2), bandwidth=1.0)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     metric.save(folder)
+            ...     KernelMetric.load(folder)
+            KernelMetric(dim=2, num_centroids=3, bandwidth=1, regularization=0.001)
+        """
+        arrays, trainable = read(folder, device)
+        return cls(**{name: nn.Parameter(value) if name in trainable else value for name, value in arrays.items()})
 
     @property
     def landmarks(self) -> Tensor:
@@ -154,25 +210,31 @@ class KernelMetric(RiemannianMetric):
         else:
             shifted = torch.einsum("kij,kj->ki", precisions, centroids)
             square, precisions = (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(-2), precisions.flatten(-2)
-        constant = (shifted * centroids).sum(-1)
-        features = torch.cat([square, z], dim=-1) @ torch.cat([precisions, -2 * shifted], dim=-1).mT
-        return torch.exp(factor * (features + constant))
+        # the constant is a column of the product: one table over points and centroids, not three
+        columns = torch.cat([precisions, -2 * shifted, (shifted * centroids).sum(-1, keepdim=True)], dim=-1)
+        features = torch.cat([square, z, torch.ones_like(z[..., :1])], dim=-1)
+        # below exp(-700) comes underflow, whose arithmetic is ten times as slow
+        return (features @ (factor * columns).mT).clamp(min=-700.0).exp()
+
+    def kernel_weights(self, z: Tensor) -> Tensor:
+        r"""Kernel weights :math:`\exp(-|z - c_i|^2_{P_i} / \rho^2)` of the centroids, ``(*batch, k)``."""
+        return self._weights(*self._wide(z)).to(z.dtype)
 
     def diagonal(self, z: Tensor) -> Tensor:
         """Diagonal of G, ``(*batch, d)``: all of G if the precisions are diagonal."""
         if not self.is_diagonal:
             return self.metric(z).diagonal(dim1=-2, dim2=-1)
         wide, centroids, precisions, factor = self._wide(z)
-        kernel = self._weights(wide, centroids, precisions, factor) @ precisions
-        return kernel.to(z.dtype) + self.regularization.to(z.dtype)
+        total = self._weights(wide, centroids, precisions, factor) @ precisions
+        return total.to(z.dtype) + self.regularization.to(z.dtype)
 
     def metric(self, z: Tensor) -> Tensor:
         if self.is_diagonal:
             return torch.diag_embed(self.diagonal(z))
         wide, centroids, precisions, factor = self._wide(z)
-        kernel = self._weights(wide, centroids, precisions, factor) @ precisions.flatten(-2)
-        kernel = kernel.to(z.dtype).unflatten(-1, (self.dim, self.dim))
-        return kernel + self.regularization.to(z.dtype) * torch.eye(self.dim, dtype=z.dtype, device=z.device)
+        total = self._weights(wide, centroids, precisions, factor) @ precisions.flatten(-2)
+        total = total.to(z.dtype).unflatten(-1, (self.dim, self.dim))
+        return total + self.regularization.to(z.dtype) * torch.eye(self.dim, dtype=z.dtype, device=z.device)
 
     def cholesky(self, z: Tensor) -> Tensor:
         return torch.diag_embed(self.diagonal(z).sqrt()) if self.is_diagonal else super().cholesky(z)
@@ -190,8 +252,10 @@ class KernelMetric(RiemannianMetric):
 
         Well below 1 the kernels are isolated bumps: use a larger bandwidth or more centroids.
         """
-        kernel = self.diagonal(codes) - self.regularization.to(codes.dtype)
-        return (kernel.mean(-1) > self.regularization.to(codes.dtype)).to(codes.dtype).mean()
+        floor = self.regularization.to(codes.dtype)
+        rows = max(64, 2**18 // len(self.centroids))  # bounds the table of codes and centroids
+        pieces = codes.reshape(-1, codes.shape[-1]).split(rows)
+        return torch.cat([((self.diagonal(p) - floor).mean(-1) > floor).to(codes.dtype) for p in pieces]).mean()
 
     # ---------------------------------------------------------------- first derivatives
 
@@ -203,18 +267,15 @@ class KernelMetric(RiemannianMetric):
         weights = self._weights(wide, centroids, precisions, factor)
         pull = torch.einsum("kij,...kj->...ki", precisions, wide.unsqueeze(-2) - centroids)
         slope = (2 * factor * weights.unsqueeze(-1) * pull).mT @ precisions.flatten(-2)
-        kernel = (weights @ precisions.flatten(-2)).unflatten(-1, (self.dim, self.dim))
+        total = (weights @ precisions.flatten(-2)).unflatten(-1, (self.dim, self.dim))
         floor = self.regularization.to(z.dtype) * torch.eye(self.dim, dtype=z.dtype, device=z.device)
-        return kernel.to(z.dtype) + floor, slope.unflatten(-1, (self.dim, self.dim)).movedim(-3, -1).to(z.dtype)
+        return total.to(z.dtype) + floor, slope.unflatten(-1, (self.dim, self.dim)).movedim(-3, -1).to(z.dtype)
 
     def _diagonal_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Diagonal of G and ``d G_ii / d z_j``, ``(*batch, d, d)``, with no array over points, centroids and axes."""
         wide, centroids, precisions, factor = self._wide(z)
         weights = self._weights(wide, centroids, precisions, factor)
-        pairs = precisions.unsqueeze(-1) * precisions.unsqueeze(-2)
-        linear = (weights @ pairs.flatten(-2)).unflatten(-1, (self.dim, self.dim))
-        offset = (weights @ (pairs * centroids.unsqueeze(-2)).flatten(-2)).unflatten(-1, (self.dim, self.dim))
-        slope = 2 * factor * (linear * wide.unsqueeze(-2) - offset)
+        slope = kernel.diagonal_jacobian(wide, weights, centroids, precisions, factor)
         return (weights @ precisions).to(z.dtype) + self.regularization.to(z.dtype), slope.to(z.dtype)
 
     def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,36 +290,24 @@ class KernelMetric(RiemannianMetric):
             return super().logdet_gradient(z)
         wide, centroids, precisions, factor = self._wide(z)
         weights = self._weights(wide, centroids, precisions, factor)
-        inverse = 1 / (weights @ precisions + self.regularization.to(wide))
-        return self._pull(wide, weights * (inverse @ precisions.mT), centroids, precisions, factor).to(z.dtype)
-
-    @staticmethod
-    def _pull(z: Tensor, weights: Tensor, centroids: Tensor, precisions: Tensor, factor: Tensor) -> Tensor:
-        """Gradient ``sum_i weights_i d(exponent_i) / dz`` of the kernels, ``(*batch, d)``."""
-        return 2 * factor * (z * (weights @ precisions) - weights @ (precisions * centroids))
+        floor = self.regularization.to(wide)
+        return kernel.logdet_gradient(wide, weights, centroids, precisions, factor, floor).to(z.dtype)
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         if not self.is_diagonal:
             return super().christoffel(z, v)
         wide, centroids, precisions, factor = self._wide(z)
-        v = v.to(wide)
         weights = self._weights(wide, centroids, precisions, factor)
-        diagonal = weights @ precisions + self.regularization.to(wide)
-        rate = 2 * factor * ((wide * v) @ precisions.mT - v @ (precisions * centroids).mT)
-        along = (weights * rate) @ precisions  # derivative of the diagonal along v
-        pull = self._pull(wide, weights * (v.square() @ precisions.mT), centroids, precisions, factor)
-        return ((along * v - 0.5 * pull) / diagonal).to(z.dtype)
+        floor = self.regularization.to(wide)
+        return kernel.christoffel(wide, v.to(wide), weights, centroids, precisions, factor, floor).to(z.dtype)
 
     def drift(self, z: Tensor) -> Tensor:
         if not self.is_diagonal:
             return super().drift(z)
         wide, centroids, precisions, factor = self._wide(z)
         weights = self._weights(wide, centroids, precisions, factor)
-        diagonal = weights @ precisions + self.regularization.to(wide)
-        square = precisions.square()  # d G_ii / d z_i, from P_i^2 in place of P_i
-        own = 2 * factor * (wide * (weights @ square) - weights @ (square * centroids)) / diagonal
-        volume = self._pull(wide, weights * (diagonal.reciprocal() @ precisions.mT), centroids, precisions, factor)
-        return (-0.5 * (own - 0.5 * volume) / diagonal).to(z.dtype)
+        floor = self.regularization.to(wide)
+        return kernel.drift(wide, weights, centroids, precisions, factor, floor).to(z.dtype)
 
     def extra_repr(self) -> str:
         k, d = self.centroids.shape

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -225,6 +227,99 @@ def test_same_seed_same_metric_and_no_global_randomness() -> None:
     first, second = (KernelMetric.from_posterior(*codes(200), num_centroids=9, seed=3, max_codes=100) for _ in range(2))
     assert torch.equal(first.centroids, second.centroids)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Noisy(nn.Module):
+    """An encoder whose codes are wrong in training mode."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form, self.linear, self.noise = form, nn.Linear(5, 4), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Any:
+        loc, log_variance = self.noise(self.linear(x)).chunk(2, dim=-1)
+        scale = (0.5 * log_variance).exp()
+        if self.form == "pair":
+            return loc, scale
+        if self.form == "distribution":
+            return torch.distributions.Independent(torch.distributions.Normal(loc, scale), 1)
+        if self.form == "mapping":
+            return {"embedding": loc, "log_covariance": log_variance}
+        return SimpleNamespace(embedding=loc, log_covariance=log_variance)
+
+
+@pytest.mark.parametrize("form", ["pair", "distribution", "mapping", "attributes"])
+@pytest.mark.parametrize("batches", ["tensors", "tuples", "mappings"])
+def test_loader_and_encoder_give_the_metric_of_their_codes(form: str, batches: str) -> None:
+    encoder = Noisy(form)
+    encoder.linear.eval()
+    data = torch.randn(90, 5)
+    chunks: dict[str, Any] = {
+        "tensors": data.split(40),
+        "tuples": torch.utils.data.DataLoader(torch.utils.data.TensorDataset(data, torch.arange(90)), batch_size=40),
+        "mappings": [{"data": piece, "labels": None} for piece in data.split(40)],
+    }
+    metric = KernelMetric.from_posterior(chunks[batches], encoder, num_centroids=8)
+    assert (encoder.training, encoder.linear.training, encoder.noise.training) == (True, False, True)
+    loc, log_variance = encoder.linear(data).detach().chunk(2, dim=-1)
+    expected = KernelMetric.from_posterior(loc, (0.5 * log_variance).exp(), num_centroids=8)
+    torch.testing.assert_close(metric.state_dict(), expected.state_dict())
+    assert not any(value.requires_grad for value in metric.state_dict().values())
+
+
+def test_one_scale_for_all_coordinates() -> None:
+    loader = torch.randn(60, 2).split(20)
+    metric = KernelMetric.from_posterior(loader, lambda x: (x, x.square().sum(-1, keepdim=True)), num_centroids=5)
+    torch.testing.assert_close(metric.precisions, metric.centroids.square().sum(-1, keepdim=True).expand(5, 2) ** -2)
+
+
+@pytest.mark.parametrize(
+    ("loader", "encoder", "error", "match"),
+    [
+        (torch.randn(9, 2), lambda x: x, TypeError, "`loc` and `scale` must both be tensors"),
+        ([torch.randn(9, 2)], torch.ones(9, 2), TypeError, "`loc` and `scale` must both be tensors"),
+        ([torch.randn(9, 2)], None, TypeError, "a data loader and an encoder"),
+        ([], lambda x: (x, x), ValueError, "no batch"),
+        (["text"], lambda x: (x, x), TypeError, "loader must give tensors"),
+        ([torch.randn(9, 2)], lambda x: x, TypeError, "`encoder` must return"),
+        ([torch.randn(9, 2)], lambda x: (x[0], x), ValueError, "`encoder` must map a batch of 9"),
+        ([torch.randn(9, 2)], lambda x: (x, x[:, :0]), ValueError, "scales need the same shape"),
+        (
+            [torch.randn(9, 2)],
+            lambda x: torch.distributions.MultivariateNormal(x, torch.eye(2)),
+            TypeError,
+            "coordinates are correlated",
+        ),
+    ],
+)
+def test_bad_loaders_and_encoders(loader: Any, encoder: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        KernelMetric.from_posterior(loader, encoder, num_centroids=2)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_metric_comes_back_from_disk(diagonal: bool, tmp_path: Path) -> None:
+    base = make(diagonal)
+    metric = KernelMetric(nn.Parameter(base.centroids), base.precisions, nn.Parameter(base.bandwidth), 0.05)
+    make(diagonal, dtype=torch.float32).save(tmp_path / "metric")  # replaced by the next line
+    metric.save(tmp_path / "metric")
+    assert sorted(path.name for path in (tmp_path / "metric").iterdir()) == ["metric.json", "metric.safetensors"]
+    other = KernelMetric.load(tmp_path / "metric")
+    assert {name for name, _ in other.named_parameters()} == {"centroids", "bandwidth"}
+    for name, value in metric.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
+    assert other.is_diagonal == diagonal
+
+
+def test_what_is_no_metric_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no metric in"):
+        KernelMetric.load(tmp_path)
+    (tmp_path / "metric.json").write_text("{}")
+    with pytest.raises(ValueError, match="does not describe a metric"):
+        KernelMetric.load(tmp_path)
+    (tmp_path / "metric.json").write_text('{"kind": "PullbackMetric", "version": 1, "trainable": []}')
+    with pytest.raises(ValueError, match="describes a PullbackMetric"):
+        KernelMetric.load(tmp_path)
 
 
 # ---------------------------------------------------------------- as a module

@@ -1,0 +1,18 @@
+"""Arithmetic that torch and JAX share, written once.
+
+Functions take the array namespace ``xp``, ``torch`` or ``jax.numpy``, as first argument and use only names that both
+have with the same meaning; nothing here imports either. Shapes are those of the classes that call: points are
+``(*batch, d)``. Checks, random numbers, automatic differentiation and control flow stay with the classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+Namespace: TypeAlias = Any
+Array: TypeAlias = Any
+
+
+def table(xp: Namespace, values: Any, like: Array) -> Array:
+    """Constants (a list or a NumPy array) as an array of the dtype of ``like``, on its device."""
+    return xp.asarray(values, dtype=like.dtype, device=getattr(like, "device", None))  # a JAX tracer has no device

@@ -1,0 +1,25 @@
+"""Log densities with respect to Lebesgue measure dz in the chart, from the geometry at hand.
+
+``squared`` is the squared geodesic distance from the centre to z and ``logdet`` is ``log det G(z)``; all ``(*batch)``.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pyro_riemann._formulas import Array, Namespace
+
+
+def short_time(xp: Namespace, dim: int, time: Array, squared: Array, logdet: Array) -> Array:
+    """Heat kernel to first order in time; plus ``log V`` the wrapped normal, plus half of it the better heat kernel."""
+    return -0.5 * dim * xp.log(2 * math.pi * time) - 0.5 * squared / time + 0.5 * logdet
+
+
+def riemannian_normal(scale: Array, squared: Array, logdet: Array, log_normalizer: Array) -> Array:
+    """Riemannian normal, ``exp(-l^2 / (2 scale^2)) / C`` in the Riemannian measure."""
+    return -0.5 * squared / scale**2 - log_normalizer + 0.5 * logdet
+
+
+def log_flat_mass(xp: Namespace, dim: int, variance: Array) -> Array:
+    """Log of ``(2 pi variance)^{d/2}``, the mass of ``exp(-l^2 / (2 variance))`` in flat space."""
+    return 0.5 * dim * xp.log(2 * math.pi * variance)

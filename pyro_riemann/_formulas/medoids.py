@@ -1,0 +1,68 @@
+"""Centroids and bandwidth of a kernel metric, from encoded training data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyro_riemann._formulas import Array
+
+_NUM_SUBSETS = 3
+
+
+def select_medoids(codes: Array, num_centroids: int, seed: int, max_codes: int) -> Array:
+    """Indices ``(k,)`` of k-medoids of ``codes`` ``(N, d)`` in Euclidean distance.
+
+    FasterPAM needs all pairwise distances. Beyond ``max_codes`` codes it runs on random subsets,
+    as in CLARA, and the medoids with the smallest mean distance to all codes win.
+    """
+    import kmedoids  # loads scikit-learn, which takes a second
+
+    num_codes = codes.shape[0]
+    if not 1 <= num_centroids <= min(num_codes, max_codes):
+        raise ValueError(
+            f"`num_centroids` must be between 1 and the number of codes searched ({min(num_codes, max_codes)}), "
+            f"got {num_centroids}."
+        )
+    codes = codes.astype(np.float32)  # halves the memory of the distance matrix; ranks need no more
+    generator = np.random.default_rng(seed)
+    best, lowest = np.arange(0), float("inf")
+    for trial in range(1 if num_codes <= max_codes else _NUM_SUBSETS):
+        subset = np.sort(generator.permutation(num_codes)[:max_codes])
+        sample = codes[subset]
+        result = kmedoids.fasterpam(_distances(sample, sample), num_centroids, random_state=seed + trial, n_cpu=1)
+        chosen = subset[result.medoids.astype(np.int64)]
+        chunks = (codes[start : start + max_codes] for start in range(0, num_codes, max_codes))
+        cost = sum(float(_distances(chunk, codes[chosen]).min(-1).sum()) for chunk in chunks)
+        if cost < lowest:
+            best, lowest = chosen, cost
+    return np.sort(best)
+
+
+def _distances(a: Array, b: Array) -> Array:
+    """Euclidean distances ``(n, m)``, by one matrix product about the common mean."""
+    centre = b.mean(0)
+    a, b = a - centre, b - centre
+    squared: Array = (a * a).sum(-1)[:, None] + (b * b).sum(-1)
+    squared -= 2 * (a @ b.T)
+    return np.sqrt(np.maximum(squared, 0, out=squared), out=squared)
+
+
+def nearest_neighbour_bandwidth(centroids: Array, precisions: Array, rule: str) -> float:
+    """Largest distance from a centroid to its nearest other one.
+
+    ``"mahalanobis"`` measures it by the centroid's own precision, as the kernel does;
+    ``"euclidean"`` is the rule of Chadebec & Allassonniere (2022).
+    """
+    if rule not in ("mahalanobis", "euclidean"):
+        raise ValueError(f"`bandwidth` must be one of 'mahalanobis', 'euclidean', got {rule!r}.")
+    if centroids.shape[0] < 2:
+        raise ValueError(f'`bandwidth="{rule}"` needs at least 2 centroids; give a number instead.')
+    wide, weights = centroids.astype(np.float64), precisions.astype(np.float64)
+    if rule == "euclidean":
+        weights = np.ones_like(weights)
+    squared = np.stack([(weights[i] * (wide - wide[i]) ** 2).sum(-1) for i in range(len(wide))])
+    np.fill_diagonal(squared, np.inf)
+    bandwidth = float(np.sqrt(squared.min(-1).max()))
+    if bandwidth == 0:
+        raise ValueError("`loc` holds duplicates only: every centroid has a twin, so no bandwidth can be derived.")
+    return bandwidth

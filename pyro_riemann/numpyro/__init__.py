@@ -1,0 +1,52 @@
+"""The NumPyro twin: the same names as :mod:`pyro_riemann`, for JAX arrays, compiled."""
+
+from pyro_riemann.numpyro._convert import to_numpyro
+from pyro_riemann.numpyro._estimate import Estimate
+from pyro_riemann.numpyro.brownian import brownian_motion
+from pyro_riemann.numpyro.diagnostics import summary, to_arviz
+from pyro_riemann.numpyro.distributions import (
+    RiemannianHeatKernel,
+    RiemannianNormal,
+    RiemannianUniform,
+    RiemannianWrappedNormal,
+    VampPrior,
+    monte_carlo_kl,
+)
+from pyro_riemann.numpyro.geodesics import Geodesic, GeodesicSolver
+from pyro_riemann.numpyro.manifolds import FlatTorus, Hyperbolic, Sphere, WarpedMetric
+from pyro_riemann.numpyro.metrics import (
+    ConformalMetric,
+    ConstantMetric,
+    EuclideanMetric,
+    GridMetric,
+    KernelMetric,
+    PullbackMetric,
+    RiemannianMetric,
+)
+
+__all__ = [
+    "ConformalMetric",
+    "ConstantMetric",
+    "Estimate",
+    "EuclideanMetric",
+    "FlatTorus",
+    "Geodesic",
+    "GeodesicSolver",
+    "GridMetric",
+    "Hyperbolic",
+    "KernelMetric",
+    "PullbackMetric",
+    "RiemannianHeatKernel",
+    "RiemannianMetric",
+    "RiemannianNormal",
+    "RiemannianUniform",
+    "RiemannianWrappedNormal",
+    "Sphere",
+    "VampPrior",
+    "WarpedMetric",
+    "brownian_motion",
+    "monte_carlo_kl",
+    "summary",
+    "to_arviz",
+    "to_numpyro",
+]

@@ -1,0 +1,60 @@
+"""Checks at the door: a wrong argument is named where it enters, not as a NaN later.
+
+Shapes and types are checked always, values only where they are known: under ``jit``, ``vmap`` and ``grad``
+an array is a tracer, whose entries cannot be read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def check_array(name: str, value: Any) -> Array:
+    """Return ``value`` as a JAX array if it is a floating array; raise otherwise."""
+    if not isinstance(value, jax.Array | np.ndarray | np.generic):
+        raise TypeError(f"`{name}` must be a JAX or NumPy array, got {type(value).__name__}.")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"`{name}` must have a floating dtype, got {value.dtype}; use `.astype(float)`.")
+    return jnp.asarray(value)
+
+
+def check_point(name: str, value: Any, dim: int) -> Array:
+    """Return ``value`` as a JAX array if it is a floating array of shape ``(*batch, dim)``; raise otherwise."""
+    value = check_array(name, value)
+    if value.ndim == 0 or value.shape[-1] != dim:
+        raise ValueError(
+            f"`{name}` must have shape (*batch, {dim}) for a metric of dimension {dim}, got {value.shape}."
+        )
+    return value
+
+
+def holds(mask: Any) -> bool:
+    """Whether ``mask`` is true everywhere; true where it cannot be read (under a transformation of JAX)."""
+    return isinstance(mask, jax.core.Tracer) or bool(jnp.all(mask))
+
+
+def check_finite(name: str, value: Array) -> Array:
+    """Raise if ``value`` is known to have a NaN or an infinity."""
+    finite = jnp.isfinite(value)
+    if not holds(finite):
+        raise ValueError(f"`{name}` has {int((~finite).sum())} NaN or infinite entries out of {value.size}.")
+    return value
+
+
+def check_positive(name: str, value: Array) -> Array:
+    """Raise unless every known entry of ``value`` is finite and strictly positive."""
+    if not holds(jnp.isfinite(value) & (value > 0)):
+        raise ValueError(f"`{name}` must be finite and strictly positive, got {np.ravel(value)[:5].tolist()}.")
+    return value
+
+
+def check_one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """Raise unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value

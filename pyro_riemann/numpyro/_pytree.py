@@ -1,0 +1,62 @@
+"""Metrics as pytrees: arrays are data, everything else is part of the program."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+
+class Pytree:
+    """A class whose instances are JAX pytrees, subclasses included.
+
+    A subclass lists the attributes that hold arrays, or other pytrees, in ``pytree_data_fields`` (a base's
+    fields are kept); these are traced, batched and differentiated. All other attributes are static: hashable, and
+    a change of one compiles anew. This is the convention of ``numpyro.distributions.Distribution``.
+    """
+
+    pytree_data_fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, _unflattener(cls), _flatten)
+
+
+def _data_names(value: Pytree) -> list[str]:
+    listed = {name for base in type(value).__mro__ for name in vars(base).get("pytree_data_fields", ())}
+    return sorted(listed & vars(value).keys())
+
+
+def _static(value: Pytree, data: list[str]) -> tuple[tuple[str, Any], ...]:
+    items = tuple(sorted((name, item) for name, item in vars(value).items() if name not in data))
+    for name, item in items:
+        if isinstance(item, jax.Array | np.ndarray):
+            raise TypeError(
+                f"`{type(value).__name__}.{name}` holds an array: list it in the class's `pytree_data_fields`, so that "
+                "JAX can trace it."
+            )
+    return items
+
+
+def _flatten(value: Pytree) -> tuple[list[Any], Any]:
+    data = _data_names(value)
+    return [getattr(value, name) for name in data], (tuple(data), _static(value, data))
+
+
+def _flatten_with_keys(value: Pytree) -> tuple[list[tuple[Any, Any]], Any]:
+    children, auxiliary = _flatten(value)
+    return [
+        (jax.tree_util.GetAttrKey(name), child) for name, child in zip(auxiliary[0], children, strict=True)
+    ], auxiliary
+
+
+def _unflattener(cls: type[Pytree]) -> Any:
+    def unflatten(auxiliary: Any, children: Any) -> Any:
+        names, static = auxiliary
+        value = object.__new__(cls)
+        vars(value).update(zip(names, children, strict=True))
+        vars(value).update(static)
+        return value
+
+    return unflatten

@@ -1,0 +1,17 @@
+"""Riemannian distributions for NumPyro, one a file."""
+
+from pyro_riemann.numpyro.distributions._heat_kernel import RiemannianHeatKernel
+from pyro_riemann.numpyro.distributions._kl import monte_carlo_kl
+from pyro_riemann.numpyro.distributions._normal import RiemannianNormal
+from pyro_riemann.numpyro.distributions._uniform import RiemannianUniform
+from pyro_riemann.numpyro.distributions._vamp_prior import VampPrior
+from pyro_riemann.numpyro.distributions._wrapped_normal import RiemannianWrappedNormal
+
+__all__ = [
+    "RiemannianHeatKernel",
+    "RiemannianNormal",
+    "RiemannianUniform",
+    "RiemannianWrappedNormal",
+    "VampPrior",
+    "monte_carlo_kl",
+]

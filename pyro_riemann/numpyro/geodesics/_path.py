@@ -1,0 +1,164 @@
+"""The shortest path as a function of its ends and of the metric, with exact derivatives of every order.
+
+The loop that finds a path is never differentiated. The path's derivative is that of the implicit function theorem; that
+of its energy is the derivative at a fixed path (envelope theorem), so that a first derivative costs one gradient
+of the energy and second derivatives see the path move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
+
+from pyro_riemann.numpyro.geodesics import _spline
+from pyro_riemann.numpyro.geodesics._energy import Energy, make_energy
+from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
+
+_FEWEST = 8  # curves in work at one time
+
+
+def energy_of(solver: Any, metric: Any) -> Energy:
+    """The discrete energy that ``solver`` minimises."""
+    return make_energy(metric, solver.num_knots, solver.num_segments, solver.richardson)
+
+
+# ---------------------------------------------------------------- the search
+
+
+@custom_vmap
+def search(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -> tuple[Array, Array]:
+    """Shortest paths between two lists ``(P, d)`` of points.
+
+    The search begins at the straight line, or at each of several paths ``starts``, ``(S, P, K + 1, d)``, the best
+    end of which is kept. Returns interior control points ``(P, K + 1, d)`` and 1 where the search converged, else 0.
+    """
+    metric = getattr(metric, "condensed", metric)  # the same metric through fewer outputs, if there is one
+    energy = energy_of(solver, metric)
+    if starts is None:
+        control, damping = _spline.line(solver.num_knots, z, y), 1.0
+    else:
+        # a single start is a solution on a table already: the first step may be the last
+        tries, damping = starts.shape[0], 0.3 if starts.shape[0] == 1 else 1.0
+        control = jax.vmap(_spline.with_ends, (0, None, None))(starts, z, y)
+        control = control.reshape(-1, *control.shape[2:])
+    found = _minimise(solver, metric, energy, control, damping)
+    interior, converged = found.control[:, 1:-1], found.converged.astype(z.dtype)
+    if starts is None or tries == 1:
+        return interior, converged
+    values = jnp.nan_to_num(energy.value(found.control), nan=jnp.inf, posinf=jnp.inf).reshape(tries, -1)
+    best = jnp.argmin(values, axis=0) * z.shape[0] + jnp.arange(z.shape[0])
+    return interior[best], converged[best]
+
+
+@search.def_vmap
+def _search_many(
+    size: int, batched: Any, solver: Any, metric: Any, z: Array, y: Array, starts: Array | None
+) -> tuple[tuple[Array, Array], tuple[bool, bool]]:
+    """Under ``vmap`` the curves join the list, so that one loop serves them all; other metrics need other loops."""
+    _, metric_batched, z_batched, y_batched, starts_batched = batched
+    axes = jax.tree.map(lambda flag: 0 if flag else None, (metric_batched, z_batched, y_batched, starts_batched))
+    if any(jax.tree.leaves(metric_batched)):
+        one = partial(search.fun, solver)
+        return jax.vmap(one, axes, axis_size=size)(metric, z, y, starts), (True, True)
+
+    def join(value: Array, flag: bool, axis: int) -> Array:
+        whole = jnp.moveaxis(value, 0, axis) if flag else jnp.repeat(jnp.expand_dims(value, axis), size, axis)
+        return jax.lax.collapse(whole, axis, axis + 2)
+
+    joined = None if starts is None else join(starts, starts_batched, 1)
+    interior, converged = search(solver, metric, join(z, z_batched, 0), join(y, y_batched, 0), joined)
+    pairs = converged.shape[0] // size
+    return (interior.reshape(size, pairs, *interior.shape[1:]), converged.reshape(size, pairs)), (True, True)
+
+
+def _minimise(solver: Any, metric: Any, energy: Energy, control: Array, damping: float) -> Solution:
+    chunk = _chunk(solver, metric, control)
+    if solver.max_polish == 0:
+        return descend(
+            energy, control, solver.max_iterations, solver.tolerance, chunk, damping, solver.constant_hessian
+        )
+    # the tangential Hessian converges linearly near the end: hand over early to the full one
+    rough = descend(
+        energy, control, solver.max_iterations, max(solver.tolerance, 1e-3), chunk, damping, solver.constant_hessian
+    )
+    fine = polish(energy, rough.control, solver.max_polish, solver.tolerance, chunk)
+    return fine._replace(iterations=rough.iterations + fine.iterations)
+
+
+def _chunk(solver: Any, metric: Any, control: Array) -> int:
+    """Curves in work at one time: as many as keep their Jacobians in a processor's cache, more on other devices."""
+    numbers, share = (2**18, _FEWEST) if jax.default_backend() == "cpu" else (2**27, 32 * _FEWEST)
+    width = jax.eval_shape(metric.embed, control[:1, 0]).shape[-1] if hasattr(metric, "embed") else metric.dim**2
+    room = numbers // (width * (solver.num_segments + 1) * (metric.dim + 1))
+    return max(_FEWEST, min(room, max(share, control.shape[0] // 4)))
+
+
+# ---------------------------------------------------------------- derivatives
+
+
+@jax.custom_jvp
+def shortest_path(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -> Array:
+    """Interior control points ``(P, K + 1, d)`` of the shortest paths, differentiable in ``metric``, ``z``, ``y``."""
+    return search(solver, metric, z, y, starts)[0]
+
+
+def _shortest_path_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    solver, metric, z, y, starts = primals
+    interior = shortest_path(solver, metric, z, y, starts)
+
+    def gradient(metric: Any, z: Array, y: Array) -> Array:
+        return energy_of(solver, metric).first_order(_spline.with_ends(interior, z, y))[1][:, 1:-1]
+
+    _, moved = _push(gradient, (metric, z, y), tangents[1:4])
+    dim = z.shape[-1]
+    hessian = energy_of(solver, metric).exact_system(_spline.with_ends(interior, z, y)).hessian[:, dim:-dim, dim:-dim]
+    step = jnp.linalg.solve(hessian, moved.reshape(*hessian.shape[:2], 1))
+    return interior, -step.reshape(interior.shape)
+
+
+shortest_path.defjvp(_shortest_path_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def least_energy(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -> Array:
+    """Energy ``(P,)`` of the shortest paths."""
+    interior = shortest_path(solver, metric, z, y, starts)
+    return energy_of(solver, metric).value(_spline.with_ends(interior, z, y))
+
+
+def _least_energy_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    solver, metric, z, y, starts = primals
+    interior = shortest_path(solver, metric, z, y, starts)
+
+    def value(metric: Any, z: Array, y: Array) -> Array:
+        return energy_of(solver, metric).value(_spline.with_ends(interior, z, y))
+
+    return _push(value, (metric, z, y), tangents[1:4])
+
+
+least_energy.defjvp(_least_energy_jvp, symbolic_zeros=True)
+
+
+def _push(function: Callable[..., Array], primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """``jax.jvp`` that leaves out the arguments whose tangent is zero: nobody asked for their derivative."""
+    leaves, tree = jax.tree.flatten(primals)
+    slopes = jax.tree.leaves(tangents)
+    moving = [index for index, slope in enumerate(slopes) if not isinstance(slope, SymbolicZero)]
+
+    def restricted(*parts: Array) -> Array:
+        merged = list(leaves)
+        for index, part in zip(moving, parts, strict=True):
+            merged[index] = part
+        return function(*jax.tree.unflatten(tree, merged))
+
+    if not moving:
+        value = restricted()
+        return value, jnp.zeros_like(value)
+    return jax.jvp(restricted, [leaves[index] for index in moving], [slopes[index] for index in moving])

@@ -1,0 +1,178 @@
+"""Boundary-value geodesics: damped Newton on spline curves, all pairs in one compiled program."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pyro_riemann.numpyro import _linalg
+from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point
+from pyro_riemann.numpyro.geodesics import _graph, _spline
+from pyro_riemann.numpyro.geodesics._curve import Geodesic, SplineCurve
+from pyro_riemann.numpyro.geodesics._energy import Energy
+from pyro_riemann.numpyro.geodesics._path import energy_of, least_energy, search, shortest_path
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class GeodesicSolver:
+    """Settings of the boundary-value solver, and the solver itself.
+
+    The curve is a cubic spline with ``num_knots`` intervals whose energy is discretised with
+    ``num_segments`` chords (pullbacks) or quadrature points (other metrics). Damped Newton
+    iterations with the tangential Hessian find the minimum, iterations with the full Hessian polish it.
+
+    Everything here works under ``jit``, ``vmap``, ``grad``, ``jvp`` and ``lax.scan``, except ``init="graph"``, whose
+    shortest paths on a graph are found outside JAX: it needs known points, but works under ``grad`` and ``jvp``.
+
+    Args:
+        num_knots: intervals of the spline.
+        num_segments: chords or quadrature points; at least four times ``num_knots``.
+        max_iterations: bound on the iterations with the tangential Hessian.
+        max_polish: bound on the iterations with the full Hessian; 0 for approximate distances.
+        tolerance: relative error of the energy, bounded by the Newton decrement.
+        richardson: extrapolate the chord energy, so that its error falls with the fourth power
+            of ``num_segments`` instead of the second.
+        init: ``"line"`` or ``"graph"``.
+        constant_hessian: precondition the gradient by the metric in the middle of the curve alone, in place of the
+            tangential Hessian: many cheap iterations for few dear ones, for rough distances in many dimensions.
+        graph_resolution: nodes per axis (d = 2) of the table and graph behind ``init="graph"``.
+
+    Raises:
+        ValueError: for settings out of range.
+
+    Example:
+        >>> GeodesicSolver(num_knots=16, num_segments=64).num_segments
+        64
+    """
+
+    num_knots: int = 8
+    num_segments: int = 32
+    max_iterations: int = 50
+    max_polish: int = 20
+    tolerance: float = 1e-12
+    richardson: bool = True
+    init: str = "line"
+    constant_hessian: bool = False
+    graph_resolution: int = 96
+
+    def __post_init__(self) -> None:
+        check_one_of("init", self.init, ("line", "graph"))
+        if self.num_knots < 1 or self.num_segments < 2 * self.num_knots or self.num_segments % 2:
+            raise ValueError(
+                "`num_knots` must be at least 1 and `num_segments` even and at least twice that, got "
+                f"{self.num_knots} and {self.num_segments}."
+            )
+        if self.max_iterations < 0 or self.max_polish < 0 or not self.tolerance > 0:
+            raise ValueError("`max_iterations` and `max_polish` must be non-negative and `tolerance` positive.")
+
+    def replace(self, **settings: Any) -> GeodesicSolver:
+        """A copy with other settings."""
+        return dataclasses.replace(self, **settings)
+
+    def energy(self, metric: Any) -> Energy:
+        """The discrete energy that is minimised."""
+        return energy_of(self, metric)
+
+    def starts(self, metric: Any, z: Array, y: Array) -> Array | None:
+        """Where to begin: None for the straight line, or interior control points ``(S, P, num_knots + 1, d)``.
+
+        Raises:
+            ValueError: for ``init="graph"`` where the points or the metric are not known.
+        """
+        if self.init == "line" or z.shape[0] == 0:
+            return None
+        metric, z, y = jax.lax.stop_gradient((metric, z, y))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((metric, z, y))):
+            raise ValueError(
+                'init="graph" looks for shortest paths outside JAX and cannot run under `jit`, `vmap` or `scan`: use '
+                'init="line" there, or a compiled function of curves that were found before.'
+            )
+        return _graph.starts(self, metric, z, y)
+
+    def control_points(self, metric: Any, z: Array, y: Array) -> Array:
+        """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists ``(P, d)`` of points.
+
+        They depend on ``z``, ``y`` and the metric as the implicit function theorem says, to every order.
+        """
+        return _control_points(self, metric, z, y, self.starts(metric, z, y))
+
+    # ---------------------------------------------------------------- results
+
+    def solve(self, metric: Any, z: Array, y: Array) -> Geodesic:
+        """Shortest curves from ``z`` to ``y``, both ``(*batch, d)``."""
+        z, y, shape = flat_pairs(metric, z, y)
+        return _solve(self, metric, z, y, self.starts(metric, z, y), shape)
+
+    def squared_dist(self, metric: Any, z: Array, y: Array) -> Array:
+        """Twice the least energy, ``(*batch)``, differentiable to every order.
+
+        At the optimum the energy does not change with the interior of the curve, so its derivative in
+        the ends and in the metric's parameters is that of the energy of a fixed curve.
+        """
+        z, y, shape = flat_pairs(metric, z, y)
+        return _squared_dist(self, metric, z, y, self.starts(metric, z, y)).reshape(shape)
+
+    def logmap(self, metric: Any, z: Array, y: Array) -> Array:
+        """Initial velocity, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy."""
+        z, y, shape = flat_pairs(metric, z, y)
+        return _logmap(self, metric, z, y, self.starts(metric, z, y)).reshape(*shape, metric.dim)
+
+
+# ---------------------------------------------------------------- compiled
+
+
+@jax.jit
+def _control_points(solver: GeodesicSolver, metric: Any, z: Array, y: Array, starts: Array | None) -> Array:
+    return _spline.with_ends(shortest_path(solver, metric, z, y, starts), z, y)
+
+
+@jax.jit
+def _squared_dist(solver: GeodesicSolver, metric: Any, z: Array, y: Array, starts: Array | None) -> Array:
+    return 2 * least_energy(solver, metric, z, y, starts)
+
+
+@jax.jit
+def _logmap(solver: GeodesicSolver, metric: Any, z: Array, y: Array, starts: Array | None) -> Array:
+    control = _spline.with_ends(shortest_path(solver, metric, z, y, starts), z, y)
+    momentum = -energy_of(solver, metric).first_order(control)[1][:, 0]
+    return _linalg.solve_vector(metric.metric(z), momentum)
+
+
+@partial(jax.jit, static_argnums=5)
+def _solve(
+    solver: GeodesicSolver, metric: Any, z: Array, y: Array, starts: Array | None, shape: tuple[int, ...]
+) -> Geodesic:
+    energy = energy_of(solver, metric)
+    interior, converged = jax.lax.stop_gradient(search(solver, *jax.lax.stop_gradient((metric, z, y, starts))))
+    control = _spline.with_ends(interior, z, y)
+    value, length = energy.value(control), energy.length(control)
+    # a curve whose chords jump a wall, or that does not run at constant speed, is no geodesic
+    honest = jnp.abs(length - jnp.sqrt(2 * value)) <= 5e-3 * length
+    points = _spline.follow(_spline.uniform_basis(solver.num_knots, solver.num_segments, control), control)
+    return Geodesic(
+        jnp.moveaxis(points, 1, 0).reshape(solver.num_segments + 1, *shape, metric.dim),
+        length.reshape(shape),
+        value.reshape(shape),
+        ((converged > 0) & honest).reshape(shape),
+        SplineCurve(solver.num_knots, control.reshape(*shape, *control.shape[1:])),
+    )
+
+
+def flat_pairs(metric: Any, z: Array, y: Array) -> tuple[Array, Array, tuple[int, ...]]:
+    """Check, broadcast and flatten two batches of points."""
+    z = check_finite("z", check_point("z", z, metric.dim))
+    y = check_finite("y", check_point("y", y, metric.dim))
+    try:
+        shape = jnp.broadcast_shapes(z.shape, y.shape)
+    except ValueError as error:
+        raise ValueError(f"`z` {z.shape} and `y` {y.shape} do not broadcast.") from error
+    dtype = jnp.promote_types(z.dtype, y.dtype)
+    flat = [jnp.broadcast_to(p, shape).reshape(math.prod(shape[:-1]), metric.dim).astype(dtype) for p in (z, y)]
+    return flat[0], flat[1], shape[:-1]

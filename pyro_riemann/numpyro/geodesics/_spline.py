@@ -1,0 +1,62 @@
+"""Clamped cubic B-splines on [0, 1]: the curves of the geodesic solver.
+
+Curves are built from differences to their start, so that one between coincident points rests exactly.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pyro_riemann._formulas import splines
+
+
+def uniform_basis(num_knots: int, num_segments: int, like: Array) -> Array:
+    """Basis at ``num_segments + 1`` equally spaced times, ``(N + 1, num_knots + 3)``."""
+    return jnp.asarray(splines.uniform_basis(num_knots, num_segments), like.dtype)
+
+
+def gauss_rule(num_knots: int, num_segments: int, like: Array) -> tuple[Array, Array, Array]:
+    """Gauss-Legendre weights ``(Q,)`` with the basis and its derivative ``(Q, num_knots + 3)`` at the nodes.
+
+    At least ``num_segments`` nodes, the same number in each knot interval.
+    """
+    weights, values, slopes = splines.gauss_rule(num_knots, num_segments)
+    return jnp.asarray(weights, like.dtype), jnp.asarray(values, like.dtype), jnp.asarray(slopes, like.dtype)
+
+
+def basis(num_knots: int, times: Array) -> Array:
+    """Values of all basis functions at ``times`` in [0, 1], ``(T, num_knots + 3)``, by recursion in the degree."""
+    knots = splines.knots(num_knots)
+    interval = jnp.clip((times * num_knots).astype(jnp.int32), 0, num_knots - 1) + splines.DEGREE
+    values = (interval[:, None] == np.arange(len(knots) - 1)).astype(times.dtype)
+    for degree in range(1, splines.DEGREE + 1):
+        low, high = knots[: -degree - 1], knots[degree + 1 :]
+        rise = _slope(times, low, knots[degree:-1] - low) * values[:, :-1]
+        fall = -_slope(times, high, high - knots[1:-degree]) * values[:, 1:]
+        values = rise + fall
+    return values
+
+
+def _slope(times: Array, at: np.ndarray, width: np.ndarray) -> Array:
+    """``(times - at) / width``, 0 where knots coincide."""
+    safe = np.where(width > 0, width, np.inf)
+    return (times[:, None] - jnp.asarray(at, times.dtype)) * jnp.asarray(1 / safe, times.dtype)
+
+
+def follow(table: Array, control: Array) -> Array:
+    """Points ``table @ control`` of curves ``(P, C, d)``, for a table whose rows sum to one."""
+    start = control[:, :1]
+    return start + table @ (control - start)
+
+
+def line(num_knots: int, z: Array, y: Array) -> Array:
+    """Control points of the straight line from ``z`` to ``y``: ``(P, d) -> (P, num_knots + 3, d)``."""
+    t = jnp.asarray(splines.greville(num_knots), z.dtype)[:, None]
+    return with_ends(z[:, None] + t[1:-1] * (y - z)[:, None], z, y)
+
+
+def with_ends(interior: Array, z: Array, y: Array) -> Array:
+    """Control points from the interior ones and the two ends."""
+    return jnp.concatenate([z[:, None], interior, y[:, None]], axis=1)

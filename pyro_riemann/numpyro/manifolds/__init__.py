@@ -1,0 +1,9 @@
+"""Manifolds with closed-form geometry: sphere, hyperbolic space, flat torus, and any metric in other coordinates."""
+
+from pyro_riemann.numpyro.manifolds._charts import HalfSpace, Hyperboloid
+from pyro_riemann.numpyro.manifolds._hyperbolic import Hyperbolic
+from pyro_riemann.numpyro.manifolds._sphere import Sphere
+from pyro_riemann.numpyro.manifolds._torus import FlatTorus
+from pyro_riemann.numpyro.manifolds._warped import WarpedMetric
+
+__all__ = ["FlatTorus", "HalfSpace", "Hyperbolic", "Hyperboloid", "Sphere", "WarpedMetric"]

@@ -1,0 +1,151 @@
+"""Charts of hyperbolic space that are all of R^d: no boundary to fall over, no digits lost near it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pyro_riemann._formulas import half_space, hyperboloid, space_form
+from pyro_riemann.numpyro._checks import check_point
+from pyro_riemann.numpyro.manifolds import _heat_kernel
+from pyro_riemann.numpyro.manifolds._space_form import SpaceForm
+
+
+class _HyperbolicChart(SpaceForm):
+    """A chart of H^d that is all of R^d."""
+
+    curvature = -1
+
+    def _half_chord(self, z: Array, y: Array) -> Array:
+        """``sinh(l/2)^2``, shape ``(*batch)``."""
+        raise NotImplementedError
+
+    def _half_angle(self, z: Array, y: Array) -> tuple[Array, Array]:
+        s = self._half_chord(z, y)
+        return s, 1 + s
+
+    def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
+        """Exact log heat kernel with respect to dM, as :meth:`pyro_riemann.numpyro.Hyperbolic.log_heat_kernel`."""
+        s = self._half_chord(self._check("z", z), self._check("y", y))
+        return _heat_kernel.hyperbolic(s, _heat_kernel.as_time(time, s), self.dim)
+
+
+class Hyperboloid(_HyperbolicChart):
+    r"""Hyperbolic space :math:`H^d` as the hyperboloid :math:`(z, \sqrt{1 + |z|^2})`, z in R^d.
+
+    :math:`G(z) = I - z z^\top / (1 + |z|^2)`; ``|z| = sinh r`` at distance r from the origin. The chart is
+    not conformal, so the Ito drift of Brownian motion does not vanish: it is ``d z / 2``.
+
+    Args:
+        dim: dimension d.
+
+    Example:
+        >>> from pyro_riemann.numpyro.manifolds import Hyperboloid
+        >>> metric = Hyperboloid(2)
+        >>> round(metric.dist(jnp.zeros(2), jnp.array([1.0, 0.0])).item(), 4)  # asinh(1)
+        0.8814
+    """
+
+    def metric(self, z: Array) -> Array:
+        slope = z / hyperboloid.height(jnp, self._check("z", z))
+        return jnp.eye(self.dim, dtype=z.dtype) - slope[..., :, None] * slope[..., None, :]
+
+    def logdet(self, z: Array) -> Array:
+        return -jnp.log1p(jnp.square(self._check("z", z)).sum(-1))
+
+    def inner(self, z: Array, u: Array, v: Array) -> Array:
+        z = self._check("z", z)
+        return (hyperboloid.root(jnp, z, u) * hyperboloid.root(jnp, z, v)).sum(-1)
+
+    def christoffel(self, z: Array, v: Array) -> Array:
+        return -self.inner(z, v, v)[..., None] * z
+
+    def drift(self, z: Array) -> Array:
+        return self.dim / 2 * self._check("z", z)
+
+    def expmap(self, z: Array, v: Array) -> Array:
+        return self._expmap(self._check("z", z), check_point("v", v, self.dim))
+
+    @jax.jit
+    def _expmap(self, z: Array, v: Array) -> Array:
+        return hyperboloid.expmap(jnp, z, *space_form.within_range(jnp, v, self.inner(z, v, v)))
+
+    def logmap(self, z: Array, y: Array) -> Array:
+        return self._logmap(self._check("z", z), self._check("y", y))
+
+    @jax.jit
+    def _logmap(self, z: Array, y: Array) -> Array:
+        return hyperboloid.logmap(jnp, z, y)
+
+    def _half_chord(self, z: Array, y: Array) -> Array:
+        return hyperboloid.half_chord(jnp, z, y)
+
+    def to_ball(self, z: Array) -> Array:
+        """The same points in the Poincare ball of :class:`pyro_riemann.numpyro.Hyperbolic`."""
+        return hyperboloid.to_ball(jnp, self._check("z", z))
+
+    def from_ball(self, x: Array) -> Array:
+        """Points of the Poincare ball in this chart."""
+        return hyperboloid.from_ball(jnp, x)
+
+
+class HalfSpace(_HyperbolicChart):
+    r"""Hyperbolic space :math:`H^d` as the upper half-space with the logarithm of the height as last coordinate.
+
+    :math:`ds^2 = e^{-2h} |dx|^2 + dh^2` at ``z = (x, h)`` in R^d. The drift of Brownian motion is
+    ``-(d - 1) / 2`` in h and 0 in x.
+
+    Args:
+        dim: dimension d.
+
+    Example:
+        >>> from pyro_riemann.numpyro.manifolds import HalfSpace
+        >>> metric = HalfSpace(3)
+        >>> round(metric.dist(jnp.zeros(3), jnp.array([0.0, 0.0, 2.0])).item(), 4)  # straight up
+        2.0
+    """
+
+    def metric(self, z: Array) -> Array:
+        flat = jnp.exp(-2 * self._check("z", z)[..., -1:])
+        scale = jnp.concat([jnp.broadcast_to(flat, (*z.shape[:-1], self.dim - 1)), jnp.ones_like(flat)], axis=-1)
+        return scale[..., None] * jnp.eye(self.dim, dtype=z.dtype)
+
+    def logdet(self, z: Array) -> Array:
+        return -2 * (self.dim - 1) * self._check("z", z)[..., -1]
+
+    def inner(self, z: Array, u: Array, v: Array) -> Array:
+        return half_space.inner(jnp, self._check("z", z), u, v)
+
+    def christoffel(self, z: Array, v: Array) -> Array:
+        return half_space.christoffel(jnp, self._check("z", z), check_point("v", v, self.dim))
+
+    def drift(self, z: Array) -> Array:
+        return jnp.zeros_like(self._check("z", z)).at[..., -1].set(-(self.dim - 1) / 2)
+
+    def expmap(self, z: Array, v: Array) -> Array:
+        return self._expmap(self._check("z", z), check_point("v", v, self.dim))
+
+    @jax.jit
+    def _expmap(self, z: Array, v: Array) -> Array:
+        return half_space.expmap(jnp, z, *space_form.within_range(jnp, v, self.inner(z, v, v)))
+
+    def logmap(self, z: Array, y: Array) -> Array:
+        return self._logmap(self._check("z", z), self._check("y", y))
+
+    @jax.jit
+    def _logmap(self, z: Array, y: Array) -> Array:
+        return half_space.logmap(jnp, z, y)
+
+    def _half_chord(self, z: Array, y: Array) -> Array:
+        return half_space.half_chord(jnp, z, y)
+
+    def to_ball(self, z: Array) -> Array:
+        """The same points in the Poincare ball; (0, ..., 0) is its centre."""
+        return half_space.to_ball(jnp, self._check("z", z))
+
+    def from_ball(self, x: Array) -> Array:
+        """Points of the Poincare ball in this chart."""
+        return half_space.from_ball(jnp, x)

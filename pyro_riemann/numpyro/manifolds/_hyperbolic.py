@@ -1,0 +1,68 @@
+"""Hyperbolic space in the Poincare ball."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from pyro_riemann.numpyro._checks import holds
+from pyro_riemann.numpyro.manifolds import _heat_kernel
+from pyro_riemann.numpyro.manifolds._space_form import ConformalSpaceForm
+
+
+class Hyperbolic(ConformalSpaceForm):
+    r"""Hyperbolic space :math:`H^d` in the Poincare ball, :math:`G(z) = 4 I / (1 - |z|^2)^2` for ``|z| < 1``.
+
+    Curvature is -1, scalar curvature ``-d (d - 1)``. The chart is the open unit ball, not all of R^d:
+    a point outside raises, or gives NaN under ``jit``. Where a point must be unconstrained (NUTS, an encoder's
+    output) use :class:`~pyro_riemann.numpyro.manifolds.Hyperboloid` or
+    :class:`~pyro_riemann.numpyro.manifolds.HalfSpace`, the same space in charts that are all of R^d.
+
+    Near the boundary coordinates run out of digits: at distance r from the centre a distance is good to
+    about ``exp(r)`` times the machine precision (1e-8 at r = 20 in float64, 1e-3 at r = 10 in float32), and
+    beyond r = 36 (16) there are no points; :meth:`expmap` stops there.
+
+    Args:
+        dim: dimension d.
+
+    Example:
+        >>> ball = Hyperbolic(2)
+        >>> round(ball.dist(jnp.zeros(2), jnp.array([0.5, 0.0])).item(), 4)  # 2 atanh(1/2)
+        1.0986
+    """
+
+    curvature = -1
+
+    def _check(self, name: str, z: Array) -> Array:
+        z = super()._check(name, z)
+        inside = self._denominator(z) > 0
+        if not holds(inside):
+            norm = jnp.linalg.norm(z, axis=-1)
+            raise ValueError(
+                f"`{name}` must lie in the open unit ball, got {int((~inside).sum())} of {norm.size} points "
+                f"with norm 1 or more, or NaN (largest: {norm.max().item():.6g}). "
+                "`manifolds.Hyperboloid(dim)` is the same space in a chart that is all of R^d."
+            )
+        return z
+
+    def _denominator(self, z: Array) -> Array:
+        below = super()._denominator(z)
+        return jnp.where(below > 0, below, jnp.nan)  # where nothing can raise, no number comes out either
+
+    def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
+        """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
+
+        The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small
+        steps. Odd d is a closed form, even d McKean's integral by Gauss-Legendre quadrature.
+
+        Example:
+            >>> ball = Hyperbolic(3)
+            >>> kernel = ball.log_heat_kernel(jnp.zeros(3), jnp.zeros(3), time=0.5)
+            >>> expected = -0.25 - 1.5 * jnp.log(jnp.pi)  # e^{-t/2} (2 pi t)^{-3/2}
+            >>> jnp.isclose(kernel, expected).item()
+            True
+        """
+        s, _ = self._half_angle(self._check("z", z), self._check("y", y))
+        return _heat_kernel.hyperbolic(s, _heat_kernel.as_time(time, s), self.dim)

@@ -1,0 +1,116 @@
+"""What the sphere and hyperbolic space share: constant curvature +1 or -1, in whatever chart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pyro_riemann._formulas import conformal, space_form
+from pyro_riemann.numpyro._checks import check_point
+from pyro_riemann.numpyro.geodesics import Geodesic
+from pyro_riemann.numpyro.metrics import RiemannianMetric
+
+
+class SpaceForm(RiemannianMetric):
+    """What follows from the half angle between two points alone; subclasses are charts.
+
+    Points are checked by the public methods, before they enter compiled code, where values cannot be read.
+    """
+
+    curvature: int
+
+    def __init__(self, dim: int) -> None:
+        if dim < 1:
+            raise ValueError(f"`dim` must be at least 1, got {dim}.")
+        self.dim = dim
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(dim={self.dim})"
+
+    def _check(self, name: str, z: Array) -> Array:
+        """``z``, if it is a point of the chart."""
+        return check_point(name, z, self.dim)
+
+    def _half_angle(self, z: Array, y: Array) -> tuple[Array, Array]:
+        """``sin(l/2)^2`` and ``cos(l/2)^2``, or ``sinh(l/2)^2`` and ``cosh(l/2)^2``, each ``(*batch)``."""
+        raise NotImplementedError
+
+    def scalar_curvature(self, z: Array) -> Array:
+        return jnp.full_like(self._check("z", z)[..., 0], self.curvature * self.dim * (self.dim - 1))
+
+    def squared_dist(self, z: Array, y: Array) -> Array:
+        return self._squared_dist(self._check("z", z), self._check("y", y))
+
+    @jax.jit
+    def _squared_dist(self, z: Array, y: Array) -> Array:
+        return space_form.squared_dist(jnp, *self._half_angle(z, y), self.curvature)
+
+    def log_van_vleck(self, z: Array, y: Array) -> Array:
+        return self._log_van_vleck(self._check("z", z), self._check("y", y))
+
+    @jax.jit
+    def _log_van_vleck(self, z: Array, y: Array) -> Array:
+        return space_form.log_van_vleck(jnp, *self._half_angle(z, y), self.curvature, self.dim)
+
+    def expmap_log_van_vleck(self, z: Array, v: Array) -> tuple[Array, Array]:
+        """As in the base class; beyond the antipode, V is that of the longer arc (with an absolute value)."""
+        return self.expmap(z, v), self._log_van_vleck_of_velocity(self.inner(z, v, v))
+
+    @jax.jit
+    def _log_van_vleck_of_velocity(self, squared: Array) -> Array:
+        return space_form.log_van_vleck_of_velocity(jnp, squared, self.curvature, self.dim)
+
+    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
+        """Shortest curve, in closed form; of the solver's settings only ``num_segments`` matters."""
+        return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)
+
+
+class ConformalSpaceForm(SpaceForm):
+    r"""The chart :math:`4 |dz|^2 / (1 + K |z|^2)^2`."""
+
+    def _denominator(self, z: Array) -> Array:
+        """``1 + K |z|^2``, shape ``(*batch)``."""
+        return conformal.denominator(jnp, z, self.curvature)
+
+    def _half_angle(self, z: Array, y: Array) -> tuple[Array, Array]:
+        return conformal.half_angle(jnp, z, y, self._denominator(z), self._denominator(y), self.curvature)
+
+    def metric(self, z: Array) -> Array:
+        return jnp.square(self.cholesky(z))
+
+    def cholesky(self, z: Array) -> Array:
+        z = self._check("z", z)
+        return (2 / self._denominator(z))[..., None, None] * jnp.eye(self.dim, dtype=z.dtype)
+
+    def logdet(self, z: Array) -> Array:
+        return conformal.logdet(jnp, self._denominator(self._check("z", z)), self.dim)
+
+    def inner(self, z: Array, u: Array, v: Array) -> Array:
+        return conformal.inner(jnp, self._denominator(self._check("z", z)), u, v)
+
+    def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
+        below = self._denominator(self._check("z", z))
+        return conformal.metric_jacobian(jnp, z, below, jnp.eye(self.dim, dtype=z.dtype), self.curvature)
+
+    def christoffel(self, z: Array, v: Array) -> Array:
+        return conformal.christoffel(jnp, z, v, self._denominator(self._check("z", z)), self.curvature)
+
+    def drift(self, z: Array) -> Array:
+        return -self.curvature * (self.dim - 2) / 4 * self._denominator(self._check("z", z))[..., None] * z
+
+    def expmap(self, z: Array, v: Array) -> Array:
+        return self._expmap(self._check("z", z), check_point("v", v, self.dim))
+
+    @jax.jit
+    def _expmap(self, z: Array, v: Array) -> Array:
+        return conformal.expmap(jnp, z, v, self._denominator(z), self.curvature)
+
+    def logmap(self, z: Array, y: Array) -> Array:
+        return self._logmap(self._check("z", z), self._check("y", y))
+
+    @jax.jit
+    def _logmap(self, z: Array, y: Array) -> Array:
+        return conformal.logmap(jnp, z, y, self._denominator(z), self._denominator(y), self.curvature)

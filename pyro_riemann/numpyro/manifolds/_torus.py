@@ -1,0 +1,82 @@
+"""Flat tori and cylinders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pyro_riemann._formulas import torus
+from pyro_riemann.numpyro._checks import check_point, holds
+from pyro_riemann.numpyro.manifolds import _heat_kernel
+from pyro_riemann.numpyro.metrics import EuclideanMetric
+
+
+class FlatTorus(EuclideanMetric):
+    """The flat torus, R^d with ``z`` and ``z + period`` the same point.
+
+    The chart is the covering space R^d with the identity metric, as for ``numpyro.distributions.VonMises``:
+    any real ``z`` is accepted, distances and densities are periodic, and a density has mass 1 over one
+    period (not over R^d). ``expmap`` and ``geodesic`` move continuously and do not wrap: a geodesic
+    from ``z`` to ``y`` ends at the image of ``y`` nearest to ``z``. :meth:`wrap` brings points back to
+    ``[-period / 2, period / 2)``.
+
+    An infinite period leaves its axis a line: ``FlatTorus(2, [2 * jnp.pi, jnp.inf])`` is the
+    flat cylinder. Half a period away (the cut locus) two images are equally near; the tie is
+    broken one way or the other, and gradients there are one-sided.
+
+    Args:
+        dim: dimension d.
+        periods: period of each axis, one number for all or d of them; positive, may be infinite.
+
+    Raises:
+        ValueError: if ``periods`` has the wrong length or is not positive.
+
+    Example:
+        >>> torus = FlatTorus(2)  # two angles
+        >>> round(torus.dist(jnp.array([3.0, 0.0]), jnp.array([-3.0, 0.0])).item(), 4)  # 2 pi - 6
+        0.2832
+    """
+
+    pytree_data_fields = ("periods",)
+    periods: Array
+
+    def __init__(self, dim: int, periods: Any = 2 * np.pi) -> None:
+        super().__init__(dim)
+        # a traced period is kept, a known one is a NumPy array: float64, whatever the precision JAX works in now
+        value: Any = periods if isinstance(periods, Array) else np.asarray(periods, np.float64)
+        if value.ndim > 1 or (value.ndim == 1 and len(value) != dim):
+            raise ValueError(f"`periods` must be one number or {dim} of them, got shape {value.shape}.")
+        if not holds(value > 0):
+            raise ValueError(f"`periods` must be positive (or infinite), got {np.asarray(value).tolist()}.")
+        self.periods = value + np.zeros(dim)
+
+    def __repr__(self) -> str:
+        return f"FlatTorus(dim={self.dim}, periods={self.periods})"
+
+    def wrap(self, z: Array) -> Array:
+        """The image of ``z`` in ``[-period / 2, period / 2)``, axis by axis; derivative 1."""
+        z = check_point("z", z, self.dim)
+        return torus.wrap(jnp, z, jnp.asarray(self.periods, z.dtype))
+
+    def logmap(self, z: Array, y: Array) -> Array:
+        return self.wrap(y - z)
+
+    def squared_dist(self, z: Array, y: Array) -> Array:
+        return jnp.square(self.wrap(y - z)).sum(-1)
+
+    def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
+        """Log transition density of Brownian motion at variance ``time``, exact: a wrapped normal per axis.
+
+        With respect to dM = dz over one period; shape ``(*batch)``.
+
+        Example:
+            >>> torus = FlatTorus(1, periods=1.0)
+            >>> kernel = torus.log_heat_kernel(jnp.zeros(1), jnp.full((1,), 0.5), time=10.0)
+            >>> round(jnp.exp(kernel).item(), 4)  # uniform after a long time
+            1.0
+        """
+        step = self.wrap(y - z)
+        return _heat_kernel.circle(step, _heat_kernel.as_time(time, step)[..., None], self.periods).sum(-1)

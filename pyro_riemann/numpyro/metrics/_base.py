@@ -1,0 +1,206 @@
+"""The interface of a Riemannian metric, with a generic numerical version of every method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pyro_riemann.numpyro import _autodiff
+from pyro_riemann.numpyro._checks import holds
+from pyro_riemann.numpyro._pytree import Pytree
+from pyro_riemann.numpyro.geodesics import (
+    Geodesic,
+    GeodesicSolver,
+    expmap,
+    expmap_log_van_vleck,
+    log_van_vleck,
+    scalar_curvature,
+)
+
+
+class RiemannianMetric(Pytree):
+    r"""A Riemannian metric :math:`G(z)` on the chart :math:`\mathbb{R}^d`.
+
+    A metric of your own is a subclass that sets ``dim`` and implements :meth:`metric`;
+    distances, geodesics, Brownian motion and the distributions follow from these two.
+    A subclass with a closed form overrides the method concerned.
+
+    A metric is a pytree: it passes through ``jit``, ``vmap``, ``grad`` and ``lax.scan``. List the attributes
+    that hold arrays in the class's ``pytree_data_fields``; all others are static.
+
+    Points and tangent vectors have shape ``(*batch, dim)``; the measure of the manifold
+    is :math:`dM = \sqrt{\det G}\, dz`.
+
+    Attributes:
+        dim: dimension d of the chart.
+        solver: settings of the boundary-value solver behind :meth:`geodesic` and
+            :meth:`squared_dist`; assign another :class:`GeodesicSolver` to change them.
+        flow_steps: Runge-Kutta steps behind :meth:`expmap`; fewer do for short vectors.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from pyro_riemann.numpyro import RiemannianMetric
+        >>> class HalfPlane(RiemannianMetric):
+        ...     dim = 2
+        ...     def metric(self, z):
+        ...         return z[..., 1:, None] ** -2 * jnp.eye(2)
+        >>> z, y = jnp.array([0.0, 1.0]), jnp.array([0.0, 2.0])
+        >>> round(HalfPlane().dist(z, y).item(), 4)
+        0.6931
+    """
+
+    dim: int
+    solver: GeodesicSolver = GeodesicSolver()
+    flow_steps: int = 16
+
+    def metric(self, z: Array) -> Array:
+        """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `metric(z)`.")
+
+    # ---------------------------------------------------------------- pointwise algebra
+
+    def cholesky(self, z: Array) -> Array:
+        """Lower Cholesky factor of G(z), ``(*batch, d, d)``.
+
+        Raises:
+            ValueError: if G is not positive definite at one of the points; under ``jit`` the factor is NaN there.
+        """
+        factor = jnp.linalg.cholesky(self.metric(z))
+        definite = jnp.isfinite(factor).all((-2, -1))
+        if not holds(definite):
+            where = np.broadcast_to(z, (*definite.shape, self.dim))[~np.asarray(definite)][0].tolist()
+            raise ValueError(
+                f"{type(self).__name__}.metric(z) is not positive definite at {int((~definite).sum())} of "
+                f"{definite.size} points, for instance z = {where}. Add a multiple of the identity to it "
+                "(`jitter` of a PullbackMetric, `regularization` of a KernelMetric), or use float64."
+            )
+        return factor
+
+    def logdet(self, z: Array) -> Array:
+        """``log det G(z)``, shape ``(*batch)``; twice the log volume element."""
+        return 2 * jnp.log(jnp.diagonal(self.cholesky(z), axis1=-2, axis2=-1)).sum(-1)
+
+    def logdet_gradient(self, z: Array) -> Array:
+        """Coordinate gradient of :meth:`logdet`, ``(*batch, d)``."""
+        return _autodiff.jacobian(self.logdet, z, self.dim)[1]
+
+    def inner(self, z: Array, u: Array, v: Array) -> Array:
+        """Inner product ``u^T G(z) v``, shape ``(*batch)``."""
+        return jnp.einsum("...i,...ij,...j->...", u, self.metric(z), v)
+
+    def norm(self, z: Array, v: Array) -> Array:
+        """Length ``sqrt(v^T G(z) v)`` of tangent vectors, shape ``(*batch)``; gradient 0 at v = 0."""
+        return _safe_sqrt(self.inner(z, v, v))
+
+    def conformal(self, log_scale: float = 0.0) -> RiemannianMetric:
+        """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data."""
+        from pyro_riemann.numpyro.metrics._conformal import ConformalMetric  # a subclass of this class
+
+        return ConformalMetric(self, log_scale)
+
+    # ---------------------------------------------------------------- first derivatives
+
+    def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
+        """``G(z)`` and its coordinate derivatives ``dG[..., i, j, k] = d G_ij / d z_k``."""
+        return _autodiff.jacobian(self.metric, z, self.dim)
+
+    def metric_derivatives(self, z: Array, v: Array) -> tuple[Array, Array, Array]:
+        """``G``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.
+
+        All that geodesics need of the metric's first derivatives.
+        """
+        metric, slope = self.metric_jacobian(z)
+        return metric, jnp.einsum("...ikj,...k->...ij", slope, v), jnp.einsum("...ikj,...j->...ik", slope, v)
+
+    def speed_hessian(self, z: Array, v: Array) -> Array:
+        """Second derivative in z of ``v^T G(z) v / 2`` at constant ``v``, ``(*batch, d, d)``."""
+
+        def force(at: Array) -> Array:
+            slope = self.metric_derivatives(at, v)[1]
+            return 0.5 * (slope.mT @ v[..., None])[..., 0]
+
+        return _autodiff.jacobian(force, z, self.dim)[1]
+
+    def christoffel(self, z: Array, v: Array) -> Array:
+        r"""Contraction :math:`\Gamma^i_{jk} v^j v^k` of the Christoffel symbols, ``(*batch, d)``.
+
+        Geodesics satisfy ``z'' = -christoffel(z, z')``.
+        """
+        metric, slope, _ = self.metric_derivatives(z, v)
+        force = jnp.einsum("...ij,...j->...i", slope, v) - 0.5 * jnp.einsum("...ji,...j->...i", slope, v)
+        return jnp.linalg.solve(metric, force[..., None])[..., 0]
+
+    def drift(self, z: Array) -> Array:
+        r"""Ito drift of Brownian motion, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""
+        metric, slope = self.metric_jacobian(z)
+        inverse = jnp.linalg.inv(metric)
+        divergence = jnp.einsum("...jk,...ijk->...i", inverse, slope)
+        log_volume = 0.5 * jnp.einsum("...jk,...jki->...i", inverse, slope)
+        return -0.5 * jnp.einsum("...ij,...j->...i", inverse, divergence - log_volume)
+
+    def scalar_curvature(self, z: Array) -> Array:
+        """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
+        return scalar_curvature(self, z)
+
+    def tabulate(self, low: Any, high: Any, resolution: int) -> RiemannianMetric:
+        """This metric as a :class:`GridMetric` on the box from ``low`` to ``high``; d <= 3."""
+        from pyro_riemann.numpyro.metrics._grid import GridMetric  # a subclass of this class
+
+        return GridMetric(self, low, high, resolution)
+
+    # ---------------------------------------------------------------- initial-value problem
+
+    def expmap(self, z: Array, v: Array) -> Array:
+        """Point reached after unit time by the geodesic that leaves ``z`` with velocity ``v``."""
+        return expmap(self, z, v, self.flow_steps)
+
+    def expmap_log_van_vleck(self, z: Array, v: Array) -> tuple[Array, Array]:
+        """``y = expmap(z, v)`` and ``log V(z, y)`` along that geodesic, from its Jacobi fields.
+
+        ``-log V`` is the log Jacobian determinant of the exponential map between the
+        orthonormal frames of ``T_z`` and ``T_y``.
+        """
+        return expmap_log_van_vleck(self, z, v, self.flow_steps)
+
+    # ---------------------------------------------------------------- boundary-value problem
+
+    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
+        """Shortest curve from ``z`` to ``y``, batches broadcast.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            init: ``"line"`` starts from the straight line, ``"graph"`` from the better of the
+                line and a shortest path on a graph, which finds the global minimum more often.
+            **settings: override fields of :attr:`solver` for this call.
+        """
+        return self.solver.replace(init=init, **settings).solve(self, z, y)
+
+    def squared_dist(self, z: Array, y: Array) -> Array:
+        """Squared geodesic distance, shape ``(*batch)``.
+
+        Differentiable in both ends and in the metric's parameters (envelope theorem);
+        0 with gradient 0 where ``z == y``.
+        """
+        return self.solver.squared_dist(self, z, y)
+
+    def dist(self, z: Array, y: Array) -> Array:
+        """Geodesic distance, shape ``(*batch)``; its gradient is set to 0 where ``z == y``."""
+        return _safe_sqrt(self.squared_dist(z, y))
+
+    def logmap(self, z: Array, y: Array) -> Array:
+        """Initial velocity of the shortest geodesic from ``z`` to ``y``, ``(*batch, d)``."""
+        return self.solver.logmap(self, z, y)
+
+    def log_van_vleck(self, z: Array, y: Array) -> Array:
+        """Log of the Van Vleck-Morette determinant V(z, y), shape ``(*batch)``; 0 at ``z == y``."""
+        return log_van_vleck(self, z, y)
+
+
+def _safe_sqrt(value: Array) -> Array:
+    """Square root with gradient 0, not infinity, at 0."""
+    positive = value > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, value, 1.0)), 0.0)

@@ -1,0 +1,249 @@
+"""A metric tabulated on a box, so that its evaluation costs no decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pyro_riemann._formulas import grid_table, log_cholesky
+from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point, holds
+from pyro_riemann.numpyro.geodesics import PathTable
+from pyro_riemann.numpyro.metrics._base import RiemannianMetric
+from pyro_riemann.numpyro.metrics._grid_field import DistanceField
+from pyro_riemann.numpyro.metrics._spline_table import SplineTable
+
+
+class GridMetric(RiemannianMetric):
+    r"""Any metric of dimension 1 to 3, tabulated on a box and interpolated by cubic splines (C^2).
+
+    The table holds :math:`a, U` of :math:`G = U\, \mathrm{diag}(e^{2a})\, U^\top`, U unit lower triangular, so every
+    interpolated G is positive definite. Values, first derivatives and :meth:`speed_hessian` are closed form in the
+    spline. The metric is deterministic and smooth: what NUTS and the geodesic solver need. The table is built on the
+    host; look-ups run under any transformation of JAX.
+
+    Args:
+        metric: the metric to tabulate, evaluated once at ``prod(resolution)`` nodes without gradients.
+        low: lower corner of the box, a number or ``(d,)``.
+        high: upper corner.
+        resolution: nodes an axis, one number or d, each at least 4.
+        outside: ``"metric"`` evaluates the true metric (kept as ``base``) if any point of the batch lies outside the
+            box. Under ``vmap``, where a branch on data becomes a selection, it is evaluated in any case.
+            ``"error"`` forgets the true metric: it raises where points can be read, and where they cannot (under
+            ``jit`` and the like) the value at the nearest point of the box is used instead.
+        chunk_size: nodes evaluated at once.
+
+    Attributes:
+        interpolation_error: largest relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`, over
+            random points of the box (an array; ``mean_interpolation_error`` is its mean).
+
+    Raises:
+        ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, or a metric that is not finite
+            and positive definite at a node.
+        TypeError: under a transformation of JAX, where no table can be built.
+
+    Example:
+        >>> from pyro_riemann.numpyro import PullbackMetric
+        >>> surface = PullbackMetric(lambda z: jnp.concatenate([z, jnp.sin(z[..., :1])], -1), dim=2)
+        >>> grid = GridMetric(surface, low=-2.0, high=2.0, resolution=40)
+        >>> grid.metric(jnp.zeros(2)).round(3).tolist()
+        [[2.0, 0.0], [0.0, 1.0]]
+        >>> bool(grid.interpolation_error < 1e-3)
+        True
+    """
+
+    pytree_data_fields = ("base", "interpolation_error", "mean_interpolation_error", "paths", "table")
+    table: SplineTable
+    base: RiemannianMetric | None
+    interpolation_error: Array
+    mean_interpolation_error: Array
+
+    def __init__(
+        self,
+        metric: RiemannianMetric,
+        low: float | Sequence[float] | Array,
+        high: float | Sequence[float] | Array,
+        resolution: int | Sequence[int],
+        outside: str = "metric",
+        chunk_size: int = 4096,
+    ) -> None:
+        self.dim, self.solver = grid_table.check_dimension(metric.dim), metric.solver
+        self.outside = check_one_of("outside", outside, ("metric", "error"))
+        ends = self._corners(metric, low, high)
+        sizes = grid_table.check_sizes(resolution, self.dim)
+        nodes, probes = grid_table.nodes(ends, sizes), grid_table.probes(ends)
+        points = np.concatenate([nodes, probes])
+        tensors = _evaluate_in_chunks(metric, points, chunk_size)
+        fields = grid_table.fields(tensors[: len(nodes)], nodes)
+        self.table = SplineTable(fields.reshape(*sizes, -1), *map(jnp.asarray, ends))
+        self.base = metric if outside == "metric" else None
+        estimate = np.asarray(_metric(self, jnp.asarray(probes), inside=True))
+        error = grid_table.relative_error(estimate, tensors[len(nodes) :])
+        self.interpolation_error = jnp.asarray(error.max(), ends.dtype)
+        self.mean_interpolation_error = jnp.asarray(error.mean(), ends.dtype)
+
+    def _corners(self, metric: RiemannianMetric, low: Any, high: Any) -> np.ndarray[Any, Any]:
+        """Both corners, ``(2, d)``, in the metric's dtype."""
+        leaves = [*jax.tree.leaves(metric), low, high]
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            raise TypeError("a table is built on the host: call GridMetric outside of `jit`, `vmap` and `grad`.")
+        floating = [leaf for leaf in leaves if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating)]
+        dtype = floating[0].dtype if floating else jnp.result_type(float)
+        corners = np.stack([np.broadcast_to(np.asarray(corner, dtype), self.dim) for corner in (low, high)])
+        check_finite("low and high", jnp.asarray(corners))
+        grid_table.check_corners(corners)
+        return corners
+
+    # ---------------------------------------------------------------- evaluation
+
+    def _inside(self, z: Array) -> bool:
+        """Whether the table alone serves all points; unknown, and so false, where they cannot be read."""
+        inside = self.table.contains(z)
+        if isinstance(inside, jax.core.Tracer):
+            return self.base is None
+        if holds(inside):
+            return True
+        if self.outside == "error":
+            beyond, low, high = ~np.asarray(inside), self.table.low.tolist(), self.table.high.tolist()
+            raise ValueError(
+                f"{int(beyond.sum())} of {beyond.size} points lie outside the box {low} to {high} of the table, "
+                f"for instance z = {np.asarray(z)[beyond][0].tolist()}. "
+                'Tabulate a larger box, or use `outside="metric"`.'
+            )
+        return False
+
+    def metric(self, z: Array) -> Array:
+        z = check_point("z", z, self.dim)
+        return _metric(self, z, inside=self._inside(z))
+
+    def logdet(self, z: Array) -> Array:
+        z = check_point("z", z, self.dim)
+        return _logdet(self, z, inside=self._inside(z))
+
+    def logdet_gradient(self, z: Array) -> Array:
+        z = check_point("z", z, self.dim)
+        return _logdet_gradient(self, z, inside=self._inside(z))
+
+    def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
+        z = check_point("z", z, self.dim)
+        return _metric_jacobian(self, z, inside=self._inside(z))
+
+    def speed_hessian(self, z: Array, v: Array) -> Array:
+        z = check_point("z", z, self.dim)
+        return _speed_hessian(self, z, v, inside=self._inside(z))
+
+    def prepare_paths(self, resolution: int = 64) -> GridMetric:
+        """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
+
+        Worth about a thousand calls for single pairs. Call it again after the table has changed.
+
+        Args:
+            resolution: nodes per axis (d = 2) of the graph.
+        """
+        self.paths = PathTable(self, resolution)
+        return self
+
+    def distance_field(
+        self, loc: Array, resolution: int | Sequence[int] | None = None, max_sweeps: int = 200, tolerance: float = 1e-6
+    ) -> DistanceField:
+        """Distances from ``loc`` to every point of the box at once.
+
+        Shortest paths on a grid (Dijkstra, many neighbours), refined to high order along the
+        characteristics of the eikonal equation, then interpolated. Built on the host.
+
+        Args:
+            loc: the centre, ``(d,)``, inside the box.
+            resolution: nodes an axis; the table's own by default, at most 100 (d = 2) or 20 (d = 3).
+            max_sweeps: limit of the refinement.
+            tolerance: it stops once no value moves by more than this share of the largest.
+
+        Raises:
+            ValueError: if ``loc`` is not one point inside the box.
+        """
+        loc = check_finite("loc", check_point("loc", loc, self.dim))
+        if loc.ndim != 1 or not bool(self.table.contains(loc)):
+            raise ValueError(f"`loc` must be one point ({self.dim},) inside the box, got {loc.tolist()}.")
+        limit = {1: 1000, 2: 100, 3: 20}[self.dim]
+        given = tuple(min(limit, r) for r in self.table.resolution) if resolution is None else resolution
+        sizes = grid_table.check_sizes(given, self.dim)
+        return DistanceField(self, loc.astype(self.table.low.dtype), sizes, max_sweeps, tolerance)
+
+    def __repr__(self) -> str:
+        return f"GridMetric(dim={self.dim}, resolution={self.table.resolution}, outside={self.outside!r})"
+
+
+# ---------------------------------------------------------------- compiled, the metric as an argument
+
+
+def _evaluate_in_chunks(metric: RiemannianMetric, points: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """The true metric at ``points`` ``(n, d)``, in chunks of equal shape, so that one program serves all."""
+    count = len(points)
+    size = min(size, count)
+    padded = np.concatenate([points, np.repeat(points[-1:], -count % size, axis=0)])
+    chunks = [_evaluate(metric, jnp.asarray(chunk)) for chunk in padded.reshape(-1, size, points.shape[-1])]
+    return np.concatenate([np.asarray(chunk) for chunk in chunks])[:count]
+
+
+@jax.jit
+def _evaluate(metric: RiemannianMetric, z: Array) -> Array:
+    return metric.metric(z)
+
+
+def _or_base(grid: GridMetric, z: Array, inside: bool, found: Any, of_base: Callable[[RiemannianMetric], Any]) -> Any:
+    """``found`` at the points in the box, the true metric's result at the others if there are any."""
+    base = grid.base
+    if inside or base is None:
+        return found
+    within = grid.table.contains(z)
+
+    def both() -> Any:
+        def pick(own: Array, other: Array) -> Array:
+            return jnp.where(within.reshape(*within.shape, *(1,) * (own.ndim - within.ndim)), own, other)
+
+        return jax.tree.map(pick, found, of_base(base))
+
+    return jax.lax.cond(within.all(), lambda: found, both)
+
+
+_compiled = partial(jax.jit, static_argnames="inside")
+
+
+@_compiled
+def _metric(grid: GridMetric, z: Array, inside: bool) -> Array:
+    (found,) = log_cholesky.metric(jnp, grid.table(z), grid.dim)
+    result: Array = _or_base(grid, z, inside, found, lambda base: base.metric(z))
+    return result
+
+
+@_compiled
+def _logdet(grid: GridMetric, z: Array, inside: bool) -> Array:
+    found = 2 * grid.table(z)[..., : grid.dim].sum(-1)  # the table holds the log-diagonal
+    result: Array = _or_base(grid, z, inside, found, lambda base: base.logdet(z))
+    return result
+
+
+@_compiled
+def _logdet_gradient(grid: GridMetric, z: Array, inside: bool) -> Array:
+    found = 2 * grid.table.with_jacobian(z)[1][..., : grid.dim, :].sum(-2)
+    result: Array = _or_base(grid, z, inside, found, lambda base: base.logdet_gradient(z))
+    return result
+
+
+@_compiled
+def _metric_jacobian(grid: GridMetric, z: Array, inside: bool) -> tuple[Array, Array]:
+    fields, slope = grid.table.with_jacobian(z)
+    metric, jacobian = log_cholesky.metric(jnp, fields, grid.dim, slope)
+    result: tuple[Array, Array] = _or_base(grid, z, inside, (metric, jacobian), lambda base: base.metric_jacobian(z))
+    return result
+
+
+@_compiled
+def _speed_hessian(grid: GridMetric, z: Array, v: Array, inside: bool) -> Array:
+    found = log_cholesky.speed_hessian(jnp, *grid.table.with_hessian(z), v)
+    result: Array = _or_base(grid, z, inside, found, lambda base: base.speed_hessian(z, v))
+    return result

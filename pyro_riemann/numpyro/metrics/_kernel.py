@@ -1,0 +1,272 @@
+"""The metric of a trained encoder: a mixture of its posterior precisions."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pyro_riemann._formulas import kernel
+from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth, select_medoids
+from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, check_positive, holds
+from pyro_riemann.numpyro.metrics._base import RiemannianMetric
+from pyro_riemann.numpyro.metrics._mahalanobis import exact_products, squared_distances
+
+
+class KernelMetric(RiemannianMetric):
+    r"""Kernel-smoothed precisions (Chadebec & Allassonniere 2022, eq. 7).
+
+    .. math:: G(z) = \sum_{i=1}^k P_i \exp\bigl(-|z - c_i|^2_{P_i} / \rho^2\bigr) + \lambda I,
+        \qquad |u|^2_{P} = u^\top P u.
+
+    With diagonal precisions time is O(n k d) and memory O(n (k + d)) for :meth:`diagonal`, :meth:`logdet`, their
+    gradients, :meth:`christoffel` and :meth:`drift`. No double precision is needed: in float32
+    exponents are formed from differences, all else from coordinates about the mean centroid.
+
+    The volume is infinite (lambda > 0 far away), and shortest curves run through the void
+    between the centroids, where G is smallest; :meth:`conformal` has curves that follow the data.
+
+    Args:
+        centroids: :math:`c_i`, ``(k, d)``.
+        precisions: :math:`P_i`; diagonals ``(k, d)`` or matrices ``(k, d, d)``.
+        bandwidth: :math:`\rho > 0`.
+        regularization: :math:`\lambda > 0`.
+
+    All four are data of the pytree: differentiate with respect to the metric, or map over a batch of metrics.
+
+    Raises:
+        ValueError: for shapes that do not match, NaN, precisions that are not positive (definite
+            and symmetric), a bandwidth or regularization that is not positive.
+
+    Example:
+        >>> metric = KernelMetric(jnp.array([[0.0, 0.0], [1.0, 0.0]]), jnp.full((2, 2), 4.0), 2.0, 0.1)
+        >>> metric.metric(jnp.zeros(2)).round(4).tolist()
+        [[5.571499824523926, 0.0], [0.0, 5.571499824523926]]
+    """
+
+    pytree_data_fields = ("centroids", "precisions", "bandwidth", "regularization")
+    centroids: Array
+    precisions: Array
+    bandwidth: Array
+    regularization: Array
+
+    def __init__(
+        self, centroids: Array, precisions: Array, bandwidth: float | Array, regularization: float | Array = 1e-3
+    ) -> None:
+        centroids, precisions = check_array("centroids", centroids), check_array("precisions", precisions)
+        if centroids.ndim != 2 or 0 in centroids.shape:
+            raise ValueError(f"`centroids` must have shape (k, d), got {centroids.shape}.")
+        k, d = centroids.shape
+        if precisions.shape not in ((k, d), (k, d, d)):
+            raise ValueError(
+                f"`precisions` must have shape ({k}, {d}) or ({k}, {d}, {d}) to match `centroids`, "
+                f"got {precisions.shape}."
+            )
+        check_finite("centroids", centroids)
+        check_finite("precisions", precisions)
+        if precisions.ndim == 2:
+            check_positive("precisions", precisions)
+        else:
+            if not holds(jnp.allclose(precisions, precisions.mT, rtol=1e-4)):
+                raise ValueError("`precisions` must be symmetric; use (precisions + precisions.mT) / 2.")
+            definite = jnp.isfinite(jnp.linalg.cholesky(precisions)).all((-2, -1))
+            if not holds(definite):
+                raise ValueError(f"`precisions` has {int((~definite).sum())} matrices that are not positive definite.")
+        scalars = {}
+        for name, value in (("bandwidth", bandwidth), ("regularization", regularization)):
+            scalar = jnp.asarray(value, centroids.dtype)
+            if scalar.ndim != 0:
+                raise ValueError(f"`{name}` must be a number, got an array of shape {scalar.shape}.")
+            scalars[name] = check_positive(name, scalar)
+        self.centroids, self.precisions = centroids, precisions
+        self.bandwidth, self.regularization = scalars["bandwidth"], scalars["regularization"]
+        self.dim, self.is_diagonal = d, precisions.ndim == 2
+
+    @classmethod
+    def from_posterior(
+        cls,
+        loc: Array,
+        scale: Array,
+        num_centroids: int = 100,
+        bandwidth: str | float = "mahalanobis",
+        regularization: float = 1e-3,
+        seed: int = 0,
+        max_codes: int = 10_000,
+    ) -> KernelMetric:
+        r"""Metric of a VAE from its encoded training data.
+
+        Centroids are k-medoids of the posterior means, precisions ``scale ** -2`` there. Runs on the host, not under
+        ``jit``; the same codes and seed give the same centroids as the torch class.
+
+        Args:
+            loc: posterior means of the training data, ``(N, d)``.
+            scale: posterior standard deviations, ``(N, d)``.
+            num_centroids: k.
+            bandwidth: a number, or a rule: ``"mahalanobis"``, :math:`\max_i \min_{j \ne i} |c_i - c_j|_{P_i}`,
+                so that neighbouring kernels overlap; ``"euclidean"``, Chadebec & Allassonniere's
+                :math:`\max_i \min_{j \ne i} |c_i - c_j|_2`, a Euclidean length against the kernel's Mahalanobis
+                distance, which leaves isolated bumps where the posterior is narrow (see :meth:`coverage`).
+            regularization: :math:`\lambda`.
+            seed: of the k-medoids search.
+            max_codes: with more codes than this, medoids are searched in several random subsets of
+                this size, and the set that serves all codes best is kept.
+
+        Raises:
+            ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
+        """
+        loc, scale = check_array("loc", loc), check_array("scale", scale)
+        if loc.ndim != 2 or scale.shape != loc.shape:
+            raise ValueError(f"`loc` and `scale` must have the same shape (N, d), got {loc.shape} and {scale.shape}.")
+        check_finite("loc", loc)
+        check_positive("scale", scale)
+        chosen = select_medoids(np.asarray(loc), num_centroids, seed, max_codes)
+        centroids, precisions = loc[chosen], scale[chosen] ** -2
+        if isinstance(bandwidth, str):
+            bandwidth = nearest_neighbour_bandwidth(np.asarray(centroids), np.asarray(precisions), bandwidth)
+        return cls(centroids, precisions, bandwidth, regularization)
+
+    @property
+    def landmarks(self) -> Array:
+        """Points that every search for a path should know of: the centroids, ``(k, d)``."""
+        return self.centroids
+
+    # ---------------------------------------------------------------- values
+
+    def diagonal(self, z: Array) -> Array:
+        """Diagonal of G, ``(*batch, d)``: all of G if the precisions are diagonal."""
+        if not self.is_diagonal:
+            return jnp.diagonal(self.metric(z), axis1=-2, axis2=-1)
+        return _diagonal(self, check_point("z", z, self.dim))
+
+    def metric(self, z: Array) -> Array:
+        return _metric(self, check_point("z", z, self.dim))
+
+    def cholesky(self, z: Array) -> Array:
+        return _diag_embed(jnp.sqrt(self.diagonal(z))) if self.is_diagonal else super().cholesky(z)
+
+    def logdet(self, z: Array) -> Array:
+        return jnp.log(self.diagonal(z)).sum(-1) if self.is_diagonal else super().logdet(z)
+
+    def inner(self, z: Array, u: Array, v: Array) -> Array:
+        return (u * self.diagonal(z) * v).sum(-1) if self.is_diagonal else super().inner(z, u, v)
+
+    def coverage(self, codes: Array) -> Array:
+        r"""Share of ``codes``, ``(..., d)``, where G is not just its floor.
+
+        That is, where the kernels outweigh it: :math:`\mathrm{tr}(G - \lambda I) > \lambda d`.
+
+        Well below 1 the kernels are isolated bumps: use a larger bandwidth or more centroids.
+        """
+        diagonal = self.diagonal(codes)
+        floor = self.regularization.astype(diagonal.dtype)
+        return ((diagonal - floor).mean(-1) > floor).astype(diagonal.dtype).mean()
+
+    # ---------------------------------------------------------------- first derivatives
+
+    def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
+        if not self.is_diagonal:
+            return _full_jacobian(self, check_point("z", z, self.dim))
+        diagonal, slope = _diagonal_jacobian(self, check_point("z", z, self.dim))
+        return _diag_embed(diagonal), slope[..., :, None, :] * jnp.eye(self.dim, dtype=slope.dtype)[:, :, None]
+
+    def metric_derivatives(self, z: Array, v: Array) -> tuple[Array, Array, Array]:
+        if not self.is_diagonal:
+            return super().metric_derivatives(z, v)
+        diagonal, slope = _diagonal_jacobian(self, check_point("z", z, self.dim))
+        along = (slope * v[..., None, :]).sum(-1)
+        return _diag_embed(diagonal), slope * v[..., None], _diag_embed(along)
+
+    def logdet_gradient(self, z: Array) -> Array:
+        if not self.is_diagonal:
+            return super().logdet_gradient(z)
+        return _logdet_gradient(self, check_point("z", z, self.dim))
+
+    def christoffel(self, z: Array, v: Array) -> Array:
+        if not self.is_diagonal:
+            return super().christoffel(z, v)
+        return _christoffel(self, check_point("z", z, self.dim), v)
+
+    def drift(self, z: Array) -> Array:
+        if not self.is_diagonal:
+            return super().drift(z)
+        return _drift(self, check_point("z", z, self.dim))
+
+    def __repr__(self) -> str:
+        k, d = self.centroids.shape[-2:]
+        return f"KernelMetric(dim={d}, num_centroids={k}, diagonal={self.is_diagonal})"
+
+
+# ---------------------------------------------------------------- compiled, the metric as an argument
+
+
+def _parts(metric: KernelMetric, z: Array) -> dict[str, Array]:
+    """Points and centroids about the mean centroid, kernel weights ``(*batch, k)``, precisions and factor."""
+    centroids, precisions = metric.centroids.astype(z.dtype), metric.precisions.astype(z.dtype)
+    centre = jax.lax.stop_gradient(centroids.mean(0))
+    z, centroids = z - centre, centroids - centre
+    factor = -(metric.bandwidth.astype(z.dtype) ** -2)
+    weights = jnp.exp(factor * squared_distances(z, centroids, precisions))
+    return {"z": z, "weights": weights, "centroids": centroids, "precisions": precisions, "factor": factor}
+
+
+def _floor(metric: KernelMetric, z: Array) -> Array:
+    return metric.regularization.astype(z.dtype)
+
+
+def _diag_embed(diagonal: Array) -> Array:
+    return diagonal[..., None] * jnp.eye(diagonal.shape[-1], dtype=diagonal.dtype)
+
+
+@jax.jit
+@exact_products
+def _diagonal(metric: KernelMetric, z: Array) -> Array:
+    parts = _parts(metric, z)
+    return parts["weights"] @ parts["precisions"] + _floor(metric, z)
+
+
+@jax.jit
+@exact_products
+def _metric(metric: KernelMetric, z: Array) -> Array:
+    if metric.is_diagonal:
+        return _diag_embed(_diagonal(metric, z))
+    parts = _parts(metric, z)
+    kernels = jnp.einsum("...k,kij->...ij", parts["weights"], parts["precisions"])
+    return kernels + _floor(metric, z) * jnp.eye(metric.dim, dtype=z.dtype)
+
+
+@jax.jit
+@exact_products
+def _diagonal_jacobian(metric: KernelMetric, z: Array) -> tuple[Array, Array]:
+    """Diagonal of G and ``d G_ii / d z_j``, ``(*batch, d, d)``."""
+    parts = _parts(metric, z)
+    return parts["weights"] @ parts["precisions"] + _floor(metric, z), kernel.diagonal_jacobian(**parts)
+
+
+@jax.jit
+@exact_products
+def _full_jacobian(metric: KernelMetric, z: Array) -> tuple[Array, Array]:
+    parts = _parts(metric, z)
+    precisions, weights = parts["precisions"], parts["weights"]
+    pull = jnp.einsum("kij,...kj->...ki", precisions, parts["z"][..., None, :] - parts["centroids"])
+    slope = jnp.einsum("...k,...kl,kij->...ijl", 2 * parts["factor"] * weights, pull, precisions)
+    kernels = jnp.einsum("...k,kij->...ij", weights, precisions)
+    return kernels + _floor(metric, z) * jnp.eye(metric.dim, dtype=z.dtype), slope
+
+
+@jax.jit
+@exact_products
+def _logdet_gradient(metric: KernelMetric, z: Array) -> Array:
+    return kernel.logdet_gradient(**_parts(metric, z), floor=_floor(metric, z))
+
+
+@jax.jit
+@exact_products
+def _christoffel(metric: KernelMetric, z: Array, v: Array) -> Array:
+    return kernel.christoffel(v=v, **_parts(metric, z), floor=_floor(metric, z))
+
+
+@jax.jit
+@exact_products
+def _drift(metric: KernelMetric, z: Array) -> Array:
+    return kernel.drift(**_parts(metric, z), floor=_floor(metric, z))

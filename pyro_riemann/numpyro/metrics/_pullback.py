@@ -1,0 +1,195 @@
+"""The pullback of the Euclidean metric through an immersion, such as a decoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pyro_riemann.numpyro import _autodiff
+from pyro_riemann.numpyro._checks import check_point, holds
+from pyro_riemann.numpyro._partition import Structure, join, split
+from pyro_riemann.numpyro.geodesics import GeodesicSolver
+from pyro_riemann.numpyro.metrics._base import RiemannianMetric
+
+Immersion = Callable[[Array], Array | tuple[Array, ...]]
+
+
+class PullbackMetric(RiemannianMetric):
+    r"""Pullback metric :math:`G(z) = \sum_f J_f(z)^\top J_f(z) + \epsilon I` of an immersion f.
+
+    With the tuple (mean, standard deviation) of a Gaussian decoder this is the expected
+    metric of the random surface that the decoder defines (Kalatzis et al. 2020, eq. 2.5).
+    Jacobians are taken by forward mode over the d latent axes. The jitter appends
+    :math:`\sqrt\epsilon\, z` to the outputs, so that the regularised metric is still a pullback and
+    an immersion whose Jacobian drops rank somewhere stays usable.
+
+    Args:
+        immersion: maps ``(*batch, dim)`` to one array ``(*batch, *out)`` or a tuple of such. A plain function, whose
+            closure is part of the program, or a callable pytree, whose arrays become data of the metric: a module of
+            equinox or flax (of ``linen`` bound to its variables) or ``jax.tree_util.Partial(apply, parameters)``.
+            Networks with batch normalisation or dropout must be in evaluation mode.
+        dim: latent dimension d.
+        jitter: the :math:`\epsilon` above.
+
+    Raises:
+        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are not
+            finite, or do not depend on z.
+
+    Example:
+        >>> sphere = PullbackMetric(lambda z: jnp.stack([jnp.sin(z[..., 0]) * jnp.cos(z[..., 1]),
+        ...     jnp.sin(z[..., 0]) * jnp.sin(z[..., 1]), jnp.cos(z[..., 0])], -1), dim=2)
+        >>> jnp.abs(sphere.metric(jnp.array([jnp.pi / 2, 0.0]))).round(4).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+
+    pytree_data_fields = ("arrays",)
+    arrays: tuple[Any, ...]
+    structure: Structure
+
+    def __init__(self, immersion: Immersion, dim: int, jitter: float = 1e-6) -> None:
+        if dim < 1:
+            raise ValueError(f"`dim` must be at least 1, got {dim}.")
+        if not jitter >= 0:
+            raise ValueError(f"`jitter` must be non-negative, got {jitter}.")
+        self.dim, self.jitter = dim, float(jitter)
+        self.arrays, self.structure = split("immersion", immersion)
+        if self._probe() > 1:  # the walls of a standard deviation need a finer curve
+            self.solver = GeodesicSolver(num_knots=16, num_segments=64)
+
+    @property
+    def immersion(self) -> Immersion:
+        """The immersion, put together from the metric's present arrays."""
+        immersion: Immersion = join(self.arrays, self.structure)
+        return immersion
+
+    @property
+    def has_jets(self) -> bool:
+        """Whether the immersion is one of our networks, for which exact second derivatives are cheap."""
+        return bool(getattr(self.immersion, "has_jets", False))
+
+    @property
+    def condensed(self) -> PullbackMetric:
+        """The same metric with the same chords through fewer outputs, where the immersion has a ``distance_immersion``.
+
+        Made anew in every program, from the present weights; no gradient reaches these.
+        """
+        shorter = getattr(self.immersion, "distance_immersion", None)
+        if shorter is None:
+            return self
+        metric: PullbackMetric = object.__new__(type(self))
+        vars(metric).update(vars(self))
+        metric.arrays, metric.structure = split("immersion", shorter())
+        return metric
+
+    def _probe(self) -> int:
+        """Number of the immersion's outputs, after refusing one that cannot define a metric."""
+        points = jnp.linspace(-0.5, 0.7, 2 * self.dim).reshape(2, self.dim)
+        outputs = self._outputs(points)
+        if any(value.shape[:1] != (2,) for value in outputs):
+            shapes = [value.shape for value in outputs]
+            raise ValueError(f"`immersion` must keep the batch shape: an input {points.shape} gave {shapes}.")
+        size = sum(value[0].size for value in outputs)
+        if size < self.dim:
+            raise ValueError(
+                f"`immersion` has {size} outputs for a latent dimension of {self.dim}: its Jacobian is singular "
+                "everywhere. Use a latent dimension of at most the number of outputs."
+            )
+        if not all(holds(jnp.isfinite(value)) for value in outputs):
+            raise ValueError("`immersion` returns NaN or infinite values near the origin.")
+        if not any(holds(jnp.any(value[0] != value[1])) for value in outputs):
+            raise ValueError("`immersion` does not depend on z: it gave the same output at two points.")
+        return len(outputs)
+
+    def _outputs(self, z: Array) -> tuple[Array, ...]:
+        outputs = self.immersion(z)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def embed(self, z: Array) -> Array:
+        """The immersed points, all outputs side by side: ``(*batch, d) -> (*batch, D)``."""
+        return _embed(self, check_point("z", z, self.dim))
+
+    def embed_jacobian(self, z: Array) -> tuple[Array, Array]:
+        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)``."""
+        return _embed_jacobian(self, check_point("z", z, self.dim))
+
+    def metric(self, z: Array) -> Array:
+        return _metric(self, check_point("z", z, self.dim))
+
+    def metric_and_force(self, z: Array) -> tuple[Array, Callable[[Array], Array]]:
+        r"""``G(z)`` and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
+
+        The function keeps the Jacobian at ``z``; the direction may depend on G.
+        """
+        z = check_point("z", z, self.dim)
+        _, jacobian = _embed_jacobian(self, z)
+        return jacobian.mT @ jacobian, partial(_force, self, z, jacobian)
+
+    def christoffel(self, z: Array, v: Array) -> Array:
+        return _christoffel(self, check_point("z", z, self.dim), v)
+
+    def drift(self, z: Array) -> Array:
+        return _drift(self, check_point("z", z, self.dim))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The immersion as it was given: its structure, once taken apart, has no pickle."""
+        state = {name: value for name, value in vars(self).items() if name not in ("arrays", "structure")}
+        return state | {"immersion": self.immersion}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays, structure = split("immersion", state.pop("immersion"))
+        vars(self).update(state, arrays=arrays, structure=structure)
+
+    def __repr__(self) -> str:
+        return f"PullbackMetric({self.structure.name}, dim={self.dim}, jitter={self.jitter:g})"
+
+
+# ---------------------------------------------------------------- compiled, the metric as an argument
+
+
+@jax.jit
+def _embed(metric: PullbackMetric, z: Array) -> Array:
+    shape = z.shape[:-1]
+    flat = [value.reshape(*shape, math.prod(value.shape[len(shape) :])) for value in metric._outputs(z)]
+    if metric.jitter > 0:
+        flat.append(metric.jitter**0.5 * z)
+    return jnp.concatenate(flat, axis=-1)
+
+
+@jax.jit
+def _embed_jacobian(metric: PullbackMetric, z: Array) -> tuple[Array, Array]:
+    return _autodiff.jacobian(partial(_embed, metric), z, metric.dim)
+
+
+@jax.jit
+def _metric(metric: PullbackMetric, z: Array) -> Array:
+    _, jacobian = _embed_jacobian(metric, z)
+    return jacobian.mT @ jacobian
+
+
+@jax.jit
+def _force(metric: PullbackMetric, z: Array, jacobian: Array, v: Array) -> Array:
+    acceleration = _autodiff.second_directional(partial(_embed, metric), z, v)[2]
+    return jnp.einsum("...ai,...a->...i", jacobian, acceleration)
+
+
+@jax.jit
+def _christoffel(metric: PullbackMetric, z: Array, v: Array) -> Array:
+    tensor, force = metric.metric_and_force(z)
+    return jnp.linalg.solve(tensor, force(v)[..., None])[..., 0]
+
+
+@jax.jit
+def _drift(metric: PullbackMetric, z: Array) -> Array:
+    """``-1/2 sum_a Gamma(e_a, e_a)`` over an orthonormal frame: d second derivatives, not the d^2 of G's Jacobian."""
+    tensor, force = metric.metric_and_force(z)
+    root = jnp.linalg.cholesky(tensor)
+    axes = jnp.broadcast_to(jnp.eye(metric.dim, dtype=z.dtype), root.shape)
+    frame = jax.lax.linalg.triangular_solve(root, axes, left_side=True, lower=True, transpose_a=True)
+    total = jax.vmap(force, in_axes=-1)(frame).sum(0)
+    return -0.5 * jnp.linalg.solve(tensor, total[..., None])[..., 0]

@@ -1,0 +1,127 @@
+"""Fully connected networks as pytrees, with torch's names and conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pyro_riemann.numpyro._checks import check_one_of
+from pyro_riemann.numpyro._pytree import Pytree
+
+
+def _elu(x: Array, alpha: float = 1.0) -> Array:
+    return jnp.where(x > 0, x, alpha * jnp.expm1(jnp.where(x > 0, 0.0, x)))
+
+
+def _softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    return jnp.where(beta * x > threshold, x, jnp.logaddexp(beta * x, 0.0) / beta)
+
+
+def _gelu(x: Array, approximate: str = "none") -> Array:
+    return jax.nn.gelu(x, approximate=approximate == "tanh")
+
+
+def _leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
+    return jnp.where(x > 0, x, negative_slope * x)
+
+
+ACTIVATIONS: dict[str, Callable[..., Array]] = {
+    "ELU": _elu,
+    "GELU": _gelu,
+    "Identity": lambda x: x,
+    "LeakyReLU": _leaky_relu,
+    "ReLU": jax.nn.relu,
+    "SiLU": jax.nn.silu,
+    "Sigmoid": jax.nn.sigmoid,
+    "Softplus": _softplus,
+    "Tanh": jnp.tanh,
+}
+"""Elementwise functions by the name of their torch module."""
+
+
+class Activation(Pytree):
+    """An elementwise function by the name of its torch module.
+
+    Args:
+        name: one of ELU, GELU, Identity, LeakyReLU, ReLU, SiLU, Sigmoid, Softplus, Tanh.
+        **settings: those of the torch module, such as ``alpha`` of ELU.
+
+    Example:
+        >>> Activation("LeakyReLU", negative_slope=0.5)(jnp.array([-2.0, 2.0])).tolist()
+        [-1.0, 2.0]
+    """
+
+    def __init__(self, name: str, **settings: float | str) -> None:
+        self.name = check_one_of("name", name, tuple(ACTIVATIONS))
+        self.settings = tuple(sorted(settings.items()))
+
+    def __call__(self, x: Array) -> Array:
+        return ACTIVATIONS[self.name](x, **dict(self.settings))
+
+
+class Linear(Pytree):
+    """The map ``weight @ x + bias``.
+
+    Args:
+        weight: ``(out, in)``.
+        bias: ``(out,)``, or None.
+    """
+
+    pytree_data_fields = ("bias", "weight")
+
+    def __init__(self, weight: Array, bias: Array | None = None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: Array) -> Array:
+        y = x @ self.weight.mT
+        return y if self.bias is None else y + self.bias
+
+
+class Sequential(Pytree):
+    """Layers one after the other.
+
+    Example:
+        >>> Sequential([Linear(jnp.ones((1, 2))), Activation("ReLU")])(jnp.array([1.0, -3.0])).item()
+        0.0
+    """
+
+    pytree_data_fields = ("layers",)
+    has_jets: ClassVar[bool] = True
+
+    def __init__(self, layers: Sequence[Callable[[Array], Array]]) -> None:
+        self.layers = tuple(layers)
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def distance_immersion(self) -> Sequential:
+        """A frozen network with the same distances between outputs: R for the last ``W = Q R``, where it is shorter."""
+        *inner, last = self.layers
+        if isinstance(last, Linear) and last.weight.shape[0] > last.weight.shape[1]:
+            last = Linear(jnp.linalg.qr(last.weight, mode="r"))
+        return jax.lax.stop_gradient(Sequential([*inner, last]))
+
+
+def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequential:
+    """Fully connected network with a linear output; weights uniform after He et al. (2015).
+
+    Example:
+        >>> mlp([4, 8, 2], key=jax.random.key(0))(jnp.zeros((3, 4))).shape
+        (3, 2)
+    """
+    if len(sizes) < 2 or any(size < 1 for size in sizes):
+        raise ValueError(f"`sizes` must hold at least two positive layer widths, got {list(sizes)}.")
+    layers: list[Any] = []
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        gain = 1.0 if index == len(sizes) - 2 else 2.0
+        bound = (3 * gain / fan_in) ** 0.5
+        weight = jax.random.uniform(jax.random.fold_in(key, index), (fan_out, fan_in), minval=-bound, maxval=bound)
+        layers += [Linear(weight, jnp.zeros(fan_out)), Activation(activation)]
+    return Sequential(layers[:-1])

@@ -1,0 +1,117 @@
+"""The charts of ``tests.charts`` for the NumPyro twin: known manifolds in coordinates that are not conformal."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pyro_riemann.numpyro import FlatTorus, Hyperbolic, PullbackMetric, RiemannianMetric, Sphere, WarpedMetric
+from pyro_riemann.numpyro.manifolds import HalfSpace, Hyperboloid
+
+
+def _before(z: Array) -> Array:
+    return jnp.concat([jnp.zeros_like(z[..., :1]), z[..., :-1]], axis=-1)
+
+
+def shear(z: Array) -> Array:
+    """A nonlinear triangular map of R^d: every axis is stretched, and pushed by the one before."""
+    pushed = z + 0.3 * jnp.tanh(z)
+    return pushed + 0.5 * jnp.sin(1.3 * _before(pushed))
+
+
+def unshear(x: Array) -> Array:
+    """Inverse of :func:`shear`."""
+    pushed = x
+    for _ in range(x.shape[-1]):  # exact after one pass an axis
+        pushed = x - 0.5 * jnp.sin(1.3 * _before(pushed))
+    # z + 0.3 tanh(z) is a contraction around the identity
+    return jax.lax.scan(lambda z, _: (pushed - 0.3 * jnp.tanh(z), None), pushed, length=60)[0]
+
+
+def warped_sphere(dim: int = 2) -> WarpedMetric:
+    """The unit sphere through a nonlinear shear of its stereographic chart."""
+    return WarpedMetric(Sphere(dim), (shear, unshear))
+
+
+def warped_torus(dim: int = 2, periods: float = 2 * jnp.pi) -> WarpedMetric:
+    """A flat torus through a nonlinear shear."""
+    return WarpedMetric(FlatTorus(dim, periods), (shear, unshear))
+
+
+def warped_hyperbolic(dim: int = 2) -> WarpedMetric:
+    """Hyperbolic space through a nonlinear shear of the hyperboloid chart."""
+    return WarpedMetric(Hyperboloid(dim), (shear, unshear))
+
+
+def hyperboloid_chart(dim: int = 2) -> Hyperboloid:
+    """Hyperbolic space on the hyperboloid: |x| = sinh r."""
+    return Hyperboloid(dim)
+
+
+def half_space_log_height(dim: int = 3) -> HalfSpace:
+    """Hyperbolic space as the half-space, last coordinate the log of the height."""
+    return HalfSpace(dim)
+
+
+def ball_as_hyperboloid(dim: int = 2) -> WarpedMetric:
+    """The hyperboloid chart once more, but derived from the Poincare ball by a change of coordinates."""
+    return WarpedMetric(Hyperbolic(dim), (Hyperboloid(dim).to_ball, Hyperboloid(dim).from_ball))
+
+
+def ball_as_half_space(dim: int = 3) -> WarpedMetric:
+    """The half-space chart once more, but derived from the Poincare ball by a change of coordinates."""
+    return WarpedMetric(Hyperbolic(dim), (HalfSpace(dim).to_ball, HalfSpace(dim).from_ball))
+
+
+def cylinder() -> PullbackMetric:
+    """A flat but curved-looking surface: the cylinder (cos z_0, sin z_0, z_1) as a pullback."""
+    return PullbackMetric(_roll, 2, jitter=0.0)
+
+
+def _roll(z: Array) -> Array:
+    return jnp.stack([jnp.cos(z[..., 0]), jnp.sin(z[..., 0]), z[..., 1]], -1)
+
+
+def sphere_pullback(dim: int = 2) -> PullbackMetric:
+    """The unit sphere as a pullback through the sheared stereographic embedding, all numerics and no closed form."""
+    return PullbackMetric(_sheared_sphere, dim, jitter=0.0)
+
+
+def _sheared_sphere(z: Array) -> Array:
+    return Sphere(z.shape[-1]).to_ambient(shear(z))
+
+
+class OnlyMetric(RiemannianMetric):
+    """Another metric's tensor and nothing else of it: the generic route, to compare with a closed form."""
+
+    pytree_data_fields = ("base",)
+
+    def __init__(self, base: RiemannianMetric) -> None:
+        self.dim, self.base = base.dim, base
+
+    def metric(self, z: Array) -> Array:
+        return self.base.metric(z)
+
+
+def all_charts() -> dict[str, RiemannianMetric]:
+    """Manifolds with closed forms, each through several charts; every chart accepts |z| < 1 at least."""
+    return {
+        "sphere1": Sphere(1),
+        "sphere2": Sphere(2),
+        "sphere3": Sphere(3),
+        "warped sphere2": warped_sphere(2),
+        "warped sphere3": warped_sphere(3),
+        "ball2": Hyperbolic(2),
+        "ball3": Hyperbolic(3),
+        "hyperboloid2": Hyperboloid(2),
+        "hyperboloid3": Hyperboloid(3),
+        "half-space2": HalfSpace(2),
+        "half-space3": HalfSpace(3),
+        "ball as hyperboloid2": ball_as_hyperboloid(2),
+        "ball as half-space3": ball_as_half_space(3),
+        "warped hyperbolic2": warped_hyperbolic(2),
+        "torus2": FlatTorus(2, [2 * jnp.pi, 3.0]),
+        "warped torus2": warped_torus(2, 3.0),
+        "cylinder": FlatTorus(2, [2 * jnp.pi, jnp.inf]),
+    }

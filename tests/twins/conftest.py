@@ -1,0 +1,7 @@
+"""Fixtures for comparisons of the twins."""
+
+from __future__ import annotations
+
+from tests.numpyro.conftest import double_precision, quick_compilation
+
+__all__ = ["double_precision", "quick_compilation"]
