@@ -1,4 +1,4 @@
-"""Data sets: digits bundled with scikit-learn, MNIST and Fashion-MNIST through torchvision."""
+"""Data sets: digits bundled with scikit-learn, MNIST and Fashion-MNIST through torchvision, drawn disks and rings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_one_of
 
-__all__ = ["ImageData", "load_dataset"]
+__all__ = ["ImageData", "disks_and_rings", "load_dataset"]
 
 DATA_VARIABLE = "PYRO_RIEMANN_DATA"
 NAMES = ("digits", "mnist", "fashion-mnist")
@@ -65,6 +65,39 @@ def load_dataset(name: str = "digits", root: str | Path | None = None) -> ImageD
     """
     check_one_of("name", name, NAMES)
     return _digits() if name == "digits" else _torchvision(name, root)
+
+
+def disks_and_rings(num_images: int = 1000, size: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Binary images of disks and rings of random size and thickness: the toy set of C22, figure 1.
+
+    Radii are uniform in [0.3, 0.9] half sides; a ring's hole has 30 % to 80 % of its radius. Half the images are disks.
+
+    Args:
+        num_images: how many.
+        size: height and width.
+        seed: of the radii; the global generator is left alone.
+
+    Returns:
+        Images ``(num_images, size * size)`` of zeros and ones, and labels ``(num_images,)``: 0 disk, 1 ring.
+
+    Raises:
+        ValueError: if there is no image, or less than 8 pixels a side.
+
+    Example:
+        >>> images, labels = disks_and_rings(10, size=16)
+        >>> images.shape, labels.tolist()
+        (torch.Size([10, 256]), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
+    """
+    if num_images < 1 or size < 8:
+        raise ValueError(f"`num_images` must be at least 1 and `size` at least 8, got {num_images} and {size}.")
+    generator = torch.Generator().manual_seed(seed)
+    radius, hole = torch.rand(2, num_images, 1, 1, generator=generator)
+    radius, hole = 0.3 + 0.6 * radius, 0.3 + 0.5 * hole
+    labels = torch.arange(num_images) % 2
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    distance = (axis[:, None].square() + axis.square()).sqrt()
+    inside = (distance <= radius) & (distance >= radius * hole * labels[:, None, None])
+    return inside.flatten(1).float(), labels
 
 
 def _digits() -> ImageData:

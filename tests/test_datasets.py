@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_riemann.datasets import DATA_VARIABLE, load_dataset
+from pyro_riemann.datasets import DATA_VARIABLE, disks_and_rings, load_dataset
 
 
 def test_digits():
@@ -66,3 +66,35 @@ def test_no_folder(monkeypatch):
 def test_unknown_name():
     with pytest.raises(ValueError, match="name"):
         load_dataset("cifar")
+
+
+def test_disks_are_filled_and_rings_are_not():
+    images, labels = disks_and_rings(400, size=33, seed=1)
+    pictures = images.reshape(-1, 33, 33)
+    assert set(images.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(pictures[:, 16, 16], (labels == 0).float()), "a disk holds its centre, a ring does not"
+    torch.testing.assert_close(pictures, pictures.flip(-1))
+    torch.testing.assert_close(pictures, pictures.mT)
+    # along the middle row a disk is one run of ones, a ring two
+    runs = (torch.diff(pictures[:, 16], prepend=torch.zeros(400, 1)) == 1).sum(-1)
+    assert torch.equal(runs, labels + 1)
+
+
+def test_areas_are_those_of_circles():
+    """Pixels in a disk of radius r, of a square of side 2: a share of pi r^2 / 4, r uniform in [0.3, 0.9]."""
+    images, labels = disks_and_rings(4000, size=40, seed=2)
+    shares = images[labels == 0].mean(-1)
+    expected = torch.pi / 4 * (0.9**3 - 0.3**3) / (3 * 0.6)
+    assert abs(float(shares.mean()) - expected) < 4 * float(shares.std()) / 2000**0.5
+    assert bool((shares > 0.9 * torch.pi / 4 * 0.3**2).all())
+    assert bool((shares < 1.05 * torch.pi / 4 * 0.9**2).all())
+
+
+def test_disks_and_rings_depend_on_the_seed_alone():
+    before = torch.get_rng_state()
+    first, second = disks_and_rings(20, seed=3)[0], disks_and_rings(20, seed=3)[0]
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(first, second)
+    assert not torch.equal(first, disks_and_rings(20, seed=4)[0])
+    with pytest.raises(ValueError, match="num_images"):
+        disks_and_rings(0)

@@ -18,7 +18,7 @@ from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import PullbackMetric, RiemannianMetric
 from pyro_riemann.vae._networks import DistanceImmersion, Encoder, GaussianDecoder
 from pyro_riemann.vae._priors import NormalPrior, Prior, make_prior
-from pyro_riemann.vae._shortcuts import FrozenWrappedNormal, LastCall
+from pyro_riemann.vae._shortcuts import FrozenHeatKernel, FrozenWrappedNormal, LastCall
 
 POSTERIORS = ("normal", "wrapped_normal", "heat_kernel")
 METRICS = ("fixed", "grid", "learned")
@@ -51,8 +51,9 @@ class VAE(PyroModule):
     :math:`t = s^2 \det G(loc)^{1/d}`, with s the encoder's scale, for which the volume of the posterior in the chart
     is that of the Gaussian of phase 1; so phase 2 starts where phase 1 ended although the units have changed.
 
-    In training mode (:meth:`torch.nn.Module.train`), while nothing that the wrapped normal depends on is being trained
-    (K20's phase 2), its log density leaves out the constant log V; in evaluation mode it is complete.
+    In training mode (:meth:`torch.nn.Module.train`), while nothing that a Riemannian posterior depends on is being
+    trained (K20's phase 2), its log density is a constant that no gradient sees, and is approximated: the wrapped
+    normal's leaves out log V, the heat kernel's takes straight lines for geodesics. In evaluation mode it is complete.
 
     *Metric.* ``"fixed"``: the pullback of a frozen copy of the decoder (reduced by QR, see
     :meth:`GaussianDecoder.distance_immersion`), renewed by :meth:`refresh_metric`. ``"grid"``: the same,
@@ -164,8 +165,9 @@ class VAE(PyroModule):
                 metric = GridMetric(metric, self.box[0], self.box[1], self.grid_resolution)
         metric.solver, metric.flow_steps = self.solver, self.flow_steps
         if self.metric_mode != "learned":  # a kept result would hold on to the weights' graph of the last step
-            for name in ("cholesky", "logdet"):
-                setattr(metric, name, LastCall(getattr(metric, name)))
+            for name in ("cholesky", "logdet", "metric_and_force"):
+                if hasattr(metric, name):
+                    setattr(metric, name, LastCall(getattr(metric, name)))
         return metric
 
     def refresh_metric(self, codes: Tensor | None = None, margin: float = 0.3) -> None:
@@ -209,12 +211,12 @@ class VAE(PyroModule):
         if self.warm_up or self.posterior_family == "normal":
             return dist.Normal(loc, scale.expand_as(loc)).to_event(1)
         time = scale[..., 0].square() * (self.metric.logdet(loc) / self.latent_dim + self.log_time_factor).exp()
+        # evaluation mode, and every trained posterior, has the full density
+        constant = self.training and not (loc.requires_grad or time.requires_grad or self._metric_is_trained())
         if self.posterior_family == "wrapped_normal":
-            # evaluation mode, and every trained posterior, has the full density
-            constant = self.training and not (loc.requires_grad or time.requires_grad or self._metric_is_trained())
-            family = FrozenWrappedNormal if constant else RiemannianWrappedNormal
-            return family(loc, time, self.metric)
-        return RiemannianHeatKernel(loc, time, self.metric, num_steps=self.posterior_steps)
+            return (FrozenWrappedNormal if constant else RiemannianWrappedNormal)(loc, time, self.metric)
+        kernel = FrozenHeatKernel if constant else RiemannianHeatKernel
+        return kernel(loc, time, self.metric, num_steps=self.posterior_steps)
 
     def _metric_is_trained(self) -> bool:
         return torch.is_grad_enabled() and any(value.requires_grad for value in self.metric.parameters())

@@ -145,7 +145,7 @@ class RBFPrecision(nn.Module):
         rate = 0.5 / self.bandwidth.square()
         # expanded square: no array of n * k * d entries
         exponent = z.square().sum(-1, keepdim=True) * rate - 2 * functional.linear(z, self.centers * rate[:, None])
-        basis = torch.exp(-(exponent + self.centers.square().sum(-1) * rate))
+        basis = _bump(exponent + self.centers.square().sum(-1) * rate)
         return functional.linear(basis, self.log_weight.exp()) + self.floor
 
     def scale(self, z: Tensor) -> Tensor:
@@ -159,8 +159,7 @@ class RBFPrecision(nn.Module):
         rate = 0.5 / self.bandwidth.square()
         offsets = [self.centers[:, axis] - z[..., axis, None] for axis in range(self.latent_dim)]
         exponent = rate * torch.stack([offset.square() for offset in offsets]).sum(0)
-        # below -80 single precision has subnormal numbers, which slow matrix products tenfold
-        basis = torch.exp(-exponent.clamp(max=80))
+        basis = _bump(exponent)
         tangents = torch.stack([2 * rate * offset * basis for offset in offsets])
         spread = [2 * rate * offset for offset in offsets]
 
@@ -247,6 +246,11 @@ class RBFPrecision(nn.Module):
         # basis functions overlap: divide by their sum at each centre, so that they add up to the target
         overlap = torch.exp(-0.5 * (torch.cdist(self.centers, self.centers) / self.bandwidth).square()).sum(-1)
         self.log_weight.copy_((target / overlap[:, None]).clamp(min=1e-6).log().mT)
+
+
+def _bump(exponent: Tensor) -> Tensor:
+    """``exp(-exponent)``, cut off where single precision has subnormal numbers, which slow matrix products tenfold."""
+    return torch.exp(-exponent.clamp(max=80))
 
 
 class GaussianDecoder(nn.Module):

@@ -10,30 +10,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann.distributions import RiemannianWrappedNormal
+from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNormal
 from pyro_riemann.distributions._base import Shape
 from pyro_riemann.distributions._tangent import tangent_vectors
+from pyro_riemann.geodesics import GeodesicSolver
+
+# length of the straight line in the chart: no iteration, whatever the error
+_STRAIGHT = GeodesicSolver(num_knots=1, num_segments=2, max_iterations=0, max_polish=0, tolerance=math.inf)
 
 
 class LastCall:
     """A function of one tensor that remembers its last result.
 
-    Prior and posterior ask for log det G at the same draw, and a wrapped normal for the Cholesky factor at its
-    location, whose determinant set its time: each costs d decoder evaluations a point.
+    Prior and posterior ask for log det G at the same draw, and a draw of the posterior starts at its location, where
+    log det G set its time: each costs d decoder evaluations a point.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
         self.function = function
         self.key: tuple[Any, ...] | None = None
-        self.kept: tuple[Tensor, Tensor] | None = None
+        self.kept: tuple[Tensor, Any] | None = None
+        self.with_grad = False
 
-    def __call__(self, z: Tensor) -> Tensor:
-        key = self._key(z)
+    def __call__(self, z: Tensor) -> Any:
+        key, with_grad = self._key(z), torch.is_grad_enabled()
         if key is None:
             return self.function(z)
-        if self.kept is None or self.key != key:
+        # a result that gradients may flow through serves also where none are wanted
+        if self.kept is None or self.key != key or (with_grad and not self.with_grad):
             # the argument is kept too: its memory cannot be given to another tensor meanwhile
-            self.key, self.kept = key, (z, self.function(z))
+            self.key, self.with_grad, self.kept = key, with_grad, (z, self.function(z))
         return self.kept[1]
 
     @staticmethod
@@ -45,8 +51,7 @@ class LastCall:
             place = z.data_ptr()
         except RuntimeError:  # inside a function transform
             return None
-        graph = (torch.is_grad_enabled(), z.requires_grad, id(z.grad_fn))
-        return (place, z.shape, z.stride(), z.dtype, z._version, *graph)
+        return (place, z.shape, z.stride(), z.dtype, z._version, z.requires_grad, id(z.grad_fn))
 
 
 class FrozenWrappedNormal(RiemannianWrappedNormal):
@@ -58,7 +63,8 @@ class FrozenWrappedNormal(RiemannianWrappedNormal):
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         with torch.no_grad():
-            noise = torch.randn(self._extended_shape(torch.Size(sample_shape))).to(self.loc)
+            shape = self._extended_shape(sample_shape)
+            noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
             v = tangent_vectors(self.metric, self.loc, self.time, noise)
             z = self.metric.expmap(self.loc.expand_as(v), v)
         self._own = (weakref.ref(z), noise.square().sum(-1))
@@ -70,4 +76,28 @@ class FrozenWrappedNormal(RiemannianWrappedNormal):
             return super().log_prob(value)
         with torch.no_grad():
             constant = -0.5 * self.metric.dim * (2 * math.pi * self.time).log()
-            return constant - 0.5 * squared_noise + 0.5 * self.metric.logdet(value)
+            exponent = constant - 0.5 * squared_noise
+        return exponent + 0.5 * self.metric.logdet(value)  # a result that the prior can use again
+
+
+class FrozenHeatKernel(RiemannianHeatKernel):
+    """A heat kernel none of whose parameters is trained, for training steps only.
+
+    Its log density is a constant of the optimisation too. At its own draws this class puts the length of the straight
+    line in place of the distance, which takes a boundary-value problem, and takes no derivatives; draws are unchanged.
+    """
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        with torch.no_grad():
+            z = super().rsample(sample_shape)
+        self._own = weakref.ref(z)
+        return z
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if getattr(self, "_own", lambda: None)() is not value:
+            return super().log_prob(value)
+        with torch.no_grad():
+            squared = _STRAIGHT.squared_dist(self.metric, self.loc, value)
+            constant = -0.5 * self.metric.dim * (2 * math.pi * self.time).log()
+            exponent = constant - 0.5 * squared / self.time
+        return exponent + 0.5 * self.metric.logdet(value)  # a result that the prior can use again

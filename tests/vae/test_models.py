@@ -141,6 +141,23 @@ def test_every_pair_takes_steps_that_lower_the_loss(prior: str, posterior: str):
     assert min(losses[4:]) < losses[0]
 
 
+@pytest.mark.parametrize("metric", ["fixed", "grid"])
+@pytest.mark.parametrize("posterior", ["wrapped_normal", "heat_kernel"])
+def test_shortcuts_of_a_frozen_posterior_change_no_gradient(posterior: str, metric: str):
+    data = curve_data(60)
+    vae = phase_two_vae(data, "heat_kernel", posterior, metric)
+    grads, losses = [], []
+    for training in (True, False):
+        vae.train(training).zero_grad()
+        torch.manual_seed(0)
+        with pyro.get_param_store().scope():
+            losses.append(Trace_ELBO().loss_and_grads(vae.model, vae.guide, data[:16]))
+        grads.append(torch.cat([value.grad.flatten() for value in vae.parameters() if value.requires_grad]))
+    assert losses[0] != losses[1]  # training takes the shortcut
+    assert float(grads[1].norm()) > 0
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-8, atol=1e-8)
+
+
 @pytest.mark.parametrize("metric", ["fixed", "learned"])
 def test_metric_gradients_reach_the_decoder_only_if_learned(metric: str):
     data = curve_data(40)

@@ -1,0 +1,46 @@
+"""The autoencoders of Chadebec & Allassonniere (2022), one interface and one architecture for all."""
+
+from pyro_riemann.autoencoders._base import Autoencoder
+from pyro_riemann.autoencoders._hamiltonian import HamiltonianAutoencoder
+from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder, image_networks
+from pyro_riemann.autoencoders._regularized import (
+    GradientPenaltyAutoencoder,
+    RegularizedAutoencoder,
+    WeightDecayAutoencoder,
+)
+from pyro_riemann.autoencoders._riemannian import (
+    InverseKernel,
+    InverseVolumeSampler,
+    RiemannianHamiltonianAutoencoder,
+)
+from pyro_riemann.autoencoders._samplers import GaussianMixtureSampler, LatentSampler, NormalSampler, UniformSampler
+from pyro_riemann.autoencoders._training import FitConfig, FitHistory
+from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
+from pyro_riemann.autoencoders._wasserstein import WassersteinAutoencoder, inverse_multiquadric_mmd
+from pyro_riemann.autoencoders._zoo import MODELS, make_autoencoder
+
+__all__ = [
+    "Autoencoder",
+    "FitConfig",
+    "FitHistory",
+    "GaussianMixtureSampler",
+    "GradientPenaltyAutoencoder",
+    "HamiltonianAutoencoder",
+    "ImageDecoder",
+    "ImageEncoder",
+    "InverseKernel",
+    "InverseVolumeSampler",
+    "LatentSampler",
+    "MODELS",
+    "NormalSampler",
+    "RegularizedAutoencoder",
+    "RiemannianHamiltonianAutoencoder",
+    "UniformSampler",
+    "VampPriorAutoencoder",
+    "VariationalAutoencoder",
+    "WassersteinAutoencoder",
+    "WeightDecayAutoencoder",
+    "image_networks",
+    "inverse_multiquadric_mmd",
+    "make_autoencoder",
+]

@@ -1,0 +1,157 @@
+"""What all autoencoders have in common: fit, sample, encode, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pyro_riemann._checks import check_finite
+from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
+from pyro_riemann.autoencoders._samplers import LatentSampler, NormalSampler
+from pyro_riemann.autoencoders._training import FitConfig, FitHistory, fit, seeded
+
+_ROWS = 2000  # images encoded or decoded at once
+
+
+class Autoencoder(nn.Module):
+    r"""The autoencoder: the least squares that all its relatives add to, :math:`|x - D(E(x))|^2` a datum.
+
+    A relative is a subclass with its own :meth:`loss`, and its own :meth:`prior` where that is not
+    N(0, I). Images are rows ``(n, D)`` in [0, 1], codes ``(n, d)``.
+
+    Args:
+        encoder: gives (location, scale or None), see :class:`ImageEncoder`.
+        decoder: gives the mean image, see :class:`ImageDecoder`.
+
+    Raises:
+        ValueError: if encoder and decoder do not fit together.
+
+    Example:
+        >>> from pyro_riemann.autoencoders import FitConfig, image_networks
+        >>> model = Autoencoder(*image_networks((8, 8), 2, hidden=(16,), variational=False))
+        >>> data = torch.rand(50, 64)
+        >>> history = model.fit(data, config=FitConfig(epochs=2, batch_size=25), progress=False)
+        >>> model.sample(3, seed=0).shape, model.encode(data).shape
+        (torch.Size([3, 64]), torch.Size([50, 2]))
+    """
+
+    variational = False
+
+    def __init__(self, encoder: ImageEncoder, decoder: ImageDecoder) -> None:
+        super().__init__()
+        if encoder.latent_dim != decoder.latent_dim or encoder.data_dim != decoder.data_dim:
+            raise ValueError(
+                f"`encoder` maps R^{encoder.data_dim} to R^{encoder.latent_dim}, `decoder` R^{decoder.latent_dim} to "
+                f"R^{decoder.data_dim}: they must be of the same spaces."
+            )
+        if self.variational and encoder.log_scale is None:
+            raise ValueError(f"{type(self).__name__} needs an encoder with a scale: build it with `variational=True`.")
+        self.encoder, self.decoder = encoder, decoder
+        self.latent_dim, self.data_dim = encoder.latent_dim, encoder.data_dim
+
+    # ---------------------------------------------------------------- what a relative changes
+
+    def loss(self, x: Tensor) -> Tensor:
+        """What training minimises, the mean over the rows of ``x``; a scalar."""
+        return self.reconstruction_error(x, self.encoder(x)[0]).mean()
+
+    def prior(self) -> LatentSampler:
+        """The model's own law of codes."""
+        return NormalSampler(self.latent_dim)
+
+    def prepare(self, data: Tensor) -> None:
+        """Called once with the training data before they are fitted."""
+
+    def finish(self, data: Tensor) -> None:
+        """Called with the training data after they are fitted."""
+
+    # ---------------------------------------------------------------- the common interface
+
+    def reconstruction_error(self, x: Tensor, z: Tensor) -> Tensor:
+        """Squared distance of ``x`` to the image of ``z``, ``(n,)``."""
+        return (x - self.decoder(z)).square().sum(-1)
+
+    def fit(
+        self,
+        data: Tensor,
+        validation: Tensor | None = None,
+        config: FitConfig | None = None,
+        *,
+        checkpoint: str | Path | None = None,
+        progress: bool = True,
+    ) -> FitHistory:
+        """Train, keep the weights of the least validation loss, and leave the model in evaluation mode.
+
+        Args:
+            data: training images ``(n, D)``.
+            validation: held-out images; without them the training loss chooses the weights.
+            config: settings.
+            checkpoint: folder of checkpoints; a run that was stopped continues from there and ends with the same
+                weights as one that was not.
+            progress: show a progress bar.
+
+        Raises:
+            ValueError: for data of the wrong shape, a checkpoint of other settings, or a loss that is not finite.
+        """
+        for name, value in (("data", data), ("validation", validation)):
+            if value is not None:
+                self._check(name, value, self.data_dim)
+        return fit(self, data, validation, config or FitConfig(), checkpoint, progress)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of images (locations of posteriors), ``(n, D) -> (n, d)``, in evaluation mode, without gradient."""
+        return self._in_batches(lambda rows: self.encoder(rows)[0], self._check("x", x, self.data_dim))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and scale of the posteriors, each ``(n, d)``: what ``KernelMetric.from_posterior`` takes.
+
+        Raises:
+            TypeError: if the model has no posterior.
+        """
+        if not self.variational:
+            raise TypeError(f"{type(self).__name__} has no posterior: its encoder gives points.")
+        self._check("x", x, self.data_dim)
+        both = self._in_batches(lambda rows: torch.stack(self.encoder(rows), -1), x)
+        return both[..., 0], both[..., 1]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Mean images of codes, ``(n, d) -> (n, D)``, in evaluation mode, without gradient."""
+        return self._in_batches(self.decoder, self._check("z", z, self.latent_dim))
+
+    def sample(self, num_samples: int, sampler: LatentSampler | None = None, seed: int | None = None) -> Tensor:
+        """Images ``(num_samples, D)`` of codes drawn by ``sampler``, the model's own prior by default.
+
+        The global generator is left alone if there is a ``seed``.
+        """
+        if num_samples < 1:
+            raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
+        like = next(self.parameters())
+        with nullcontext() if seed is None else seeded(seed, like.device), evaluating(self):
+            codes = (sampler or self.prior()).sample(num_samples)
+        return self.decode(codes.to(like))
+
+    def _in_batches(self, function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+        like = next(self.parameters())
+        with evaluating(self), torch.no_grad():
+            return torch.cat([function(part.to(like)) for part in rows.split(_ROWS)])
+
+    @staticmethod
+    def _check(name: str, rows: Tensor, width: int) -> Tensor:
+        if rows.dim() != 2 or rows.shape[-1] != width or len(rows) == 0:
+            raise ValueError(f"`{name}` must have shape (n, {width}), got {tuple(rows.shape)}.")
+        return check_finite(name, rows)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside: batch normalisation by what training saw, not by the images being made."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,124 @@
+"""Laws of codes to draw images from: normal, a mixture fitted after training, the uniform law of a metric."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._checks import check_finite
+from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.sampling import SamplingResult, sample_uniform
+
+
+class LatentSampler(Protocol):
+    """Anything that draws codes by torch's global generator; a Pyro distribution is not quite one, see ``sample``.
+
+    Example:
+        >>> class Origin:
+        ...     def sample(self, num_samples):
+        ...         return torch.zeros(num_samples, 2)
+        >>> sampler: LatentSampler = Origin()
+    """
+
+    def sample(self, num_samples: int) -> Tensor:
+        """Codes ``(num_samples, d)``."""
+        ...
+
+
+class NormalSampler:
+    """The standard normal law.
+
+    Args:
+        latent_dim: latent dimension d.
+
+    Example:
+        >>> NormalSampler(3).sample(5).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        self.latent_dim = latent_dim
+
+    def sample(self, num_samples: int) -> Tensor:
+        """Codes ``(num_samples, d)``."""
+        return torch.randn(num_samples, self.latent_dim)
+
+
+class GaussianMixtureSampler:
+    """A mixture of Gaussians with full covariances, fitted to the codes of the training data by scikit-learn.
+
+    The ex-post density estimation of Ghosh et al. (2020).
+
+    Args:
+        codes: ``(n, d)``.
+        num_components: number of Gaussians.
+        max_codes: fit to so many codes at most, evenly spaced rows.
+        seed: seed of the fit.
+
+    Raises:
+        ValueError: if there are fewer codes than components.
+
+    Example:
+        >>> codes = torch.cat([torch.randn(200, 2) - 5, torch.randn(200, 2) + 5])
+        >>> GaussianMixtureSampler(codes, num_components=2).sample(4).shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(self, codes: Tensor, num_components: int = 10, max_codes: int = 20_000, seed: int = 0) -> None:
+        from sklearn.mixture import GaussianMixture
+
+        if codes.dim() != 2 or len(codes) < num_components:
+            raise ValueError(f"`codes` must be at least {num_components} rows, got shape {tuple(codes.shape)}.")
+        rows = check_finite("codes", codes)[:: -(-len(codes) // max_codes)].cpu().double().numpy()
+        # scikit-learn's 1e-6 is an absolute variance: at the codes' own scale it neither bites nor fails
+        floor = max(1e-6 * float(rows.var(0).mean()), 1e-12)
+        self.mixture = GaussianMixture(num_components, random_state=seed, reg_covar=floor).fit(rows)
+        # double precision: a component of fewer codes than dimensions is only as definite as the floor makes it
+        weights, means, covariances = (
+            torch.as_tensor(part, dtype=torch.float64)
+            for part in (self.mixture.weights_, self.mixture.means_, self.mixture.covariances_)
+        )
+        self.dtype = codes.dtype
+        self.law = torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(weights),
+            torch.distributions.MultivariateNormal(means, covariances),
+        )
+
+    def sample(self, num_samples: int) -> Tensor:
+        """Codes ``(num_samples, d)``."""
+        return self.law.sample((num_samples,)).to(self.dtype)
+
+
+class UniformSampler:
+    """The uniform law of a latent metric (Chadebec & Allassonniere 2022, section 4.4).
+
+    Args:
+        metric: the latent metric, for instance ``KernelMetric.from_posterior(*model.posterior(data))``.
+        low: lower corner of the box, see :func:`~pyro_riemann.sampling.sample_uniform`.
+        high: upper corner.
+        method: which sampler; ``"hmc"`` is the paper's.
+        **settings: of that sampler.
+
+    Attributes:
+        result: the last :class:`~pyro_riemann.sampling.SamplingResult`, with its diagnostics.
+
+    Example:
+        >>> from pyro_riemann import KernelMetric
+        >>> codes = torch.randn(300, 2)
+        >>> metric = KernelMetric.from_posterior(codes, torch.full_like(codes, 0.3), num_centroids=20)
+        >>> UniformSampler(metric).sample(4).shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(
+        self, metric: RiemannianMetric, low: Any = None, high: Any = None, method: str = "auto", **settings: Any
+    ) -> None:
+        self.metric, self.low, self.high, self.method, self.settings = metric, low, high, method, settings
+        self.result: SamplingResult | None = None
+
+    def sample(self, num_samples: int) -> Tensor:
+        """Codes ``(num_samples, d)``."""
+        self.result = sample_uniform(self.metric, num_samples, self.low, self.high, self.method, **self.settings)
+        return self.result.draws

@@ -1,0 +1,37 @@
+"""How good are generated images: Frechet distance, precision and recall, copies, and use for a classifier."""
+
+from pyro_riemann.evaluation._augmentation import AugmentationTask, stack_classes
+from pyro_riemann.evaluation._classifier import (
+    ClassifierConfig,
+    ImageClassifier,
+    Scores,
+    classification_scores,
+    train_classifier,
+)
+from pyro_riemann.evaluation._frechet import Features, fid, frechet_distance, inception_features
+from pyro_riemann.evaluation._manifold import PrecisionRecall, precision_recall
+from pyro_riemann.evaluation._nearest import NearestImages, Neighbors, nearest, nearest_images
+from pyro_riemann.evaluation._prd import PRD, prd, prd_of_histograms
+
+__all__ = [
+    "AugmentationTask",
+    "ClassifierConfig",
+    "Features",
+    "ImageClassifier",
+    "NearestImages",
+    "Neighbors",
+    "PRD",
+    "PrecisionRecall",
+    "Scores",
+    "classification_scores",
+    "fid",
+    "frechet_distance",
+    "inception_features",
+    "nearest",
+    "nearest_images",
+    "prd",
+    "prd_of_histograms",
+    "precision_recall",
+    "stack_classes",
+    "train_classifier",
+]

@@ -1,0 +1,188 @@
+"""A small convolutional classifier: extractor of features, and judge of augmented data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyro_riemann._checks import check_finite
+
+_ROWS = 1000  # images classified at once
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierConfig:
+    """Settings of :func:`train_classifier`.
+
+    Attributes:
+        epochs: passes over the training data.
+        batch_size: rows a step.
+        learning_rate: Adam's rate.
+        channels: channels of the two convolutions.
+        num_features: width of the last hidden layer, the features.
+        seed: seed of weights and order.
+
+    Example:
+        >>> ClassifierConfig(epochs=3).num_features
+        64
+    """
+
+    epochs: int = 2
+    batch_size: int = 200
+    learning_rate: float = 1e-3
+    channels: tuple[int, int] = (16, 32)
+    num_features: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, self.num_features, *self.channels) < 1 or not self.learning_rate > 0:
+            raise ValueError(f"all settings of a classifier must be positive, got {self}.")
+
+
+class ImageClassifier(nn.Module):
+    """Two convolutions of stride 2, a hidden layer of features, and a linear layer to the classes.
+
+    Calling it gives logits; :meth:`features` are the activations of the hidden layer.
+
+    Args:
+        shape: height and width of the images, which come as rows ``(n, height * width)``.
+        num_classes: number of classes.
+        config: widths.
+
+    Example:
+        >>> ImageClassifier((8, 8), 10)(torch.rand(5, 64)).shape
+        torch.Size([5, 10])
+    """
+
+    def __init__(self, shape: tuple[int, int], num_classes: int, config: ClassifierConfig | None = None) -> None:
+        super().__init__()
+        config = config or ClassifierConfig()
+        first, second = config.channels
+        height, width = ((side + 3) // 4 for side in shape)  # halved twice, rounded up
+        self.shape, self.num_features = shape, config.num_features
+        self.body = nn.Sequential(
+            nn.Unflatten(-1, (1, *shape)),
+            *(nn.Conv2d(1, first, 5, 2, 2), nn.ReLU(), nn.Conv2d(first, second, 5, 2, 2), nn.ReLU(), nn.Flatten()),
+            *(nn.Linear(second * height * width, config.num_features), nn.ReLU()),
+        )
+        self.head = nn.Linear(config.num_features, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features ``(n, num_features)`` of images ``(n, D)``, without gradient."""
+        if x.dim() != 2 or x.shape[-1] != math.prod(self.shape):
+            raise ValueError(f"`x` must have shape (n, {math.prod(self.shape)}), got {tuple(x.shape)}.")
+        with torch.no_grad():
+            return torch.cat([self.body(rows) for rows in x.split(_ROWS)])
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Classes ``(n,)`` of images ``(n, D)``."""
+        with torch.no_grad():
+            return torch.cat([self(rows).argmax(-1) for rows in x.split(_ROWS)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, ``(n, D) -> (n, num_classes)``."""
+        return self.head(self.body(x))
+
+
+def train_classifier(
+    images: Tensor,
+    labels: Tensor,
+    shape: tuple[int, int],
+    num_classes: int | None = None,
+    config: ClassifierConfig | None = None,
+    validation: tuple[Tensor, Tensor] | None = None,
+) -> ImageClassifier:
+    """An :class:`ImageClassifier` trained by cross-entropy, in evaluation mode.
+
+    Args:
+        images: ``(n, D)`` in [0, 1].
+        labels: ``(n,)``, integers from 0.
+        shape: height and width.
+        num_classes: default: the largest label and one.
+        config: settings.
+        validation: images and labels; given, the weights of the epoch with the best balanced accuracy there are kept.
+
+    Raises:
+        ValueError: if images and labels do not match.
+
+    Example:
+        >>> images = torch.cat([torch.zeros(50, 16), torch.ones(50, 16)])
+        >>> labels = torch.arange(2).repeat_interleave(50)
+        >>> judge = train_classifier(images, labels, (4, 4), config=ClassifierConfig(epochs=30, batch_size=50))
+        >>> judge.predict(images[::50])
+        tensor([0, 1])
+    """
+    config = config or ClassifierConfig()
+    check_finite("images", images)
+    if images.dim() != 2 or labels.shape != images.shape[:1] or len(images) == 0:
+        raise ValueError(
+            f"`images` (n, D) and `labels` (n,) do not match: {tuple(images.shape)}, {tuple(labels.shape)}."
+        )
+    with seeded(config.seed):
+        model = ImageClassifier(shape, int(labels.max()) + 1 if num_classes is None else num_classes, config)
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        best, kept = -1.0, None
+        for _ in range(config.epochs):
+            for rows in torch.randperm(len(images)).split(config.batch_size):
+                optimizer.zero_grad()
+                functional.cross_entropy(model(images[rows]), labels[rows]).backward()
+                optimizer.step()
+            if validation is not None:
+                score = classification_scores(validation[1], model.predict(validation[0])).balanced_accuracy
+                if score > best:
+                    best, kept = score, {key: value.clone() for key, value in model.state_dict().items()}
+    if kept is not None:
+        model.load_state_dict(kept)
+    return model.eval()
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Balanced accuracy, and precision, recall and F1 of each class, in the order of the classes.
+
+    Example:
+        >>> classification_scores(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])).recall
+        (0.5, 1.0)
+    """
+
+    balanced_accuracy: float
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    f1: tuple[float, ...]
+
+
+def classification_scores(labels: Tensor, predictions: Tensor) -> Scores:
+    """Scores of predicted classes, by scikit-learn; a class that is never predicted has precision 0.
+
+    Args:
+        labels: true classes ``(n,)``.
+        predictions: predicted classes ``(n,)``.
+
+    Example:
+        >>> classification_scores(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])).balanced_accuracy
+        0.75
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    if labels.shape != predictions.shape or labels.dim() != 1 or len(labels) == 0:
+        raise ValueError(f"`labels` and `predictions` do not match: {tuple(labels.shape)}, {tuple(predictions.shape)}.")
+    classes = labels.unique().tolist()
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels.numpy(), predictions.numpy(), labels=classes, zero_division=0.0
+    )
+    values = [tuple(float(entry) for entry in part) for part in (precision, recall, f1)]
+    return Scores(sum(values[1]) / len(classes), *values)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers from ``seed`` inside, the caller's generator untouched outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

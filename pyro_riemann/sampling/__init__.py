@@ -1,0 +1,27 @@
+"""Geometry-aware sampling: draws of the Riemannian uniform of a metric, with their diagnostics.
+
+:func:`sample_uniform` chooses; every sampler can be called by itself, and all return one :class:`SamplingResult`.
+:func:`interpolate` follows the same geometry between two codes.
+"""
+
+from pyro_riemann.distributions._box_mixture import MixtureProposal
+from pyro_riemann.sampling._front import sample_uniform
+from pyro_riemann.sampling._hmc import hmc
+from pyro_riemann.sampling._interpolation import Interpolation, interpolate
+from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis
+from pyro_riemann.sampling._result import SamplingResult
+from pyro_riemann.sampling._target import default_box
+from pyro_riemann.sampling._tempered import tempered_smc
+
+__all__ = [
+    "Interpolation",
+    "MixtureProposal",
+    "SamplingResult",
+    "default_box",
+    "hmc",
+    "importance_resampling",
+    "independence_metropolis",
+    "interpolate",
+    "sample_uniform",
+    "tempered_smc",
+]

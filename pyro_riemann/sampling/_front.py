@@ -1,0 +1,133 @@
+"""The front door: one call, the sampler chosen by how well a proposal fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pyro_riemann._checks import check_one_of
+from pyro_riemann._estimate import Estimate
+from pyro_riemann.distributions._box_table import CellTable
+from pyro_riemann.distributions._memo import remember
+from pyro_riemann.distributions._uniform import LOWEST_MIXTURE, TABLE_ERROR, finest_scale
+from pyro_riemann.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.sampling._hmc import hmc
+from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis, interleaved
+from pyro_riemann.sampling._result import SamplingResult, floor_share
+from pyro_riemann.sampling._target import Target, check_count, target_of
+from pyro_riemann.sampling._tempered import tempered_smc
+
+_SAMPLERS: dict[str, Callable[..., SamplingResult]] = {
+    "metropolis": independence_metropolis,
+    "importance": importance_resampling,
+    "tempered": tempered_smc,
+    "hmc": hmc,
+}
+_CHAINS = 8
+
+
+def sample_uniform(
+    metric: RiemannianMetric,
+    num_samples: int,
+    low: Any = None,
+    high: Any = None,
+    method: str = "auto",
+    seed: int | None = None,
+    *,
+    verbose: bool = False,
+    **settings: Any,
+) -> SamplingResult:
+    r"""Draws of the Riemannian uniform, density proportional to :math:`\sqrt{\det G}` on a box of the chart.
+
+    ================== =========================================== =====================================================
+    ``method``         how                                         ``"auto"`` takes it
+    ================== =========================================== =====================================================
+    ``"table"``        rejection from a step function, d <= 2      if d <= 2 and a table resolves the metric
+    ``"importance"``   :func:`importance_resampling`               if at least 5 % of the proposals are effective
+    ``"tempered"``     :func:`tempered_smc`                        otherwise
+    ``"metropolis"``   :func:`independence_metropolis`             never: it needs more proposals for as many draws
+    ``"hmc"``          :func:`hmc`                                 never: it does not mix
+    ================== =========================================== =====================================================
+
+    Args:
+        metric: the metric.
+        num_samples: number of draws n.
+        low: lower corner of the box, ``(d)`` or a number. If both corners are missing, :func:`default_box`: the
+            centroids of a kernel metric and four standard deviations of its bumps around them.
+        high: upper corner.
+        method: which sampler.
+        seed: of all random numbers; by default drawn from the global generator.
+        verbose: print the result's summary, with the reason for the choice.
+        **settings: of the sampler chosen, by name.
+
+    Returns:
+        Draws and diagnostics; ``str(result)`` says what was chosen and why.
+
+    Raises:
+        TypeError, ValueError: naming the argument at fault.
+
+    Source: Chadebec & Allassonniere (2022), section 4.4.
+
+    Example:
+        >>> metric = KernelMetric(torch.randn(20, 8), torch.full((20, 8), 100.0), bandwidth=1.0)
+        >>> result = sample_uniform(metric, 1000, seed=0)
+        >>> result.draws.shape, result.method, bool(result.r_hat.max() < 1.02)
+        (torch.Size([1000, 8]), 'importance', True)
+    """
+    check_one_of("method", method, ("auto", "table", *_SAMPLERS))
+    check_count("num_samples", num_samples)
+    target = target_of(metric, low, high, seed)
+    chosen = _choose(target) if method == "auto" else method
+    if chosen == "table":
+        if settings:
+            raise TypeError(f'method "table" takes no settings, got {", ".join(settings)}.')
+        result = _from_table(target, num_samples)
+    else:
+        result = _SAMPLERS[chosen](
+            metric, num_samples, target.low, target.high, seed=target.generator.initial_seed(), **settings
+        )
+    if verbose:
+        print(result)
+    return result
+
+
+def _choose(target: Target) -> str:
+    if target.metric.dim <= 2:
+        error = float(_table(target).rule.standard_error)
+        if error < TABLE_ERROR or not isinstance(target.metric, KernelMetric):
+            return "table"
+    return "importance" if target.proposal().efficiency >= LOWEST_MIXTURE else "tempered"
+
+
+def _table(target: Target) -> CellTable:
+    metric, low, high = target.metric, target.low, target.high
+    if metric.dim > 2:
+        raise ValueError(f'method "table" needs d <= 2, the metric has dimension {metric.dim}.')
+    with torch.no_grad():
+        return remember(
+            metric, "table", (), (low, high), lambda: CellTable(metric, low, high, scale=finest_scale(metric))
+        )
+
+
+def _from_table(target: Target, num_samples: int) -> SamplingResult:
+    table = _table(target)
+    length = -(-num_samples // _CHAINS)
+    with torch.no_grad():
+        chains = table.draw(_CHAINS * length, target.generator).view(_CHAINS, length, -1)
+    draws = interleaved(chains, num_samples)
+    efficiency = table.report.efficiency
+    return SamplingResult(
+        "table",
+        f"dimension {target.metric.dim}: rejection from a table of cells, {efficiency:.2g} accepted",
+        draws,
+        chains,
+        target.low,
+        target.high,
+        efficiency,
+        1.0,
+        Estimate(table.rule.log_volume, table.rule.standard_error),
+        floor_share(target.metric, draws),
+        round(len(chains.flatten(0, 1)) / efficiency),
+    )

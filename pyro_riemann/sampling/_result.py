@@ -1,0 +1,100 @@
+"""What every sampler returns."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._estimate import Estimate
+from pyro_riemann.diagnostics import Summary, summary
+from pyro_riemann.metrics import KernelMetric, RiemannianMetric
+
+
+@dataclass(frozen=True, eq=False)
+class SamplingResult:
+    """Draws of a Riemannian uniform, and how far to trust them.
+
+    :func:`pyro_riemann.summary` and :func:`pyro_riemann.to_arviz` take it as it is.
+
+    Attributes:
+        method: ``"table"``, ``"metropolis"``, ``"importance"``, ``"tempered"`` or ``"hmc"``.
+        reason: why this method, with the figures that decided, in words.
+        draws: ``(n, d)``.
+        chains: what R-hat and bulk ESS are computed from, ``(chains, length, d)``: the chains of a Markov chain method,
+            the independent populations of the others.
+        low: lower corner of the box, ``(d)``.
+        high: upper corner, ``(d)``.
+        efficiency: effective draws for each proposal (``"table"``, ``"metropolis"``, ``"importance"``), particle
+            (``"tempered"``) or state of a chain (``"hmc"``).
+        acceptance: acceptance rate of the proposals or of the Hamiltonian moves; 1 where nothing is refused.
+        log_volume: log Riemannian volume of the box and its standard error, both scalars.
+        floor_share: share of the draws where a kernel metric is only its floor; None for other metrics.
+        evaluations: points at which the volume element or its gradient was evaluated for the draws; what it took to set
+            the proposal up is not counted.
+
+    Example:
+        >>> from pyro_riemann.sampling import sample_uniform
+        >>> result = sample_uniform(EuclideanMetric(1), 400, low=0.0, high=2.0, seed=0)
+        >>> result.method, round(result.efficiency, 2), round(float(result.log_volume.value.exp()), 4)
+        ('table', 0.98, 2.0)
+        >>> summary(result).passed(max_r_hat=1.05, min_ess=100)
+        True
+    """
+
+    method: str
+    reason: str
+    draws: Tensor
+    chains: Tensor
+    low: Tensor
+    high: Tensor
+    efficiency: float
+    acceptance: float
+    log_volume: Estimate
+    floor_share: float | None
+    evaluations: int
+
+    @cached_property
+    def table(self) -> Summary:
+        """Moments, R-hat (rank-normalised, split) and effective sizes of every coordinate."""
+        return judged(self.chains)
+
+    @property
+    def r_hat(self) -> Tensor:
+        """R-hat of each coordinate, ``(d)``."""
+        return torch.as_tensor(self.table["r_hat"].to_numpy(copy=True))
+
+    @property
+    def ess_bulk(self) -> Tensor:
+        """Bulk effective sample size of ``chains``, each coordinate, ``(d)``."""
+        return torch.as_tensor(self.table["ess_bulk"].to_numpy(copy=True))
+
+    def __str__(self) -> str:
+        volume = self.log_volume
+        parts = [
+            f"{len(self.draws)} draws by {self.method} ({self.reason})",
+            f"efficiency {self.efficiency:.2g}, acceptance {self.acceptance:.2g}, {self.evaluations} evaluations",
+            f"largest R-hat {float(self.r_hat.max()):.3f}, smallest bulk ESS {float(self.ess_bulk.min()):.0f}",
+            f"log volume {float(volume.value):.4f} +- {float(volume.standard_error):.4f}",
+        ]
+        if self.floor_share is not None:
+            parts.append(f"{self.floor_share:.1%} of the draws on the metric's floor")
+        return "\n".join(parts)
+
+
+def judged(chains: Tensor) -> Summary:
+    """The table of chains ``(chains, length, d)``, which may well be more than they are long."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="More chains", category=UserWarning)
+        return summary(chains)
+
+
+def floor_share(metric: RiemannianMetric, draws: Tensor) -> float | None:
+    """Share of ``draws (n, d)`` where a kernel metric is only its floor."""
+    if not isinstance(metric, KernelMetric):
+        return None
+    with torch.no_grad():
+        return 1 - float(metric.coverage(draws))
