@@ -133,8 +133,15 @@ def test_mnist_without_a_folder_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_interruption_tells_how_to_resume(tmp_path: Path) -> None:
     """Ctrl-C in the middle of training leaves a checkpoint and says what it is good for."""
-    command = [sys.executable, "-m", "pyro_riemann", "quickstart", "--warm-up-epochs=1000000", "--quiet"]
-    with subprocess.Popen([*command, f"--output={tmp_path}"], stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    # where the tests run in the background of a script, SIGINT is ignored, and children inherit that
+    program = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('pyro_riemann', run_name='__main__', alter_sys=True)"
+    )
+    options = ["quickstart", "--warm-up-epochs=1000000", "--quiet", f"--output={tmp_path}"]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *options], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "checkpoints" / "rvae" / "checkpoint.json").exists():
             assert process.poll() is None, process.communicate()[1]

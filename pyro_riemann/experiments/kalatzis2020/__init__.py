@@ -1,0 +1,82 @@
+"""The experiments of Kalatzis et al. (2020): runs, tables, figures.
+
+Each run is a JSON file; tables and figures are made from these files alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pyro_riemann.experiments._jobs import Job, is_done, run_jobs
+from pyro_riemann.experiments.kalatzis2020._draw import draw_all
+from pyro_riemann.experiments.kalatzis2020._protocol import DATASETS, MODELS, PROTOCOLS, TITLES, Protocol, grid
+from pyro_riemann.experiments.kalatzis2020._report import report
+from pyro_riemann.experiments.kalatzis2020._work import work
+
+__all__ = ["DATASETS", "MODELS", "PROTOCOLS", "Protocol", "grid", "progress_table", "run", "write_report"]
+
+
+def run(
+    dataset: str,
+    latent_dims: Sequence[int],
+    models: Sequence[str],
+    protocol: Protocol,
+    seeds: int | None,
+    results: Path,
+    checkpoints: Path,
+    processes: int = 1,
+    devices: Sequence[str] = ("cpu",),
+    console: Console | None = None,
+) -> None:
+    """Do whatever of the grid is missing; an interrupted model resumes from its checkpoint.
+
+    Raises:
+        ValueError: for unknown names, or results of another protocol in the folder.
+    """
+    console = console or Console(quiet=True)
+    jobs = grid(dataset, latent_dims, models, seeds or protocol.seeds, protocol)
+    console.print(progress_table(jobs, results))
+    run_jobs(
+        jobs, partial(work, checkpoints=checkpoints), results, processes=processes, devices=devices, console=console
+    )
+    console.print(progress_table(jobs, results))
+
+
+def progress_table(jobs: Sequence[Job], results: Path) -> Table:
+    """Runs that are done, of all, by model and dimension."""
+    dims = sorted({job.settings["latent_dim"] for job in jobs})
+    table = Table("run", *(f"d = {dim}" for dim in dims), title=f"runs done: {jobs[0].settings['dataset']}")
+    kinds = dict.fromkeys(job.settings.get("model", job.settings["kind"]) for job in jobs)
+    for kind in kinds:
+        cells = []
+        for dim in dims:
+            own = [
+                job
+                for job in jobs
+                if job.settings["latent_dim"] == dim and job.settings.get("model", job.settings["kind"]) == kind
+            ]
+            cells.append(f"{sum(is_done(job, results) for job in own)}/{len(own)}" if own else "")
+        table.add_row(TITLES.get(kind, kind), *cells)
+    return table
+
+
+def write_report(results: Path) -> list[Path]:
+    """Tables and figures of all results in a folder, written beside them; returns the files.
+
+    Raises:
+        FileNotFoundError: if there are no results.
+    """
+    written = []
+    for dataset, text in report(results).items():
+        path = results / f"{dataset}.md"
+        partial_path = path.with_suffix(".md.partial")
+        partial_path.write_text(text)
+        os.replace(partial_path, path)
+        written.append(path)
+    return written + draw_all(results, results)

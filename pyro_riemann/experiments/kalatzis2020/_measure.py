@@ -1,0 +1,175 @@
+"""What is measured of a trained model: bounds, mass, codes, mismatch of the prior, time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import ks_2samp
+from torch import Tensor
+
+from pyro_riemann.datasets import ImageData
+from pyro_riemann.evaluation import ClassifierConfig, ImageClassifier, fid, train_classifier
+from pyro_riemann.experiments._centred import tabulated_prior
+from pyro_riemann.experiments._seed import seeded
+from pyro_riemann.experiments.kalatzis2020._protocol import Protocol
+from pyro_riemann.experiments.kalatzis2020._train import GRID_RESOLUTION, build, fit
+from pyro_riemann.metrics import GridMetric
+from pyro_riemann.vae import VAE, HeatKernelPrior, encode_all, evaluate
+
+
+def evaluation_prior(vae: VAE) -> Any:
+    """The prior with its distances tabulated where they can be (d = 2), else the VAE's own."""
+    prior = vae.prior
+    if isinstance(prior, HeatKernelPrior) and isinstance(vae.metric, GridMetric):
+        return tabulated_prior(vae.metric, prior.loc, prior.time, GRID_RESOLUTION)
+    return vae.prior_distribution()
+
+
+def bounds(vae: VAE, law: Any, data: ImageData, protocol: Protocol, seed: int) -> dict[str, Any]:
+    """Under the prior ``law``: ELBO term by term, importance-weighted likelihood, and the mass of the prior."""
+    on_decoder = vae.prior.riemannian and not isinstance(vae.metric, GridMetric)
+    images = data.test[: protocol.bound_images] if on_decoder else data.test
+    return evaluate(
+        vae,
+        images,
+        num_samples=1 if on_decoder else protocol.bound_draws,
+        num_importance=protocol.iwae_draws,
+        num_importance_data=protocol.iwae_images,
+        prior=law if vae.prior.riemannian else None,
+        num_pairs=min(200, len(data.test)),
+        seed=seed,
+    )
+
+
+def classification(vae: VAE, data: ImageData, protocol: Protocol, seed: int) -> dict[str, Any]:
+    """F1 of a network with 100 hidden units on the codes (K20, section 5.2), digit by digit and on average."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.metrics import f1_score
+    from sklearn.neural_network import MLPClassifier
+
+    train_codes, test_codes = (encode_all(vae, part).double().cpu().numpy() for part in (data.train, data.test))
+    runs = []
+    for run in range(protocol.classifier_runs):
+        network = MLPClassifier(
+            (100,),
+            batch_size=min(64, len(train_codes)),
+            learning_rate_init=1e-3,
+            max_iter=protocol.classifier_epochs,
+            random_state=1000 * seed + run,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is part of the protocol
+            network.fit(train_codes, data.train_labels.cpu().numpy())
+        truth = data.test_labels.cpu().numpy()
+        runs.append(f1_score(truth, network.predict(test_codes), average=None, labels=np.arange(10)))
+    scores = np.stack(runs)
+    return {
+        "per_class": scores.mean(0).tolist(),
+        "average": float(scores.mean()),
+        "standard_deviation": float(scores.mean(1).std(ddof=1)) if len(runs) > 1 else None,
+        "runs": len(runs),
+    }
+
+
+def judge(data: ImageData, seed: int = 0) -> ImageClassifier:
+    """The classifier whose features the Frechet distance uses: Inception's weights need a network connection."""
+    config = ClassifierConfig(epochs=3, seed=seed)
+    return train_classifier(data.train, data.train_labels, data.shape, config=config)
+
+
+@torch.no_grad()
+def mismatch(vae: VAE, law: Any, data: ImageData, protocol: Protocol, features: Any, seed: int) -> dict[str, Any]:
+    """Codes of test images against draws of the prior.
+
+    Their distances from the prior's centre (geodesic for the heat kernel, Euclidean otherwise) by a two-sample
+    Kolmogorov-Smirnov test, and the Frechet distance of the decoded draws to the test images.
+    """
+    count = min(protocol.sample_images, len(data.test))
+    with seeded(seed, data.test.device):
+        draws = _prior_draws(vae, count)
+        codes = vae.posterior(data.test[:count]).sample()
+    if isinstance(vae.prior, HeatKernelPrior):
+        few = slice(None) if isinstance(vae.metric, GridMetric) else slice(500)
+        centre = vae.prior.loc.detach()
+        lengths = [_in_parts(law.metric.squared_dist, centre, part[few]).sqrt() for part in (codes, draws)]
+        kind = "geodesic"
+    else:
+        centre = draws.mean(0)
+        lengths = [(part - centre).norm(dim=-1) for part in (codes, draws)]
+        kind = "Euclidean"
+    of_codes, of_draws = (part.double().cpu().numpy() for part in lengths)
+    test = ks_2samp(of_codes, of_draws)
+    decoded = torch.cat([vae.decoder.mean(rows) for rows in draws.split(1000)]).clamp(0, 1)
+    reconstructed = torch.cat([vae.decoder.mean(rows) for rows in codes.split(1000)]).clamp(0, 1)
+    return {
+        "distance": kind,
+        "codes_quantiles": np.quantile(of_codes, [0.1, 0.5, 0.9]).tolist(),
+        "draws_quantiles": np.quantile(of_draws, [0.1, 0.5, 0.9]).tolist(),
+        "ks_statistic": float(test.statistic),
+        "ks_p_value": float(test.pvalue),
+        "ks_sizes": [len(of_codes), len(of_draws)],
+        "fid_samples": fid(data.test[:count], decoded, data.shape, features),
+        "fid_reconstructions": fid(data.test[:count], reconstructed, data.shape, features),
+        "fid_features": "classifier of this data set, 64 features",
+        "images": count,
+    }
+
+
+def _prior_draws(vae: VAE, count: int) -> Tensor:
+    """Draws of the prior in parts: Brownian motion through a decoder holds its Jacobians."""
+    prior = vae.prior_distribution()
+    return torch.cat([prior.sample((min(500, count - start),)) for start in range(0, count, 500)])
+
+
+def _in_parts(function: Any, centre: Tensor, points: Tensor) -> Tensor:
+    return torch.cat([function(centre.expand_as(rows), rows) for rows in points.split(500)])
+
+
+def epoch_seconds(history: Any) -> dict[str, float]:
+    """Mean wall time of an epoch of each phase."""
+    phases = {1: "warm_up", 2: "phase_two"}
+    return {
+        name: float(np.mean([entry["seconds"] for entry in history.epochs if entry["phase"] == phase]))
+        for phase, name in phases.items()
+        if any(entry["phase"] == phase for entry in history.epochs)
+    }
+
+
+def timing(models: list[str], data: ImageData, latent_dim: int, protocol: Protocol, device: str) -> dict[str, Any]:
+    """Processor seconds of an epoch of each phase for every model, in one process (K20, table 6).
+
+    An epoch is the difference of a run with two and one with one: what both phases do once (centres, table) drops out.
+    On a GPU the clock on the wall is read instead.
+    """
+    some = data._replace(train=data.train[:5000], train_labels=data.train_labels[:5000])
+    scale = len(data.train) / len(some.train)
+
+    def seconds(model: str, warm_up: int, epochs: int) -> float:
+        vae = build(model, some, latent_dim, protocol, seed=0)
+        short = dataclasses.replace(protocol, warm_up_epochs=warm_up, epochs=epochs)
+        clock = time.process_time if device == "cpu" else time.perf_counter
+        started = clock()
+        fit(vae, some, short, 0, None, device)
+        return clock() - started
+
+    results: dict[str, Any] = {}
+    for model in models:
+        seconds(model, 1, 0)  # torch prepares itself
+        base, warm, second = seconds(model, 2, 1), seconds(model, 3, 1), seconds(model, 2, 2)
+        results[model] = {"warm_up": scale * (warm - base), "phase_two": scale * (second - base)}
+    return {"seconds_per_epoch": results, "images": len(data.train), "measured_on": len(some.train)}
+
+
+def jsonable(value: Any) -> Any:
+    """Numbers that JSON knows: NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
