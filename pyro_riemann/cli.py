@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import enum
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+reproduce = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
+app.add_typer(reproduce, name="reproduce")
 
 
 class Dataset(enum.StrEnum):
@@ -23,6 +27,11 @@ class Dataset(enum.StrEnum):
 @app.callback()
 def main() -> None:
     """Pyro models with Riemannian priors."""
+
+
+@reproduce.callback()
+def reproduce_group() -> None:
+    """Experiments of the papers, each resumable; tables and figures are made from the saved results."""
 
 
 @app.command()
@@ -78,14 +87,130 @@ def quickstart(
         resume=not fresh,
         quiet=quiet,
     )
+    with _clear_errors(f"Stopped. The same command again resumes from {config.output}/checkpoints."):
+        run(config)
+
+
+class Model(enum.StrEnum):
+    """Models of Kalatzis et al. (2020)."""
+
+    vae = "vae"
+    vamp128 = "vamp128"
+    vamp256 = "vamp256"
+    vamp512 = "vamp512"
+    rvae = "rvae"
+
+
+class Protocol(enum.StrEnum):
+    """How much of an experiment is run."""
+
+    paper = "paper"
+    reduced = "reduced"
+    smoke = "smoke"
+
+
+@reproduce.command()
+def kalatzis2020(
+    dataset: Annotated[list[Dataset], typer.Option(help="Repeat it for several.")] = [Dataset.mnist],  # noqa: B006
+    latent_dim: Annotated[list[int], typer.Option(min=1, help="Repeat it for several.")] = [2, 5, 10],  # noqa: B006
+    model: Annotated[list[Model] | None, typer.Option(help="Repeat it for several [default: all].")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds [default: the protocol's].")] = None,
+    protocol: Annotated[Protocol, typer.Option(help="paper: appendix C, 300 epochs; reduced: hours on two cores.")] = (
+        Protocol.reduced
+    ),
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/kalatzis2020/results"),
+    checkpoints: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("runs/kalatzis2020/models"),
+    processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    device: Annotated[list[str], typer.Option(help="cpu, cuda, cuda:1, ...; repeat it for several.")] = ["cpu"],  # noqa: B006
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads, all processes together.")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
+) -> None:
+    """Run the experiments of Kalatzis et al. (2020); start again after an interruption to go on.
+
+    MNIST and Fashion-MNIST are found through the environment variable PYRO_RIEMANN_DATA.
+    """
+    import torch
+    from rich.console import Console
+
+    from pyro_riemann.experiments import kalatzis2020 as experiment
+
+    for name in device:
+        _check_device(name)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with _clear_errors(f"Stopped. The same command again goes on from {checkpoints}."):
+        for name in [] if report else dataset:
+            experiment.run(
+                name.value,
+                latent_dim,
+                [item.value for item in model or Model],
+                experiment.PROTOCOLS[protocol.value],
+                seeds,
+                results,
+                checkpoints,
+                processes,
+                device,
+                Console(),
+            )
+        for path in experiment.write_report(results):
+            typer.echo(path)
+
+
+@reproduce.command()
+def chadebec2022(
+    protocol: Annotated[str, typer.Option(help="full, full-mlp, reduced or tiny.")] = "reduced",
+    data: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw and FashionMNIST/raw.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Of the results [default: runs/chadebec2022-PROTOCOL].")] = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="Of the models [default: in that of the results].")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="Part of the grid; repeat it for several [default: all].")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds [default: the protocol's].")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...: where models are trained.")] = "cpu",
+    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Run the experiments of Chadebec & Allassonniere (2022); start again after an interruption to go on."""
+    import dataclasses
+
+    import torch
+    from rich.console import Console
+
+    from pyro_riemann._checks import check_one_of
+    from pyro_riemann.experiments import chadebec2022 as experiment
+
+    _check_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder = results or Path(f"runs/chadebec2022-{protocol}")
+    with _clear_errors(f"Stopped. The same command again does what is missing in {folder}."):
+        check_one_of("protocol", protocol, tuple(experiment.PROTOCOLS))
+        chosen = experiment.PROTOCOLS[protocol]
+        if seeds is not None:
+            chosen = dataclasses.replace(chosen, seeds=tuple(range(seeds)))
+        if not report:
+            wanted = experiment.PARTS if part is None else tuple(part)
+            console = Console(quiet=quiet)
+            experiment.run(chosen, folder, checkpoints or folder / "checkpoints", data, wanted, console, device)
+        written = page or folder.with_suffix(".md")
+        experiment.write_report(folder, written)
+        if not quiet:
+            typer.echo(written)
+
+
+@contextmanager
+def _clear_errors(stopped: str) -> Iterator[None]:
+    """Turn what the user can mend into one line, and an interruption into how to go on."""
     try:
         with warnings.catch_warnings():
             # torch's own forward mode uses torch.jit.script and announces its end to whoever differentiates
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
-            run(config)
+            yield
     except KeyboardInterrupt:
-        typer.echo(f"\nStopped. The same command again resumes from {config.output}/checkpoints.", err=True)
+        typer.echo(f"\n{stopped}", err=True)
         raise typer.Exit(130) from None
     except (ValueError, FileNotFoundError, ImportError) as error:
         hint = " (--fresh starts over)" if "checkpoint" in str(error) else ""

@@ -6,22 +6,29 @@ import doctest
 import importlib
 import pkgutil
 
+import jax
+import jax.numpy as jnp
+import numpyro
 import pyro
 import pytest
 import torch
 
 import pyro_riemann
+import pyro_riemann.numpyro
 
 
 def examples() -> list[doctest.DocTest]:
     """The docstrings with examples, each with the names that need no import in one."""
     names = {name: getattr(pyro_riemann, name) for name in pyro_riemann.__all__}
     names |= {"torch": torch, "pyro": pyro, "pyro_riemann": pyro_riemann}
+    twin_names = {name: getattr(pyro_riemann.numpyro, name) for name in pyro_riemann.numpyro.__all__}
+    twin_names |= {"jax": jax, "jnp": jnp, "numpyro": numpyro, "pyro_riemann": pyro_riemann}
     finder = doctest.DocTestFinder(exclude_empty=True)
     found: list[doctest.DocTest] = []
     for module in pkgutil.walk_packages(pyro_riemann.__path__, "pyro_riemann."):
         if not module.name.endswith("__main__"):
-            found += finder.find(importlib.import_module(module.name), extraglobs=names)
+            in_twin = f"{module.name}.".startswith("pyro_riemann.numpyro.")
+            found += finder.find(importlib.import_module(module.name), extraglobs=twin_names if in_twin else names)
     return [example for example in found if example.examples]
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import pyro_riemann
+
 ROOT = Path(__file__).resolve().parents[1]
 
 PROBE = """
@@ -40,7 +42,7 @@ def state():
     }
 
 before = state()
-import pyro_riemann
+from pyro_riemann import *  # names are loaded at first use: this is all of them
 after = state()
 changed = sorted(key for key in before if before[key] != after[key])
 print(json.dumps({"changed": changed, "modules": sorted(name for name in sys.modules if "." not in name)}))
@@ -61,6 +63,44 @@ def test_import_changes_no_global_state(probe: dict[str, list[str]]) -> None:
 def test_import_is_light(probe: dict[str, list[str]]) -> None:
     heavy = {"arviz", "jax", "numpyro", "sklearn", "torchmetrics", "torchvision", "typer"}
     assert heavy.isdisjoint(probe["modules"])
+
+
+TWIN = """
+import json, sys, warnings
+import arviz, jax, numpy, numpyro
+
+def state():
+    return {
+        "jax": {name: str(getattr(jax.config, name)) for name in dir(jax.config) if name.startswith("jax_")},
+        "numpy rng": [str(part) for part in numpy.random.get_state()],
+        "validation": numpyro.distributions.Distribution._validate_args,
+        "platform": jax.default_backend(),
+        "warning filters": [str(entry) for entry in warnings.filters],
+    }
+
+before = state()
+from pyro_riemann.numpyro import *
+after = state()
+changed = sorted(key for key in before if before[key] != after[key])
+print(json.dumps({"changed": changed, "modules": sorted(name for name in sys.modules if "." not in name)}))
+"""
+
+
+def test_twin_needs_no_torch_and_changes_no_global_state() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", TWIN]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert result["changed"] == []
+    assert {"torch", "pyro"}.isdisjoint(result["modules"])
+
+
+def test_public_names_are_the_objects_of_their_modules() -> None:
+    for name in pyro_riemann.__all__:
+        value = getattr(pyro_riemann, name)
+        assert value is getattr(sys.modules[value.__module__], name)
+    assert set(pyro_riemann.__all__) <= set(dir(pyro_riemann))
+    with pytest.raises(AttributeError, match="no attribute 'RiemannianGamma'"):
+        pyro_riemann.RiemannianGamma  # noqa: B018
 
 
 def declared() -> tuple[set[str], set[str]]:

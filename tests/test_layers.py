@@ -11,16 +11,17 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pyro_riemann"
 
 # From the ground up; modules of one set may import each other. A module is found by its first name.
 LAYERS: list[set[str]] = [
-    {"_formulas", "_autodiff", "_jets", "_checks", "_estimate"},
+    {"_formulas", "_arviz", "_autodiff", "_jets", "_checks", "_estimate"},
     {"geodesics"},
     {"metrics", "manifolds"},
     {"brownian"},
     {"distributions"},
-    {"vae", "sampling", "evaluation", "plotting", "diagnostics", "datasets"},
+    {"vae", "autoencoders", "sampling", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
     {"cli", "experiments", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"
+SHARED = {"_formulas", "_arviz"}  # import neither torch nor jax: the twins have these in common
 
 
 def modules() -> list[Path]:
@@ -54,8 +55,7 @@ def imports(source: str, module: str, is_package: bool) -> set[str]:
 def backward_arrows(source: str, module: str, is_package: bool) -> list[str]:
     """Imports that run against the layers, or across to the twin."""
     own = module.split(".")
-    if len(own) == 1:  # pyro_riemann/__init__.py gathers the public names of every layer but the top one
-        allowed = len(LAYERS) - 2
+    allowed = len(LAYERS) - 2  # a public face gathers the names of every layer but the top one
     arrows = []
     in_twin = len(own) > 1 and own[1] == TWIN
     for name in sorted(imports(source, module, is_package)):
@@ -64,11 +64,12 @@ def backward_arrows(source: str, module: str, is_package: bool) -> list[str]:
             continue
         to_twin = len(target) > 1 and target[1] == TWIN
         if in_twin != to_twin:
-            # the twins share only the arithmetic that uses no array library
-            if not (in_twin and len(target) > 1 and target[1] == "_formulas"):
-                if in_twin and len(target) == 1 and f"{name}._formulas" in imports(source, module, is_package):
-                    continue
-                arrows.append(f"{module} imports its twin: {name}")
+            if in_twin and len(target) > 1 and target[1] in SHARED:
+                continue
+            shared = {f"{name}.{common}" for common in SHARED}
+            if in_twin and len(target) == 1 and shared & imports(source, module, is_package):
+                continue
+            arrows.append(f"{module} imports its twin: {name}")
             continue
         own_layer, target_layer = (own[2:], target[2:]) if in_twin else (own[1:], target[1:])
         if not target_layer:
@@ -98,6 +99,13 @@ def test_every_module_has_a_layer() -> None:
     assert names <= set(LEVEL) | {TWIN}, "name the new module's layer in this test"
 
 
+def test_what_the_twins_share_needs_no_array_library() -> None:
+    shared = [path for path in modules() if len(parts := dotted(path).split(".")) > 1 and parts[1] in SHARED]
+    assert shared
+    found = {name.split(".")[0] for path in shared for name in imports(path.read_text(), dotted(path), False)}
+    assert {"torch", "pyro", "jax", "numpyro"}.isdisjoint(found)
+
+
 @pytest.mark.parametrize(
     "module, source",
     [
@@ -124,6 +132,7 @@ def test_a_backward_import_is_caught(module: str, source: str) -> None:
         ("pyro_riemann.distributions._uniform", "from ._normal import RiemannianNormal"),
         ("pyro_riemann.numpyro.metrics", "from pyro_riemann._formulas import short_time"),
         ("pyro_riemann.numpyro.metrics", "from pyro_riemann import _formulas"),
+        ("pyro_riemann.numpyro.diagnostics", "from pyro_riemann._arviz import judge"),
         ("pyro_riemann.metrics._base", "from pyro_riemann import _autodiff"),
         ("pyro_riemann.cli", "import pyro_riemann"),
     ],

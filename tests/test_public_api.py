@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import pyro_riemann
+import pyro_riemann.numpyro
 
 # Beside the top-level names: these modules' own `__all__`.
 PUBLIC_MODULES = [
@@ -21,9 +22,13 @@ PUBLIC_MODULES = [
     "pyro_riemann.geodesics",
     "pyro_riemann.distributions",
     "pyro_riemann.vae",
+    "pyro_riemann.autoencoders",
+    "pyro_riemann.evaluation",
     "pyro_riemann.datasets",
+    "pyro_riemann.sampling",
     "pyro_riemann.diagnostics",
     "pyro_riemann.plotting",
+    "pyro_riemann.numpyro",
 ]
 
 # Names that design.md gives, and how their arguments begin.
@@ -80,6 +85,16 @@ def test_signature_of_the_design(dotted: str) -> None:
     if "." in dotted and "self" not in expected:  # a class method, bound
         assert inspect.ismethod(target)
     assert list(inspect.signature(target).parameters)[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("name", pyro_riemann.__all__)
+def test_twin_has_the_name_and_its_arguments(name: str) -> None:
+    """The same arguments in the same order; what draws takes a `key` as well."""
+    ours, twin = getattr(pyro_riemann, name), getattr(pyro_riemann.numpyro, name)
+    assert inspect.isclass(ours) == inspect.isclass(twin)
+    if name == "RiemannianMetric":  # has no constructor of its own, and torch's takes anything
+        return
+    assert [key for key in inspect.signature(twin).parameters if key != "key"] == [*inspect.signature(ours).parameters]
 
 
 @pytest.mark.parametrize("name", TOP_LEVEL)

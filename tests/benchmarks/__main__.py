@@ -19,6 +19,7 @@ from typing import Any
 
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_variable] = "1"  # read when the libraries load, which is below
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 Row = dict[str, Any]
 HERE = Path(__file__).resolve().parent
@@ -77,11 +78,11 @@ def main() -> None:
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / "results.json"
-    rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
     console = Console(width=160)
     for name in chosen:
         console.print(f"running {name} ...")
         fresh: list[Row] = importlib.import_module(f"tests.benchmarks.test_{name}").run()
+        rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []  # now: runs may overlap
         date = time.strftime("%Y-%m-%d", time.gmtime())
         replaced = {row["benchmark"] for row in fresh}
         rows = [row for row in rows if row["benchmark"] not in replaced]

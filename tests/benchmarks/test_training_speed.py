@@ -31,6 +31,8 @@ CASES: list[tuple[int, str, str, dict[str, Any]]] = [
     (10, "normal", "fixed", {}),
 ]
 LIMIT = {2: 5.0, 10: 20.0}
+# measured, not claimed: a draw takes the geodesic flow, four decoder jets a Runge-Kutta step
+UNCLAIMED = {(10, "wrapped_normal")}
 
 
 def model(dim: int, data: torch.Tensor, prior: str, posterior: str, metric: str, **settings: Any) -> tuple[VAE, float]:
@@ -129,7 +131,7 @@ def run() -> list[dict[str, Any]]:
                 ratio_to_plain_phase_2=seconds / plain[dim][1],
                 ratio_to_plain_phase_1=seconds / plain[dim][0],
                 ratio_over_schedule=mixed,
-                limit=LIMIT[dim],
+                limit=None if (dim, posterior) in UNCLAIMED else LIMIT[dim],
                 median_distance_error=float(errors.median()),
                 share_above_1_percent=float((errors > 0.01).float().mean()),
             )
@@ -144,10 +146,8 @@ def _row(case: str, method: str, seconds: float, floor: float, **more: Any) -> d
 
 @pytest.mark.benchmark
 def test_training_speed():
-    rows = {(row["case"], row["method"]): row for row in run() if "limit" in row}
-    best: dict[str, Any] = {}
-    for (case, _), row in rows.items():
-        if row["share_above_1_percent"] <= 0.05:
-            best[case] = min(best.get(case, float("inf")), row["ratio_over_schedule"] / row["limit"])
-    assert best["d = 2"] <= 1
-    assert best["d = 10"] <= 1
+    rows = [row for row in run() if "limit" in row]
+    for row in rows:
+        # phase 2 over phase 2; distances within 1 % of converged but for one in twenty
+        assert row["limit"] is None or row["ratio_to_plain_phase_2"] <= row["limit"], row["method"]
+        assert row["share_above_1_percent"] <= 0.05, row["method"]
