@@ -87,41 +87,33 @@ def quickstart(
         resume=not fresh,
         quiet=quiet,
     )
-    with _clear_errors(f"Stopped. The same command again resumes from {config.output}/checkpoints."):
+    stopped = f"Stopped. The same command again resumes from {config.output}/checkpoints."
+    with _clear_errors(stopped, about_checkpoints=" (--fresh starts over)"):
         run(config)
-
-
-class Model(enum.StrEnum):
-    """Models of Kalatzis et al. (2020)."""
-
-    vae = "vae"
-    vamp128 = "vamp128"
-    vamp256 = "vamp256"
-    vamp512 = "vamp512"
-    rvae = "rvae"
-
-
-class Protocol(enum.StrEnum):
-    """How much of an experiment is run."""
-
-    paper = "paper"
-    reduced = "reduced"
-    smoke = "smoke"
 
 
 @reproduce.command()
 def kalatzis2020(
-    dataset: Annotated[list[Dataset], typer.Option(help="Repeat it for several.")] = [Dataset.mnist],  # noqa: B006
-    latent_dim: Annotated[list[int], typer.Option(min=1, help="Repeat it for several.")] = [2, 5, 10],  # noqa: B006
-    model: Annotated[list[Model] | None, typer.Option(help="Repeat it for several [default: all].")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="mnist, fashion-mnist or digits; repeat it for several [default: mnist].")
+    ] = None,
+    latent_dim: Annotated[
+        list[int] | None, typer.Option(min=1, help="Repeat it for several [default: 2, 5 and 10].")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="vae, vamp128, vamp256, vamp512 or rvae; repeat it for several [default: all]."),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds [default: the protocol's].")] = None,
-    protocol: Annotated[Protocol, typer.Option(help="paper: appendix C, 300 epochs; reduced: hours on two cores.")] = (
-        Protocol.reduced
-    ),
+    protocol: Annotated[
+        str, typer.Option(help="paper: appendix C, 300 epochs; reduced: hours on two cores; smoke: a trial.")
+    ] = "reduced",
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/kalatzis2020/results"),
     checkpoints: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("runs/kalatzis2020/models"),
     processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
-    device: Annotated[list[str], typer.Option(help="cpu, cuda, cuda:1, ...; repeat it for several.")] = ["cpu"],  # noqa: B006
+    device: Annotated[
+        list[str] | None, typer.Option(help="cpu, cuda, cuda:1, ...; repeat it for several [default: cpu].")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads, all processes together.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
 ) -> None:
@@ -132,24 +124,27 @@ def kalatzis2020(
     import torch
     from rich.console import Console
 
+    from pyro_riemann._checks import check_one_of
     from pyro_riemann.experiments import kalatzis2020 as experiment
 
-    for name in device:
+    devices = device or ["cpu"]
+    for name in devices:
         _check_device(name)
     if threads is not None:
         torch.set_num_threads(threads)
     with _clear_errors(f"Stopped. The same command again goes on from {checkpoints}."):
-        for name in [] if report else dataset:
+        check_one_of("protocol", protocol, tuple(experiment.PROTOCOLS))
+        for name in [] if report else dataset or ["mnist"]:
             experiment.run(
-                name.value,
-                latent_dim,
-                [item.value for item in model or Model],
-                experiment.PROTOCOLS[protocol.value],
+                name,
+                latent_dim or [2, 5, 10],
+                model or experiment.MODELS,
+                experiment.PROTOCOLS[protocol],
                 seeds,
                 results,
                 checkpoints,
                 processes,
-                device,
+                devices,
                 Console(),
             )
         for path in experiment.write_report(results):
@@ -201,7 +196,7 @@ def chadebec2022(
 
 
 @contextmanager
-def _clear_errors(stopped: str) -> Iterator[None]:
+def _clear_errors(stopped: str, about_checkpoints: str = "") -> Iterator[None]:
     """Turn what the user can mend into one line, and an interruption into how to go on."""
     try:
         with warnings.catch_warnings():
@@ -213,7 +208,7 @@ def _clear_errors(stopped: str) -> Iterator[None]:
         typer.echo(f"\n{stopped}", err=True)
         raise typer.Exit(130) from None
     except (ValueError, FileNotFoundError, ImportError) as error:
-        hint = " (--fresh starts over)" if "checkpoint" in str(error) else ""
+        hint = about_checkpoints if "checkpoint" in str(error) else ""
         typer.echo(f"Error: {error}{hint}", err=True)
         raise typer.Exit(2) from None
 

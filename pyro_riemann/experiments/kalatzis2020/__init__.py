@@ -5,7 +5,6 @@ Each run is a JSON file; tables and figures are made from these files alone.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -75,8 +74,6 @@ def write_report(results: Path) -> list[Path]:
     written = []
     for dataset, text in report(results).items():
         path = results / f"{dataset}.md"
-        partial_path = path.with_suffix(".md.partial")
-        partial_path.write_text(text)
-        os.replace(partial_path, path)
+        path.write_text(text)
         written.append(path)
     return written + draw_all(results, results)

@@ -196,7 +196,7 @@ def _brownian(vae: VAE, data: ImageData, codes: Tensor, factor: float, seed: int
         "factor": factor,
         "time": float(factor * prior.time),
         "paths": pack(paths[:, :12], "float32"),
-        "images": pack_images(vae.decoder.mean(along[:10]).movedim(0, 1)),
+        "images": pack_images(vae.decoder.mean(along).movedim(0, 1)),
         "strayed_share": _strayed(codes, paths[-1]),
         "strayed_share_flat": _strayed(codes, flat[-1]),
     }

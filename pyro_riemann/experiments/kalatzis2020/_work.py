@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pyro_riemann.evaluation import ImageClassifier
 from pyro_riemann.experiments.kalatzis2020 import _measure, _scenes
 from pyro_riemann.experiments.kalatzis2020._calibration import calibrate
 from pyro_riemann.experiments.kalatzis2020._formulas import kl_by_formula
@@ -33,7 +35,7 @@ def _model(settings: dict[str, Any], protocol: Protocol, device: str, checkpoint
     law = _measure.evaluation_prior(vae)
     result: dict[str, Any] = {
         "bounds": _measure.bounds(vae, law, data, protocol, seed),
-        "mismatch": _measure.mismatch(vae, law, data, protocol, _measure.judge(data).features, seed),
+        "mismatch": _measure.mismatch(vae, law, data, protocol, _judge(dataset, protocol, device).features, seed),
         "wall_seconds_per_epoch": _measure.epoch_seconds(history),
         "training_elbo": history["elbo"],
     }
@@ -43,6 +45,12 @@ def _model(settings: dict[str, Any], protocol: Protocol, device: str, checkpoint
         images = data.test if dim == 2 else data.test[:200]
         result["kl_by_formula"] = kl_by_formula(vae, images, seed)
     return result
+
+
+@lru_cache(maxsize=1)
+def _judge(dataset: str, protocol: Protocol, device: str) -> ImageClassifier:
+    """One classifier for all models of a data set."""
+    return _measure.judge(load_images(dataset, protocol, device))
 
 
 def _timing(settings: dict[str, Any], protocol: Protocol, device: str, checkpoints: Path) -> dict[str, Any]:
