@@ -12,7 +12,7 @@ from pyro_riemann._checks import check_point
 
 
 def scalar_curvature(metric: Any, z: Tensor) -> Tensor:
-    r"""Scalar curvature R(z); :math:`d(d-1)` on the unit sphere, twice the Gauss curvature if d = 2.
+    """Scalar curvature R(z); :math:`d(d-1)` on the unit sphere, twice the Gauss curvature if d = 2.
 
     Pullback metrics use :func:`gauss_curvature`, which needs second derivatives of the immersion only; other
     metrics use :func:`riemann_curvature`. Both agree on a pullback.
@@ -23,6 +23,11 @@ def scalar_curvature(metric: Any, z: Tensor) -> Tensor:
 
     Returns:
         Shape ``(*batch)``.
+
+    Raises:
+        TypeError, ValueError: if ``z`` is not a floating tensor ``(*batch, d)``.
+
+    Source: do Carmo (1992), *Riemannian Geometry*, chapter 4, and chapter 6, section 2 (Gauss equation).
 
     Example:
         >>> from pyro_riemann import RiemannianMetric

@@ -49,12 +49,11 @@ class ChordEnergy:
         return [(1, 4 * n / 3), (2, -n / 6)] if self.richardson else [(1, n)]
 
     def _image_energy(self, images: Tensor) -> Tensor:
-        total: Tensor | float = 0.0
-        for stride, weight in self._chord_weights():
-            total = total + 0.5 * weight * (images[:, stride::stride] - images[:, :-stride:stride]).square().sum(
-                (-1, -2)
-            )
-        return total  # type: ignore[return-value]
+        terms = [
+            0.5 * weight * (images[:, stride::stride] - images[:, :-stride:stride]).square().sum((-1, -2))
+            for stride, weight in self._chord_weights()
+        ]
+        return sum(terms[1:], terms[0])
 
     def _image_force(self, images: Tensor) -> Tensor:
         """Derivative of the energy in the images, ``(P, N + 1, D)``."""
@@ -136,71 +135,82 @@ class ChordEnergy:
         return System(self._image_energy(images), force, stiff + _assemble(table, bending, None), stiff)
 
 
+class _Quadrature(NamedTuple):
+    """Curves at the Q nodes of a quadrature in time, and integrals over them."""
+
+    weights: Tensor  # (Q,)
+    values: Tensor  # (Q, C), the spline's basis
+    slopes: Tensor  # (Q, C), its derivative
+    points: Tensor  # (P, Q, d)
+    velocity: Tensor  # (P, Q, d)
+
+    def first_order(self, metric: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy and gradient from G and ``d (G v)_i / d z_j`` at the nodes."""
+        momentum = torch.einsum("pqij,pqj->pqi", metric, self.velocity)
+        force = 0.5 * torch.einsum("pqji,pqj->pqi", slope, self.velocity)
+        energy = 0.5 * ((momentum * self.velocity).sum(-1) * self.weights).sum(-1)
+        weight = self.weights[:, None]
+        return energy, self.slopes.mT @ (weight * momentum) + self.values.mT @ (weight * force)
+
+    def hessian(self, stiff: Tensor, mixed: Tensor, bent: Tensor) -> tuple[Tensor, Tensor]:
+        """Second derivative in the velocities alone, and all of it, from ``(P, Q, d, d)`` blocks at the nodes.
+
+        ``mixed`` is the derivative in velocity (rows) and position (columns), ``bent`` that in positions.
+        """
+        weight, values, slopes = self.weights[:, None, None], self.values, self.slopes
+        stiffness = _contract(slopes, weight * stiff, slopes)
+        blocks = torch.cat([weight * mixed, weight * mixed.mT, weight * bent], dim=1)
+        rows, columns = torch.cat([slopes, values, values]), torch.cat([values, slopes, values])
+        return stiffness, stiffness + _contract(rows, blocks, columns)
+
+
 class QuadratureEnergy:
     """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
 
     def __init__(self, metric: Any, num_knots: int, num_segments: int) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
 
-    def _curve(self, control: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _curve(self, control: Tensor) -> _Quadrature:
         weights, values, slopes = _spline.gauss_rule(self.num_knots, self.num_segments, control)
-        return weights, values, slopes, values @ control, slopes @ control
+        return _Quadrature(weights, values, slopes, values @ control, slopes @ control)
 
     def value(self, control: Tensor) -> Tensor:
         """Energy of each curve, ``(P,)``."""
-        weights, _, _, points, velocity = self._curve(control)
-        return 0.5 * (self.metric.inner(points, velocity, velocity) * weights).sum(-1)
+        curve = self._curve(control)
+        return 0.5 * (self.metric.inner(curve.points, curve.velocity, curve.velocity) * curve.weights).sum(-1)
 
     def system(self, control: Tensor) -> System:
         """Energy, gradient, tangential Hessian and the stiffness of a frozen metric."""
-        weights, values, slopes, points, velocity = self._curve(control)
-        metric, slope, along = self.metric.metric_derivatives(points, velocity)
+        curve = self._curve(control)
+        metric, slope, along = self.metric.metric_derivatives(curve.points, curve.velocity)
         connection = 0.5 * (along + slope - slope.mT)
-        weight = weights[:, None, None]
-        stiff = _contract(slopes, weight * metric, slopes)
-        mixed = _contract(slopes, weight * connection, values)
-        bent = _contract(values, weight * (connection.mT @ _solve(metric, connection)), values)
-        energy, gradient = self._first_order(control, metric, slope)
-        return System(energy, gradient, stiff + mixed + mixed.mT + bent, stiff)
+        stiff, hessian = curve.hessian(metric, connection, connection.mT @ _solve(metric, connection))
+        return System(*curve.first_order(metric, slope), hessian, stiff)
 
     def exact_system(self, control: Tensor) -> System:
         """The same with the full Hessian."""
-        weights, values, slopes, points, velocity = self._curve(control)
-        metric, slope, _ = self.metric.metric_derivatives(points, velocity)
-
-        bending = self.metric.speed_hessian(points, velocity)
-        weight = weights[:, None, None]
-        stiff = _contract(slopes, weight * metric, slopes)
-        mixed = _contract(slopes, weight * slope, values)
-        energy, gradient = self._first_order(control, metric, slope)
-        return System(energy, gradient, stiff + mixed + mixed.mT + _contract(values, weight * bending, values), stiff)
+        curve = self._curve(control)
+        metric, slope, _ = self.metric.metric_derivatives(curve.points, curve.velocity)
+        stiff, hessian = curve.hessian(metric, slope, self.metric.speed_hessian(curve.points, curve.velocity))
+        return System(*curve.first_order(metric, slope), hessian, stiff)
 
     def constant_system(self, control: Tensor) -> System:
         """The same with the Hessian of a constant metric, that at half time."""
         energy, gradient = self.first_order(control)
-        weights, _, slopes, points, _ = self._curve(control)
-        hessian = _constant_hessian(self.metric, points, (slopes.mT * weights) @ slopes)
+        curve = self._curve(control)
+        hessian = _constant_hessian(self.metric, curve.points, (curve.slopes.mT * curve.weights) @ curve.slopes)
         return System(energy, gradient, hessian, hessian)
 
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient."""
-        _, _, _, points, velocity = self._curve(control)
-        metric, slope, _ = self.metric.metric_derivatives(points, velocity)
-        return self._first_order(control, metric, slope)
-
-    def _first_order(self, control: Tensor, metric: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-        weights, values, slopes, _, velocity = self._curve(control)
-        momentum = torch.einsum("pqij,pqj->pqi", metric, velocity)
-        force = 0.5 * torch.einsum("pqji,pqj->pqi", slope, velocity)
-        energy = 0.5 * ((momentum * velocity).sum(-1) * weights).sum(-1)
-        weight = weights[:, None]
-        return energy, slopes.mT @ (weight * momentum) + values.mT @ (weight * force)
+        curve = self._curve(control)
+        return curve.first_order(*self.metric.metric_derivatives(curve.points, curve.velocity)[:2])
 
     def length(self, control: Tensor, refine: int = 4) -> Tensor:
         """Length of the curves by a quadrature ``refine`` times as fine, ``(P,)``."""
         fine = QuadratureEnergy(self.metric, self.num_knots, refine * self.num_segments)
-        weights, _, _, points, velocity = fine._curve(control)
-        return (self.metric.norm(points, velocity) * weights).sum(-1)
+        curve = fine._curve(control)
+        return (self.metric.norm(curve.points, curve.velocity) * curve.weights).sum(-1)
 
 
 Energy = ChordEnergy | QuadratureEnergy
@@ -220,7 +230,12 @@ def _constant_hessian(metric: Any, points: Tensor, stiffness: Tensor) -> Tensor:
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.solve_ex(matrix, right).result
+    if matrix.shape[-1] != 2:
+        return torch.linalg.solve_ex(matrix, right).result
+    # Cramer's rule: a batch of 2 x 2 systems costs three times as much by LU
+    (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
+    adjugate = torch.stack([d, -b, -c, a], dim=-1).unflatten(-1, (2, 2))
+    return adjugate @ right / (a * d - b * c)[..., None, None]
 
 
 def _chord_diagonal(start: Tensor, end: Tensor) -> Tensor:

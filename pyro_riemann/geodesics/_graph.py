@@ -35,6 +35,8 @@ class PathTable:
         table: a tabulated metric.
         resolution: nodes per axis (d = 2) of the grid.
 
+    Source: Dijkstra (1959), *A note on two problems in connexion with graphs*.
+
     Example:
         >>> from pyro_riemann.geodesics import PathTable
         >>> table = PathTable(GridMetric(Sphere(2), -1.0, 1.0, 16), resolution=16)
@@ -46,7 +48,13 @@ class PathTable:
         self.paths = AllPaths(*_grid(table, resolution))
 
     def __call__(self, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
-        """Control points ``(P, num_knots + 3, d)`` of curves from ``z`` to ``y``."""
+        """Control points ``(P, num_knots + 3, d)`` of curves along shortest paths.
+
+        Args:
+            z: starts, ``(P, d)``.
+            y: ends, ``(P, d)``.
+            num_knots: intervals of the splines.
+        """
         return _spline_along(num_knots, self.paths.tracks(_numbers(z), _numbers(y), TRACK * num_knots + 1), z, y)
 
 

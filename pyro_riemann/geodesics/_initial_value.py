@@ -28,6 +28,10 @@ def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tup
 
     Raises:
         ValueError: if an argument has the wrong shape or is not finite, or if the flow leaves the reals.
+        TypeError: if ``z`` or ``v`` is not a floating tensor.
+
+    Source: do Carmo (1992), *Riemannian Geometry*, chapter 3, section 2; Hairer, Norsett & Wanner (1993), *Solving
+    Ordinary Differential Equations I*, section II.1.
 
     Example:
         >>> from pyro_riemann import EuclideanMetric
@@ -45,6 +49,17 @@ def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tup
 
 def expmap(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> Tensor:
     """Exponential map: the end point of :func:`geodesic_flow`, ``(*batch, d)``.
+
+    Args:
+        metric: any object with ``dim`` and ``christoffel(z, v)``.
+        z: start, ``(*batch, d)``; broadcast against ``v``.
+        v: initial velocity in chart coordinates, ``(*batch, d)``.
+        num_steps: number of Runge-Kutta steps.
+
+    Raises:
+        TypeError, ValueError: as :func:`geodesic_flow`.
+
+    Source: do Carmo (1992), *Riemannian Geometry*, chapter 3, section 2.
 
     Example:
         >>> from pyro_riemann.geodesics import expmap
@@ -76,6 +91,10 @@ def expmap_log_van_vleck(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16)
 
     Raises:
         ValueError: as :func:`geodesic_flow`.
+        TypeError: as :func:`geodesic_flow`.
+
+    Source: Morette (1951), *On the definition and approximation of Feynman's path integrals*; do Carmo (1992),
+    *Riemannian Geometry*, chapter 5.
 
     Example:
         >>> from pyro_riemann.geodesics import expmap_log_van_vleck

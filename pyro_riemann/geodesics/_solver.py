@@ -28,7 +28,7 @@ class GeodesicSolver:
 
     Args:
         num_knots: intervals of the spline.
-        num_segments: chords or quadrature points; at least four times ``num_knots``.
+        num_segments: chords or quadrature points; even, at least twice ``num_knots``.
         max_iterations: bound on the iterations with the tangential Hessian.
         max_polish: bound on the iterations with the full Hessian; 0 for approximate distances.
         tolerance: relative error of the energy, bounded by the Newton decrement.
@@ -41,6 +41,9 @@ class GeodesicSolver:
 
     Raises:
         ValueError: for settings out of range.
+
+    Source: curves, energy and start as in Kalatzis et al. 2020, appendix B; Newton's method in place of their gradient
+    descent.
 
     Example:
         >>> GeodesicSolver(num_knots=16, num_segments=64).num_segments
@@ -72,14 +75,23 @@ class GeodesicSolver:
         return dataclasses.replace(self, **settings)
 
     def energy(self, metric: Any) -> Energy:
-        """The discrete energy that is minimised."""
+        """The discrete energy of a ``metric`` that is minimised."""
         return make_energy(metric, self.num_knots, self.num_segments, self.richardson)
 
     # ---------------------------------------------------------------- solving
 
     @torch.no_grad()
     def control_points(self, metric: Any, z: Tensor, y: Tensor) -> Solution:
-        """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists ``(P, d)`` of points."""
+        """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists of points, without gradient.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(P, d)``.
+            y: ends, ``(P, d)``.
+
+        Returns:
+            Control points, convergence ``(P,)`` and iterations ``(P,)``.
+        """
         energy, line = self.energy(metric), _spline.line(self.num_knots, z, y)
         if self.init == "line" or torch.jit.is_tracing() or z.shape[0] == 0:
             return self._in_chunks(metric, self._minimise, energy, line)
@@ -134,7 +146,17 @@ class GeodesicSolver:
     # ---------------------------------------------------------------- results
 
     def solve(self, metric: Any, z: Tensor, y: Tensor) -> Geodesic:
-        """Shortest curves from ``z`` to ``y``, both ``(*batch, d)``."""
+        """Shortest curves from ``z`` to ``y``, batches broadcast.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(*batch, d)``.
+            y: ends, ``(*batch, d)``.
+
+        Raises:
+            TypeError: if a point is not a floating tensor.
+            ValueError: if points have the wrong shape, are not finite, or do not broadcast.
+        """
         z, y, shape = flat_pairs(metric, z, y)
         energy = self.energy(metric)
         solution = self.control_points(metric, z, y)
@@ -157,10 +179,18 @@ class GeodesicSolver:
         )
 
     def squared_dist(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
-        """Twice the least energy, ``(*batch)``, differentiable by the envelope theorem.
+        """Squared geodesic distance, twice the least energy, ``(*batch)``, differentiable by the envelope theorem.
 
         At the optimum the energy does not change with the interior of the curve, so its derivative in
         the ends and in the metric's parameters is that of the energy of a fixed curve.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(*batch, d)``.
+            y: ends, ``(*batch, d)``.
+
+        Raises:
+            TypeError, ValueError: as :meth:`solve`.
         """
         z, y, shape = flat_pairs(metric, z, y)
         if torch.jit.is_tracing() or not hasattr(metric, "embed"):
@@ -190,6 +220,14 @@ class GeodesicSolver:
 
         One Newton step with a live gradient and a constant Hessian is zero in value and has the
         derivative of the implicit function theorem.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(P, d)``.
+            y: ends, ``(P, d)``.
+
+        Returns:
+            Control points, ``(P, num_knots + 3, d)``.
         """
         control = self.control_points(metric, z.detach(), y.detach()).control
         if not torch.is_grad_enabled():
@@ -203,7 +241,16 @@ class GeodesicSolver:
         return control + torch.nn.functional.pad(step, (0, 0, 1, 1))
 
     def logmap(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
-        """Initial velocity, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy."""
+        """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(*batch, d)``.
+            y: ends, ``(*batch, d)``.
+
+        Raises:
+            TypeError, ValueError: as :meth:`solve`.
+        """
         z, y, shape = flat_pairs(metric, z, y)
         momentum = -self.energy(metric).system(self.attached(metric, z, y)).gradient[:, 0]
         return torch.linalg.solve(metric.metric(z), momentum).reshape(*shape, -1)

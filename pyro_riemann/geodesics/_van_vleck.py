@@ -25,6 +25,9 @@ def log_van_vleck(metric: Any, z: Tensor, y: Tensor) -> Tensor:
 
     Raises:
         ValueError: for points of the wrong shape, or with NaN.
+        TypeError: for points that are not floating tensors.
+
+    Source: Morette (1951), *On the definition and approximation of Feynman's path integrals*.
 
     Example:
         >>> from pyro_riemann import Sphere

@@ -30,7 +30,16 @@ class _HyperbolicChart(SpaceForm):
         return space_form.within_range(torch, v, self.inner(z, v, v))
 
     def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
-        """Exact log heat kernel with respect to dM, as :meth:`pyro_riemann.Hyperbolic.log_heat_kernel`."""
+        """Exact log heat kernel, as :meth:`pyro_riemann.Hyperbolic.log_heat_kernel`; shape ``(*batch)``.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            y: points, ``(*batch, d)``; the kernel is a density in ``y``, with respect to dM.
+            time: variance of small steps, positive, a number or ``(*batch)``.
+
+        Raises:
+            ValueError: if ``time`` is not finite and positive.
+        """
         return _heat_kernel.hyperbolic(self._half_angle(z, y)[0], _heat_kernel.as_time(time, z), self.dim)
 
 
@@ -42,6 +51,11 @@ class Hyperboloid(_HyperbolicChart):
 
     Args:
         dim: dimension d.
+
+    Raises:
+        ValueError: if ``dim`` is less than 1.
+
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
 
     Example:
         >>> from pyro_riemann.manifolds import Hyperboloid
@@ -77,22 +91,27 @@ class Hyperboloid(_HyperbolicChart):
         return hyperboloid.half_chord(torch, z, y)
 
     def to_ball(self, z: Tensor) -> Tensor:
-        """The same points in the Poincare ball of :class:`pyro_riemann.Hyperbolic`."""
+        """The points ``z`` in the Poincare ball of :class:`pyro_riemann.Hyperbolic`, ``(*batch, d)``."""
         return hyperboloid.to_ball(torch, check_point("z", z, self.dim))
 
     def from_ball(self, x: Tensor) -> Tensor:
-        """Points of the Poincare ball in this chart."""
+        """Points ``x`` of the open Poincare ball in this chart, ``(*batch, d)``."""
         return hyperboloid.from_ball(torch, x)
 
 
 class HalfSpace(_HyperbolicChart):
-    r"""Hyperbolic space :math:`H^d` as the upper half-space with the logarithm of the height as last coordinate.
+    """Hyperbolic space :math:`H^d` as the upper half-space with the logarithm of the height as last coordinate.
 
     :math:`ds^2 = e^{-2h} |dx|^2 + dh^2` at ``z = (x, h)`` in R^d. The drift of Brownian motion is
     ``-(d - 1) / 2`` in h and 0 in x.
 
     Args:
         dim: dimension d.
+
+    Raises:
+        ValueError: if ``dim`` is less than 1.
+
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
 
     Example:
         >>> from pyro_riemann.manifolds import HalfSpace
@@ -128,9 +147,9 @@ class HalfSpace(_HyperbolicChart):
         return half_space.half_chord(torch, z, y)
 
     def to_ball(self, z: Tensor) -> Tensor:
-        """The same points in the Poincare ball; (0, ..., 0) is its centre."""
+        """The points ``z`` in the Poincare ball, ``(*batch, d)``; (0, ..., 0) is its centre."""
         return half_space.to_ball(torch, check_point("z", z, self.dim))
 
     def from_ball(self, x: Tensor) -> Tensor:
-        """Points of the Poincare ball in this chart."""
+        """Points ``x`` of the open Poincare ball in this chart, ``(*batch, d)``."""
         return half_space.from_ball(torch, x)

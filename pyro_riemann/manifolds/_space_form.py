@@ -41,12 +41,25 @@ class SpaceForm(RiemannianMetric):
         return space_form.log_van_vleck(torch, *self._half_angle(z, y), self.curvature, self.dim)
 
     def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the base class; beyond the antipode, V is that of the longer arc (with an absolute value)."""
+        """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, in closed form.
+
+        Beyond the antipode, V is that of the longer arc (with an absolute value).
+        """
         squared = self.inner(z, v, v)
         return self.expmap(z, v), space_form.log_van_vleck_of_velocity(torch, squared, self.curvature, self.dim)
 
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
-        """Shortest curve, in closed form; of the solver's settings only ``num_segments`` matters."""
+        """Shortest curve from ``z`` to ``y`` in closed form, batches broadcast.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            init: without effect: nothing is searched for.
+            **settings: of the solver's settings only ``num_segments`` matters.
+
+        Raises:
+            ValueError: for an unknown ``init``, or settings out of range.
+        """
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)
 
 

@@ -23,6 +23,11 @@ class Sphere(ConformalSpaceForm):
     Args:
         dim: dimension d of the sphere (2 for the globe).
 
+    Raises:
+        ValueError: if ``dim`` is less than 1.
+
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
+
     Example:
         >>> sphere = Sphere(2)
         >>> z, y = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])  # two points on the equator
@@ -35,7 +40,7 @@ class Sphere(ConformalSpaceForm):
     curvature = 1
 
     def to_ambient(self, z: Tensor) -> Tensor:
-        """Unit vectors, ``(*batch, d) -> (*batch, d + 1)``; the origin goes to the pole (0, ..., 0, -1)."""
+        """Unit vectors ``(*batch, d + 1)`` of points ``z``; the origin goes to the pole (0, ..., 0, -1)."""
         inverse = 1 / self._denominator("z", z)[..., None]
         return torch.cat([2 * z * inverse, 1 - 2 * inverse], dim=-1)
 
@@ -58,6 +63,16 @@ class Sphere(ConformalSpaceForm):
         steps. d = 1 is the wrapped normal, d = 2 an integral, d = 3 a theta series, each accurate
         in the logarithm at all times; d > 3 is a Gegenbauer series, accurate to 1e-14 of the
         largest value of the density.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
+            time: variance of small steps, positive, a number or ``(*batch)``.
+
+        Raises:
+            ValueError: if ``time`` is not finite and positive.
+
+        Source: Camporesi (1990), *Harmonic analysis and propagators on homogeneous spaces*.
 
         Example:
             >>> sphere = Sphere(2)

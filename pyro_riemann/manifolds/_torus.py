@@ -34,6 +34,8 @@ class FlatTorus(EuclideanMetric):
     Raises:
         ValueError: if ``periods`` has the wrong length or is not positive.
 
+    Source: Mardia & Jupp (2000), *Directional Statistics*, section 3.5, for the wrapped normal law.
+
     Example:
         >>> torus = FlatTorus(2)  # two angles
         >>> round(torus.dist(torch.tensor([3.0, 0.0]), torch.tensor([-3.0, 0.0])).item(), 4)  # 2 pi - 6
@@ -56,7 +58,7 @@ class FlatTorus(EuclideanMetric):
         return f"dim={self.dim}, periods={self.periods.tolist()}"
 
     def wrap(self, z: Tensor) -> Tensor:
-        """The image of ``z`` in ``[-period / 2, period / 2)``, axis by axis; derivative 1."""
+        """The image ``(*batch, d)`` of ``z`` in ``[-period / 2, period / 2)``, axis by axis; derivative 1."""
         check_point("z", z, self.dim)
         return torus.wrap(torch, z, self.periods.to(z))
 
@@ -70,6 +72,14 @@ class FlatTorus(EuclideanMetric):
         """Log transition density of Brownian motion at variance ``time``, exact: a wrapped normal per axis.
 
         With respect to dM = dz over one period; shape ``(*batch)``.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
+            time: variance, positive, a number or ``(*batch)``.
+
+        Raises:
+            ValueError: if ``time`` is not finite and positive.
 
         Example:
             >>> torus = FlatTorus(1, periods=1.0)

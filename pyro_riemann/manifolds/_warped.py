@@ -34,6 +34,8 @@ class WarpedMetric(RiemannianMetric):
         TypeError: if ``diffeomorphism`` is neither.
         ValueError: if the inverse does not undo the forward map.
 
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 2, for pullbacks by diffeomorphisms.
+
     Example:
         >>> from torch.distributions.transforms import ExpTransform
         >>> metric = WarpedMetric(EuclideanMetric(1), ExpTransform())  # log coordinates
@@ -87,6 +89,7 @@ class WarpedMetric(RiemannianMetric):
     # solver settings act where the solving is done
     @property
     def solver(self) -> GeodesicSolver:
+        """Settings of the boundary-value solver: those of ``base``, where the solving is done."""
         return self.base.solver
 
     @solver.setter
@@ -96,7 +99,7 @@ class WarpedMetric(RiemannianMetric):
     # ---------------------------------------------------------------- the map
 
     def to_base(self, z: Tensor) -> Tensor:
-        """F(z): points in the chart of ``base``, ``(*batch, d)``."""
+        """F(z): the points ``z`` in the chart of ``base``, ``(*batch, d)``."""
         check_point("z", z, self.dim)
         x = self._to(z) if self._transform is None else self._transform(z)
         if not torch.jit.is_tracing() and x.shape != z.shape:
@@ -104,7 +107,7 @@ class WarpedMetric(RiemannianMetric):
         return x
 
     def from_base(self, x: Tensor) -> Tensor:
-        """Points of the chart of ``base`` in this chart, ``(*batch, d)``."""
+        """The points ``x`` of the chart of ``base`` in this chart, ``(*batch, d)``."""
         return self._back(x) if self._transform is None else self._transform.inv(x)
 
     def _jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,7 +141,10 @@ class WarpedMetric(RiemannianMetric):
         return self._pull(jacobian, self.base.christoffel(x, pushed) + acceleration)
 
     def drift(self, z: Tensor) -> Tensor:
-        """Ito drift by Ito's formula: that of ``base`` less half the trace of F's second derivative, pulled back."""
+        """Ito drift at ``z`` by Ito's formula, ``(*batch, d)``.
+
+        That of ``base`` less half the trace of F's second derivative, pulled back.
+        """
         x, jacobian = self._jacobian(z)
         factor = torch.linalg.cholesky(jacobian.mT @ self.base.metric(x) @ jacobian)
         eye = torch.eye(self.dim, dtype=z.dtype, device=z.device)
@@ -177,7 +183,12 @@ class WarpedMetric(RiemannianMetric):
         return Geodesic(points, base.length, base.energy, base.converged, lambda t: self.from_base(base(t)))
 
     def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
-        """Log heat kernel of ``base``, with respect to dM, which no change of coordinates touches.
+        """Log heat kernel of ``base``, ``(*batch)``, with respect to dM, which no change of coordinates touches.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
+            time: variance of small steps, positive, a number or ``(*batch)``.
 
         Raises:
             NotImplementedError: if the heat kernel of ``base`` has no closed form.

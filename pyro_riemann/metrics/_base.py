@@ -35,6 +35,14 @@ class RiemannianMetric(nn.Module):
             :meth:`squared_dist`; assign another :class:`GeodesicSolver` to change them.
         flow_steps: Runge-Kutta steps behind :meth:`expmap`; fewer do for short vectors.
 
+    Raises:
+        TypeError: by methods of the curved metrics of this package, if a point is not a floating tensor.
+        ValueError: by these methods, if the last axis of a point is not d, or a curve is asked for between points
+            that are not finite or leaves the reals.
+
+    Source: do Carmo (1992), *Riemannian Geometry*, chapters 1 to 5; Hsu (2002), *Stochastic Analysis on Manifolds*,
+    section 3.3.
+
     Example:
         >>> import torch
         >>> from pyro_riemann import RiemannianMetric
@@ -56,7 +64,7 @@ class RiemannianMetric(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must implement `metric(z)`.")
 
     def forward(self, z: Tensor) -> Tensor:
-        """The same as :meth:`metric`, so that a metric is an ordinary module."""
+        """The same as :meth:`metric`, ``(*batch, d, d)`` at ``z``, so that a metric is an ordinary module."""
         return self.metric(z)
 
     # ---------------------------------------------------------------- pointwise algebra
@@ -82,19 +90,29 @@ class RiemannianMetric(nn.Module):
         return 2 * self.cholesky(z).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def logdet_gradient(self, z: Tensor) -> Tensor:
-        """Coordinate gradient of :meth:`logdet`, ``(*batch, d)``."""
+        """Coordinate gradient of :meth:`logdet` at ``z``, ``(*batch, d)``."""
         return _autodiff.jacobian(self.logdet, z, self.dim)[1]
 
     def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Inner product ``u^T G(z) v``, shape ``(*batch)``."""
+        """Inner product ``u^T G(z) v``, shape ``(*batch)``.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            u: tangent vectors at ``z``, ``(*batch, d)``.
+            v: tangent vectors at ``z``, ``(*batch, d)``.
+        """
         return torch.einsum("...i,...ij,...j->...", u, self.metric(z), v)
 
     def norm(self, z: Tensor, v: Tensor) -> Tensor:
-        """Length ``sqrt(v^T G(z) v)`` of tangent vectors, shape ``(*batch)``; gradient 0 at v = 0."""
+        """Riemannian length ``sqrt(v^T G(z) v)`` of vectors ``v`` at ``z``, shape ``(*batch)``; gradient 0 at v = 0."""
         return _safe_sqrt(self.inner(z, v, v))
 
     def conformal(self, log_scale: float = 0.0) -> RiemannianMetric:
-        """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data."""
+        """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data.
+
+        Raises:
+            ValueError: if ``log_scale`` is not finite.
+        """
         from pyro_riemann.metrics._conformal import ConformalMetric  # a subclass of this class
 
         return ConformalMetric(self, log_scale)
@@ -102,11 +120,11 @@ class RiemannianMetric(nn.Module):
     # ---------------------------------------------------------------- first derivatives
 
     def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """``G(z)`` and its coordinate derivatives ``dG[..., i, j, k] = d G_ij / d z_k``."""
+        """``G(z)``, ``(*batch, d, d)``, and ``dG[..., i, j, k] = d G_ij / d z_k``, ``(*batch, d, d, d)``."""
         return _autodiff.jacobian(self.metric, z, self.dim)
 
     def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``G``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.
+        """``G(z)``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.
 
         All that geodesics need of the metric's first derivatives.
         """
@@ -128,11 +146,10 @@ class RiemannianMetric(nn.Module):
         Geodesics satisfy ``z'' = -christoffel(z, z')``.
         """
         metric, slope, _ = self.metric_derivatives(z, v)
-        force = torch.einsum("...ij,...j->...i", slope, v) - 0.5 * torch.einsum("...ji,...j->...i", slope, v)
-        return torch.linalg.solve(metric, force)
+        return torch.linalg.solve(metric, torch.einsum("...ij,...j->...i", slope - 0.5 * slope.mT, v))
 
     def drift(self, z: Tensor) -> Tensor:
-        r"""Ito drift of Brownian motion, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""
+        r"""Ito drift of Brownian motion at ``z``, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""
         metric, slope = self.metric_jacobian(z)
         inverse = torch.linalg.inv(metric)
         divergence = torch.einsum("...jk,...ijk->...i", inverse, slope)
@@ -144,7 +161,16 @@ class RiemannianMetric(nn.Module):
         return scalar_curvature(self, z)
 
     def tabulate(self, low: Any, high: Any, resolution: int) -> RiemannianMetric:
-        """This metric as a :class:`GridMetric` on the box from ``low`` to ``high``; d <= 3."""
+        """This metric as a :class:`GridMetric` on a box of the chart; d <= 3.
+
+        Args:
+            low: lower corner of the box, a number or ``(d,)``.
+            high: upper corner, likewise.
+            resolution: nodes an axis, at least 4.
+
+        Raises:
+            ValueError: as :class:`GridMetric`.
+        """
         from pyro_riemann.metrics._grid import GridMetric  # a subclass of this class
 
         return GridMetric(self, low, high, resolution)
@@ -152,14 +178,14 @@ class RiemannianMetric(nn.Module):
     # ---------------------------------------------------------------- initial-value problem
 
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        """Point reached after unit time by the geodesic that leaves ``z`` with velocity ``v``."""
+        """Point ``(*batch, d)`` that the geodesic from ``z`` with initial velocity ``v`` reaches after unit time."""
         return expmap(self, z, v, self.flow_steps)
 
     def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """``y = expmap(z, v)`` and ``log V(z, y)`` along that geodesic, from its Jacobi fields.
+        """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, along that geodesic.
 
         ``-log V`` is the log Jacobian determinant of the exponential map between the
-        orthonormal frames of ``T_z`` and ``T_y``.
+        orthonormal frames of ``T_z`` and ``T_y``, from Jacobi fields.
         """
         return expmap_log_van_vleck(self, z, v, self.flow_steps)
 
@@ -174,11 +200,14 @@ class RiemannianMetric(nn.Module):
             init: ``"line"`` starts from the straight line, ``"graph"`` from the better of the
                 line and a shortest path on a graph, which finds the global minimum more often.
             **settings: override fields of :attr:`solver` for this call.
+
+        Raises:
+            ValueError: for an unknown ``init``, or settings out of range.
         """
         return self.solver.replace(init=init, **settings).solve(self, z, y)
 
     def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
-        """Squared geodesic distance, shape ``(*batch)``.
+        """Squared geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; shape ``(*batch)``.
 
         Differentiable in both ends and in the metric's parameters (envelope theorem);
         0 with gradient 0 where ``z == y``.
@@ -186,7 +215,7 @@ class RiemannianMetric(nn.Module):
         return self.solver.squared_dist(self, z, y)
 
     def dist(self, z: Tensor, y: Tensor) -> Tensor:
-        """Geodesic distance, shape ``(*batch)``; its gradient is set to 0 where ``z == y``."""
+        """Geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; ``(*batch)``. Its gradient is 0 where ``z == y``."""
         return _safe_sqrt(self.squared_dist(z, y))
 
     def logmap(self, z: Tensor, y: Tensor) -> Tensor:

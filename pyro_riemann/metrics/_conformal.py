@@ -19,6 +19,9 @@ class ConformalMetric(RiemannianMetric):
         log_scale: :math:`s`. It changes no shortest curve, only the unit of length; choose it
             near ``base.logdet`` at the data where the determinant leaves the range of the dtype.
 
+    Raises:
+        ValueError: if ``log_scale`` is not finite.
+
     Example:
         >>> base = ConstantMetric(torch.diag(torch.tensor([4.0, 1.0])))
         >>> ConformalMetric(base).metric(torch.zeros(2))
@@ -34,11 +37,11 @@ class ConformalMetric(RiemannianMetric):
 
     @property
     def landmarks(self) -> Tensor | None:
-        """Points that every search for a path should know of: those of the base, if it has any."""
+        """Points ``(k, d)`` that every search for a path should know of: those of the base, or None if it has none."""
         return getattr(self.base, "landmarks", None)
 
     def log_factor(self, z: Tensor) -> Tensor:
-        """Logarithm of the factor before the identity, ``(*batch)``."""
+        """Logarithm at ``z`` of the factor before the identity, ``(*batch)``."""
         return self.log_scale - self.base.logdet(z)
 
     def metric(self, z: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ class ConstantMetric(RiemannianMetric):
     Raises:
         ValueError: if ``matrix`` is not square, symmetric, finite and positive definite.
 
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
+
     Example:
         >>> metric = ConstantMetric(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
         >>> metric.dist(torch.zeros(2), torch.tensor([1.0, 0.0])).item()
@@ -78,6 +80,14 @@ class ConstantMetric(RiemannianMetric):
 
 class EuclideanMetric(ConstantMetric):
     """The identity metric on R^d.
+
+    Args:
+        dim: dimension d, at least 1.
+
+    Raises:
+        ValueError: if ``dim`` is less than 1.
+
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
 
     Example:
         >>> EuclideanMetric(2).dist(torch.zeros(2), torch.tensor([3.0, 4.0])).item()

@@ -26,7 +26,7 @@ class GridMetric(RiemannianMetric):
     Args:
         metric: the metric to tabulate, evaluated once at ``prod(resolution)`` nodes without gradients.
         low: lower corner of the box, a number or ``(d,)``.
-        high: upper corner.
+        high: upper corner, likewise.
         resolution: nodes an axis, one number or d, each at least 4.
         outside: ``"metric"`` evaluates the true metric outside the box (and keeps it as the submodule
             ``base``), ``"error"`` raises. Under ``torch.jit.trace`` and ``torch.vmap``, where no branch
@@ -40,6 +40,9 @@ class GridMetric(RiemannianMetric):
     Raises:
         ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, or a metric that is not finite
             and positive definite at a node.
+
+    Source: de Boor (1978), *A Practical Guide to Splines*; the parametrisation of G is that of Pourahmadi (1999),
+    *Joint mean-covariance models with applications to longitudinal data*.
 
     Example:
         >>> from pyro_riemann import PullbackMetric
@@ -148,6 +151,12 @@ class GridMetric(RiemannianMetric):
         outer_metric, outer_jacobian = self.base.metric_jacobian(z[beyond])
         return metric.index_put((beyond,), outer_metric), jacobian.index_put((beyond,), outer_jacobian)
 
+    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
+        if self._beyond(z) is not None:
+            return super().christoffel(z, v)
+        contraction: Tensor = log_cholesky.christoffel(torch, *self.table.with_jacobian(z), v)
+        return contraction
+
     def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
         beyond = self._beyond(z)
         fields, slope, curve = self.table.with_hessian(z)
@@ -183,6 +192,7 @@ class GridMetric(RiemannianMetric):
 
         Raises:
             ValueError: if ``loc`` is not one point inside the box.
+            TypeError: if ``loc`` is not a floating tensor.
         """
         check_finite("loc", check_point("loc", loc, self.dim))
         if loc.dim() != 1 or not bool(self.table.contains(loc)):

@@ -47,7 +47,7 @@ class DistanceField(nn.Module):
         return (self.table(z)[..., 0] - self.table(self.loc.to(z))[..., 0]).clamp(min=0)
 
     def dist(self, z: Tensor) -> Tensor:
-        """Distance to the centre, ``(*batch)``; gradient 0 at the centre."""
+        """Geodesic distance of ``z`` to the centre, ``(*batch)``; gradient 0 at the centre."""
         squared = self.squared_dist(z)
         positive = squared > 0
         return torch.where(positive, torch.where(positive, squared, torch.ones_like(squared)).sqrt(), squared)

@@ -34,14 +34,15 @@ class KernelMetric(RiemannianMetric):
     Args:
         centroids: :math:`c_i`, ``(k, d)``.
         precisions: :math:`P_i`; diagonals ``(k, d)`` or matrices ``(k, d, d)``.
-        bandwidth: :math:`\rho > 0`.
-        regularization: :math:`\lambda > 0`.
+        bandwidth: :math:`\rho > 0`, a number, in units of the norms :math:`|\cdot|_{P_i}`.
+        regularization: :math:`\lambda > 0`, a number.
 
     Arguments that are an ``nn.Parameter`` stay trainable; all others are buffers.
 
     Raises:
         ValueError: for shapes that do not match, NaN, precisions that are not positive (definite
             and symmetric), a bandwidth or regularization that is not positive.
+        TypeError: if ``centroids`` or ``precisions`` is not a floating tensor.
 
     Example:
         >>> metric = KernelMetric(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.full((2, 2), 4.0), 2.0, 0.1)
@@ -221,7 +222,7 @@ class KernelMetric(RiemannianMetric):
         return self._weights(*self._wide(z)).to(z.dtype)
 
     def diagonal(self, z: Tensor) -> Tensor:
-        """Diagonal of G, ``(*batch, d)``: all of G if the precisions are diagonal."""
+        """Diagonal of G(z), ``(*batch, d)``: all of G if the precisions are diagonal."""
         if not self.is_diagonal:
             return self.metric(z).diagonal(dim1=-2, dim2=-1)
         wide, centroids, precisions, factor = self._wide(z)

@@ -97,7 +97,7 @@ class PullbackMetric(RiemannianMetric):
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def embed(self, z: Tensor) -> Tensor:
-        """The immersed points, all outputs side by side: ``(*batch, d) -> (*batch, D)``."""
+        """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
         check_point("z", z, self.dim)
         flat = [value.flatten(z.dim() - 1) for value in self._outputs(z)]
         if self.jitter > 0:
@@ -105,14 +105,14 @@ class PullbackMetric(RiemannianMetric):
         return torch.cat(flat, dim=-1)
 
     def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)``."""
+        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``."""
         jets = self.jets(z)
         if jets is None:
             return _autodiff.jacobian(self.embed, check_point("z", z, self.dim), self.dim)
         return torch.cat([jet.value for jet in jets], -1), torch.cat([jet.jacobian() for jet in jets], -2)
 
     def jets(self, z: Tensor) -> tuple[Jet, ...] | None:
-        """Taylor propagation through the immersion, faster than forward mode, where it is on offer.
+        """Taylor propagation through the immersion at ``z``, faster than forward mode, where it is on offer.
 
         That is for an immersion with a method ``jet`` and for a plain ``nn.Sequential`` of linear layers
         and elementwise activations; None otherwise.

@@ -13,7 +13,7 @@ from pyro_riemann.numpyro._checks import check_point
 
 
 def scalar_curvature(metric: Any, z: Array) -> Array:
-    r"""Scalar curvature R(z); :math:`d(d-1)` on the unit sphere, twice the Gauss curvature if d = 2.
+    """Scalar curvature R(z); :math:`d(d-1)` on the unit sphere, twice the Gauss curvature if d = 2.
 
     Pullback metrics use :func:`gauss_curvature`, which needs second derivatives of the immersion only; other
     metrics use :func:`riemann_curvature`. Both agree on a pullback.
@@ -24,6 +24,11 @@ def scalar_curvature(metric: Any, z: Array) -> Array:
 
     Returns:
         Shape ``(*batch)``.
+
+    Raises:
+        TypeError, ValueError: if ``z`` is not a floating array ``(*batch, d)``.
+
+    Source: do Carmo (1992), *Riemannian Geometry*, chapter 4, and chapter 6, section 2 (Gauss equation).
 
     Example:
         >>> class HalfPlane(RiemannianMetric):

@@ -13,13 +13,18 @@ from pyro_riemann.numpyro.geodesics import _spline
 
 
 class Geodesic(Pytree):
-    """A curve ``t -> gamma(t)`` on [0, 1] between two batches of points; a pytree.
+    """A curve ``t -> gamma(t)`` on [0, 1] between two batches of points: what ``metric.geodesic`` returns; a pytree.
 
-    Attributes:
+    Args:
         points: ``(N + 1, *batch, d)``, equally spaced in time.
         length: Riemannian length, ``(*batch)``.
         energy: ``1/2 int |gamma'|^2 dt``, ``(*batch)``; half the squared length at constant speed.
         converged: ``(*batch)`` bool, true where the curve is a geodesic to the solver's tolerance.
+        curve: maps times ``(T,)`` to positions ``(T, *batch, d)``.
+
+    All but ``curve``, which a call evaluates, are attributes.
+
+    Source: do Carmo (1992), *Riemannian Geometry*, chapters 3 and 9.
 
     Example:
         >>> curve = EuclideanMetric(2).geodesic(jnp.array([0.0, 0.0]), jnp.array([3.0, 4.0]))
@@ -36,7 +41,11 @@ class Geodesic(Pytree):
         self._curve = curve
 
     def __call__(self, t: float | Array) -> Array:
-        """Position at time ``t`` in [0, 1]: a number gives ``(*batch, d)``, an array ``(T,)`` ``(T, *batch, d)``."""
+        """Position at time ``t`` in [0, 1]: a number gives ``(*batch, d)``, an array ``(T,)`` ``(T, *batch, d)``.
+
+        Raises:
+            ValueError: if ``t`` has more than one axis, or leaves [0, 1].
+        """
         times = jnp.asarray(t, self.points.dtype)
         if times.ndim > 1 or not holds((times >= 0) & (times <= 1)):
             raise ValueError(f"`t` must be a number or a one-dimensional array in [0, 1], got {t}.")
@@ -45,7 +54,14 @@ class Geodesic(Pytree):
 
     @classmethod
     def closed_form(cls, metric: Any, z: Array, y: Array, num_segments: int) -> Geodesic:
-        """Geodesic of a metric whose ``logmap``, ``expmap`` and ``squared_dist`` are exact."""
+        """Geodesic of a metric whose ``logmap``, ``expmap`` and ``squared_dist`` are exact.
+
+        Args:
+            metric: such a metric.
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``; batches broadcast.
+            num_segments: number N of equal steps of time between the ``points`` of the result.
+        """
         z, y = jnp.broadcast_arrays(z, y)
         squared = metric.squared_dist(z, y)
         curve = Ray(metric, z, metric.logmap(z, y))

@@ -45,6 +45,8 @@ class PathTable:
         table: a tabulated metric.
         resolution: nodes per axis (d = 2) of the grid.
 
+    Source: Dijkstra (1959), *A note on two problems in connexion with graphs*.
+
     Example:
         >>> from pyro_riemann.numpyro.geodesics import PathTable
         >>> table = PathTable(GridMetric(Sphere(2), -1.0, 1.0, 16), resolution=16)
@@ -56,11 +58,23 @@ class PathTable:
         self.paths = AllPaths(*_grid(table, resolution))
 
     def __call__(self, z: Array, y: Array, num_knots: int) -> Array:
-        """Control points ``(P, num_knots + 3, d)`` of curves from ``z`` to ``y``."""
+        """Control points ``(P, num_knots + 3, d)`` of curves along shortest paths.
+
+        Args:
+            z: starts, ``(P, d)``.
+            y: ends, ``(P, d)``.
+            num_knots: intervals of the splines.
+        """
         return _spline.with_ends(self.interior(z, y, num_knots), z, y)
 
     def interior(self, z: Array, y: Array, num_knots: int) -> Array:
-        """The same without the ends, ``(P, num_knots + 1, d)``."""
+        """The control points of a call without the two ends, ``(P, num_knots + 1, d)``.
+
+        Args:
+            z: starts, ``(P, d)``.
+            y: ends, ``(P, d)``.
+            num_knots: intervals of the splines.
+        """
         return _fit(num_knots, self.paths.tracks(_numbers(z), _numbers(y), TRACK * num_knots + 1), z)
 
 

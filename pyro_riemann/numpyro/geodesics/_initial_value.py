@@ -31,6 +31,10 @@ def geodesic_flow(metric: Any, z: Array, v: Array, num_steps: int = 16) -> tuple
     Raises:
         ValueError: if an argument has the wrong shape or is not finite, or if the flow leaves the reals. Under
             ``jit`` and other transformations values are not known: what leaves the reals is NaN or infinite.
+        TypeError: if ``z`` or ``v`` is not a floating array.
+
+    Source: do Carmo (1992), *Riemannian Geometry*, chapter 3, section 2; Hairer, Norsett & Wanner (1993), *Solving
+    Ordinary Differential Equations I*, section II.1.
 
     Example:
         >>> from pyro_riemann.numpyro.geodesics import geodesic_flow
@@ -44,6 +48,17 @@ def geodesic_flow(metric: Any, z: Array, v: Array, num_steps: int = 16) -> tuple
 
 def expmap(metric: Any, z: Array, v: Array, num_steps: int = 16) -> Array:
     """Exponential map: the end point of :func:`geodesic_flow`, ``(*batch, d)``.
+
+    Args:
+        metric: any object with ``dim`` and ``christoffel(z, v)``.
+        z: start, ``(*batch, d)``; broadcast against ``v``.
+        v: initial velocity in chart coordinates, ``(*batch, d)``.
+        num_steps: number of Runge-Kutta steps.
+
+    Raises:
+        TypeError, ValueError: as :func:`geodesic_flow`.
+
+    Source: do Carmo (1992), *Riemannian Geometry*, chapter 3, section 2.
 
     Example:
         >>> from pyro_riemann.numpyro.geodesics import expmap
@@ -75,6 +90,10 @@ def expmap_log_van_vleck(metric: Any, z: Array, v: Array, num_steps: int = 16) -
 
     Raises:
         ValueError: as :func:`geodesic_flow`.
+        TypeError: as :func:`geodesic_flow`.
+
+    Source: Morette (1951), *On the definition and approximation of Feynman's path integrals*; do Carmo (1992),
+    *Riemannian Geometry*, chapter 5.
 
     Example:
         >>> from pyro_riemann.numpyro.geodesics import expmap_log_van_vleck

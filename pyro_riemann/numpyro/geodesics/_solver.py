@@ -33,7 +33,7 @@ class GeodesicSolver:
 
     Args:
         num_knots: intervals of the spline.
-        num_segments: chords or quadrature points; at least four times ``num_knots``.
+        num_segments: chords or quadrature points; even, at least twice ``num_knots``.
         max_iterations: bound on the iterations with the tangential Hessian.
         max_polish: bound on the iterations with the full Hessian; 0 for approximate distances.
         tolerance: relative error of the energy, bounded by the Newton decrement.
@@ -46,6 +46,9 @@ class GeodesicSolver:
 
     Raises:
         ValueError: for settings out of range.
+
+    Source: curves, energy and start as in Kalatzis et al. 2020, appendix B; Newton's method in place of their gradient
+    descent.
 
     Example:
         >>> GeodesicSolver(num_knots=16, num_segments=64).num_segments
@@ -77,11 +80,16 @@ class GeodesicSolver:
         return dataclasses.replace(self, **settings)
 
     def energy(self, metric: Any) -> Energy:
-        """The discrete energy that is minimised."""
+        """The discrete energy of a ``metric`` that is minimised."""
         return energy_of(self, metric)
 
     def starts(self, metric: Any, z: Array, y: Array) -> Array | None:
         """Where to begin: None for the straight line, or interior control points ``(S, P, num_knots + 1, d)``.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(P, d)``.
+            y: ends, ``(P, d)``.
 
         Raises:
             ValueError: for ``init="graph"`` where the points or the metric are not known.
@@ -97,30 +105,62 @@ class GeodesicSolver:
         return _graph.starts(self, metric, z, y)
 
     def control_points(self, metric: Any, z: Array, y: Array) -> Array:
-        """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists ``(P, d)`` of points.
+        """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists of points.
 
         They depend on ``z``, ``y`` and the metric as the implicit function theorem says, to every order.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(P, d)``.
+            y: ends, ``(P, d)``.
         """
         return _control_points(self, metric, z, y, self.starts(metric, z, y))
 
     # ---------------------------------------------------------------- results
 
     def solve(self, metric: Any, z: Array, y: Array) -> Geodesic:
-        """Shortest curves from ``z`` to ``y``, both ``(*batch, d)``."""
+        """Shortest curves from ``z`` to ``y``, batches broadcast.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(*batch, d)``.
+            y: ends, ``(*batch, d)``.
+
+        Raises:
+            TypeError: if a point is not a floating array.
+            ValueError: if points have the wrong shape, are not finite, or do not broadcast.
+        """
         z, y, shape = flat_pairs(metric, z, y)
         return _solve(self, metric, z, y, self.starts(metric, z, y), shape)
 
     def squared_dist(self, metric: Any, z: Array, y: Array) -> Array:
-        """Twice the least energy, ``(*batch)``, differentiable to every order.
+        """Squared geodesic distance, twice the least energy, ``(*batch)``, differentiable to every order.
 
         At the optimum the energy does not change with the interior of the curve, so its derivative in
         the ends and in the metric's parameters is that of the energy of a fixed curve.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(*batch, d)``.
+            y: ends, ``(*batch, d)``.
+
+        Raises:
+            TypeError, ValueError: as :meth:`solve`.
         """
         z, y, shape = flat_pairs(metric, z, y)
         return _squared_dist(self, metric, z, y, self.starts(metric, z, y)).reshape(shape)
 
     def logmap(self, metric: Any, z: Array, y: Array) -> Array:
-        """Initial velocity, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy."""
+        """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(*batch, d)``.
+            y: ends, ``(*batch, d)``.
+
+        Raises:
+            TypeError, ValueError: as :meth:`solve`.
+        """
         z, y, shape = flat_pairs(metric, z, y)
         return _logmap(self, metric, z, y, self.starts(metric, z, y)).reshape(*shape, metric.dim)
 

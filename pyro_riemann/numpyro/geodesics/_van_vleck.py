@@ -28,6 +28,9 @@ def log_van_vleck(metric: Any, z: Array, y: Array) -> Array:
 
     Raises:
         ValueError: for points of the wrong shape, or with NaN.
+        TypeError: for points that are not floating arrays.
+
+    Source: Morette (1951), *On the definition and approximation of Feynman's path integrals*.
 
     Example:
         >>> class Sphere2(RiemannianMetric):  # stereographic chart

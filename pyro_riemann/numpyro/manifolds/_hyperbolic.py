@@ -13,7 +13,7 @@ from pyro_riemann.numpyro.manifolds._space_form import ConformalSpaceForm
 
 
 class Hyperbolic(ConformalSpaceForm):
-    r"""Hyperbolic space :math:`H^d` in the Poincare ball, :math:`G(z) = 4 I / (1 - |z|^2)^2` for ``|z| < 1``.
+    """Hyperbolic space :math:`H^d` in the Poincare ball, :math:`G(z) = 4 I / (1 - |z|^2)^2` for ``|z| < 1``.
 
     Curvature is -1, scalar curvature ``-d (d - 1)``. The chart is the open unit ball, not all of R^d:
     a point outside raises, or gives NaN under ``jit``. Where a point must be unconstrained (NUTS, an encoder's
@@ -26,6 +26,11 @@ class Hyperbolic(ConformalSpaceForm):
 
     Args:
         dim: dimension d.
+
+    Raises:
+        ValueError: if ``dim`` is less than 1; by methods, if a point lies outside the open unit ball.
+
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
 
     Example:
         >>> ball = Hyperbolic(2)
@@ -56,6 +61,17 @@ class Hyperbolic(ConformalSpaceForm):
 
         The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small
         steps. Odd d is a closed form, even d McKean's integral by Gauss-Legendre quadrature.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
+            time: variance of small steps, positive, a number or ``(*batch)``.
+
+        Raises:
+            ValueError: if ``time`` is not finite and positive.
+
+        Source: McKean (1970), *An upper bound to the spectrum of the Laplacian on a manifold of negative curvature*;
+        Grigor'yan & Noguchi (1998), *The heat kernel on hyperbolic space*.
 
         Example:
             >>> ball = Hyperbolic(3)

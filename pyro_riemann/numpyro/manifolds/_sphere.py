@@ -26,6 +26,11 @@ class Sphere(ConformalSpaceForm):
     Args:
         dim: dimension d of the sphere (2 for the globe).
 
+    Raises:
+        ValueError: if ``dim`` is less than 1.
+
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
+
     Example:
         >>> sphere = Sphere(2)
         >>> z, y = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])  # two points on the equator
@@ -38,7 +43,7 @@ class Sphere(ConformalSpaceForm):
     curvature = 1
 
     def to_ambient(self, z: Array) -> Array:
-        """Unit vectors, ``(*batch, d) -> (*batch, d + 1)``; the origin goes to the pole (0, ..., 0, -1)."""
+        """Unit vectors ``(*batch, d + 1)`` of points ``z``; the origin goes to the pole (0, ..., 0, -1)."""
         inverse = 1 / self._denominator(self._check("z", z))[..., None]
         return jnp.concat([2 * z * inverse, 1 - 2 * inverse], axis=-1)
 
@@ -63,6 +68,16 @@ class Sphere(ConformalSpaceForm):
         in the logarithm at all times; d > 3 is a Gegenbauer series, accurate to 1e-14 (in float32: 1e-6) of the
         largest value of the density. Where a transformation hides ``time``, the series has the terms for times
         from 2e-3 on.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
+            time: variance of small steps, positive, a number or ``(*batch)``.
+
+        Raises:
+            ValueError: if ``time`` is not finite and positive.
+
+        Source: Camporesi (1990), *Harmonic analysis and propagators on homogeneous spaces*.
 
         Example:
             >>> sphere = Sphere(2)

@@ -40,6 +40,8 @@ class WarpedMetric(RiemannianMetric):
         TypeError: if ``diffeomorphism`` is neither.
         ValueError: if the inverse does not undo the forward map.
 
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 2, for pullbacks by diffeomorphisms.
+
     Example:
         >>> from numpyro.distributions.transforms import ExpTransform
         >>> metric = WarpedMetric(EuclideanMetric(1), ExpTransform())  # log coordinates
@@ -84,6 +86,7 @@ class WarpedMetric(RiemannianMetric):
     # solver settings act where the solving is done
     @property
     def solver(self) -> GeodesicSolver:
+        """Settings of the boundary-value solver: those of ``base``, where the solving is done."""
         return self.base.solver
 
     @solver.setter
@@ -93,7 +96,7 @@ class WarpedMetric(RiemannianMetric):
     # ---------------------------------------------------------------- the map
 
     def to_base(self, z: Array) -> Array:
-        """F(z): points in the chart of ``base``, ``(*batch, d)``."""
+        """F(z): the points ``z`` in the chart of ``base``, ``(*batch, d)``."""
         z = check_point("z", z, self.dim)
         x = self._to(z)
         if np.shape(x) != z.shape:
@@ -101,7 +104,7 @@ class WarpedMetric(RiemannianMetric):
         return x
 
     def from_base(self, x: Array) -> Array:
-        """Points of the chart of ``base`` in this chart, ``(*batch, d)``."""
+        """The points ``x`` of the chart of ``base`` in this chart, ``(*batch, d)``."""
         return self._back(x)
 
     def _jacobian(self, z: Array) -> tuple[Array, Array]:
@@ -140,7 +143,10 @@ class WarpedMetric(RiemannianMetric):
 
     @jax.jit
     def drift(self, z: Array) -> Array:
-        """Ito drift by Ito's formula: that of ``base`` less half the trace of F's second derivative, pulled back."""
+        """Ito drift at ``z`` by Ito's formula, ``(*batch, d)``.
+
+        That of ``base`` less half the trace of F's second derivative, pulled back.
+        """
         x, jacobian = self._jacobian(z)
         factor = jnp.linalg.cholesky(jacobian.mT @ self.base.metric(x) @ jacobian)
         frame = jnp.moveaxis(jnp.linalg.solve(factor.mT, jnp.eye(self.dim, dtype=z.dtype)), -1, 0)
@@ -181,7 +187,12 @@ class WarpedMetric(RiemannianMetric):
         return Geodesic(points, base.length, base.energy, base.converged, lambda t: self.from_base(base(t)))
 
     def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
-        """Log heat kernel of ``base``, with respect to dM, which no change of coordinates touches.
+        """Log heat kernel of ``base``, ``(*batch)``, with respect to dM, which no change of coordinates touches.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
+            time: variance of small steps, positive, a number or ``(*batch)``.
 
         Raises:
             NotImplementedError: if the heat kernel of ``base`` has no closed form.

@@ -40,6 +40,14 @@ class RiemannianMetric(Pytree):
             :meth:`squared_dist`; assign another :class:`GeodesicSolver` to change them.
         flow_steps: Runge-Kutta steps behind :meth:`expmap`; fewer do for short vectors.
 
+    Raises:
+        TypeError: by methods of the curved metrics of this package, if a point is not a floating array.
+        ValueError: by these methods, if the last axis of a point is not d, or a curve is asked for between points
+            that are not finite or leaves the reals.
+
+    Source: do Carmo (1992), *Riemannian Geometry*, chapters 1 to 5; Hsu (2002), *Stochastic Analysis on Manifolds*,
+    section 3.3.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from pyro_riemann.numpyro import RiemannianMetric
@@ -84,19 +92,29 @@ class RiemannianMetric(Pytree):
         return 2 * jnp.log(jnp.diagonal(self.cholesky(z), axis1=-2, axis2=-1)).sum(-1)
 
     def logdet_gradient(self, z: Array) -> Array:
-        """Coordinate gradient of :meth:`logdet`, ``(*batch, d)``."""
+        """Coordinate gradient of :meth:`logdet` at ``z``, ``(*batch, d)``."""
         return _autodiff.jacobian(self.logdet, z, self.dim)[1]
 
     def inner(self, z: Array, u: Array, v: Array) -> Array:
-        """Inner product ``u^T G(z) v``, shape ``(*batch)``."""
+        """Inner product ``u^T G(z) v``, shape ``(*batch)``.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            u: tangent vectors at ``z``, ``(*batch, d)``.
+            v: tangent vectors at ``z``, ``(*batch, d)``.
+        """
         return jnp.einsum("...i,...ij,...j->...", u, self.metric(z), v)
 
     def norm(self, z: Array, v: Array) -> Array:
-        """Length ``sqrt(v^T G(z) v)`` of tangent vectors, shape ``(*batch)``; gradient 0 at v = 0."""
+        """Riemannian length ``sqrt(v^T G(z) v)`` of vectors ``v`` at ``z``, shape ``(*batch)``; gradient 0 at v = 0."""
         return _safe_sqrt(self.inner(z, v, v))
 
     def conformal(self, log_scale: float = 0.0) -> RiemannianMetric:
-        """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data."""
+        """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data.
+
+        Raises:
+            ValueError: if ``log_scale`` is not finite.
+        """
         from pyro_riemann.numpyro.metrics._conformal import ConformalMetric  # a subclass of this class
 
         return ConformalMetric(self, log_scale)
@@ -104,11 +122,11 @@ class RiemannianMetric(Pytree):
     # ---------------------------------------------------------------- first derivatives
 
     def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
-        """``G(z)`` and its coordinate derivatives ``dG[..., i, j, k] = d G_ij / d z_k``."""
+        """``G(z)``, ``(*batch, d, d)``, and ``dG[..., i, j, k] = d G_ij / d z_k``, ``(*batch, d, d, d)``."""
         return _autodiff.jacobian(self.metric, z, self.dim)
 
     def metric_derivatives(self, z: Array, v: Array) -> tuple[Array, Array, Array]:
-        """``G``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.
+        """``G(z)``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.
 
         All that geodesics need of the metric's first derivatives.
         """
@@ -134,7 +152,7 @@ class RiemannianMetric(Pytree):
         return jnp.linalg.solve(metric, force[..., None])[..., 0]
 
     def drift(self, z: Array) -> Array:
-        r"""Ito drift of Brownian motion, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""
+        r"""Ito drift of Brownian motion at ``z``, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""
         metric, slope = self.metric_jacobian(z)
         inverse = jnp.linalg.inv(metric)
         divergence = jnp.einsum("...jk,...ijk->...i", inverse, slope)
@@ -146,7 +164,16 @@ class RiemannianMetric(Pytree):
         return scalar_curvature(self, z)
 
     def tabulate(self, low: Any, high: Any, resolution: int) -> RiemannianMetric:
-        """This metric as a :class:`GridMetric` on the box from ``low`` to ``high``; d <= 3."""
+        """This metric as a :class:`GridMetric` on a box of the chart; d <= 3.
+
+        Args:
+            low: lower corner of the box, a number or ``(d,)``.
+            high: upper corner, likewise.
+            resolution: nodes an axis, at least 4.
+
+        Raises:
+            ValueError: as :class:`GridMetric`.
+        """
         from pyro_riemann.numpyro.metrics._grid import GridMetric  # a subclass of this class
 
         return GridMetric(self, low, high, resolution)
@@ -154,14 +181,14 @@ class RiemannianMetric(Pytree):
     # ---------------------------------------------------------------- initial-value problem
 
     def expmap(self, z: Array, v: Array) -> Array:
-        """Point reached after unit time by the geodesic that leaves ``z`` with velocity ``v``."""
+        """Point ``(*batch, d)`` that the geodesic from ``z`` with initial velocity ``v`` reaches after unit time."""
         return expmap(self, z, v, self.flow_steps)
 
     def expmap_log_van_vleck(self, z: Array, v: Array) -> tuple[Array, Array]:
-        """``y = expmap(z, v)`` and ``log V(z, y)`` along that geodesic, from its Jacobi fields.
+        """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, along that geodesic.
 
         ``-log V`` is the log Jacobian determinant of the exponential map between the
-        orthonormal frames of ``T_z`` and ``T_y``.
+        orthonormal frames of ``T_z`` and ``T_y``, from Jacobi fields.
         """
         return expmap_log_van_vleck(self, z, v, self.flow_steps)
 
@@ -176,11 +203,14 @@ class RiemannianMetric(Pytree):
             init: ``"line"`` starts from the straight line, ``"graph"`` from the better of the
                 line and a shortest path on a graph, which finds the global minimum more often.
             **settings: override fields of :attr:`solver` for this call.
+
+        Raises:
+            ValueError: for an unknown ``init``, or settings out of range.
         """
         return self.solver.replace(init=init, **settings).solve(self, z, y)
 
     def squared_dist(self, z: Array, y: Array) -> Array:
-        """Squared geodesic distance, shape ``(*batch)``.
+        """Squared geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; shape ``(*batch)``.
 
         Differentiable in both ends and in the metric's parameters (envelope theorem);
         0 with gradient 0 where ``z == y``.
@@ -188,7 +218,7 @@ class RiemannianMetric(Pytree):
         return self.solver.squared_dist(self, z, y)
 
     def dist(self, z: Array, y: Array) -> Array:
-        """Geodesic distance, shape ``(*batch)``; its gradient is set to 0 where ``z == y``."""
+        """Geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; ``(*batch)``. Its gradient is 0 where ``z == y``."""
         return _safe_sqrt(self.squared_dist(z, y))
 
     def logmap(self, z: Array, y: Array) -> Array:

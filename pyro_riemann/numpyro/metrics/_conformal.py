@@ -20,6 +20,9 @@ class ConformalMetric(RiemannianMetric):
         log_scale: :math:`s`, data as well. It changes no shortest curve, only the unit of length; choose it
             near ``base.logdet`` at the data where the determinant leaves the range of the dtype.
 
+    Raises:
+        ValueError: if ``log_scale`` is not finite.
+
     Example:
         >>> base = ConstantMetric(jnp.diag(jnp.array([4.0, 1.0])))
         >>> ConformalMetric(base).metric(jnp.zeros(2)).tolist()
@@ -38,11 +41,11 @@ class ConformalMetric(RiemannianMetric):
 
     @property
     def landmarks(self) -> Array | None:
-        """Points that every search for a path should know of: those of the base, if it has any."""
+        """Points ``(k, d)`` that every search for a path should know of: those of the base, or None if it has none."""
         return getattr(self.base, "landmarks", None)
 
     def log_factor(self, z: Array) -> Array:
-        """Logarithm of the factor before the identity, ``(*batch)``."""
+        """Logarithm at ``z`` of the factor before the identity, ``(*batch)``."""
         logdet = self.base.logdet(z)
         return self.log_scale.astype(logdet.dtype) - logdet
 

@@ -20,6 +20,9 @@ class ConstantMetric(RiemannianMetric):
 
     Raises:
         ValueError: if ``matrix`` is not square, symmetric, finite and positive definite.
+        TypeError: if ``matrix`` is not a floating array.
+
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
 
     Example:
         >>> metric = ConstantMetric(jnp.array([[4.0, 0.0], [0.0, 1.0]]))
@@ -79,6 +82,14 @@ class ConstantMetric(RiemannianMetric):
 
 class EuclideanMetric(ConstantMetric):
     """The identity metric on R^d.
+
+    Args:
+        dim: dimension d, at least 1.
+
+    Raises:
+        ValueError: if ``dim`` is less than 1.
+
+    Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
 
     Example:
         >>> EuclideanMetric(2).dist(jnp.zeros(2), jnp.array([3.0, 4.0])).item()

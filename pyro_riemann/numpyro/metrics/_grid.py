@@ -30,7 +30,7 @@ class GridMetric(RiemannianMetric):
     Args:
         metric: the metric to tabulate, evaluated once at ``prod(resolution)`` nodes without gradients.
         low: lower corner of the box, a number or ``(d,)``.
-        high: upper corner.
+        high: upper corner, likewise.
         resolution: nodes an axis, one number or d, each at least 4.
         outside: ``"metric"`` evaluates the true metric (kept as ``base``) if any point of the batch lies outside the
             box. Under ``vmap``, where a branch on data becomes a selection, it is evaluated in any case.
@@ -46,6 +46,9 @@ class GridMetric(RiemannianMetric):
         ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, or a metric that is not finite
             and positive definite at a node.
         TypeError: under a transformation of JAX, where no table can be built.
+
+    Source: de Boor (1978), *A Practical Guide to Splines*; the parametrisation of G is that of Pourahmadi (1999),
+    *Joint mean-covariance models with applications to longitudinal data*.
 
     Example:
         >>> from pyro_riemann.numpyro import PullbackMetric
@@ -164,6 +167,7 @@ class GridMetric(RiemannianMetric):
 
         Raises:
             ValueError: if ``loc`` is not one point inside the box.
+            TypeError: if ``loc`` is not a floating array.
         """
         loc = check_finite("loc", check_point("loc", loc, self.dim))
         if loc.ndim != 1 or not bool(self.table.contains(loc)):

@@ -47,7 +47,7 @@ class DistanceField(Pytree):
         return jnp.maximum(self.table(z)[..., 0] - self.table(self.loc.astype(z.dtype))[..., 0], 0)
 
     def dist(self, z: Array) -> Array:
-        """Distance to the centre, ``(*batch)``; gradient 0 at the centre."""
+        """Geodesic distance of ``z`` to the centre, ``(*batch)``; gradient 0 at the centre."""
         return _safe_sqrt(self.squared_dist(z))
 
     def __call__(self, z: Array) -> Array:

@@ -30,14 +30,15 @@ class KernelMetric(RiemannianMetric):
     Args:
         centroids: :math:`c_i`, ``(k, d)``.
         precisions: :math:`P_i`; diagonals ``(k, d)`` or matrices ``(k, d, d)``.
-        bandwidth: :math:`\rho > 0`.
-        regularization: :math:`\lambda > 0`.
+        bandwidth: :math:`\rho > 0`, a number, in units of the norms :math:`|\cdot|_{P_i}`.
+        regularization: :math:`\lambda > 0`, a number.
 
     All four are data of the pytree: differentiate with respect to the metric, or map over a batch of metrics.
 
     Raises:
         ValueError: for shapes that do not match, NaN, precisions that are not positive (definite
             and symmetric), a bandwidth or regularization that is not positive.
+        TypeError: if ``centroids`` or ``precisions`` is not a floating array.
 
     Example:
         >>> metric = KernelMetric(jnp.array([[0.0, 0.0], [1.0, 0.0]]), jnp.full((2, 2), 4.0), 2.0, 0.1)
@@ -114,6 +115,7 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
+            TypeError: if ``loc`` or ``scale`` is not a floating array.
         """
         loc, scale = check_array("loc", loc), check_array("scale", scale)
         if loc.ndim != 2 or scale.shape != loc.shape:
@@ -134,7 +136,7 @@ class KernelMetric(RiemannianMetric):
     # ---------------------------------------------------------------- values
 
     def diagonal(self, z: Array) -> Array:
-        """Diagonal of G, ``(*batch, d)``: all of G if the precisions are diagonal."""
+        """Diagonal of G(z), ``(*batch, d)``: all of G if the precisions are diagonal."""
         if not self.is_diagonal:
             return jnp.diagonal(self.metric(z), axis1=-2, axis2=-1)
         return _diagonal(self, check_point("z", z, self.dim))

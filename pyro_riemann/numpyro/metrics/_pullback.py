@@ -40,6 +40,7 @@ class PullbackMetric(RiemannianMetric):
     Raises:
         ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are not
             finite, or do not depend on z.
+        TypeError: if the immersion is not callable, or holds what is neither an array nor hashable.
 
     Example:
         >>> sphere = PullbackMetric(lambda z: jnp.stack([jnp.sin(z[..., 0]) * jnp.cos(z[..., 1]),
@@ -111,11 +112,11 @@ class PullbackMetric(RiemannianMetric):
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def embed(self, z: Array) -> Array:
-        """The immersed points, all outputs side by side: ``(*batch, d) -> (*batch, D)``."""
+        """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
         return _embed(self, check_point("z", z, self.dim))
 
     def embed_jacobian(self, z: Array) -> tuple[Array, Array]:
-        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)``."""
+        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``."""
         return _embed_jacobian(self, check_point("z", z, self.dim))
 
     def metric(self, z: Array) -> Array:
