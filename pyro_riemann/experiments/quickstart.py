@@ -42,6 +42,7 @@ from pyro_riemann.vae import (
     train,
 )
 
+MODELS = {"rvae": ("heat_kernel", "wrapped_normal"), "vae": ("normal", "normal")}  # prior and posterior
 PACKAGES = ("torch", "pyro-ppl", "arviz", "numpy", "scikit-learn", "matplotlib")
 
 
@@ -143,9 +144,9 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
         f"{config.dataset}: {len(data.train)} training and {len(data.test)} test images; output: {config.output}"
     )
     with clock("training of the R-VAE"):
-        rvae, rvae_seconds = _train(config, data, "rvae", "heat_kernel", "wrapped_normal")
+        rvae, rvae_seconds = _train(config, data, "rvae")
     with clock("training of the plain VAE"):
-        plain, plain_seconds = _train(config, data, "vae", "normal", "normal")
+        plain, plain_seconds = _train(config, data, "vae")
     result: dict[str, Any] = {
         "dataset": {
             "name": config.dataset,
@@ -200,10 +201,11 @@ def _load(config: QuickstartConfig) -> ImageData:
     return ImageData(train_images, train_labels, test, test_labels, data.shape)
 
 
-def _train(config: QuickstartConfig, data: ImageData, name: str, prior: str, posterior: str) -> tuple[VAE, float]:
-    """The trained model, and the wall time of all its epochs: also of those before an interruption."""
-    vae = make_vae(
-        data.train.shape[1],
+def make_model(config: QuickstartConfig, data_dim: int, name: str) -> VAE:
+    """One of the two :data:`MODELS` before its training; also what a checkpoint of it is loaded into."""
+    prior, posterior = MODELS[name]
+    return make_vae(
+        data_dim,
         latent_dim=2,
         prior=prior,
         posterior=posterior,
@@ -216,6 +218,11 @@ def _train(config: QuickstartConfig, data: ImageData, name: str, prior: str, pos
         flow_steps=config.flow_steps,
         name=name,
     )
+
+
+def _train(config: QuickstartConfig, data: ImageData, name: str) -> tuple[VAE, float]:
+    """The trained model, and the wall time of all its epochs: also of those before an interruption."""
+    vae = make_model(config, data.train.shape[1], name)
     settings = TrainingConfig(
         warm_up_epochs=config.warm_up_epochs,
         epochs=config.epochs,

@@ -1,0 +1,98 @@
+"""The page itself: HTML, style, scripts and data in one text that needs nothing else."""
+
+from __future__ import annotations
+
+import html
+import json
+from importlib import resources
+from typing import Any
+
+from torch import Tensor
+
+from pyro_riemann.explorer._payload import Corner, make_payload
+from pyro_riemann.vae import VAE
+
+SCRIPTS = (
+    "random.js",
+    "table.js",
+    "paths.js",
+    "energy.js",
+    "geodesic.js",
+    "brownian.js",
+    "decoder.js",
+    "drawing.js",
+    "frames.js",
+    "page.js",
+)
+
+
+def explorer_page(
+    vae: VAE,
+    codes: Tensor,
+    labels: Tensor,
+    image_shape: tuple[int, int] | None = None,
+    *,
+    images: Tensor | None = None,
+    low: Corner = None,
+    high: Corner = None,
+    resolution: int = 160,
+    max_codes: int = 1000,
+    title: str = "Latent explorer",
+) -> str:
+    r"""The latent explorer of a trained VAE, as one HTML page that works without a server or a network.
+
+    The page holds two tables of 2 x 2 metrics, of the decoder's mean and of its standard deviation, from which it
+    makes :math:`G = J_\mu^\top J_\mu + w\, J_\sigma^\top J_\sigma + \lambda I` for the :math:`w` and :math:`\lambda` of
+    its sliders, and the weights of the decoder's mean. Between the nodes it interpolates as
+    :class:`~pyro_riemann.GridMetric` does.
+
+    Args:
+        vae: a trained model with latent dimension 2 and a :class:`~pyro_riemann.vae.GaussianDecoder`.
+        codes: codes of data to show, ``(n, 2)``; see :func:`~pyro_riemann.vae.encode_all`.
+        labels: their classes, integers ``(n,)``, which colour them.
+        image_shape: (height, width) of a decoded image; by default a square.
+        images: the data themselves, ``(n, D)`` in [0, 1], to show beside the decoder's images.
+        low: lower corner of the plane, a number or two; by default the codes' box, enlarged by 30 % on each side.
+        high: upper corner.
+        resolution: nodes an axis of the tables, at least 4.
+        max_codes: show so many codes at most (evenly spaced rows).
+        title: heading of the page.
+
+    Returns:
+        The page. Save it as UTF-8, or serve it by :class:`PageServer`.
+
+    Raises:
+        ValueError: for another latent dimension, a decoder that the page cannot evaluate, a model in its warm-up,
+            an empty box, or codes, labels and images that do not belong together.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=64, latent_dim=2, hidden=(8,), num_centers=5, seed=0)
+        >>> page = explorer_page(vae, torch.randn(20, 2), torch.arange(20) % 10, resolution=16)
+        >>> page.startswith("<!DOCTYPE html>"), "src=" in page
+        (True, False)
+    """
+    if max_codes < 1:
+        raise ValueError(f"`max_codes` must be at least 1, got {max_codes}.")
+    payload = make_payload(vae, codes, labels, image_shape, images, low, high, resolution, max_codes, title)
+    return assemble(payload)
+
+
+def assemble(payload: dict[str, Any]) -> str:
+    """The page with this payload."""
+    page = asset("page.html")
+    parts = {
+        "@TITLE@": html.escape(payload["title"]),
+        "@STYLE@": asset("page.css"),
+        "@SCRIPTS@": "\n".join(asset(name) for name in SCRIPTS),
+        # "<" in a title must not end the script element
+        "@PAYLOAD@": json.dumps(payload, allow_nan=False).replace("<", "\\u003c"),
+    }
+    for mark, text in parts.items():
+        page = page.replace(mark, text)
+    return page
+
+
+def asset(name: str) -> str:
+    """Text of a file that lies beside this module."""
+    return resources.files("pyro_riemann.explorer").joinpath(name).read_text(encoding="utf-8")
