@@ -51,6 +51,13 @@ def save_checkpoint(folder: str | Path, tensors: Mapping[str, Tensor], info: Map
 def load_checkpoint(folder: str | Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and information written by :func:`save_checkpoint`.
 
+    Args:
+        folder: where it was saved.
+        device: where the tensors go.
+
+    Returns:
+        Tensors by name, each of the shape that it was saved with: one number has ``()``. And the information.
+
     Raises:
         FileNotFoundError: if the folder holds no checkpoint.
         ValueError: if the manifest is not one of ours.

@@ -22,7 +22,11 @@ from pyro_riemann.vae._training import encode_all, fixed_seed
 
 
 class ELBOTerms(NamedTuple):
-    """Terms of the ELBO of each datum, ``(n,)`` each, from the same draws: ``elbo == reconstruction - kl`` exactly.
+    """Terms of the ELBO of each datum, from the same draws: ``elbo == reconstruction - kl`` exactly.
+
+    Attributes:
+        reconstruction: mean of log p(x | z), ``(n,)``, in nats.
+        kl: mean of log q(z | x) - log p(z), ``(n,)``, in nats.
 
     Example:
         >>> terms = ELBOTerms(torch.tensor([-1.0]), torch.tensor([2.0]))
@@ -35,7 +39,7 @@ class ELBOTerms(NamedTuple):
 
     @property
     def elbo(self) -> Tensor:
-        """Reconstruction minus KL, ``(n,)``."""
+        """Reconstruction minus KL, ``(n,)``, in nats."""
         return self.reconstruction - self.kl
 
 
@@ -62,6 +66,8 @@ def elbo_terms(
     Raises:
         ValueError: if ``num_samples`` is less than 1.
 
+    Source: K20, section 3.1; Kingma & Welling (2014), *Auto-encoding variational Bayes*, section 2.
+
     Example:
         >>> from pyro_riemann.vae import make_vae
         >>> vae = make_vae(data_dim=4, latent_dim=1, prior="normal", posterior="normal", hidden=(8,), num_centers=3)
@@ -83,11 +89,11 @@ def importance_log_likelihood(
     seed: int = 0,
     chunk_size: int = 20_000,
 ) -> Tensor:
-    r"""Importance-weighted bound :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k | x)` of every datum, ``(n,)``.
+    r"""Importance-weighted bound :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k | x)` of every datum, ``(n,)``, in nats.
 
-    Rises to log p(x) with K (Burda et al. 2016) and so compares models across priors and posteriors, provided that q's
-    density is that of its draws: true of ``"normal"`` and ``"wrapped_normal"``, approximately of ``"heat_kernel"``. A
-    prior whose density has mass m must be credited with -log m, see :func:`evaluate`.
+    Rises to log p(x), a density with respect to dx, with K, and so compares models across priors and posteriors,
+    provided that q's density is that of its draws: true of ``"normal"`` and ``"wrapped_normal"``, approximately of
+    ``"heat_kernel"``. A prior whose density has mass m must be credited with -log m, see :func:`evaluate`.
 
     Args:
         vae: the model.
@@ -96,6 +102,11 @@ def importance_log_likelihood(
         prior: as in :func:`elbo_terms`.
         seed: as in :func:`elbo_terms`.
         chunk_size: posterior draws at once.
+
+    Raises:
+        ValueError: if ``num_samples`` is less than 1.
+
+    Source: Burda, Grosse & Salakhutdinov (2016), *Importance weighted autoencoders*, section 3.
 
     Example:
         >>> from pyro_riemann.vae import make_vae
@@ -141,6 +152,8 @@ def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimat
         vae: the model.
         prior: another prior than the VAE's own.
 
+    Source: Hsu (2002), *Stochastic Analysis on Manifolds*, section 5.1, for the expansion whose mass this is.
+
     Example:
         >>> from pyro_riemann.vae import make_vae
         >>> vae = make_vae(data_dim=4, prior="normal", posterior="normal", hidden=(8,), num_centers=3)
@@ -162,6 +175,13 @@ def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimat
 def converged_share(vae: VAE, codes: Tensor, num_pairs: int = 200, init: str = "graph", **settings: Any) -> float:
     """Share of converged geodesics between the prior's centre (else the mean code) and the first ``num_pairs`` codes.
 
+    Args:
+        vae: the model.
+        codes: ``(n, d)``.
+        num_pairs: how many codes.
+        init: as :meth:`RiemannianMetric.geodesic <pyro_riemann.RiemannianMetric.geodesic>` has it.
+        **settings: of the geodesic solver.
+
     Example:
         >>> from pyro_riemann.vae import make_vae
         >>> vae = make_vae(data_dim=4, metric=EuclideanMetric(2), hidden=(8,), num_centers=3)
@@ -175,6 +195,10 @@ def converged_share(vae: VAE, codes: Tensor, num_pairs: int = 200, init: str = "
 @contextmanager
 def solver_settings(vae: VAE, solver: GeodesicSolver | None = None) -> Iterator[None]:
     """Distances with other solver settings inside, such as accurate ones for evaluation.
+
+    Args:
+        vae: the model.
+        solver: settings meanwhile; twice the default numbers of knots and chords if None.
 
     Example:
         >>> from pyro_riemann import GeodesicSolver
@@ -223,6 +247,11 @@ def evaluate(
         ``reconstruction``, ``kl``, ``elbo`` with ``..._standard_error`` over the data; ``iwae`` and its standard error;
         for Riemannian priors ``log_mass``, ``log_mass_error``, ``elbo_normalized``, ``iwae_normalized``,
         ``converged_geodesics``; for the heat kernel ``prior_time``.
+
+    Raises:
+        ValueError: if ``num_samples`` is less than 1.
+
+    Source: K20, section 5.1, tables 1 and 2.
 
     Example:
         >>> from pyro_riemann.vae import make_vae

@@ -31,7 +31,7 @@ def training_solver(latent_dim: int) -> GeodesicSolver:
     preconditioned step from the straight line is enough (``tests/benchmarks/test_training_speed.py`` measures it).
     """
     if latent_dim <= 3:
-        return GeodesicSolver(num_knots=8, num_segments=16, max_iterations=10, max_polish=0, tolerance=1e-4)
+        return GeodesicSolver(num_knots=6, num_segments=18, max_iterations=10, max_polish=0, tolerance=1e-4)
     return GeodesicSolver(
         num_knots=1, num_segments=6, max_iterations=1, max_polish=0, tolerance=1e-3, constant_hessian=True
     )
@@ -77,6 +77,11 @@ class VAE(PyroModule):
         flow_steps: Runge-Kutta steps of a draw from the ``"wrapped_normal"`` posterior, whose vectors are short.
         grid_resolution: points per axis of the table of ``metric="grid"``.
         name: prefix in Pyro's parameter store.
+
+    Raises:
+        ValueError: for an unknown name, or parts that do not fit together; also by methods, if data have the wrong
+            width or are not finite.
+        TypeError: by methods, if data are no tensor.
 
     Example:
         >>> from pyro.infer import SVI, Trace_ELBO
@@ -194,6 +199,12 @@ class VAE(PyroModule):
         return {**self.__dict__, "_metric_cache": None}
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As for any module; the metric is then built anew, from the loaded weights.
+
+        Args:
+            *args: of ``torch.nn.Module.load_state_dict``.
+            **kwargs: likewise.
+        """
         object.__setattr__(self, "_metric_cache", None)
         return super().load_state_dict(*args, **kwargs)
 
@@ -222,7 +233,7 @@ class VAE(PyroModule):
         return torch.is_grad_enabled() and any(value.requires_grad for value in self.metric.parameters())
 
     def encode(self, x: Tensor) -> Tensor:
-        """Location of the posterior: ``(*batch, D) -> (*batch, d)``."""
+        """Location ``(*batch, d)`` of the posterior of ``x`` ``(*batch, D)``."""
         return self.encoder(self._check_data(x))[0]
 
     # ---------------------------------------------------------------- model and guide
@@ -249,7 +260,16 @@ class VAE(PyroModule):
         return z
 
     def guide(self, x: Tensor, size: int | None = None, kl_weight: float = 1.0) -> Tensor:
-        """Approximate posterior of the codes; arguments as :meth:`model`."""
+        """Approximate posterior of the codes.
+
+        Args:
+            x: data ``(n, D)``, all of them or a minibatch.
+            size: as in :meth:`model`.
+            kl_weight: as in :meth:`model`.
+
+        Returns:
+            Codes ``(n, d)``.
+        """
         self._register()
         with self._plate(len(self._check_data(x)), size, x), poutine.scale(scale=kl_weight):
             return pyro.sample("z", self.posterior(x))
@@ -315,6 +335,9 @@ def make_vae(
         pseudo_inputs: starting values of a VampPrior, ``(k, D)``.
         seed: seed of the weights; the global generator is left alone. Default: draws from the global one.
         **settings: further arguments of :class:`VAE`.
+
+    Raises:
+        ValueError: as the parts that it makes.
 
     Example:
         >>> vae = make_vae(data_dim=64, latent_dim=2, num_centers=50, seed=0)

@@ -17,7 +17,16 @@ from pyro_riemann._jets import Jet
 
 
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ELU) -> nn.Sequential:
-    """Fully connected network with a linear output; weights uniform after He et al. (2015).
+    """Fully connected network with a linear output: ``(*batch, sizes[0]) -> (*batch, sizes[-1])``.
+
+    Args:
+        sizes: widths of input, hidden layers and output.
+        activation: class of the activations between them.
+
+    Raises:
+        ValueError: for fewer than two sizes, or one below 1.
+
+    Source: weights uniform after He et al. (2015), *Delving deep into rectifiers*, section 2.2.
 
     Example:
         >>> mlp([4, 8, 2])(torch.zeros(3, 4)).shape
@@ -53,6 +62,9 @@ class Encoder(nn.Module):
             families (wrapped normal and heat kernel), whose only spread is their time.
         min_scale: floor of the scale, which keeps the density finite.
 
+    Raises:
+        ValueError: for widths below 1, or a floor that is not positive.
+
     Example:
         >>> encoder = Encoder(data_dim=64, latent_dim=2)
         >>> loc, scale = encoder(torch.zeros(5, 64))
@@ -80,7 +92,7 @@ class Encoder(nn.Module):
         )  # start at scale 0.1: codes stay apart
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``(*batch, D) -> (*batch, d), (*batch, scale_dim)``: location and positive scale."""
+        """Location ``(*batch, d)`` and positive scale ``(*batch, scale_dim)`` of data ``x`` ``(*batch, D)``."""
         return self.loc(x), functional.softplus(self.spread(x)) + self.min_scale
 
 
@@ -107,6 +119,9 @@ class RBFPrecision(nn.Module):
         floor: the :math:`\zeta` above. The default lets the standard deviation rise to 10.
         min_scale: least standard deviation, added in quadrature. Without it the likelihood of a
             constant pixel is unbounded.
+
+    Raises:
+        ValueError: if ``num_centers`` is less than 1, ``floor`` is not positive, or ``min_scale`` is out of range.
 
     Example:
         >>> precision = RBFPrecision(latent_dim=2, data_dim=3, num_centers=4)
@@ -149,13 +164,13 @@ class RBFPrecision(nn.Module):
         return functional.linear(basis, self.log_weight.exp()) + self.floor
 
     def scale(self, z: Tensor) -> Tensor:
-        """Standard deviation, between ``min_scale`` and ``floor ** -0.5``: ``(*batch, d) -> (*batch, D)``."""
+        """Standard deviation ``(*batch, D)`` at ``z`` ``(*batch, d)``, between ``min_scale`` and ``floor ** -0.5``."""
         if self.min_scale == 0:
             return self.precision(z).rsqrt()
         return (self.precision(z).reciprocal() + self.min_scale**2).sqrt()
 
     def jet(self, z: Tensor) -> Jet:
-        """Standard deviation with its Jacobian and second derivatives, for fast pullback metrics."""
+        """Standard deviation at ``z`` ``(*batch, d)`` with its derivatives, for fast pullback metrics."""
         rate = 0.5 / self.bandwidth.square()
         offsets = [self.centers[:, axis] - z[..., axis, None] for axis in range(self.latent_dim)]
         exponent = rate * torch.stack([offset.square() for offset in offsets]).sum(0)
@@ -179,7 +194,7 @@ class RBFPrecision(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """The same as :meth:`scale`."""
+        """The same as :meth:`scale`, ``(*batch, D)`` at ``z``."""
         return self.scale(z)
 
     @torch.no_grad()
@@ -268,6 +283,9 @@ class GaussianDecoder(nn.Module):
         floor: least precision, see :class:`RBFPrecision`.
         min_scale: least standard deviation, see :class:`RBFPrecision`.
 
+    Raises:
+        ValueError: as :func:`mlp` and :class:`RBFPrecision`.
+
     Example:
         >>> from pyro_riemann import PullbackMetric
         >>> decoder = GaussianDecoder(latent_dim=2, data_dim=64, num_centers=10)
@@ -292,15 +310,21 @@ class GaussianDecoder(nn.Module):
         self.log_warm_up_scale = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each ``(*batch, D)``."""
+        """Mean and standard deviation at ``z`` ``(*batch, d)``, each ``(*batch, D)``."""
         return self.mean(z), self.std(z)
 
     def jet(self, z: Tensor) -> tuple[Jet, Jet]:
-        """Both outputs with their derivatives: :class:`~pyro_riemann.PullbackMetric` uses it where it finds it."""
+        """Both outputs at ``z`` ``(*batch, d)`` with their derivatives.
+
+        :class:`~pyro_riemann.PullbackMetric` uses this where it finds it.
+        """
         return _jets.sequential(self.mean, z, self.latent_dim), self.std.jet(z)
 
     def observation(self, z: Tensor, warm_up: bool = False) -> dist.TorchDistribution:
-        """Likelihood p(x | z) with all its constants, event shape ``(D,)``."""
+        """Likelihood p(x | z) of ``z`` ``(*batch, d)`` with all its constants, event shape ``(D,)``.
+
+        In the ``warm_up`` it has one learned standard deviation for all entries.
+        """
         mean = self.mean(z)
         scale = self.log_warm_up_scale.exp().expand_as(mean) if warm_up else self.std(z)
         return dist.Normal(mean, scale).to_event(1)
@@ -317,6 +341,14 @@ class DistanceImmersion(nn.Module):
     ``R h``: chord lengths and pullback metric are those of the full mean, at as many outputs as hidden units. The
     standard deviation is not linear in anything and stays as it is.
     Its weights are copies without gradient, a snapshot of the decoder.
+
+    Args:
+        decoder: the decoder, whose mean ends in a linear layer.
+
+    Raises:
+        TypeError: if it does not.
+
+    Source: Golub & Van Loan (2013), *Matrix Computations*, chapter 5, for the QR decomposition.
 
     Example:
         >>> decoder = GaussianDecoder(latent_dim=2, data_dim=500, hidden=(20, 20), num_centers=10)
@@ -341,7 +373,11 @@ class DistanceImmersion(nn.Module):
 
     @torch.no_grad()
     def load_decoder(self, decoder: GaussianDecoder) -> None:
-        """Copy the decoder's present weights into this snapshot."""
+        """Copy the decoder's present weights into this snapshot.
+
+        Raises:
+            TypeError: if the mean does not end in a linear layer.
+        """
         last = last_layer(decoder.mean)
         reduced = torch.linalg.qr(last.weight.detach(), mode="r").R
         for mine, theirs in zip(self.mean[:-1], decoder.mean[:-1], strict=True):
@@ -351,9 +387,9 @@ class DistanceImmersion(nn.Module):
         self.std.load_state_dict(decoder.std.state_dict())
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Reduced mean ``(*batch, rows)`` and standard deviation ``(*batch, D)``."""
+        """Reduced mean ``(*batch, rows)`` and standard deviation ``(*batch, D)`` at ``z`` ``(*batch, d)``."""
         return self.mean(z), self.std(z)
 
     def jet(self, z: Tensor) -> tuple[Jet, Jet]:
-        """Both outputs with their derivatives."""
+        """Both outputs at ``z`` ``(*batch, d)`` with their derivatives."""
         return _jets.sequential(self.mean, z, self.latent_dim), self.std.jet(z)

@@ -36,15 +36,33 @@ class Prior(nn.Module):
     riemannian: bool = False
 
     def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
-        """The prior, batch shape ``()`` and event shape ``(d,)``."""
+        """The prior, batch shape ``()`` and event shape ``(d,)``, a density with respect to dz.
+
+        Args:
+            metric: the latent metric; None if the prior is not Riemannian.
+            encoder: the encoder, whose posteriors a VampPrior mixes.
+
+        Raises:
+            ValueError: if the prior is Riemannian and there is no metric.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement `distribution(metric, encoder)`.")
 
     def initialize(self, metric: RiemannianMetric | None, codes: Tensor) -> None:
-        """Set starting values from encoded training data; called once, at the start of phase 2."""
+        """Set starting values from encoded training data; called once, at the start of phase 2.
+
+        Args:
+            metric: the latent metric; None if the prior is not Riemannian.
+            codes: encoded training data, ``(n, d)``.
+        """
 
 
 class NormalPrior(Prior):
     """Standard normal prior, nothing to learn.
+
+    Args:
+        latent_dim: latent dimension d.
+
+    Source: Kingma & Welling (2014), *Auto-encoding variational Bayes*, section 3.
 
     Example:
         >>> NormalPrior(2).distribution(None, None).log_prob(torch.zeros(2)).item() # doctest: +ELLIPSIS
@@ -62,10 +80,15 @@ class NormalPrior(Prior):
 
 
 class VampMixturePrior(Prior):
-    """Mixture of the posteriors at learned pseudo-inputs (Tomczak & Welling, 2018).
+    """Mixture of the posteriors at learned pseudo-inputs.
 
     Args:
         pseudo_inputs: starting values ``(k, D)``, for instance k training data.
+
+    Raises:
+        ValueError: if they have another shape, or are not finite.
+
+    Source: Tomczak & Welling (2018), *VAE with a VampPrior*, eq. 9.
 
     Example:
         >>> from pyro_riemann.vae import Encoder
@@ -109,7 +132,7 @@ class HeatKernelPrior(Prior):
 
     @property
     def time(self) -> Tensor:
-        """Learned diffusion time, in the units of the metric squared."""
+        """Learned diffusion time, a scalar: a squared length in the metric, the variance where that is the identity."""
         return self.log_time.exp()
 
     def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
@@ -117,7 +140,17 @@ class HeatKernelPrior(Prior):
 
     @torch.no_grad()
     def initialize(self, metric: RiemannianMetric | None, codes: Tensor, candidates: int = 8, sample: int = 64) -> None:
-        """Centre: the candidate code with the least mean squared distance to a sample; time: that over d."""
+        """Put the centre on a code with small mean squared distance to the others, and the time to that over d.
+
+        Args:
+            metric: the latent metric.
+            codes: encoded training data, ``(n, d)``.
+            candidates: how many codes in the middle are tried as the centre.
+            sample: how many codes stand for all.
+
+        Raises:
+            ValueError: if there is no metric.
+        """
         assert_metric(metric)
         probes = codes[:: max(1, len(codes) // sample)][:sample]
         middle = (probes - probes.mean(0)).square().sum(-1).argsort()[:candidates]
@@ -135,6 +168,8 @@ class UniformPrior(Prior):
         low: lower corner ``(d,)``.
         high: upper corner ``(d,)``.
         margin: :meth:`initialize` sets the box to that of the codes, enlarged by this share on each side.
+
+    Source: C22, section 4.2.
 
     Example:
         >>> prior = UniformPrior(-torch.ones(2), torch.ones(2)).distribution(EuclideanMetric(2), encoder=None)

@@ -43,6 +43,9 @@ class TrainingConfig:
         checkpoint_every: epochs between checkpoints.
         seed: order of the data and noise of epoch e are functions of (seed, e) alone.
 
+    Raises:
+        ValueError: for a setting out of range, or an unknown group.
+
     Example:
         >>> TrainingConfig(warm_up_epochs=100, epochs=200).batch_size
         100
@@ -80,6 +83,9 @@ class TrainingConfig:
 class History:
     """What :func:`train` recorded, one entry per epoch: phase, train ELBO, validation ELBO (nats per datum), seconds.
 
+    Attributes:
+        epochs: one entry an epoch; ELBOs in nats per datum, times in seconds.
+
     Example:
         >>> history = History([{"phase": 1, "epoch": 1, "elbo": -10.0, "validation": -11.0, "seconds": 0.1}])
         >>> len(history), history["elbo"]
@@ -113,6 +119,13 @@ def set_phase(vae: VAE, phase: int, phase_two: Iterable[str] = ("precision", "pr
     """Freeze all but the groups that this phase trains, and switch the warm-up on or off.
 
     Phase 1 trains encoder, posterior scale and decoder mean, and a prior that is not Riemannian.
+
+    Args:
+        vae: the model.
+        phase: 1 or 2.
+        phase_two: what phase 2 trains, as in :class:`TrainingConfig`.
+
+    Source: K20, section 4 and appendix C.
 
     Example:
         >>> from pyro_riemann.vae import make_vae
@@ -375,6 +388,11 @@ class _Run:
 def encode_all(vae: VAE, data: Tensor, batch_size: int = 2000) -> Tensor:
     """Locations of the posteriors of all data, ``(n, d)``, without gradient.
 
+    Args:
+        vae: the model.
+        data: ``(n, D)``.
+        batch_size: rows at once.
+
     Example:
         >>> from pyro_riemann.vae import make_vae
         >>> encode_all(make_vae(data_dim=4, hidden=(8,), num_centers=3), torch.rand(10, 4)).shape
@@ -401,6 +419,13 @@ def start_phase_two(vae: VAE, data: Tensor, seed: int = 0) -> None:
 
     The precision network sees draws of the Gaussian posterior, as in the ELBO, not its locations: fitted to
     those it would put its walls inside the posterior's own spread.
+
+    Args:
+        vae: the model, after phase 1.
+        data: training data, ``(n, D)``.
+        seed: of the draws and of k-means.
+
+    Source: K20, section 4 and appendix C.
 
     Example:
         >>> from pyro_riemann.vae import make_vae
