@@ -60,7 +60,7 @@ class Summary(pd.DataFrame):
         return self.attrs["converged_share"]
 
     def passed(self, max_r_hat: float = 1.01, min_ess: float = 400.0) -> bool:
-        """Whether every R-hat and bulk ESS is in bounds and no transition diverged.
+        """Whether R-hats are at most ``max_r_hat``, bulk ESS at least ``min_ess``, and no transition diverged.
 
         A NaN (constant or too short chains) fails; divergences that were not recorded do not.
         """

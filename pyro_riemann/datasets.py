@@ -25,7 +25,14 @@ _FILES = (
 
 
 class ImageData(NamedTuple):
-    """Images as rows ``(n, height * width)`` with values in [0, 1], integer labels ``(n,)``, and the image shape.
+    """Images with their labels, for training and for testing.
+
+    Attributes:
+        train: images as rows ``(n, height * width)`` with values in [0, 1].
+        train_labels: integers ``(n,)``.
+        test: likewise, ``(m, height * width)``.
+        test_labels: integers ``(m,)``.
+        shape: height and width.
 
     Example:
         >>> digits = load_dataset("digits")

@@ -42,6 +42,7 @@ def summary(
 
     Raises:
         ValueError: as :func:`to_arviz`; if a variable is missing, or none has the metric's dimension.
+        TypeError: as :func:`to_arviz`.
 
     Example:
         >>> table = summary({"z": torch.randn(4, 500, 2)}, EuclideanMetric(2))

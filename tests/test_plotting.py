@@ -209,6 +209,7 @@ def test_traces_are_the_draws_and_ranks_add_up() -> None:
         (lambda: plot_brownian_paths(torch.full((4, 2), torch.nan)), "`paths` has NaN"),
         (lambda: plot_images(torch.rand(3, 10), (3, 3)), r"`image_shape` \(3, 3\) does not fit"),
         (lambda: plot_decoded_curves(lambda z: z, bent_curves([True, True]), (1, 2)), "single geodesic"),
+        (lambda: plot_chains({"z": torch.randn(2, 10, 2)}, var_names=["z", "w"]), r"`var_names` has \['w'\]"),
     ],
 )
 def test_bad_input_is_named(draw: Callable[[], Any], match: str) -> None:

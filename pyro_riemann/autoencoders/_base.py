@@ -18,7 +18,7 @@ _ROWS = 2000  # images encoded or decoded at once
 
 
 class Autoencoder(nn.Module):
-    r"""The autoencoder: the least squares that all its relatives add to, :math:`|x - D(E(x))|^2` a datum.
+    """The autoencoder: the least squares that all its relatives add to, :math:`|x - D(E(x))|^2` a datum.
 
     A relative is a subclass with its own :meth:`loss`, and its own :meth:`prior` where that is not
     N(0, I). Images are rows ``(n, D)`` in [0, 1], codes ``(n, d)``.
@@ -29,6 +29,9 @@ class Autoencoder(nn.Module):
 
     Raises:
         ValueError: if encoder and decoder do not fit together.
+        ValueError: by methods, if rows have the wrong width or are not finite.
+
+    Source: Hinton & Salakhutdinov (2006), *Reducing the dimensionality of data with neural networks*.
 
     Example:
         >>> from pyro_riemann.autoencoders import FitConfig, image_networks
@@ -64,10 +67,10 @@ class Autoencoder(nn.Module):
         return NormalSampler(self.latent_dim)
 
     def prepare(self, data: Tensor) -> None:
-        """Called once with the training data before they are fitted."""
+        """Called once with the training ``data``, ``(n, D)``, before they are fitted."""
 
     def finish(self, data: Tensor) -> None:
-        """Called with the training data after they are fitted."""
+        """Called with the training ``data``, ``(n, D)``, after they are fitted."""
 
     # ---------------------------------------------------------------- the common interface
 
@@ -88,7 +91,7 @@ class Autoencoder(nn.Module):
 
         Args:
             data: training images ``(n, D)``.
-            validation: held-out images; without them the training loss chooses the weights.
+            validation: held-out images ``(m, D)``; without them the training loss chooses the weights.
             config: settings.
             checkpoint: folder of checkpoints; a run that was stopped continues from there and ends with the same
                 weights as one that was not.
@@ -103,11 +106,14 @@ class Autoencoder(nn.Module):
         return fit(self, data, validation, config or FitConfig(), checkpoint, progress)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Codes of images (locations of posteriors), ``(n, D) -> (n, d)``, in evaluation mode, without gradient."""
+        """Codes ``(n, d)`` of images ``x`` ``(n, D)``, in evaluation mode, without gradient.
+
+        Of a variational model, the locations of the posteriors.
+        """
         return self._in_batches(lambda rows: self.encoder(rows)[0], self._check("x", x, self.data_dim))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and scale of the posteriors, each ``(n, d)``: what ``KernelMetric.from_posterior`` takes.
+        """Location and scale of the posteriors of ``x``, each ``(n, d)``: what ``KernelMetric.from_posterior`` takes.
 
         Raises:
             TypeError: if the model has no posterior.
@@ -119,13 +125,19 @@ class Autoencoder(nn.Module):
         return both[..., 0], both[..., 1]
 
     def decode(self, z: Tensor) -> Tensor:
-        """Mean images of codes, ``(n, d) -> (n, D)``, in evaluation mode, without gradient."""
+        """Mean images ``(n, D)`` of codes ``z`` ``(n, d)``, in evaluation mode, without gradient."""
         return self._in_batches(self.decoder, self._check("z", z, self.latent_dim))
 
     def sample(self, num_samples: int, sampler: LatentSampler | None = None, seed: int | None = None) -> Tensor:
-        """Images ``(num_samples, D)`` of codes drawn by ``sampler``, the model's own prior by default.
+        """Images ``(num_samples, D)`` of drawn codes, in evaluation mode, without gradient.
 
-        The global generator is left alone if there is a ``seed``.
+        Args:
+            num_samples: number of images.
+            sampler: what draws the codes; the model's own prior by default.
+            seed: of the draws; the global generator is then left alone. By default it is drawn from.
+
+        Raises:
+            ValueError: if ``num_samples`` is less than 1.
         """
         if num_samples < 1:
             raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")

@@ -32,6 +32,9 @@ class HamiltonianAutoencoder(Autoencoder):
         step_size: first step size, in (0, 0.5).
         inverse_temperature: first :math:`\beta_0`, in (0, 1).
 
+    Raises:
+        ValueError: if the networks do not fit together, or a setting is out of range.
+
     Source: Caterini et al. (2018), algorithm 1 with their quadratic tempering.
 
     Example:
@@ -73,24 +76,40 @@ class HamiltonianAutoencoder(Autoencoder):
         return self.raw_temperature.sigmoid()
 
     def tempering(self) -> list[Tensor]:
-        r"""Factors of the momentum after each step; their product is :math:`\sqrt{\beta_0}`."""
+        r"""Factors of the momentum after each step, ``num_steps`` scalars; their product is :math:`\sqrt{\beta_0}`."""
         hottest = self.inverse_temperature.rsqrt()
         # quadratic: 1 / sqrt(beta_k) falls from hottest to 1 with the square of k / K
         levels = [(1 - hottest) * (k / self.num_steps) ** 2 + hottest for k in range(self.num_steps + 1)]
         return [after / before for before, after in pairwise(levels)]
 
     def joint(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x, z) with all constants, ``(n,)``."""
+        """log p(x, z) of ``x`` ``(n, D)`` and ``z`` ``(n, d)``, in nats with respect to dx dz; shape ``(n,)``."""
         return self.decoder.log_likelihood(x, self.decoder(z)) + normal_log_density(z)
 
     def joint_gradient(self, x: Tensor, z: Tensor, create_graph: bool) -> tuple[Tensor, Tensor]:
-        """log p(x, z) and its gradient in z."""
+        """log p(x, z), ``(n,)``, as :meth:`joint`, and its gradient in z, ``(n, d)``.
+
+        Args:
+            x: images, ``(n, D)``.
+            z: codes, ``(n, d)``, which require a gradient.
+            create_graph: make the gradient itself differentiable, as training needs.
+        """
         value = self.joint(x, z)
         (gradient,) = torch.autograd.grad(value.sum(), z, create_graph=create_graph)
         return value, gradient
 
     def flow(self, x: Tensor, z: Tensor, v: Tensor, create_graph: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Leapfrog steps and tempering from z and the heated momentum v: ``z_K``, ``v_K`` and log p(x, z_K)."""
+        """Leapfrog steps and tempering.
+
+        Args:
+            x: images, ``(n, D)``.
+            z: first codes, ``(n, d)``.
+            v: first momentum, heated, ``(n, d)``.
+            create_graph: make the result differentiable.
+
+        Returns:
+            ``z_K``, ``(n, d)``, ``v_K``, ``(n, d)``, and log p(x, z_K), ``(n,)``.
+        """
         step = self.step_size
         value, gradient = self.joint_gradient(x, z, create_graph)
         for factor in self.tempering():

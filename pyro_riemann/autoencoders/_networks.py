@@ -28,6 +28,8 @@ class ImageEncoder(nn.Module):
         variational: give a scale as well.
         min_scale: least scale, which keeps the density finite.
 
+    Source: C22, appendix E, table 3.
+
     Example:
         >>> encoder, decoder = image_networks((8, 8), latent_dim=2, hidden=(16,))
         >>> loc, scale = encoder(torch.rand(5, 64))
@@ -50,7 +52,7 @@ class ImageEncoder(nn.Module):
         self.log_scale = nn.Linear(width, latent_dim) if variational else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """``(n, D) -> (n, d), (n, d)``: location, and scale or None."""
+        """Location ``(n, d)``, and scale ``(n, d)`` or None, of rows ``x`` ``(n, D)``."""
         features = self.trunk(x)
         if self.log_scale is None:
             return self.loc(features), None
@@ -70,6 +72,11 @@ class ImageDecoder(nn.Module):
         data_dim: number D of pixels.
         scale: the :math:`s` above.
 
+    Raises:
+        ValueError: if ``scale`` is not positive.
+
+    Source: C22, eq. 3 and appendix E, table 3.
+
     Example:
         >>> encoder, decoder = image_networks((8, 8), latent_dim=2, hidden=(16,))
         >>> decoder(torch.zeros(5, 2)).shape
@@ -83,16 +90,16 @@ class ImageDecoder(nn.Module):
         self.body, self.latent_dim, self.data_dim, self.scale = body, latent_dim, data_dim, scale
 
     def forward(self, z: Tensor) -> Tensor:
-        """Mean image, ``(*batch, d) -> (*batch, D)``."""
+        """Mean images ``(*batch, D)`` of codes ``z`` ``(*batch, d)``."""
         return self.body(z.reshape(-1, self.latent_dim)).reshape(*z.shape[:-1], self.data_dim)
 
     def observation(self, z: Tensor, warm_up: bool = False) -> dist.TorchDistribution:
-        """Likelihood p(x | z), event shape ``(D,)``; the same in all phases of a training."""
+        """Likelihood p(x | z) of ``z`` ``(*batch, d)``, event shape ``(D,)``; ``warm_up`` changes nothing here."""
         mean = self(z)
         return dist.Normal(mean, torch.full_like(mean, self.scale), validate_args=False).to_event(1)
 
     def log_likelihood(self, x: Tensor, mean: Tensor) -> Tensor:
-        """log p(x | z) at a mean already computed, ``(*batch)``."""
+        """log p(x | z) in nats with respect to dx, ``(*batch)``; ``x`` and its ``mean`` are ``(*batch, D)``."""
         squared = (x - mean).square().sum(-1) / self.scale**2
         return -0.5 * (squared + self.data_dim * math.log(2 * math.pi * self.scale**2))
 
@@ -123,6 +130,8 @@ def image_networks(
 
     Raises:
         ValueError: for an unknown architecture, no layer, or images that the convolutions cannot hold.
+
+    Source: C22, appendix E, table 3; spectral normalisation as in Ghosh et al. (2020), section 3.1.
 
     Example:
         >>> encoder, decoder = image_networks((28, 28), 16, "conv", hidden=(4, 8, 16, 32))

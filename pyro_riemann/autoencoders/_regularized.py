@@ -19,6 +19,9 @@ class RegularizedAutoencoder(Autoencoder):
         decoder: see :class:`ImageDecoder`.
         code_weight: :math:`\beta`.
 
+    Raises:
+        ValueError: if the networks do not fit together, or ``code_weight`` is negative.
+
     Source: Ghosh et al. (2020), eq. 6.
 
     Example:
@@ -35,7 +38,7 @@ class RegularizedAutoencoder(Autoencoder):
         self.code_weight = code_weight
 
     def penalty(self, z: Tensor) -> Tensor:
-        """What is added for the decoder, at the codes of a minibatch; a scalar."""
+        """What is added for the decoder, at the codes ``z`` ``(n, d)`` of a minibatch; a scalar."""
         return z.new_zeros(())
 
     def loss(self, x: Tensor) -> Tensor:
@@ -52,6 +55,9 @@ class WeightDecayAutoencoder(RegularizedAutoencoder):
         decoder: see :class:`ImageDecoder`.
         code_weight: :math:`\beta`.
         weight: :math:`\lambda`.
+
+    Raises:
+        ValueError: if the networks do not fit together, ``code_weight`` is negative or ``weight`` not positive.
 
     Source: Ghosh et al. (2020), section 3.1.
 
@@ -87,6 +93,9 @@ class GradientPenaltyAutoencoder(RegularizedAutoencoder):
         code_weight: :math:`\beta`.
         weight: :math:`\lambda`.
 
+    Raises:
+        ValueError: if the networks do not fit together, ``code_weight`` is negative or ``weight`` not positive.
+
     Source: Ghosh et al. (2020), section 3.1.
 
     Example:
@@ -105,7 +114,10 @@ class GradientPenaltyAutoencoder(RegularizedAutoencoder):
         self.weight = weight
 
     def squared_jacobian(self, z: Tensor) -> Tensor:
-        """Unbiased estimate of the squared Frobenius norm of the decoder's Jacobian, ``(n, d) -> (n,)``."""
+        """Unbiased estimate ``(n,)`` of the decoder's squared Frobenius norm at codes ``z`` ``(n, d)``.
+
+        Of its Jacobian in the code, that is.
+        """
         differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
             z = z if z.requires_grad else z.detach().requires_grad_()

@@ -37,7 +37,7 @@ class InverseKernel:
         self.temperature, self.regularization = temperature, regularization
 
     def weights(self, z: Tensor) -> Tensor:
-        """Kernel weights, ``(*batch, d) -> (*batch, k)``."""
+        """Kernel weights at ``z``, ``(*batch, d) -> (*batch, k)``."""
         squared = z.square().sum(-1, keepdim=True) + self.centroids.square().sum(-1) - 2 * z @ self.centroids.mT
         return torch.exp(-squared / self.temperature**2)
 
@@ -48,7 +48,7 @@ class InverseKernel:
         return kernel + self.regularization * torch.eye(dim, dtype=weights.dtype, device=weights.device)
 
     def __call__(self, z: Tensor) -> Tensor:
-        """H, ``(*batch, d) -> (*batch, d, d)``."""
+        """H at ``z``, ``(*batch, d) -> (*batch, d, d)``."""
         return self.assemble(self.weights(z))
 
     def _pull(self, z: Tensor, weights: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class InverseKernel:
         return 2 / self.temperature**2 * centre
 
     def half_logdet_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """``log det H / 2``, ``(*batch)``, and its gradient ``(*batch, d)``."""
+        """``log det H(z) / 2``, ``(*batch)``, and its gradient ``(*batch, d)``."""
         weights = self.weights(z)
         factor = torch.linalg.cholesky(self.assemble(weights))
         inverse = torch.cholesky_inverse(factor)
@@ -91,7 +91,10 @@ class RiemannianHamiltonianAutoencoder(HamiltonianAutoencoder):
         max_centroids: training codes kept for the metric after training, a random choice.
         metric_width: hidden units of the network of the matrices.
 
-    Source: Chadebec, Mantoux & Allassonniere (2020), Geometry-aware Hamiltonian VAE.
+    Raises:
+        ValueError: if the networks do not fit together, or a setting is out of range.
+
+    Source: Chadebec, Mantoux & Allassonniere (2020), *Geometry-aware Hamiltonian variational auto-encoder*.
 
     Example:
         >>> from pyro_riemann.autoencoders import image_networks
@@ -128,7 +131,7 @@ class RiemannianHamiltonianAutoencoder(HamiltonianAutoencoder):
         self.kernel: InverseKernel | None = None
 
     def matrices(self, x: Tensor) -> Tensor:
-        """Positive definite matrices M of images, ``(n, d, d)``: Cholesky factors with a positive diagonal."""
+        """Positive definite matrices M, ``(n, d, d)``, of images ``x`` ``(n, D)``, from their Cholesky factors."""
         entries, dim = self.metric_network(x), self.latent_dim
         row, column = torch.tril_indices(dim, dim, device=x.device)
         values = torch.where(row == column, entries.clamp(max=5).exp(), entries)
@@ -136,13 +139,24 @@ class RiemannianHamiltonianAutoencoder(HamiltonianAutoencoder):
         return factor @ factor.mT
 
     def batch_kernel(self, x: Tensor, loc: Tensor) -> InverseKernel:
-        """The inverse metric at images ``x`` with codes ``loc``."""
+        """The inverse metric at images ``x`` ``(n, D)`` with codes ``loc`` ``(n, d)``."""
         return InverseKernel(loc, self.matrices(x), self.temperature, self.regularization)
 
     def riemannian_flow(
         self, x: Tensor, z: Tensor, v: Tensor, kernel: InverseKernel, create_graph: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Generalised leapfrog steps and tempering: ``z_K``, ``v_K`` and log p(x, z_K)."""
+        """Generalised leapfrog steps and tempering.
+
+        Args:
+            x: images, ``(n, D)``.
+            z: first codes, ``(n, d)``.
+            v: first momentum, heated, ``(n, d)``.
+            kernel: the inverse metric.
+            create_graph: make the result differentiable.
+
+        Returns:
+            ``z_K``, ``(n, d)``, ``v_K``, ``(n, d)``, and log p(x, z_K), ``(n,)``.
+        """
         step = self.step_size
         value, gradient = self.joint_gradient(x, z, create_graph)
         force = gradient + kernel.half_logdet_gradient(z)[1]  # log det G = - log det H
@@ -181,7 +195,7 @@ class RiemannianHamiltonianAutoencoder(HamiltonianAutoencoder):
 
     @torch.no_grad()
     def finish(self, data: Tensor) -> None:
-        """Keep the metric at (a random choice of) the training codes, for :meth:`volume_sampler`."""
+        """Keep the metric at (a random choice of) the codes of the training ``data``, for :meth:`volume_sampler`."""
         chosen = data[torch.randperm(len(data))[: self.max_centroids]]
         self.kernel = self.batch_kernel(chosen, self.encode(chosen))
 
@@ -209,6 +223,9 @@ class InverseVolumeSampler:
 
     Attributes:
         efficiency: effective share of the last proposals.
+
+    Source: Chadebec, Mantoux & Allassonniere (2020), *Geometry-aware Hamiltonian variational auto-encoder*; Rubin
+    (1988), *Using the SIR algorithm to simulate posterior distributions*.
 
     Example:
         >>> kernel = InverseKernel(torch.tensor([[-9.0, 0.0], [9.0, 0.0]]), torch.eye(2).repeat(2, 1, 1), 1.0, 1e-4)

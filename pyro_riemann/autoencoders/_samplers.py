@@ -33,6 +33,8 @@ class NormalSampler:
     Args:
         latent_dim: latent dimension d.
 
+    Source: Kingma & Welling (2014), *Auto-encoding variational Bayes*, section 3.
+
     Example:
         >>> NormalSampler(3).sample(5).shape
         torch.Size([5, 3])
@@ -49,8 +51,6 @@ class NormalSampler:
 class GaussianMixtureSampler:
     """A mixture of Gaussians with full covariances, fitted to the codes of the training data by scikit-learn.
 
-    The ex-post density estimation of Ghosh et al. (2020).
-
     Args:
         codes: ``(n, d)``.
         num_components: number of Gaussians.
@@ -58,7 +58,9 @@ class GaussianMixtureSampler:
         seed: seed of the fit.
 
     Raises:
-        ValueError: if there are fewer codes than components.
+        ValueError: if there are fewer codes than components, or codes that are not finite.
+
+    Source: the ex-post density estimation of Ghosh et al. (2020), section 4.
 
     Example:
         >>> codes = torch.cat([torch.randn(200, 2) - 5, torch.randn(200, 2) + 5])
@@ -119,6 +121,10 @@ class UniformSampler:
         self.result: SamplingResult | None = None
 
     def sample(self, num_samples: int) -> Tensor:
-        """Codes ``(num_samples, d)``."""
+        """Codes ``(num_samples, d)``.
+
+        Raises:
+            TypeError, ValueError: as :func:`~pyro_riemann.sampling.sample_uniform`.
+        """
         self.result = sample_uniform(self.metric, num_samples, self.low, self.high, self.method, **self.settings)
         return self.result.draws

@@ -29,6 +29,9 @@ class FitConfig:
         checkpoint_every: epochs between checkpoints.
         seed: order and noise of epoch e are functions of (seed, e) alone.
 
+    Raises:
+        ValueError: if a count is less than 1, or the rate is not positive.
+
     Example:
         >>> FitConfig(epochs=10).learning_rate
         0.001
@@ -52,6 +55,9 @@ class FitConfig:
 @dataclasses.dataclass
 class FitHistory:
     """Training and validation loss, learning rate and processor seconds of each epoch.
+
+    Attributes:
+        epochs: one entry an epoch: ``loss``, ``validation``, ``learning_rate``, ``cpu_seconds``.
 
     Example:
         >>> FitHistory([{"loss": 2.0, "validation": 3.0, "learning_rate": 1e-3, "cpu_seconds": 0.1}])["validation"]

@@ -26,7 +26,7 @@ class VariationalAutoencoder(Autoencoder):
         decoder: see :class:`ImageDecoder`.
         prior: N(0, I) by default.
 
-    Source: Kingma & Welling (2014).
+    Source: Kingma & Welling (2014), *Auto-encoding variational Bayes*, eq. 3.
 
     Example:
         >>> from pyro_riemann.autoencoders import image_networks
@@ -64,7 +64,10 @@ class VampPriorAutoencoder(VariationalAutoencoder):
         decoder: see :class:`ImageDecoder`.
         num_components: number of pseudo-inputs.
 
-    Source: Tomczak & Welling (2018).
+    Raises:
+        ValueError: if the networks do not fit together, or ``num_components`` is less than 1.
+
+    Source: Tomczak & Welling (2018), *VAE with a VampPrior*, eq. 9.
 
     Example:
         >>> from pyro_riemann.autoencoders import image_networks
@@ -82,7 +85,7 @@ class VampPriorAutoencoder(VariationalAutoencoder):
 
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
-        """Put the pseudo-inputs on random training images."""
+        """Put the pseudo-inputs on random rows of the training ``data``, ``(n, D)``."""
         chosen = torch.randint(len(data), (len(self.pseudo_inputs),))
         self.pseudo_inputs.copy_(data[chosen])
 

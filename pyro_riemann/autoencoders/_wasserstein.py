@@ -62,7 +62,10 @@ class WassersteinAutoencoder(Autoencoder):
         decoder: see :class:`ImageDecoder`.
         weight: :math:`\lambda`. The authors' 10 for images stands beside a squared error times 0.05: 200 here.
 
-    Source: Tolstikhin et al. (2018).
+    Raises:
+        ValueError: if the networks do not fit together, or ``weight`` is not positive.
+
+    Source: Tolstikhin et al. (2018), *Wasserstein auto-encoders*, algorithm 2.
 
     Example:
         >>> from pyro_riemann.autoencoders import image_networks

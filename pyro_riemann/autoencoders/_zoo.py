@@ -60,6 +60,11 @@ def make_autoencoder(
         seed: seed of the weights; the global generator is left alone. Default: draws from the global one.
         **settings: further arguments of the model.
 
+    Raises:
+        ValueError: for an unknown name, and as :func:`image_networks` and the model itself.
+
+    Source: the models of C22, section 5.1 and table 1.
+
     Example:
         >>> model = make_autoencoder("vae", (8, 8), latent_dim=2, hidden=(16,), seed=0)
         >>> model.sample(3, seed=1).shape

@@ -44,7 +44,11 @@ class RiemannianDistribution(TorchDistribution):
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
-        """Batch and event shape from the shapes of the tensor arguments."""
+        """Batch and event shape from the shapes of the tensor arguments.
+
+        Args:
+            **arg_shapes: shapes by name; Python numbers have the shape ``()``.
+        """
         batches, event = [], torch.Size()
         for name, constraint in cls.arg_constraints.items():
             shape = torch.Size(arg_shapes.get(name, ()))
@@ -54,6 +58,7 @@ class RiemannianDistribution(TorchDistribution):
         return torch.broadcast_shapes(*batches), event
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        """The same distribution with a larger ``batch_shape``: parameters become views, the metric is shared."""
         new = self._get_checked_instance(type(self), _instance)
         batch_shape = torch.Size(batch_shape)
         for name, constraint in self.arg_constraints.items():

@@ -28,6 +28,11 @@ class SamplerReport(NamedTuple):
             mixture, effective share of the particles of the tempered sequence.
         acceptance: acceptance rate of the Hamiltonian moves that end a draw; 1 where none are made.
         steps: proposals spent on one draw.
+
+    Example:
+        >>> law = RiemannianUniform(EuclideanMetric(1), 0.0, 1.0)
+        >>> law.reports[0].method
+        'table'
     """
 
     method: str

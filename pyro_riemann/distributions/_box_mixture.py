@@ -83,11 +83,11 @@ class MixtureProposal:
     .. math:: q(z) = \sum_b s_b \sum_i w_{bi}\, N(z; \mu_{bi}, C_{bi}) + s_u\, 1_{box}(z) / |box|
 
     Draws of a Gaussian that fall outside the box have target density 0 and are refused by whoever weighs them.
-    Everything is in double precision.
+    Densities are with respect to dz. Everything is in double precision.
 
     Args:
         blocks: groups of Gaussians, each normalised on its own.
-        shares: probabilities of the groups and, last, of the uniform part.
+        shares: probabilities of the groups and, last, of the uniform part, ``(groups + 1)``.
         low: lower corner of the box, ``(d)``.
         high: upper corner, ``(d)``.
 
@@ -108,7 +108,7 @@ class MixtureProposal:
 
     @classmethod
     def uniform(cls, low: Tensor, high: Tensor) -> MixtureProposal:
-        """Nothing but the uniform part."""
+        """Nothing but the uniform part, on the box from ``low`` ``(d)`` to ``high`` ``(d)``."""
         return cls((), torch.ones(1, dtype=torch.float64, device=low.device), low, high)
 
     @classmethod
@@ -123,6 +123,9 @@ class MixtureProposal:
             metric: the kernel metric.
             low: lower corner of the box, ``(d)``.
             high: upper corner, ``(d)``.
+
+        Raises:
+            ValueError: if G is not positive definite at a centroid.
         """
         with torch.no_grad():
             precision, spread = metric.precisions.double(), metric.bandwidth.double() ** 2 / metric.dim
@@ -138,11 +141,11 @@ class MixtureProposal:
         return cls((parts,), torch.stack([1 - share, share]), low, high)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log density at points ``(n, d)`` of the box, ``(n)``."""
+        """Log density with respect to dz at points ``z`` ``(n, d)`` of the box, ``(n)``."""
         return self.table(z).logsumexp(-1)
 
     def table(self, z: Tensor) -> Tensor:
-        """Log of share times density of each group and of the uniform part, ``(n, groups + 1)``."""
+        """Log of share times density of each group and of the uniform part at ``z`` ``(n, d)``; ``(n, groups + 1)``."""
         parts = [block.log_prob(z) for block in self.blocks]
         return torch.stack([*parts, self._log_uniform.expand(len(z))], dim=-1) + self.shares.log()
 
@@ -160,7 +163,7 @@ class MixtureProposal:
         return draws
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """``(count, d)`` draws; a few lie outside the box."""
+        """``(count, d)`` draws by a ``generator``, the global one if None; a few lie outside the box."""
         shape = (count, self.low.shape[0] + 1)
         return self.place(torch.rand(shape, generator=generator, dtype=torch.float64, device=self.low.device))
 
@@ -175,7 +178,16 @@ class MixtureProposal:
         return self.weigh_with_table(metric, z, dtype)[0]
 
     def weigh_with_table(self, metric: RiemannianMetric, z: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """What :meth:`weigh` returns, and the :meth:`table` that it made on the way."""
+        """What :meth:`weigh` returns, ``(n)``, and the :meth:`table`, ``(n, groups + 1)``, that it made on the way.
+
+        Args:
+            metric: gives the target, evaluated in ``dtype``.
+            z: points ``(n, d)``.
+            dtype: that of the metric.
+
+        Raises:
+            ValueError: if the volume element is NaN at one of the points.
+        """
         table = self.table(z)
         log_weight = torch.full_like(z[:, 0], -torch.inf)
         inside = ((z >= self.low) & (z <= self.high)).all(-1)

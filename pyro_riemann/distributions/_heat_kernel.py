@@ -56,6 +56,11 @@ class RiemannianHeatKernel(RiemannianDistribution):
         normalize: subtract ``log_normalizer().value`` in :meth:`log_prob`, so that the density has mass 1 and
             an evidence lower bound is one; its gradient is included.
         num_nodes: nodes an axis (d <= 3) or points a replicate (above) behind :meth:`log_normalizer`.
+        validate_args: check arguments and values; Pyro's own setting if None.
+
+    Raises:
+        TypeError, ValueError: naming the argument at fault; also by methods, if a value is not a finite tensor like
+            ``loc``, or a draw leaves the reals.
 
     Source: Kalatzis et al. 2020, eq. 3.3; Hsu, Stochastic Analysis on Manifolds, section 5.1.
 
@@ -91,11 +96,18 @@ class RiemannianHeatKernel(RiemannianDistribution):
         super().__init__(metric, self.loc, validate_args)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw by Brownian motion; pathwise gradients in loc, time and the metric's parameters."""
+        """Draws ``(*sample_shape, *batch, d)`` by Brownian motion.
+
+        Pathwise gradients in loc, time and the metric's parameters.
+        """
         shape = self._extended_shape(sample_shape)
         return brownian_motion(self.metric, self.loc.expand(shape), self.time.expand(shape[:-1]), self.num_steps)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Short-time log density with respect to Lebesgue measure dz at ``value``, ``(*batch, d)``; shape ``(*batch)``.
+
+        With ``correction="kalatzis2020"`` it is that of eq. 3.3, a density in neither dz nor dM.
+        """
         if self._validate_args:
             self._validate_sample(value)
         z, loc = torch.broadcast_tensors(value, self.loc)
@@ -148,7 +160,10 @@ class RiemannianHeatKernel(RiemannianDistribution):
         return chart_moments(self.metric, self.loc, self.time, self.num_nodes, power=0.5)[1]
 
     def log_mass(self) -> Estimate:
-        """Log of the mass that :meth:`log_prob` integrates to: :meth:`log_normalizer`, or 0 if normalised."""
+        """Log of the mass with respect to dz that :meth:`log_prob` integrates to.
+
+        That is :meth:`log_normalizer`, or 0 if normalised.
+        """
         mass, error = self.log_normalizer()
         return Estimate(torch.zeros_like(mass), error) if self.normalize else Estimate(mass, error)
 

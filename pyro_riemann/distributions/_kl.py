@@ -52,6 +52,12 @@ def monte_carlo_kl(p: Distribution, q: Distribution, num_samples: int = NUM_SAMP
         q: any distribution on the same space.
         num_samples: number of draws.
 
+    Raises:
+        ValueError: if ``num_samples`` is less than 2.
+
+    Source: Mohamed, Rosca, Figurnov & Mnih (2020), *Monte Carlo gradient estimation in machine learning*, sections 4
+    and 5.
+
     Example:
         >>> from pyro_riemann.distributions import monte_carlo_kl
         >>> p = RiemannianWrappedNormal(torch.zeros(2), 0.1, EuclideanMetric(2))

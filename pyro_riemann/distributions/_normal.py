@@ -38,8 +38,13 @@ class RiemannianNormal(RiemannianDistribution):
         metric: the Riemannian metric.
         num_nodes: Gauss-Hermite nodes an axis (d <= 3, default 9) or points in each of eight quasi-random
             replicates (above, default 128) that estimate C.
+        validate_args: check arguments and values; Pyro's own setting if None.
 
-    Source: Pennec 2006; Chadebec & Allassonniere 2022, eq. 6 and 16.
+    Raises:
+        TypeError, ValueError: naming the argument at fault; also by methods, if a value is not a finite tensor like
+            ``loc``.
+
+    Source: Pennec (2006), *Intrinsic statistics on Riemannian manifolds*; C22, eq. 6 and 16.
 
     Example:
         >>> from pyro_riemann import EuclideanMetric, RiemannianNormal
@@ -66,6 +71,7 @@ class RiemannianNormal(RiemannianDistribution):
         super().__init__(metric, self.loc, validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Log density with respect to Lebesgue measure dz at ``value``, ``(*batch, d)``; shape ``(*batch)``."""
         if self._validate_args:
             self._validate_sample(value)
         z, loc = torch.broadcast_tensors(value, self.loc)
@@ -113,6 +119,7 @@ class RiemannianNormal(RiemannianDistribution):
             )
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draws ``(*sample_shape, *batch, d)``, without gradient, by the method of :attr:`sampling_report`."""
         with torch.no_grad():
             shape = self._extended_shape(sample_shape)
             loc, scale = self.loc.expand(shape), self.scale.expand(shape[:-1])

@@ -28,6 +28,10 @@ class SamplingReport(NamedTuple):
         efficiency: acceptance rate (rejection), or effective share of independent proposals (Metropolis), the
             worst of the batch.
         num_steps: proposals for each draw (Metropolis); 1 for rejection, which goes on until it accepts.
+
+    Example:
+        >>> RiemannianNormal(torch.zeros(2), 0.5, EuclideanMetric(2)).sampling_report.method
+        'rejection'
     """
 
     method: str

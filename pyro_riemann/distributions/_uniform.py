@@ -56,10 +56,12 @@ class RiemannianUniform(RiemannianDistribution):
         metric: the metric; gradients flow to its parameters.
         low: lower corner ``(*batch, d)`` or a number, finite.
         high: upper corner ``(*batch, d)`` or a number, finite and above ``low``.
+        validate_args: check arguments and values; Pyro's own setting if None.
 
     Raises:
         ValueError: if a bound is missing, infinite, NaN, of the wrong shape, or ``low >= high``.
         TypeError: if ``metric`` is no metric.
+        TypeError, ValueError: by methods, if a value is not a finite tensor like ``low``, or the box leaves the chart.
 
     Source: Chadebec & Allassonniere (2022), section 4.2; there without bounds.
 
@@ -84,7 +86,11 @@ class RiemannianUniform(RiemannianDistribution):
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
-        """Batch and event shape from the shapes of the bounds, of which one must be a tensor."""
+        """Batch and event shape from the shapes of the bounds, of which one must be a tensor.
+
+        Args:
+            **arg_shapes: shapes of ``low`` and ``high``; a number has the shape ``()``.
+        """
         shape = torch.broadcast_shapes(arg_shapes.get("low", ()), arg_shapes.get("high", ()))
         return shape[:-1], shape[-1:]
 
@@ -96,7 +102,10 @@ class RiemannianUniform(RiemannianDistribution):
     # ---------------------------------------------------------------- density
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density with respect to Lebesgue measure dz, ``(*batch)``; ``-inf`` outside the box."""
+        """Log density with respect to Lebesgue measure dz at ``value``, ``(*batch, d)``.
+
+        The shape is ``(*batch)``; ``-inf`` outside the box.
+        """
         if self._validate_args:
             self._validate_sample(value)
         inside = ((value >= self.low) & (value <= self.high)).all(-1)
@@ -145,13 +154,13 @@ class RiemannianUniform(RiemannianDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """Euclidean mean in the chart, by the rule that gives the volume."""
+        """Euclidean mean in the chart, ``(*batch, d)``, by the rule that gives the volume."""
         _, laws, index = self._laws()
         return torch.stack([law.rule.weights @ law.rule.nodes for law in laws])[index]
 
     @property
     def variance(self) -> Tensor:
-        """Euclidean variance of each coordinate of the chart."""
+        """Euclidean variance of each coordinate of the chart, ``(*batch, d)``."""
         _, laws, index = self._laws()
         rules = [law.rule for law in laws]
         return torch.stack([r.weights @ (r.nodes - r.weights @ r.nodes).square() for r in rules])[index]
@@ -159,6 +168,7 @@ class RiemannianUniform(RiemannianDistribution):
     # ---------------------------------------------------------------- draws
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draws ``(*sample_shape, *batch, d)``, without gradient."""
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad(), untraced():
             _, laws, index = self._laws()
@@ -171,7 +181,7 @@ class RiemannianUniform(RiemannianDistribution):
 
     @property
     def efficiency(self) -> Tensor:
-        """Efficiency of the sampler in (0, 1], ``(*batch)``; see :class:`SamplerReport`."""
+        """Efficiency of the sampler in (0, 1], ``(*batch)``; see :attr:`reports`."""
         _, laws, index = self._laws()
         return torch.tensor([law.report.efficiency for law in laws]).to(self.low)[index]
 

@@ -24,6 +24,7 @@ class VampPrior(TorchDistribution):
     Args:
         components: distribution of batch shape ``(*batch, K)``, event shape ``(d,)``.
         logits: unnormalised log weights, ``(K,)`` or ``(*batch, K)``; equal weights if None.
+        validate_args: check arguments and values; Pyro's own setting if None.
 
     Raises:
         TypeError, ValueError: if ``components`` has no such shape or ``logits`` does not match it.
@@ -69,6 +70,7 @@ class VampPrior(TorchDistribution):
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> Any:
+        """The support of the components."""
         return self.components.support
 
     @property
@@ -78,14 +80,17 @@ class VampPrior(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
+        """Euclidean mean in the chart, ``(*batch, d)``: that of the components, weighted."""
         return (self.log_weights.exp().unsqueeze(-1) * self.components.mean).sum(-2)
 
     @property
     def variance(self) -> Tensor:
+        """Euclidean variance of each coordinate of the chart, ``(*batch, d)``, within and between the components."""
         second = self.components.variance + (self.components.mean - self.mean.unsqueeze(-2)).square()
         return (self.log_weights.exp().unsqueeze(-1) * second).sum(-2)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        """The same mixture with a larger ``batch_shape``."""
         new = self._get_checked_instance(VampPrior, _instance)
         shape = torch.Size(batch_shape) + self.logits.shape[-1:]
         new.logits, new.components = self.logits.expand(shape), self.components.expand(shape)
@@ -94,6 +99,7 @@ class VampPrior(TorchDistribution):
         return new
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draws ``(*sample_shape, *batch, d)``, without gradient."""
         with torch.no_grad():
             sample_shape = torch.Size(sample_shape)
             picked = torch.distributions.Categorical(logits=self.logits).sample(sample_shape)
@@ -104,6 +110,7 @@ class VampPrior(TorchDistribution):
             return draws.gather(-2, index).squeeze(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Log density with respect to Lebesgue measure dz at ``value``, ``(*batch, d)``; shape ``(*batch)``."""
         if self._validate_args:
             self._validate_sample(value)
         return (self.log_weights + self.components.log_prob(value.unsqueeze(-2))).logsumexp(-1)

@@ -51,6 +51,14 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         loc: centre :math:`\mu`, ``(*batch, d)``.
         time: variance t of the tangent Gaussian, ``(*batch)``.
         metric: the Riemannian metric.
+        validate_args: check arguments and values; Pyro's own setting if None.
+
+    Raises:
+        TypeError, ValueError: naming the argument at fault; also by methods, if a value is not a finite tensor like
+            ``loc``, or a geodesic leaves the reals.
+
+    Source: Nagano et al. (2019), *A wrapped normal distribution on hyperbolic space for gradient-based learning*,
+    section 3; here for any metric.
 
     Example:
         >>> from pyro_riemann import EuclideanMetric, RiemannianWrappedNormal
@@ -70,6 +78,7 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         super().__init__(metric, self.loc, validate_args)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        """Exact draws ``(*sample_shape, *batch, d)``; pathwise gradients in loc, time and the metric's parameters."""
         shape = self._extended_shape(sample_shape)
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         v = tangent_vectors(self.metric, self.loc, self.time, noise)
@@ -87,7 +96,10 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         return z
 
     def rsample_with_log_prob(self, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
-        """A draw ``(*sample, *batch, d)`` and its log density, without a boundary-value problem."""
+        """Draws ``(*sample_shape, *batch, d)`` and their log density in dz, ``(*sample_shape, *batch)``.
+
+        No boundary-value problem is solved.
+        """
         z = self.rsample(sample_shape)
         return z, self.log_prob(z)
 
@@ -102,6 +114,10 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         return chart_moments(self.metric, self.loc, self.time, check_num_nodes(None, self.metric.dim), power=0.0)[1]
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Log density with respect to Lebesgue measure dz at ``value``, ``(*batch, d)``; shape ``(*batch)``.
+
+        Of a draw of its own, without a boundary-value problem: see above.
+        """
         if self._validate_args:
             self._validate_sample(value)
         z, loc = torch.broadcast_tensors(value, self.loc)

@@ -44,12 +44,28 @@ class AugmentationTask:
         return int(self.train[1].max()) + 1
 
     def score(self, images: Tensor, labels: Tensor, config: ClassifierConfig | None = None) -> Scores:
-        """Test scores of a classifier trained on the given images."""
+        """Scores on the test set of a classifier trained on the given images.
+
+        Args:
+            images: ``(n, D)``.
+            labels: ``(n,)``.
+            config: settings of the classifier.
+
+        Raises:
+            ValueError: if images and labels do not match.
+        """
         judge = train_classifier(images, labels, self.shape, self.num_classes, config, validation=self.validation)
         return classification_scores(self.test[1], judge.predict(self.test[0]))
 
     def resampled(self, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """The training set with every class drawn, with replacement, to the size of the largest."""
+        """The training set with every class drawn, with replacement, to the size of the largest.
+
+        Args:
+            seed: seed of the draws.
+
+        Returns:
+            Images ``(m, D)`` and labels ``(m,)``, class by class.
+        """
         images, labels = self.train
         size = int(torch.bincount(labels).max())
         with seeded(seed):
@@ -64,6 +80,12 @@ class AugmentationTask:
 
 def stack_classes(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Images of class 0, 1, ... in one tensor, with their labels.
+
+    Args:
+        images: images ``(n, D)`` of each class.
+
+    Returns:
+        Images ``(m, D)`` and labels ``(m,)``.
 
     Example:
         >>> stack_classes([torch.zeros(2, 4), torch.ones(1, 4)])[1]

@@ -28,7 +28,8 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
         ValueError: for features of different width, or fewer than two rows.
         ImportError: if torchmetrics is not installed.
 
-    Source: Heusel et al. (2017); Dowson & Landau (1982).
+    Source: Heusel et al. (2017), *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*;
+    Dowson & Landau (1982), *The Frechet distance between multivariate normal distributions*.
 
     Example:
         >>> x = torch.randn(1000, 3)
@@ -55,6 +56,9 @@ def fid(real: Tensor, generated: Tensor, shape: tuple[int, int], features: Featu
 
     Raises:
         RuntimeError: without ``features``, if Inception's weights cannot be had; the message names the ways out.
+        ValueError, ImportError: as :func:`frechet_distance`.
+
+    Source: Heusel et al. (2017), *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*.
 
     Example:
         >>> images = torch.rand(300, 16)
@@ -74,6 +78,10 @@ def inception_features(shape: tuple[int, int], weights: str | Path | None = None
 
     Raises:
         RuntimeError: if torch-fidelity or the weights are missing; the message names the ways out.
+        ImportError: if torchmetrics is not installed.
+
+    Source: Heusel et al. (2017), *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*;
+    Szegedy et al. (2016), *Rethinking the Inception architecture for computer vision*.
 
     Example:
         >>> try:

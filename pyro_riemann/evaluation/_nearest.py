@@ -32,10 +32,16 @@ class Neighbors(NamedTuple):
 
 
 def nearest(queries: Tensor, data: Tensor) -> Neighbors:
-    """Nearest row of ``data`` ``(m, D)`` to each of ``queries`` ``(n, D)``, in Euclidean distance of pixels.
+    """Nearest row of a set to each query, in Euclidean distance of pixels.
+
+    Args:
+        queries: ``(n, D)``.
+        data: ``(m, D)``.
 
     Raises:
         ValueError: for rows of different width.
+
+    Source: C22, figure 3.
 
     Example:
         >>> nearest(torch.tensor([[0.9], [-3.0]]), torch.tensor([[0.0], [1.0]])).distance
@@ -77,7 +83,15 @@ class NearestImages(NamedTuple):
     reconstruction_distance: Tensor
 
     def plot(self, shape: tuple[int, int], ax: Axes | None = None) -> Axes:
-        """A grid of three rows: generated, nearest training image, nearest reconstruction."""
+        """A grid of three rows: generated, nearest training image, nearest reconstruction.
+
+        Args:
+            shape: height and width of the images.
+            ax: axes to draw on.
+
+        Raises:
+            ValueError: if ``shape`` does not fit the images.
+        """
         rows = torch.cat([self.generated, self.train, self.reconstruction])
         axes = plot_images(rows, shape, columns=len(self.generated), limits=(0, 1), ax=ax)
         height = shape[0] + 1
@@ -93,6 +107,11 @@ def nearest_images(generated: Tensor, data: Tensor, reconstruct: Callable[[Tenso
         generated: ``(n, D)``.
         data: training images ``(m, D)``.
         reconstruct: maps images to their reconstructions, ``lambda x: model.decode(model.encode(x))``.
+
+    Raises:
+        ValueError: for images of different width.
+
+    Source: C22, figure 3.
 
     Example:
         >>> data = torch.rand(50, 16)

@@ -92,6 +92,9 @@ def prd_of_histograms(real: Tensor, generated: Tensor, num_angles: int = 1001) -
         generated: q, ``(k,)``, sum 1.
         num_angles: points of the curve.
 
+    Raises:
+        ValueError: if ``num_angles`` is less than 3.
+
     Source: Sajjadi et al. (2018), theorem 1 and section 3.3.
 
     Example:

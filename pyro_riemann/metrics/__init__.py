@@ -4,12 +4,14 @@ from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._conformal import ConformalMetric
 from pyro_riemann.metrics._flat import ConstantMetric, EuclideanMetric
 from pyro_riemann.metrics._grid import GridMetric
+from pyro_riemann.metrics._grid_field import DistanceField
 from pyro_riemann.metrics._kernel import KernelMetric
 from pyro_riemann.metrics._pullback import PullbackMetric
 
 __all__ = [
     "ConformalMetric",
     "ConstantMetric",
+    "DistanceField",
     "EuclideanMetric",
     "GridMetric",
     "KernelMetric",

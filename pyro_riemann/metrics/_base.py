@@ -215,7 +215,10 @@ class RiemannianMetric(nn.Module):
         return self.solver.squared_dist(self, z, y)
 
     def dist(self, z: Tensor, y: Tensor) -> Tensor:
-        """Geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; ``(*batch)``. Its gradient is 0 where ``z == y``."""
+        """Geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; its shape is ``(*batch)``.
+
+        The gradient is set to 0 where ``z == y``.
+        """
         return _safe_sqrt(self.squared_dist(z, y))
 
     def logmap(self, z: Tensor, y: Tensor) -> Tensor:

@@ -19,10 +19,25 @@ class DistanceField(nn.Module):
     the shortest curve inside the box, and globally shortest: no start has to be guessed. At the cut
     locus, where the distance has a kink, the spline rounds it off over a cell or two.
 
+    Args:
+        metric: a tabulated metric.
+        loc: the centre, ``(d,)``, inside its box.
+        resolution: nodes an axis.
+        max_sweeps: limit of the refinement.
+        tolerance: it stops once no value moves by more than this share of the largest.
+
     Attributes:
         loc: the centre, ``(d,)``; the field is not differentiable in it.
         eikonal_error: median of :math:`\bigl| |\nabla u|_{G^{-1}} - 1 \bigr|` at the centres of the cells.
         num_sweeps: sweeps that the refinement took.
+
+    Source: Sethian (1999), *Level Set Methods and Fast Marching Methods*, chapter 8; Dijkstra (1959), *A note on two
+    problems in connexion with graphs*.
+
+    Example:
+        >>> field = GridMetric(EuclideanMetric(2), -1.0, 1.0, 8).distance_field(torch.zeros(2))
+        >>> round(field(torch.tensor([0.6, 0.8])).item(), 3)
+        1.0
     """
 
     loc: Tensor
@@ -43,7 +58,10 @@ class DistanceField(nn.Module):
         self.table = SplineTable(squared, low.detach().double(), high.detach().double()).to(loc)
 
     def squared_dist(self, z: Tensor) -> Tensor:
-        """Squared distance to the centre, ``(*batch, d) -> (*batch)``; points outside the box are moved to its face."""
+        """Squared geodesic distance of ``z``, ``(*batch, d)``, to the centre; shape ``(*batch)``.
+
+        Points outside the box are moved to its face.
+        """
         return (self.table(z)[..., 0] - self.table(self.loc.to(z))[..., 0]).clamp(min=0)
 
     def dist(self, z: Tensor) -> Tensor:
@@ -53,7 +71,7 @@ class DistanceField(nn.Module):
         return torch.where(positive, torch.where(positive, squared, torch.ones_like(squared)).sqrt(), squared)
 
     def forward(self, z: Tensor) -> Tensor:
-        """The same as :meth:`dist`."""
+        """The same as :meth:`dist`, ``(*batch)`` at ``z``."""
         return self.dist(z)
 
     def extra_repr(self) -> str:

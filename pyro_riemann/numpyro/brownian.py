@@ -14,6 +14,8 @@ from pyro_riemann.numpyro._checks import check_array, check_finite, check_one_of
 from pyro_riemann.numpyro.geodesics import expmap
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
+__all__ = ["METHODS", "brownian_motion", "default_method"]
+
 METHODS = ("retraction", "second_order", "euler", "geodesic", "driftless")
 
 _ADVICE = "Raise `num_steps`, lower `time`, or regularise the metric (`jitter`, `regularization`)."
@@ -70,6 +72,9 @@ def brownian_motion(
     Raises:
         ValueError: if an argument has the wrong shape or range, the method does not suit the metric, or, where values
             are known, a path leaves the reals or G is not positive definite on the way.
+        TypeError: if ``start`` or ``noise`` is not a floating array.
+
+    Source: Hsu (2002), *Stochastic Analysis on Manifolds*, section 3.3; Kalatzis et al. (2020), eq. 3.15.
 
     Example:
         >>> from pyro_riemann.numpyro import EuclideanMetric, brownian_motion
@@ -97,7 +102,16 @@ def brownian_motion(
 
 
 def default_method(metric: RiemannianMetric) -> str:
-    """The method that :func:`brownian_motion` uses for a metric unless told otherwise."""
+    """The method that :func:`brownian_motion` uses for a metric unless told otherwise.
+
+    Args:
+        metric: any metric.
+
+    Example:
+        >>> from pyro_riemann.numpyro.brownian import default_method
+        >>> default_method(Sphere(2)), default_method(PullbackMetric(lambda z: z**3, 2))
+        ('geodesic', 'retraction')
+    """
     if getattr(metric, "embed", None) is not None:
         return "second_order" if getattr(metric, "has_jets", False) else "retraction"
     if _overrides(metric, "expmap"):

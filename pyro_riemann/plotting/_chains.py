@@ -28,13 +28,19 @@ def plot_chains(result: Any, *, var_names: Sequence[str] | None = None, bins: in
     Returns:
         That array of axes: traces left, ranks right.
 
+    Raises:
+        TypeError, ValueError: as :func:`pyro_riemann.to_arviz`, or for a name in ``var_names`` that is not there.
+
     Example:
         >>> plot_chains({"z": torch.randn(4, 100, 2)}).shape
         (2, 2)
     """
     data = to_arviz(result)
+    known = list(data["posterior"].data_vars)
+    if missing := [name for name in var_names or () if name not in known]:
+        raise ValueError(f"`var_names` has {missing}, but the chains have {known}.")
     scalars: dict[str, np.ndarray] = {}
-    for name in var_names or list(data["posterior"].data_vars):
+    for name in var_names or known:
         array = data["posterior"][name].values
         for index in np.ndindex(array.shape[2:]):
             scalars[f"{name}{list(index) if index else ''}"] = array[(slice(None), slice(None), *index)]

@@ -37,6 +37,9 @@ def plot_decoded_curves(
     Returns:
         The two axes, an array of shape ``(2,)``; each holds one image, the frames side by side on a common scale.
 
+    Raises:
+        ValueError: if ``curve`` is a batch, or the decoded images do not have this shape.
+
     Example:
         >>> curve = EuclideanMetric(2).geodesic(torch.zeros(2), torch.ones(2))
         >>> axes = plot_decoded_curves(lambda z: z[:, :1] + torch.zeros(4), curve, (2, 2), num_frames=5)
@@ -83,6 +86,9 @@ def plot_images(
 
     Returns:
         The axes, with one image.
+
+    Raises:
+        ValueError: if the images do not have this shape.
 
     Example:
         >>> plot_images(torch.rand(7, 64), (8, 8), columns=4).images[0].get_array().shape

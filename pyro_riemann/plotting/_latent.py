@@ -87,7 +87,13 @@ def plot_latent_space(
 
 
 def log_volume_element(metric: Any, low: Sequence[float], high: Sequence[float], resolution: int) -> np.ndarray:
-    """``metric.logdet / 2`` at the pixel centres of a box, ``(resolution, resolution)``, second axis in rows.
+    """Log of the volume element of dM, ``metric.logdet / 2``, at the pixels of a box, ``(resolution, resolution)``.
+
+    Args:
+        metric: a metric with ``dim == 2``.
+        low: lower corner of the box, two numbers.
+        high: upper corner.
+        resolution: pixels along each axis, taken at their centres; the second axis of the chart goes along the rows.
 
     Example:
         >>> log_volume_element(EuclideanMetric(2), (-1.0, -1.0), (1.0, 1.0), resolution=4).shape
@@ -112,6 +118,9 @@ def plot_geodesics(curves: Geodesic, ax: Axes | None = None, *, straight: bool =
 
     Returns:
         The axes; a geodesic that did not converge is dotted.
+
+    Raises:
+        ValueError: if the curves are not two-dimensional.
 
     Example:
         >>> curves = EuclideanMetric(2).geodesic(torch.zeros(3, 2), torch.randn(3, 2))
@@ -145,6 +154,9 @@ def plot_brownian_paths(paths: Tensor, ax: Axes | None = None, *, show_ends: boo
 
     Returns:
         The axes: one line a path, one for the starts and one for the ends.
+
+    Raises:
+        ValueError: if ``paths`` has another shape.
 
     Example:
         >>> len(plot_brownian_paths(torch.randn(10, 5, 2).cumsum(0)).lines)

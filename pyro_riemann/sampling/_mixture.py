@@ -56,6 +56,8 @@ def independence_metropolis(
     Raises:
         TypeError, ValueError: naming the argument at fault.
 
+    Source: Tierney (1994), *Markov chains for exploring posterior distributions*.
+
     Example:
         >>> metric = KernelMetric(torch.randn(5, 3), torch.full((5, 3), 4.0), bandwidth=1.0)
         >>> result = independence_metropolis(metric, 400, seed=0)
@@ -133,6 +135,10 @@ def importance_resampling(
 
     Raises:
         TypeError, ValueError: naming the argument at fault.
+        RuntimeError: if no draw of the proposal lies in the box.
+
+    Source: Rubin (1988), *Using the SIR algorithm to simulate posterior distributions*; Douc, Cappe & Moulines (2005),
+    *Comparison of resampling schemes for particle filtering*.
 
     Example:
         >>> metric = KernelMetric(torch.randn(5, 3), torch.full((5, 3), 4.0), bandwidth=1.0)

@@ -59,7 +59,11 @@ class SamplingResult:
 
     @cached_property
     def table(self) -> Summary:
-        """Moments, R-hat (rank-normalised, split) and effective sizes of every coordinate."""
+        """Moments, R-hat (rank-normalised, split) and effective sizes of every coordinate.
+
+        Raises:
+            TypeError, ValueError: as :func:`pyro_riemann.summary`.
+        """
         return judged(self.chains)
 
     @property

@@ -58,6 +58,8 @@ def default_box(metric: RiemannianMetric, margin: float = MARGIN) -> tuple[Tenso
     Raises:
         ValueError: for another metric.
 
+    Source: C22, eq. 7.
+
     Example:
         >>> low, high = default_box(KernelMetric(torch.zeros(1, 2), torch.ones(1, 2), bandwidth=1.0), margin=3.0)
         >>> high

@@ -22,7 +22,7 @@ def save_checkpoint(folder: str | Path, tensors: Mapping[str, Tensor], info: Map
 
     Args:
         folder: made if missing.
-        tensors: any names.
+        tensors: tensors of any shape, from ``()`` on, by name.
         info: JSON-able.
 
     Example:

@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         min_scale: floor of the scale, which keeps the density finite.
 
     Raises:
-        ValueError: for widths below 1, or a floor that is not positive.
+        ValueError: for widths below 1, or ``scale_dim`` neither 1 nor d.
 
     Example:
         >>> encoder = Encoder(data_dim=64, latent_dim=2)
@@ -347,6 +347,7 @@ class DistanceImmersion(nn.Module):
 
     Raises:
         TypeError: if it does not.
+        ValueError: as :class:`RBFPrecision`.
 
     Source: Golub & Van Loan (2013), *Matrix Computations*, chapter 5, for the QR decomposition.
 

@@ -171,7 +171,7 @@ def train(
     Args:
         vae: the model; trained in place.
         data: training data ``(n, D)``.
-        validation: held-out data; without it early stopping uses the training ELBO.
+        validation: held-out data ``(m, D)``; without it early stopping uses the training ELBO.
         config: settings.
         device: where to train; the model and the data are moved there. Default: where the model is.
         checkpoint: folder for checkpoints.

@@ -46,7 +46,15 @@ class RiemannianDistribution(Distribution):
         return getattr(self.metric, "support", constraints.real_vector)
 
     def validate_args(self, strict: bool = True) -> None:
-        """Raise unless every parameter that is known is finite, and positive where it must be."""
+        """Raise unless every parameter that is known is finite, and positive where it must be.
+
+        Args:
+            strict: refuse traced parameters, whose values cannot be checked, instead of passing over them.
+
+        Raises:
+            RuntimeError: if ``strict`` and a parameter is traced.
+            ValueError: if a parameter is out of range.
+        """
         for name, constraint in self.arg_constraints.items():
             value = getattr(self, name)
             if isinstance(value, jax.core.Tracer):
@@ -58,7 +66,12 @@ class RiemannianDistribution(Distribution):
 
     @classmethod
     def infer_shapes(cls, *args: Any, **kwargs: Any) -> tuple[Shape, Shape]:
-        """Batch and event shape from the shapes of the array arguments."""
+        """Batch and event shape from the shapes of the array arguments.
+
+        Args:
+            *args: shapes in the order of the constructor's arguments.
+            **kwargs: shapes by name.
+        """
         names = tuple(inspect.signature(cls).parameters)
         shapes = dict(zip(names, args, strict=False)) | kwargs
         batches: list[Shape] = []

@@ -27,9 +27,14 @@ class SamplerReport(NamedTuple):
         method: ``"table"`` (rejection from a cell table), ``"mixture"`` (independence Metropolis from a
             Gaussian mixture) or ``"tempered"`` (a tempered sequence of particle populations).
         efficiency: in (0, 1]: acceptance rate of the table, effective sample size per proposal of the
-            mixture, effective share of the particles of the tempered sequence.
-        acceptance: acceptance rate of the Hamiltonian moves that end a draw; 1 where none are made.
-        steps: proposals spent on one draw.
+            mixture, effective share of the particles of the tempered sequence, a scalar.
+        acceptance: acceptance rate of the Hamiltonian moves that end a draw, a scalar; 1 where none are made.
+        steps: proposals spent on one draw, a scalar.
+
+    Example:
+        >>> law = RiemannianUniform(EuclideanMetric(1), 0.0, 1.0)
+        >>> law.reports[0].method
+        'table'
     """
 
     method: str

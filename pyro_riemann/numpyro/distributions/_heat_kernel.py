@@ -55,6 +55,11 @@ class RiemannianHeatKernel(RiemannianDistribution):
         normalize: subtract ``log_normalizer().value`` in :meth:`log_prob`, so that the density has mass 1 and
             an evidence lower bound is one; its gradient is included.
         num_nodes: nodes an axis (d <= 3) or points a replicate (above) behind :meth:`log_normalizer`.
+        validate_args: check the values of arguments; NumPyro's own setting if None.
+
+    Raises:
+        TypeError, ValueError: naming the argument at fault; also by methods, if ``key`` is no key, a value does not
+            broadcast with ``loc``, or a draw leaves the reals.
 
     Source: Kalatzis et al. 2020, eq. 3.3; Hsu, Stochastic Analysis on Manifolds, section 5.1.
 
@@ -90,13 +95,26 @@ class RiemannianHeatKernel(RiemannianDistribution):
         super().__init__(metric, self.loc, validate_args)
 
     def sample(self, key: Array, sample_shape: Shape = ()) -> Array:
-        """Draw by Brownian motion; pathwise gradients in loc, time and the metric's arrays."""
+        """Draws ``(*sample_shape, *batch, d)`` by Brownian motion; gradients in loc, time and the metric's arrays.
+
+        Args:
+            key: one key of ``jax.random``.
+            sample_shape: shape of the draws.
+        """
         shape = self.shape(tuple(sample_shape))
         loc, time = jnp.broadcast_to(self.loc, shape), jnp.broadcast_to(self.time, shape[:-1])
         return brownian_motion(self.metric, loc, time, self.num_steps, key=check_key(key))
 
     @validate_sample
     def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+        """Short-time log density with respect to Lebesgue measure dz, ``(*batch)``; NaN where ``value`` is not finite.
+
+        With ``correction="kalatzis2020"`` it is that of eq. 3.3, a density in neither dz nor dM.
+
+        Args:
+            value: points, ``(*batch, d)``.
+            intermediates: ignored.
+        """
         z, loc, finite = self._at(value)
         squared = self.metric.squared_dist(loc, z)
         log_prob = densities.short_time(jnp, self.metric.dim, self.time, squared, self.metric.logdet(z))
@@ -141,7 +159,10 @@ class RiemannianHeatKernel(RiemannianDistribution):
         return chart_moments(self.metric, self.loc, self.time, self.num_nodes, power=0.5)[1]
 
     def log_mass(self) -> Estimate:
-        """Log of the mass that :meth:`log_prob` integrates to: :meth:`log_normalizer`, or 0 if normalised."""
+        """Log of the mass with respect to dz that :meth:`log_prob` integrates to.
+
+        That is :meth:`log_normalizer`, or 0 if normalised.
+        """
         mass, error = self.log_normalizer()
         return Estimate(jnp.zeros_like(mass), error) if self.normalize else Estimate(mass, error)
 

@@ -55,6 +55,13 @@ def monte_carlo_kl(p: Distribution, q: Distribution, key: Array, num_samples: in
         key: key of ``jax.random``.
         num_samples: number of draws.
 
+    Raises:
+        ValueError: if ``num_samples`` is less than 2.
+        TypeError: if ``key`` is no key of ``jax.random``.
+
+    Source: Mohamed, Rosca, Figurnov & Mnih (2020), *Monte Carlo gradient estimation in machine learning*, sections 4
+    and 5.
+
     Example:
         >>> from pyro_riemann.numpyro import EuclideanMetric, RiemannianWrappedNormal, monte_carlo_kl
         >>> p = RiemannianWrappedNormal(jnp.zeros(2), 0.1, EuclideanMetric(2))

@@ -40,8 +40,13 @@ class RiemannianNormal(RiemannianDistribution):
         metric: the Riemannian metric.
         num_nodes: Gauss-Hermite nodes an axis (d <= 3, default 9) or points in each of eight quasi-random
             replicates (above, default 128) that estimate C.
+        validate_args: check the values of arguments; NumPyro's own setting if None.
 
-    Source: Pennec 2006; Chadebec & Allassonniere 2022, eq. 6 and 16.
+    Raises:
+        TypeError, ValueError: naming the argument at fault; also by methods, if ``key`` is no key, or a value does not
+            broadcast with ``loc``.
+
+    Source: Pennec (2006), *Intrinsic statistics on Riemannian manifolds*; C22, eq. 6 and 16.
 
     Example:
         >>> from pyro_riemann.numpyro import EuclideanMetric, RiemannianNormal
@@ -69,6 +74,12 @@ class RiemannianNormal(RiemannianDistribution):
 
     @validate_sample
     def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+        """Log density with respect to Lebesgue measure dz, shape ``(*batch)``; NaN where ``value`` is not finite.
+
+        Args:
+            value: points, ``(*batch, d)``.
+            intermediates: ignored.
+        """
         z, loc, finite = self._at(value)
         squared = self.metric.squared_dist(loc, z)
         log_prob = densities.riemannian_normal(self.scale, squared, self.metric.logdet(z), self.log_normalizer().value)
@@ -101,6 +112,11 @@ class RiemannianNormal(RiemannianDistribution):
         return remember(pilot, self.metric, self.loc, remember(jnp.square, self.scale))
 
     def sample(self, key: Array, sample_shape: Shape = ()) -> Array:
-        """Draws ``(*sample, *batch, d)``, without a gradient."""
+        """Draws ``(*sample, *batch, d)``, without a gradient.
+
+        Args:
+            key: one key of ``jax.random``.
+            sample_shape: shape of the draws.
+        """
         shape = self.shape(tuple(sample_shape))
         return sample_normal(self.metric, self.loc, self.scale**2, self.sampling_report, check_key(key), shape)

@@ -28,6 +28,11 @@ class SamplingReport(NamedTuple):
         inflation: variance of the proposal relative to ``scale**2``, ``(*batch)``.
         efficiency: effective share of independent proposals, ``(*batch)``.
         num_steps: proposals for each draw, the largest number that one of the batch needs.
+
+    Example:
+        >>> report = RiemannianNormal(jnp.zeros(2), 0.5, EuclideanMetric(2)).sampling_report
+        >>> report.efficiency.shape
+        ()
     """
 
     inflation: Array

@@ -61,10 +61,13 @@ class RiemannianUniform(RiemannianDistribution):
         metric: the metric; gradients flow to its arrays.
         low: lower corner ``(*batch, d)`` or a number, finite.
         high: upper corner ``(*batch, d)`` or a number, finite and above ``low``.
+        validate_args: check the values of arguments; NumPyro's own setting if None.
 
     Raises:
         ValueError: if a bound is missing, infinite, NaN, of the wrong shape, or ``low >= high``.
         TypeError: if ``metric`` is no metric.
+        TypeError, ValueError: by methods, if ``key`` is no key, a value has the wrong shape, or the metric has no
+            finite volume in the box.
 
     Source: Chadebec & Allassonniere (2022), section 4.2; there without bounds.
 
@@ -93,7 +96,12 @@ class RiemannianUniform(RiemannianDistribution):
 
     @validate_sample
     def log_prob(self, value: Array, intermediates: Any = None) -> Array:
-        """Log density with respect to Lebesgue measure dz, ``(*batch)``; ``-inf`` outside the box."""
+        """Log density with respect to Lebesgue measure dz, ``(*batch)``; ``-inf`` outside the box.
+
+        Args:
+            value: points, ``(*batch, d)``.
+            intermediates: ignored.
+        """
         value = check_point("value", value, self.metric.dim)
         inside = ((value >= self.low) & (value <= self.high)).all(-1)
         # outside the box the metric need not be defined; the masked point keeps NaN out of gradients
@@ -118,12 +126,12 @@ class RiemannianUniform(RiemannianDistribution):
 
     @property
     def mean(self) -> Array:
-        """Euclidean mean in the chart, by the rule that gives the volume."""
+        """Euclidean mean in the chart, ``(*batch, d)``, by the rule that gives the volume."""
         return self._moments()[0]
 
     @property
     def variance(self) -> Array:
-        """Euclidean variance of each coordinate of the chart."""
+        """Euclidean variance of each coordinate of the chart, ``(*batch, d)``."""
         return self._moments()[1]
 
     def _moments(self) -> tuple[Array, Array]:
@@ -135,7 +143,12 @@ class RiemannianUniform(RiemannianDistribution):
     # ---------------------------------------------------------------- draws
 
     def sample(self, key: Array, sample_shape: Shape = ()) -> Array:
-        """Draws ``(*sample, *batch, d)``, without a gradient."""
+        """Draws ``(*sample, *batch, d)``, without a gradient.
+
+        Args:
+            key: one key of ``jax.random``.
+            sample_shape: shape of the draws.
+        """
         laws, boxes, index = self._laws()
         metric, boxes = jax.lax.stop_gradient((self.metric, boxes))
         shape = self.shape(tuple(sample_shape))
@@ -148,7 +161,7 @@ class RiemannianUniform(RiemannianDistribution):
 
     @property
     def efficiency(self) -> Array:
-        """Efficiency of the sampler in (0, 1], ``(*batch)``; see :class:`SamplerReport`."""
+        """Efficiency of the sampler in (0, 1], ``(*batch)``; see :attr:`reports`."""
         laws, _, index = self._laws()
         return jnp.stack([law.efficiency for law in laws])[index]
 

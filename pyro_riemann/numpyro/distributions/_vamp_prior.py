@@ -26,9 +26,11 @@ class VampPrior(Distribution):
     Args:
         components: distribution of batch shape ``(*batch, K)``, event shape ``(d,)``.
         logits: unnormalised log weights, ``(K,)`` or ``(*batch, K)``; equal weights if None.
+        validate_args: check the values of arguments; NumPyro's own setting if None.
 
     Raises:
         TypeError, ValueError: if ``components`` has no such shape or ``logits`` does not match it.
+        TypeError: by methods, if ``key`` is no key.
 
     Source: Tomczak & Welling 2018, VAE with a VampPrior, eq. 9.
 
@@ -68,6 +70,7 @@ class VampPrior(Distribution):
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> Any:
+        """The support of the components."""
         return self.components.support
 
     @property
@@ -77,15 +80,22 @@ class VampPrior(Distribution):
 
     @property
     def mean(self) -> Array:
+        """Euclidean mean in the chart, ``(*batch, d)``: that of the components, weighted."""
         return (jnp.exp(self.log_weights)[..., None] * self.components.mean).sum(-2)
 
     @property
     def variance(self) -> Array:
+        """Euclidean variance of each coordinate of the chart, ``(*batch, d)``, within and between the components."""
         second = self.components.variance + (self.components.mean - self.mean[..., None, :]) ** 2
         return (jnp.exp(self.log_weights)[..., None] * second).sum(-2)
 
     def sample(self, key: Array, sample_shape: Shape = ()) -> Array:
-        """Draws ``(*sample, *batch, d)``; not reparametrised."""
+        """Draws ``(*sample, *batch, d)``; not reparametrised.
+
+        Args:
+            key: one key of ``jax.random``.
+            sample_shape: shape of the draws.
+        """
         for_choice, for_draw = jax.random.split(check_key(key))
         shape = (*sample_shape, *self.batch_shape)
         picked = jax.random.categorical(for_choice, self.logits, shape=shape)
@@ -98,6 +108,12 @@ class VampPrior(Distribution):
 
     @validate_sample
     def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+        """Log density of the mixture with respect to Lebesgue measure dz, shape ``(*batch)``.
+
+        Args:
+            value: points, ``(*batch, d)``.
+            intermediates: ignored.
+        """
         return jax.nn.logsumexp(self.log_weights + self.components.log_prob(value[..., None, :]), axis=-1)
 
     def log_normalizer(self) -> Estimate:

@@ -39,6 +39,14 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         loc: centre :math:`\mu`, ``(*batch, d)``.
         time: variance t of the tangent Gaussian, ``(*batch)``.
         metric: the Riemannian metric.
+        validate_args: check the values of arguments; NumPyro's own setting if None.
+
+    Raises:
+        TypeError, ValueError: naming the argument at fault; also by methods, if ``key`` is no key, a value does not
+            broadcast with ``loc``, or a geodesic leaves the reals.
+
+    Source: Nagano et al. (2019), *A wrapped normal distribution on hyperbolic space for gradient-based learning*,
+    section 3; here for any metric.
 
     Example:
         >>> from pyro_riemann.numpyro import EuclideanMetric, RiemannianWrappedNormal
@@ -58,18 +66,35 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         super().__init__(metric, self.loc, validate_args)
 
     def sample(self, key: Array, sample_shape: Shape = ()) -> Array:
-        """Exact draws ``(*sample, *batch, d)``; pathwise gradients in loc, time and the metric's arrays."""
+        """Exact draws ``(*sample, *batch, d)``; pathwise gradients in loc, time and the metric's arrays.
+
+        Args:
+            key: one key of ``jax.random``.
+            sample_shape: shape of the draws.
+        """
         _, v = self._tangent_draw(key, sample_shape)
         return self.metric.expmap(jnp.broadcast_to(self.loc, v.shape), v)
 
     def sample_with_intermediates(self, key: Array, sample_shape: Shape = ()) -> tuple[Array, list[Any]]:
-        """A draw, and what its density needs: squared length over time and ``log V``, ``(*sample, *batch)`` each."""
+        """A draw, and what its density needs: squared length over time and ``log V``, ``(*sample, *batch)`` each.
+
+        Args:
+            key: one key of ``jax.random``.
+            sample_shape: shape of the draws.
+        """
         noise, v = self._tangent_draw(key, sample_shape)
         z, log_van_vleck = self.metric.expmap_log_van_vleck(jnp.broadcast_to(self.loc, v.shape), v)
         return z, [jnp.square(noise).sum(-1), log_van_vleck]
 
     def rsample_with_log_prob(self, key: Array, sample_shape: Shape = ()) -> tuple[Array, Array]:
-        """A draw ``(*sample, *batch, d)`` and its log density, without a boundary-value problem."""
+        """Draws ``(*sample_shape, *batch, d)`` and their log density in dz, ``(*sample_shape, *batch)``.
+
+        No boundary-value problem is solved.
+
+        Args:
+            key: one key of ``jax.random``.
+            sample_shape: shape of the draws.
+        """
         z, intermediates = self.sample_with_intermediates(key, sample_shape)
         return z, self.log_prob(z, intermediates)
 
@@ -89,6 +114,13 @@ class RiemannianWrappedNormal(RiemannianDistribution):
 
     @validate_sample
     def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+        """Log density with respect to Lebesgue measure dz, shape ``(*batch)``; NaN where ``value`` is not finite.
+
+        Args:
+            value: points, ``(*batch, d)``.
+            intermediates: what :meth:`sample_with_intermediates` returned beside ``value``; spares the boundary-value
+                problem.
+        """
         z, loc, finite = self._at(value)
         if intermediates:
             squared, log_van_vleck = self.time * intermediates[0], intermediates[1]

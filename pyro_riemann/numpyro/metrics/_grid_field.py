@@ -22,10 +22,25 @@ class DistanceField(Pytree):
     are those of the shortest curve inside the box, and globally shortest: no start has to be guessed. At the cut
     locus, where the distance has a kink, the spline rounds it off over a cell or two.
 
+    Args:
+        metric: a tabulated metric.
+        loc: the centre, ``(d,)``, inside its box.
+        resolution: nodes an axis.
+        max_sweeps: limit of the refinement.
+        tolerance: it stops once no value moves by more than this share of the largest.
+
     Attributes:
         loc: the centre, ``(d,)``; the field is not differentiable in it.
         eikonal_error: median of :math:`\bigl| |\nabla u|_{G^{-1}} - 1 \bigr|` at the centres of the cells.
         num_sweeps: sweeps that the refinement took.
+
+    Source: Sethian (1999), *Level Set Methods and Fast Marching Methods*, chapter 8; Dijkstra (1959), *A note on two
+    problems in connexion with graphs*.
+
+    Example:
+        >>> field = GridMetric(EuclideanMetric(2), -1.0, 1.0, 8).distance_field(jnp.zeros(2))
+        >>> round(field(jnp.array([0.6, 0.8])).item(), 3)
+        1.0
     """
 
     pytree_data_fields = ("eikonal_error", "loc", "num_sweeps", "table")
@@ -43,7 +58,10 @@ class DistanceField(Pytree):
         self.table = SplineTable(found.squared, table.low, table.high)
 
     def squared_dist(self, z: Array) -> Array:
-        """Squared distance to the centre, ``(*batch, d) -> (*batch)``; points outside the box are moved to its face."""
+        """Squared geodesic distance of ``z``, ``(*batch, d)``, to the centre; shape ``(*batch)``.
+
+        Points outside the box are moved to its face.
+        """
         return jnp.maximum(self.table(z)[..., 0] - self.table(self.loc.astype(z.dtype))[..., 0], 0)
 
     def dist(self, z: Array) -> Array:
@@ -51,7 +69,7 @@ class DistanceField(Pytree):
         return _safe_sqrt(self.squared_dist(z))
 
     def __call__(self, z: Array) -> Array:
-        """The same as :meth:`dist`."""
+        """The same as :meth:`dist`, ``(*batch)`` at ``z``."""
         return self.dist(z)
 
     def __repr__(self) -> str:

@@ -51,6 +51,9 @@ class Activation(Pytree):
         name: one of ELU, GELU, Identity, LeakyReLU, ReLU, SiLU, Sigmoid, Softplus, Tanh.
         **settings: those of the torch module, such as ``alpha`` of ELU.
 
+    Raises:
+        ValueError: for another name.
+
     Example:
         >>> Activation("LeakyReLU", negative_slope=0.5)(jnp.array([-2.0, 2.0])).tolist()
         [-1.0, 2.0]
@@ -61,6 +64,7 @@ class Activation(Pytree):
         self.settings = tuple(sorted(settings.items()))
 
     def __call__(self, x: Array) -> Array:
+        """The function at every entry of ``x``, ``(*batch, n)``, or of any other shape."""
         return ACTIVATIONS[self.name](x, **dict(self.settings))
 
 
@@ -68,8 +72,12 @@ class Linear(Pytree):
     """The map ``weight @ x + bias``.
 
     Args:
-        weight: ``(out, in)``.
-        bias: ``(out,)``, or None.
+        weight: ``(n, m)``.
+        bias: ``(n,)``, or None.
+
+    Example:
+        >>> Linear(jnp.ones((1, 2)))(jnp.array([1.0, -3.0])).tolist()
+        [-2.0]
     """
 
     pytree_data_fields = ("bias", "weight")
@@ -78,12 +86,16 @@ class Linear(Pytree):
         self.weight, self.bias = weight, bias
 
     def __call__(self, x: Array) -> Array:
+        """The image ``(*batch, n)`` of ``x`` ``(*batch, m)``."""
         y = x @ self.weight.mT
         return y if self.bias is None else y + self.bias
 
 
 class Sequential(Pytree):
     """Layers one after the other.
+
+    Args:
+        layers: functions of one array.
 
     Example:
         >>> Sequential([Linear(jnp.ones((1, 2))), Activation("ReLU")])(jnp.array([1.0, -3.0])).item()
@@ -97,6 +109,7 @@ class Sequential(Pytree):
         self.layers = tuple(layers)
 
     def __call__(self, x: Array) -> Array:
+        """The output ``(*batch, n)`` for ``x`` ``(*batch, m)``."""
         for layer in self.layers:
             x = layer(x)
         return x
@@ -110,7 +123,17 @@ class Sequential(Pytree):
 
 
 def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequential:
-    """Fully connected network with a linear output; weights uniform after He et al. (2015).
+    """Fully connected network with a linear output: ``(*batch, sizes[0]) -> (*batch, sizes[-1])``.
+
+    Args:
+        sizes: widths of input, hidden layers and output.
+        activation: of the hidden layers, see :class:`Activation`.
+        key: of the weights.
+
+    Raises:
+        ValueError: for fewer than two sizes, one below 1, or an unknown activation.
+
+    Source: weights uniform after He et al. (2015), *Delving deep into rectifiers*, section 2.2.
 
     Example:
         >>> mlp([4, 8, 2], key=jax.random.key(0))(jnp.zeros((3, 4))).shape

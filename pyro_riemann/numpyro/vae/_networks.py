@@ -27,6 +27,9 @@ class Encoder(Pytree):
         min_scale: floor of the scale, which keeps the density finite.
         key: of the initial weights.
 
+    Raises:
+        ValueError: for widths below 1, or ``scale_dim`` neither 1 nor d.
+
     Example:
         >>> encoder = Encoder(data_dim=64, latent_dim=2, key=jax.random.key(0))
         >>> loc, scale = encoder(jnp.zeros((5, 64)))
@@ -59,7 +62,7 @@ class Encoder(Pytree):
         self.spread = Sequential([*inner, Linear(last.weight, bias)])
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """``(*batch, D) -> (*batch, d), (*batch, scale_dim)``: location and positive scale."""
+        """Location ``(*batch, d)`` and positive scale ``(*batch, scale_dim)`` of data ``x`` ``(*batch, D)``."""
         return self.loc(x), jax.nn.softplus(self.spread(x)) + self.min_scale
 
 
@@ -79,6 +82,9 @@ class RBFPrecision(Pytree):
         floor: the :math:`\zeta` above. The default lets the standard deviation rise to 10.
         min_scale: least standard deviation, added in quadrature. Without it the likelihood of a
             constant pixel is unbounded.
+
+    Raises:
+        ValueError: if the shapes do not match, ``floor`` is not positive, or ``min_scale`` is out of range.
 
     Example:
         >>> precision = RBFPrecision(jnp.zeros((4, 2)), jnp.ones(4), jnp.zeros((3, 4)))
@@ -117,11 +123,11 @@ class RBFPrecision(Pytree):
         return basis @ jnp.exp(self.log_weight).mT + self.floor
 
     def scale(self, z: Array) -> Array:
-        """Standard deviation, between ``min_scale`` and ``floor ** -0.5``: ``(*batch, d) -> (*batch, D)``."""
+        """Standard deviation ``(*batch, D)`` at ``z`` ``(*batch, d)``, between ``min_scale`` and ``floor ** -0.5``."""
         return jnp.sqrt(1 / self.precision(z) + self.min_scale**2)
 
     def __call__(self, z: Array) -> Array:
-        """The same as :meth:`scale`."""
+        """The same as :meth:`scale`, ``(*batch, D)`` at ``z``."""
         return self.scale(z)
 
 
@@ -152,11 +158,14 @@ class GaussianDecoder(Pytree):
         self.log_warm_up_scale = jnp.asarray(log_warm_up_scale, std.log_weight.dtype)
 
     def __call__(self, z: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation, each ``(*batch, D)``."""
+        """Mean and standard deviation at ``z`` ``(*batch, d)``, each ``(*batch, D)``."""
         return self.mean(z), self.std(z)
 
     def observation(self, z: Array, warm_up: bool = False) -> dist.Distribution:
-        """Likelihood p(x | z) with all its constants, event shape ``(D,)``."""
+        """Likelihood p(x | z) of ``z`` ``(*batch, d)`` with all its constants, event shape ``(D,)``.
+
+        In the ``warm_up`` it has one learned standard deviation for all entries.
+        """
         mean = self.mean(z)
         scale = jnp.broadcast_to(jnp.exp(self.log_warm_up_scale), mean.shape) if warm_up else self.std(z)
         return dist.Normal(mean, scale).to_event(1)
@@ -172,6 +181,14 @@ class DistanceImmersion(Pytree):
     The mean's last layer ``W h + b`` with ``W = Q R`` (Q with orthonormal columns) spans the same distances as
     ``R h``: chord lengths and pullback metric are those of the full mean, at as many outputs as hidden units. The
     standard deviation is not linear in anything and stays as it is.
+
+    Args:
+        decoder: the decoder, whose mean ends in a :class:`Linear` layer.
+
+    Raises:
+        TypeError: if it does not.
+
+    Source: Golub & Van Loan (2013), *Matrix Computations*, chapter 5, for the QR decomposition.
 
     Example:
         >>> std = RBFPrecision(jnp.zeros((10, 2)), jnp.ones(10), jnp.zeros((500, 10)))
@@ -193,5 +210,5 @@ class DistanceImmersion(Pytree):
         self.mean, self.std = jax.lax.stop_gradient((Sequential([*inner, Linear(reduced)]), decoder.std))
 
     def __call__(self, z: Array) -> tuple[Array, Array]:
-        """Reduced mean ``(*batch, rows)`` and standard deviation ``(*batch, D)``."""
+        """Reduced mean ``(*batch, rows)`` and standard deviation ``(*batch, D)`` at ``z`` ``(*batch, d)``."""
         return self.mean(z), self.std(z)
