@@ -14,6 +14,7 @@ from pyro_riemann.metrics import RiemannianMetric
 __all__ = ["METHODS", "brownian_motion", "default_method"]
 
 METHODS = ("retraction", "second_order", "euler", "geodesic", "driftless")
+"""What :func:`brownian_motion` takes as its ``method``."""
 
 _ADVICE = "Raise `num_steps`, lower `time`, or regularise the metric (`jitter`, `regularization`)."
 

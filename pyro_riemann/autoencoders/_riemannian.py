@@ -195,7 +195,7 @@ class RiemannianHamiltonianAutoencoder(HamiltonianAutoencoder):
 
     @torch.no_grad()
     def finish(self, data: Tensor) -> None:
-        """Keep the metric at (a random choice of) the codes of the training ``data``, for :meth:`volume_sampler`."""
+        """Keep the metric at some random codes of the training ``data``, ``(n, D)``, for :meth:`volume_sampler`."""
         chosen = data[torch.randperm(len(data))[: self.max_centroids]]
         self.kernel = self.batch_kernel(chosen, self.encode(chosen))
 

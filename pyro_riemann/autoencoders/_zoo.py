@@ -33,6 +33,7 @@ _CLASSES: dict[str, Callable[..., Autoencoder]] = {
     "rae-sn": RegularizedAutoencoder,
 }
 MODELS = tuple(_CLASSES)
+"""Names of the models, as :func:`make_autoencoder` takes them."""
 _VARIATIONAL = ("vae", "vamp", "hvae", "rhvae")
 
 

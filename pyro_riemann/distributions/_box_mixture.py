@@ -209,7 +209,7 @@ class MixtureProposal:
         Args:
             z: draws ``(n, d)``.
             weights: normalised importance weights ``(n)``.
-            table: :meth:`table` of ``z``.
+            table: :meth:`table` of ``z``, ``(n, groups + 1)``.
             smallest: share that each other group keeps.
         """
         owner = table.softmax(-1) * weights.unsqueeze(-1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyro_riemann._checks import check_finite
 
 Features = Callable[[Tensor], Tensor]
+"""What maps images ``(n, D)`` to features ``(n, p)``."""
 _ROWS = 64  # images that Inception sees at once
 
 

@@ -112,10 +112,10 @@ class PullbackMetric(RiemannianMetric):
         return torch.cat([jet.value for jet in jets], -1), torch.cat([jet.jacobian() for jet in jets], -2)
 
     def jets(self, z: Tensor) -> tuple[Jet, ...] | None:
-        """Taylor propagation through the immersion at ``z``, faster than forward mode, where it is on offer.
+        """Taylor propagation through the immersion at ``z``, ``(*batch, d)``, where it is on offer.
 
-        That is for an immersion with a method ``jet`` and for a plain ``nn.Sequential`` of linear layers
-        and elementwise activations; None otherwise.
+        Faster than forward mode; for an immersion with a method ``jet`` and for a plain ``nn.Sequential`` of linear
+        layers and elementwise activations. None otherwise.
         """
         if not self.has_jets:
             return None
@@ -130,9 +130,9 @@ class PullbackMetric(RiemannianMetric):
         return self.metric_and_force(z)[0]
 
     def metric_and_force(self, z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        r"""``G(z)`` and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
+        r"""``G(z)``, ``(*batch, d, d)``, and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
 
-        One evaluation at ``z`` serves both; the direction may depend on G.
+        One evaluation at ``z`` serves both; the direction ``(*batch, d)`` may depend on G.
         """
         jets = self.jets(z)
         if jets is not None:

@@ -35,7 +35,7 @@ def plot_interpolations(
         axes: one for each row.
 
     Returns:
-        The axes, an array of shape ``(len(rows),)``; each holds one image, its frames side by side on a common scale.
+        The axes, an array ``(n,)`` for n rows; each holds one image, its frames side by side on a common scale.
 
     Raises:
         ValueError: if there are no frames, or those of a batch.

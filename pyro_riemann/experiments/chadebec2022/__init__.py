@@ -35,6 +35,10 @@ def run(
         parts: which parts of the grid.
         console: where to report; also shows progress of training.
         device: where models are trained.
+
+    Raises:
+        ValueError: for an unknown part, or results of another protocol in the folder.
+        ImportError, FileNotFoundError: as :func:`~pyro_riemann.datasets.load_dataset`.
     """
     study = Study(protocol, data, cache, quiet=console is None or console.quiet, device=device)
 

@@ -11,6 +11,7 @@ from pyro_riemann.autoencoders import MODELS
 from pyro_riemann.experiments._jobs import Job
 
 PARTS = ("toy", "table", "scale", "ablation", "augmentation", "curves")
+"""Parts of the reproduction, in the order in which they are run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +130,18 @@ PROTOCOLS: dict[str, Protocol] = {
         toy_epochs=2,
     ),
 }
+"""The protocols by name: ``full`` is the paper's, ``tiny`` tries the machinery and its numbers mean nothing."""
 
 
 def grid(protocol: Protocol, parts: tuple[str, ...] = PARTS) -> list[Job]:
     """The runs of the parts asked for, in the order in which they are done: first seeds first.
+
+    Args:
+        protocol: the settings.
+        parts: which parts of the reproduction.
+
+    Raises:
+        ValueError: for an unknown part.
 
     Example:
         >>> [job.name for job in grid(PROTOCOLS["tiny"], ("table",))][:3]

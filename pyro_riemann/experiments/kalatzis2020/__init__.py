@@ -35,6 +35,18 @@ def run(
 ) -> None:
     """Do whatever of the grid is missing; an interrupted model resumes from its checkpoint.
 
+    Args:
+        dataset: name of the data set.
+        latent_dims: latent dimensions.
+        models: names of the models.
+        protocol: the settings.
+        seeds: number of seeds; the protocol's own if None.
+        results: folder of the results, one JSON file a run, written as soon as it ends.
+        checkpoints: folder of checkpoints, from which an interrupted training resumes.
+        processes: runs at once.
+        devices: where models are trained, in turn.
+        console: where to report.
+
     Raises:
         ValueError: for unknown names, or results of another protocol in the folder.
     """
@@ -48,7 +60,15 @@ def run(
 
 
 def progress_table(jobs: Sequence[Job], results: Path) -> Table:
-    """Runs that are done, of all, by model and dimension."""
+    """Runs that are done, of all, by model and dimension.
+
+    Args:
+        jobs: the runs of a grid, at least one.
+        results: folder of the results.
+
+    Raises:
+        ValueError: for results of another protocol in the folder.
+    """
     dims = sorted({job.settings["latent_dim"] for job in jobs})
     table = Table("run", *(f"d = {dim}" for dim in dims), title=f"runs done: {jobs[0].settings['dataset']}")
     kinds = dict.fromkeys(job.settings.get("model", job.settings["kind"]) for job in jobs)
@@ -67,6 +87,9 @@ def progress_table(jobs: Sequence[Job], results: Path) -> Table:
 
 def write_report(results: Path) -> list[Path]:
     """Tables and figures of all results in a folder, written beside them; returns the files.
+
+    Args:
+        results: folder of the results.
 
     Raises:
         FileNotFoundError: if there are no results.

@@ -10,7 +10,9 @@ from pyro_riemann._checks import check_one_of
 from pyro_riemann.experiments._jobs import Job
 
 DATASETS = ("mnist", "fashion-mnist", "digits")
+"""Data sets of the grid."""
 MODELS = ("vae", "vamp128", "vamp256", "vamp512", "rvae")
+"""Models of the grid: a plain VAE, three with VampPriors of that many components, and the R-VAE."""
 TITLES = {
     "vae": "VAE",
     "vamp128": "VampPrior, n = 128",
@@ -117,6 +119,13 @@ PROTOCOLS = {
 
 def grid(dataset: str, latent_dims: Sequence[int], models: Sequence[str], seeds: int, protocol: Protocol) -> list[Job]:
     """One job for each model, dimension and seed, cheap ones first; and the jobs behind figures and timings.
+
+    Args:
+        dataset: name of the data set.
+        latent_dims: latent dimensions.
+        models: names of the models.
+        seeds: number of seeds, 0 and up.
+        protocol: the settings.
 
     Raises:
         ValueError: for unknown names.

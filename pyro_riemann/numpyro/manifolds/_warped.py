@@ -206,13 +206,21 @@ class WarpedMetric(RiemannianMetric):
 
     @property
     def embed(self) -> Map:
-        """The immersion behind a pullback: a pullback in other coordinates is a pullback. No attribute otherwise."""
+        """The immersion behind a pullback: a pullback in other coordinates is a pullback.
+
+        Raises:
+            AttributeError: if ``base`` is no pullback, so that ``hasattr`` tells.
+        """
         self._immersed()
         return self._embed
 
     @property
     def embed_jacobian(self) -> Callable[[Array], tuple[Array, Array]]:
-        """Value and Jacobian of :attr:`embed`."""
+        """Value and Jacobian of :attr:`embed`, as a function of z.
+
+        Raises:
+            AttributeError: if ``base`` is no pullback, so that ``hasattr`` tells.
+        """
         self._immersed()
         return self._embed_jacobian
 

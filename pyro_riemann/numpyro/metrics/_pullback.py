@@ -123,9 +123,9 @@ class PullbackMetric(RiemannianMetric):
         return _metric(self, check_point("z", z, self.dim))
 
     def metric_and_force(self, z: Array) -> tuple[Array, Callable[[Array], Array]]:
-        r"""``G(z)`` and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
+        r"""``G(z)``, ``(*batch, d, d)``, and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
 
-        The function keeps the Jacobian at ``z``; the direction may depend on G.
+        The function keeps the Jacobian at ``z``; the direction ``(*batch, d)`` may depend on G.
         """
         z = check_point("z", z, self.dim)
         _, jacobian = _embed_jacobian(self, z)
