@@ -189,7 +189,8 @@ def shown() -> dict[str, list[str]]:
     directive = re.compile(r"^\.\. (automodule|autoclass|autofunction|py:data):: (\S+)\n((?:   :.*\n)*)", re.MULTILINE)
     for page in sorted(API.glob("*.md")):
         for kind, target, options in directive.findall(page.read_text()):
-            names = [target]
+            home = re.search(r":module: (.*)", options)
+            names = [target if home is None else f"{home[1]}.{target}"]
             if kind == "automodule":
                 match = re.search(r":exclude-members: (.*)", options)
                 excluded = [] if match is None else match[1].split(", ")
