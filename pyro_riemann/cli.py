@@ -92,6 +92,44 @@ def quickstart(
         run(config)
 
 
+@app.command()
+def explore(
+    run: Annotated[Path, typer.Argument(help="Output folder of the quickstart.")],
+    model: Annotated[str, typer.Option(help="rvae or vae.")] = "rvae",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of MNIST or Fashion-MNIST [default: that of the run].")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the page to this HTML file, which needs no server, and stop.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any that is free.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    resolution: Annotated[int, typer.Option(min=8, max=400, help="Nodes an axis of the metric's table.")] = 200,
+) -> None:
+    """Show the latent plane of a trained model in the browser: geodesics, Brownian motion, decoded images.
+
+    The page is served to this machine alone, until Ctrl-C.
+    """
+    from pyro_riemann.explorer import PageServer, load_run, run_page
+
+    with _clear_errors("Stopped."):
+        page = run_page(load_run(run, model, data), resolution=resolution)
+        if export is not None:
+            if not export.parent.is_dir():
+                raise FileNotFoundError(f"there is no folder {export.parent} to write {export.name} to.")
+            export.write_text(page, encoding="utf-8")
+            typer.echo(export)
+            return
+        with PageServer(page, port) as server:
+            typer.echo(f"The latent explorer is at {server.url} (Ctrl-C ends it).")
+            if not no_browser:
+                typer.launch(server.url)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:  # the ordinary end, not an error
+                typer.echo("\nStopped.")
+
+
 @reproduce.command()
 def kalatzis2020(
     dataset: Annotated[

@@ -35,7 +35,7 @@ def explorer_page(
     images: Tensor | None = None,
     low: Corner = None,
     high: Corner = None,
-    resolution: int = 160,
+    resolution: int = 200,
     max_codes: int = 1000,
     title: str = "Latent explorer",
 ) -> str:

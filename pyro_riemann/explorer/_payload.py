@@ -43,6 +43,7 @@ def make_payload(
     corners = box(codes if prior is None else torch.cat([codes, codes.new_tensor([prior["loc"]])]), low, high)
     metric = PullbackMetric(vae.decoder.distance_immersion().cpu().double(), 2)
     grid = GridMetric(metric, corners[0], corners[1], resolution, outside="error", chunk_size=_CHUNK)
+    inside = codes_inside(grid, codes.detach().cpu().double())
     mean, std = metric_tables(metric, corners, resolution)
     shown = torch.linspace(0, len(codes) - 1, min(max_codes, len(codes)), dtype=torch.float64).round().long()
     codes, labels = codes.detach().cpu(), labels.detach().cpu()
@@ -54,15 +55,15 @@ def make_payload(
         "mean_metric": pack(mean),
         "std_metric": pack(std),
         "jitter": metric.jitter,
-        "table_error": float(grid.mean_interpolation_error),
-        "stiffness": _stiffness(grid, codes.double()),
+        "table_error": _error(grid, metric, inside),
+        "stiffness": _stiffness(grid, inside),
         "layers": layers,
         "image_shape": list(shape),
         "codes": pack(codes[shown].float().numpy()),
         "labels": pack(labels[shown].to(torch.int32).numpy()),
         "images": None if images is None else pack(_bytes(images.detach().cpu()[shown])),
         "prior": prior,
-        "time": _time(grid, codes.double()) if prior is None else prior["time"],
+        "time": _time(grid, inside) if prior is None else prior["time"],
     }
 
 
@@ -166,10 +167,11 @@ def _prior(vae: VAE) -> dict[str, Any] | None:
     """Centre and time of a heat-kernel prior, None for any other."""
     if not isinstance(vae.prior, HeatKernelPrior):
         return None
-    return {"loc": vae.prior.loc.detach().cpu().tolist(), "time": float(vae.prior.time)}
+    return {"loc": vae.prior.loc.detach().cpu().tolist(), "time": vae.prior.time.item()}
 
 
-def _inside(grid: GridMetric, codes: Tensor) -> Tensor:
+def codes_inside(grid: GridMetric, codes: Tensor) -> Tensor:
+    """The codes in the box, ``(m, 2)``."""
     inside = codes[grid.table.contains(codes)]
     if len(inside) == 0:
         low, high = grid.table.low.tolist(), grid.table.high.tolist()
@@ -180,14 +182,21 @@ def _inside(grid: GridMetric, codes: Tensor) -> Tensor:
 @torch.no_grad()
 def _stiffness(grid: GridMetric, codes: Tensor) -> float:
     """Median of det G^(1/2) at the codes: the unit of the slider of an added lambda I."""
-    return float((0.5 * grid.logdet(_inside(grid, codes))).exp().median())
+    return float((0.5 * grid.logdet(codes)).exp().median())
+
+
+@torch.no_grad()
+def _error(grid: GridMetric, metric: PullbackMetric, codes: Tensor, count: int = 500) -> float:
+    """Mean relative error of the table at codes: in the corners of the box, where nobody looks, it is larger."""
+    some = codes[:: max(1, len(codes) // count)]
+    error = grid_table.relative_error(grid.metric(some).numpy(), metric.metric(some).numpy())
+    return float(error.mean())
 
 
 @torch.no_grad()
 def _time(grid: GridMetric, codes: Tensor) -> float:
     """Time in which a walker crosses about a third of the codes' spread, for priors that have none of their own."""
-    inside = _inside(grid, codes)
-    return float((0.3 * inside.std(0).mean()).square() * (0.5 * grid.logdet(inside)).exp().median())
+    return float((0.3 * codes.std(0).mean()).square() * (0.5 * grid.logdet(codes)).exp().median())
 
 
 def _bytes(images: Tensor) -> np.ndarray:

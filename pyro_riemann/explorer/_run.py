@@ -16,6 +16,7 @@ from pyro_riemann.explorer._payload import Corner
 from pyro_riemann.vae import VAE, encode_all, load_checkpoint, set_phase
 
 _HOW = "`python -m pyro_riemann quickstart --output FOLDER` makes one"
+_LABELS = {"rvae": "R-VAE", "vae": "VAE", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +78,10 @@ def load_run(folder: str | Path, model: str = "rvae", data: str | Path | None = 
         raise ValueError(f"the checkpoint in {checkpoint} does not fit the settings in result.json: {error}") from error
     set_phase(vae, 2)
     vae.eval().requires_grad_(False)
-    label = {"rvae": "R-VAE", "vae": "VAE"}[model]
-    return Run(vae, f"{label} on {config.dataset}", content.test, content.test_labels, content.shape)
+    return Run(vae, f"{_LABELS[model]} on {_LABELS.get(config.dataset, config.dataset)}", content.test, content.test_labels, content.shape)
 
 
-def run_page(run: Run, *, resolution: int = 160, low: Corner = None, high: Corner = None) -> str:
+def run_page(run: Run, *, resolution: int = 200, low: Corner = None, high: Corner = None) -> str:
     """The explorer's page of a loaded run: its test images are the codes.
 
     Args:

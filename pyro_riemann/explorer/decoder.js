@@ -35,7 +35,9 @@ const ARRAY_TYPES = { float32: Float32Array, int32: Int32Array, uint8: Uint8Arra
  * @returns {{array: TypedArray, shape: number[]}}
  */
 function unpack(packed) {
-  const bytes = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0));
+  const text = atob(packed.data);
+  const bytes = new Uint8Array(text.length);
+  for (let k = 0; k < text.length; k++) bytes[k] = text.charCodeAt(k);
   return { array: new ARRAY_TYPES[packed.dtype](bytes.buffer), shape: packed.shape };
 }
 

@@ -19,6 +19,7 @@ from pyro_riemann import ConstantMetric, EuclideanMetric, GridMetric, Riemannian
 from pyro_riemann.cli import app
 from pyro_riemann.experiments._centred import CentredMetric, density_mass, tabulated_prior
 from pyro_riemann.experiments.quickstart import configure, straight_length
+from pyro_riemann.explorer import load_run, run_page
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -61,6 +62,13 @@ def test_bounds_are_additive(result: dict[str, Any]) -> None:
     shift = torch.tensor(prior["mass"], dtype=torch.float64).log().item()
     assert prior["elbo_with_normaliser"] == pytest.approx(result["rvae"]["elbo"] - shift, abs=1e-9)
     assert 0 <= prior["mass_error"] < math.inf
+
+
+def test_explorer_opens_the_run(finished: Path, result: dict[str, Any]) -> None:
+    assert "VAE on digits" in run_page(load_run(finished, "vae"), resolution=16)
+    prior = load_run(finished).vae.prior
+    assert prior.loc.tolist() == result["prior"]["loc"]
+    assert prior.time.item() == pytest.approx(result["prior"]["time"])
 
 
 def test_result_says_what_was_done(result: dict[str, Any]) -> None:
