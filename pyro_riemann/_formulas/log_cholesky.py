@@ -76,3 +76,32 @@ def speed_hessian(xp: Namespace, fields: Array, slope: Array, curve: Array, v: A
         ddr = p[..., None, None] * bend + cross + xp.swapaxes(cross, -1, -2) + ddp
         total = total + root * root * (dr[..., :, None] * dr[..., None, :] + p[..., None, None] * ddr)
     return total
+
+
+def christoffel(xp: Namespace, fields: Array, slope: Array, v: Array) -> Array:
+    r"""Contraction :math:`\Gamma^i_{jk} v^j v^k`, ``(*batch, d)``, from the fields and their derivatives.
+
+    With p = exp(2 a) U^T v, so that G v = U p, it is ``G^{-1} (D_v (G v) - grad(v^T G v) / 2)``, and the inverse of G
+    is two substitutions.
+    """
+    dim = v.shape[-1]
+    pairs = list(enumerate(below_diagonal(dim), start=dim))
+    square, rate = xp.exp(2 * fields[..., :dim]), (slope * v[..., None, :]).sum(-1)
+    along = [v[..., m] for m in range(dim)]  # U^T v
+    turn = [xp.zeros_like(v[..., 0]) for _ in range(dim)]  # its derivative along v
+    for k, (i, m) in pairs:
+        along[m] = along[m] + fields[..., k] * v[..., i]
+        turn[m] = turn[m] + rate[..., k] * v[..., i]
+    p = [square[..., m] * along[m] for m in range(dim)]
+    dp = [square[..., m] * (2 * rate[..., m] * along[m] + turn[m]) for m in range(dim)]
+    weights = [p[m] * along[m] for m in range(dim)] + [p[m] * v[..., i] for _, (i, m) in pairs]
+    gradient = (xp.stack(weights, -1)[..., None] * slope).sum(-2)
+    force = [dp[i] - gradient[..., i] for i in range(dim)]
+    for k, (i, m) in pairs:
+        force[i] = force[i] + fields[..., k] * dp[m] + rate[..., k] * p[m]
+    for k, (i, m) in pairs:  # row by row
+        force[i] = force[i] - fields[..., k] * force[m]
+    force = [force[i] / square[..., i] for i in range(dim)]
+    for k, (i, m) in reversed(pairs):
+        force[m] = force[m] - fields[..., k] * force[i]
+    return xp.stack(force, -1)

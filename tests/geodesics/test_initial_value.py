@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_riemann import PullbackMetric, RiemannianMetric, Sphere
 from pyro_riemann.geodesics import expmap, expmap_log_van_vleck, geodesic_flow
+from pyro_riemann.geodesics._initial_value import _runge_kutta
 from tests import charts
 from tests.explicit import HalfSpace, Hyperboloid, Vanishing, stereographic, warped_sphere
 
@@ -154,3 +155,20 @@ def test_escape_and_bad_input_are_reported() -> None:
         metric.expmap_log_van_vleck(z, torch.zeros(2, dtype=torch.long))
     with pytest.raises(ValueError, match="`num_steps` must be at least 1"):
         expmap(metric, z, z, num_steps=0)
+
+
+def test_more_steps_where_a_wall_is_too_steep_for_those_given() -> None:
+    """Four steps throw some of these geodesics far behind the wall; those that are right stay as they were."""
+    metric = PullbackMetric(lambda z: torch.cat([z, 20 * torch.sigmoid(40 * (z - 1))], -1), 2)
+    z = torch.zeros(40, 2, dtype=torch.float64)
+    angle = torch.linspace(0, math.pi / 2, 40, dtype=torch.float64)
+    v = 1.5 * torch.stack([angle.cos(), angle.sin()], -1)
+    rough = _runge_kutta(metric, z, v, 4)[0]
+    y, velocity = geodesic_flow(metric, z, v, num_steps=4)
+    exact = geodesic_flow(metric, z, v, num_steps=1024)[0]
+    speed = metric.norm(y, velocity)
+    assert bool(((speed - 1.5).abs() < 0.04).all())
+    assert float((rough - exact).norm(dim=-1).max()) > 1.0
+    assert float((y - exact).norm(dim=-1).max()) < 0.05
+    torch.testing.assert_close(expmap_log_van_vleck(metric, z, v, num_steps=4)[0], y)
+    assert torch.equal(y[-1], rough[-1])  # along the wall
