@@ -154,6 +154,7 @@ def kalatzis2020(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads, all processes together.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
 ) -> None:
     """Run the experiments of Kalatzis et al. (2020); start again after an interruption to go on.
 
@@ -185,7 +186,7 @@ def kalatzis2020(
                 devices,
                 Console(),
             )
-        for path in experiment.write_report(results):
+        for path in experiment.write_report(results, page or results.with_suffix(".md")):
             typer.echo(path)
 
 

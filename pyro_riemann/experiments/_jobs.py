@@ -21,6 +21,8 @@ from rich.console import Console
 
 PACKAGES = ("torch", "pyro-ppl", "numpy", "scikit-learn")
 Work = Callable[[dict[str, Any], str], dict[str, Any]]
+Record = dict[str, Any]
+"""A run as it is kept: ``name``, ``settings``, ``result``, ``seconds``, ``cpu_seconds``, ``device``, ``versions``."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,9 @@ def _run_one(job: Job, work: Work, folder: Path, device: str) -> float:
     return seconds
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> Record:
     """A record written by :func:`run_jobs`."""
-    record: dict[str, Any] = json.loads(path.read_text())
+    record: Record = json.loads(path.read_text())
     return record
 
 

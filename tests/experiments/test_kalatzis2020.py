@@ -19,7 +19,7 @@ from pyro_riemann import ConstantMetric, PullbackMetric, RiemannianHeatKernel
 from pyro_riemann.experiments import kalatzis2020
 from pyro_riemann.experiments._centred import tabulated_prior
 from pyro_riemann.experiments._jobs import load
-from pyro_riemann.experiments.kalatzis2020._calibration import calibrate
+from pyro_riemann.experiments.kalatzis2020._calibration import calibrate, uniformity
 from pyro_riemann.experiments.kalatzis2020._formulas import SEGMENTS, StraightLineMetric
 from pyro_riemann.experiments.kalatzis2020._protocol import PROTOCOLS
 from pyro_riemann.experiments.kalatzis2020._report import report
@@ -78,7 +78,21 @@ def test_tabulated_draws_have_the_law_of_the_density(rvae: tuple[VAE, Riemannian
     assert bool(((draws.double().mean(0) - mean).abs() < 4 * error).all())
 
 
-def test_calibration_counts_every_simulated_image(rvae: tuple[VAE, RiemannianHeatKernel]) -> None:
+def test_ranks_are_uniform_for_draws_of_the_prior_alone(rvae: tuple[VAE, RiemannianHeatKernel]) -> None:
+    """Without data the posterior is the prior; a truth far out has the extreme rank, and too many of them show."""
+    vae, prior = rvae
+    table: Any = vae.metric.table
+    box = torch.stack([table.low, table.high])
+    points = draw_tabulated(prior, box, 400 * 20, seed=2).reshape(400, 20, 2)
+    result = uniformity(prior, points[:, 0], points[:, 1:])
+    assert all(len(ranks) == 400 and 0 <= min(ranks) <= max(ranks) <= 19 for ranks in result["ranks"].values())
+    assert min(result["p_values"].values()) > 1e-4
+    outliers = uniformity(prior, box[1].expand(400, 2), points[:, 1:])
+    assert outliers["ranks"]["first coordinate"] == [19] * 400
+    assert max(outliers["p_values"].values()) < 1e-4
+
+
+def test_calibration_samples_the_posterior_of_every_simulated_image(rvae: tuple[VAE, RiemannianHeatKernel]) -> None:
     result = calibrate(*rvae, runs=2, warmup=30)
     assert all(len(ranks) == 2 and max(ranks) <= result["kept_draws"] for ranks in result["ranks"].values())
 
@@ -124,10 +138,32 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(tmp_path: Path, 
     assert {k: v for k, v in resumed.items() if k != timings} == {k: v for k, v in whole.items() if k != timings}
 
 
-def test_the_report_is_made_from_the_saved_results_alone(finished: Path) -> None:
+def test_the_report_is_made_from_the_saved_results_alone(finished: Path, tmp_path: Path) -> None:
     """Every table cell is a number of a result file; figures need no model."""
-    text = report(finished)["digits"]
+    text = report(finished, finished.with_suffix(".md"))
     bounds = load(finished / "digits-d3-vae-seed0.json")["result"]["bounds"]
     assert f"| 3 | VAE | {-bounds['elbo']:.2f} | {-bounds['reconstruction']:.2f} | {bounds['kl']:.2f} |" in text
     assert abs(bounds["elbo"] - (bounds["reconstruction"] - bounds["kl"])) < 1e-9
-    assert [path.name for path in kalatzis2020.write_report(finished)] == ["digits.md"]
+    page = tmp_path / "docs" / "page.md"
+    assert kalatzis2020.write_report(finished, page) == [page]
+    assert page.read_text() == report(finished, page)
+
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "results"
+
+
+def test_the_published_page_is_that_of_the_published_results() -> None:
+    page = COMMITTED / "kalatzis2020.md"
+    assert page.read_text() == report(COMMITTED / "kalatzis2020", page)
+
+
+def test_published_columns_add_up_and_every_run_is_there() -> None:
+    """Two data sets, d = 2, 5, 10, all models, two seeds; Neg. ELBO is Rec + KL in each."""
+    records = [load(path) for path in (COMMITTED / "kalatzis2020").glob("*.json")]
+    models = [record for record in records if record["settings"]["kind"] == "model"]
+    for dataset in ("mnist", "fashion-mnist"):
+        jobs = kalatzis2020.grid(dataset, [2, 5, 10], kalatzis2020.MODELS, 2, PROTOCOLS["reduced"])
+        assert {job.name for job in jobs} <= {record["name"] for record in records}
+    for record in models:
+        bounds = record["result"]["bounds"]
+        assert bounds["elbo"] == pytest.approx(bounds["reconstruction"] - bounds["kl"], abs=1e-3), record["name"]

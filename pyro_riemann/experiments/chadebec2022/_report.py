@@ -38,7 +38,7 @@ def write_report(folder: Path, page: Path) -> None:
     drawn = draw_all(results, folder / "figures")
     where = os.path.relpath(folder / "figures", page.parent)
     sections = [
-        heading(results),
+        heading(results, os.path.relpath(folder, page.parent), page.name),
         *table_section(results),
         *(figure(name, where) for name in ("samples", "nearest") if name in drawn),
         *sampler_section(results),
@@ -52,16 +52,17 @@ def write_report(folder: Path, page: Path) -> None:
     page.write_text("\n\n".join(sections) + "\n")
 
 
-def heading(results: Results) -> str:
-    """Title, command and protocol."""
+def heading(results: Results, folder: str, page: str) -> str:
+    """Title, command and protocol; ``folder`` is that of the results as seen from that of the ``page``."""
     protocol, records = results.protocol, results.records
     minutes = sum(record["cpu_seconds"] for record in records) / 60
     return "\n\n".join(
         [
             "# A geometric perspective on variational autoencoders",
             "The experiments of Chadebec & Allassonniere (2022, C22 below), models and samplers written anew. This "
-            "page is made from the JSON files beside it by",
-            f"```sh\npython -m pyro_riemann reproduce chadebec2022 --protocol {protocol['name']} --report\n```",
+            "page is made from the JSON files beside it; in its folder, this runs what is missing and makes it again:",
+            f"```sh\npython -m pyro_riemann reproduce chadebec2022 --protocol {protocol['name']} "
+            f"--results {folder} --page {page}\n```",
             f"Protocol `{protocol['name']}`: {caption(results)} {len(records)} runs, {minutes:.0f} minutes of a core. "
             f"The likelihood of variational models has the standard deviation {protocol['likelihood_scale']:.3f}; "
             f"metrics have {protocol['num_centroids']:,} centroids, lambda = {protocol['regularization']:g}, unless "

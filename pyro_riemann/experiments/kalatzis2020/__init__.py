@@ -85,18 +85,17 @@ def progress_table(jobs: Sequence[Job], results: Path) -> Table:
     return table
 
 
-def write_report(results: Path) -> list[Path]:
-    """Tables and figures of all results in a folder, written beside them; returns the files.
+def write_report(results: Path, page: Path) -> list[Path]:
+    """Tables and figures of all results in a folder; returns the files.
 
     Args:
-        results: folder of the results.
+        results: the folder; figures go to its ``figures``.
+        page: the Markdown file.
 
     Raises:
         FileNotFoundError: if there are no results.
     """
-    written = []
-    for dataset, text in report(results).items():
-        path = results / f"{dataset}.md"
-        path.write_text(text)
-        written.append(path)
-    return written + draw_all(results, results)
+    text = report(results, page)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text)
+    return [page, *draw_all(results, results / "figures")]

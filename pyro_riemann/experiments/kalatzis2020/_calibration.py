@@ -30,7 +30,7 @@ def calibrate(vae: VAE, prior: RiemannianHeatKernel, runs: int, seed: int = 0, w
     if not isinstance(metric, GridMetric):
         raise TypeError("calibration needs the tabulated metric of a two-dimensional R-VAE.")
     truths = draw_tabulated(prior, torch.stack([metric.table.low, metric.table.high]), runs, seed)
-    ranks = []
+    draws = []
     for index, truth in enumerate(truths):
         with seeded(seed + 1000 + index, truth.device), torch.no_grad():
             image = vae.decoder.observation(truth).sample()
@@ -38,24 +38,19 @@ def calibrate(vae: VAE, prior: RiemannianHeatKernel, runs: int, seed: int = 0, w
         chain = run_chains(
             LatentPosterior(vae.decoder, prior, image), start, warmup=warmup, draws=_THIN * _KEPT, seed=seed + index
         )[0]
-        draws: Tensor = chain.get_samples()["z"][::_THIN].detach()
-        ranks.append(
-            [int((_statistics(prior, draws)[key] < value).sum()) for key, value in _statistics(prior, truth).items()]
-        )
-    table = np.asarray(ranks)
-    names = list(_statistics(prior, truths[0]))
-    bins = 5  # four ranks each: at least five expected in a bin from 25 runs on
-    counts = {
-        name: np.bincount(table[:, column] * bins // (_KEPT + 1), minlength=bins) for column, name in enumerate(names)
-    }
-    return {
-        "ranks": {name: table[:, column].tolist() for column, name in enumerate(names)},
-        "p_values": {name: float(chisquare(count).pvalue) for name, count in counts.items()},
-        "kept_draws": _KEPT,
-        "thinning": _THIN,
-        "warmup": warmup,
-        "runs": runs,
-    }
+        draws.append(chain.get_samples()["z"][::_THIN].detach())
+    return {**uniformity(prior, truths, torch.stack(draws)), "thinning": _THIN, "warmup": warmup, "runs": runs}
+
+
+def uniformity(prior: RiemannianHeatKernel, truths: Tensor, draws: Tensor) -> dict[str, Any]:
+    """Ranks of the ``truths`` ``(n, d)`` among ``draws`` ``(n, k, d)``, with p-values of their being uniform."""
+    kept = draws.shape[1]
+    bins = 5  # at least five ranks expected in a bin from 25 runs on
+    of_truths, of_draws = _statistics(prior, truths), _statistics(prior, draws)
+    ranks = {name: (of_draws[name] < value.unsqueeze(-1)).sum(-1).tolist() for name, value in of_truths.items()}
+    counts = {name: np.bincount(np.asarray(own) * bins // (kept + 1), minlength=bins) for name, own in ranks.items()}
+    p_values = {name: float(chisquare(count).pvalue) for name, count in counts.items()}
+    return {"ranks": ranks, "p_values": p_values, "kept_draws": kept}
 
 
 @torch.no_grad()

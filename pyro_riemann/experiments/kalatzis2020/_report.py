@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from pyro_riemann.experiments._jobs import load
+from pyro_riemann.experiments._jobs import Record, load
 from pyro_riemann.experiments.kalatzis2020 import _paper
+from pyro_riemann.experiments.kalatzis2020._differences import differences
 from pyro_riemann.experiments.kalatzis2020._protocol import MODELS, TITLES, Protocol
+from pyro_riemann.experiments.kalatzis2020._tables import NAMES, markdown_table, spread
 
-Records = list[dict[str, Any]]
+Records = list[Record]
 Groups = dict[tuple[int, str], Records]
-NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "digits": "digits"}
 
 
 def load_records(folder: Path) -> Records:
@@ -21,21 +22,49 @@ def load_records(folder: Path) -> Records:
     return [load(path) for path in sorted(folder.glob("*.json"))]
 
 
-def report(folder: Path) -> dict[str, str]:
-    """Markdown by data set: all the tables that the results in ``folder`` allow.
+def report(folder: Path, page: Path) -> str:
+    """The page: what is different from K20, then for every data set all the tables that the results allow.
+
+    Args:
+        folder: of the results.
+        page: where the text will be; links to figures start there.
 
     Raises:
-        FileNotFoundError: if there are none.
+        FileNotFoundError: if there are no results.
     """
     records = load_records(folder)
     if not records:
         raise FileNotFoundError(f"no results in {folder}: run the experiments first.")
-    pages = {}
-    for dataset in sorted({record["settings"]["dataset"] for record in records}):
+    where = os.path.relpath(folder, page.parent)
+    parts = [_heading(records, where, page.name), differences(records)]
+    for dataset in NAMES:
         own = [record for record in records if record["settings"]["dataset"] == dataset]
-        sections = [section(own, dataset) for section in (_bounds, _formulas, _f1, _mismatch, _timings, _scenes)]
-        pages[dataset] = "\n".join(text for text in sections if text)
-    return pages
+        if own:
+            parts.append(f"## {NAMES[dataset]}")
+            parts += [section(own, dataset) for section in (_bounds, _f1, _mismatch, _timings)]
+            parts.append(_scenes(own, dataset, f"{where}/figures"))
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _heading(records: Records, folder: str, page: str) -> str:
+    minutes = sum(record["cpu_seconds"] for record in records) / 60
+    protocols = sorted({record["settings"]["protocol"]["name"] for record in records})
+    data = sorted({record["settings"]["dataset"] for record in records}, key=list(NAMES).index)
+    chosen = " ".join(f"--dataset {name}" for name in data)
+    commands = [
+        f"python -m pyro_riemann reproduce kalatzis2020 {chosen} --protocol {name} --results {folder} --page {page}"
+        for name in protocols
+    ]
+    return "\n\n".join(
+        [
+            "# Variational autoencoders with Riemannian Brownian motion priors",
+            "The experiments of Kalatzis, Eklund, Arvanitidis & Hauberg (2020, K20 below), written anew with densities "
+            "with respect to dz, geodesic distances and Brownian motion with its drift. This page is made from the "
+            "JSON files beside it; in its folder, this runs what is missing and makes it again:",
+            "\n".join(["```sh", *commands, "```"]),
+            f"{len(records)} runs, {minutes:.0f} minutes of a processor core.",
+        ]
+    )
 
 
 def _caption(records: Records, what: str) -> str:
@@ -61,23 +90,9 @@ def _flat(groups: Groups) -> Records:
     return [record for group in groups.values() for record in group]
 
 
-def _spread(values: Iterable[float | None], digits: int = 2) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    if len(known) == 1:
-        return f"{known[0]:.{digits}f}"
-    return f"{mean(known):.{digits}f} ± {stdev(known):.{digits}f}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * 2 + " ---: |" * (len(header) - 2)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
 def _each(groups: Groups, *columns: Callable[[dict[str, Any]], float | None], digits: int = 2) -> list[list[str]]:
     return [
-        [str(dim), TITLES[model], *(_spread((column(r["result"]) for r in group), digits) for column in columns)]
+        [str(dim), TITLES[model], *(spread((column(r["result"]) for r in group), digits) for column in columns)]
         for (dim, model), group in groups.items()
     ]
 
@@ -105,26 +120,7 @@ def _bounds(records: Records, dataset: str) -> str:
         f"{NAMES[dataset]}, test images, nats an image, lower is better. Neg. ELBO = Rec + KL, from the same draws; "
         f"IWAE with {max(draws)} draws is the column that compares priors;"
     )
-    return f"## Bounds\n\n{_caption(_flat(groups), what)}\n\n{_table(header, rows)}\n"
-
-
-def _formulas(records: Records, dataset: str) -> str:
-    groups = {key: group for key, group in _models(records).items() if key[1] == "rvae"}
-    if not groups:
-        return ""
-    names = list(next(iter(groups.values()))[0]["result"]["kl_by_formula"])
-    rows = _each(groups, *(_formula(name) for name in names))
-    what = (
-        f"{NAMES[dataset]}: the KL term of the same trained R-VAE by four formulas, nats an image, same draws. The "
-        "last is what the authors' code evaluates;"
-    )
-    return f"## The same model by the authors' formulas\n\n{_caption(_flat(groups), what)}\n\n" + (
-        f"{_table(['d', 'model', *names], rows)}\n"
-    )
-
-
-def _formula(name: str) -> Callable[[dict[str, Any]], float | None]:
-    return lambda result: result["kl_by_formula"][name]
+    return f"### Bounds\n\n{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
 
 
 def _f1(records: Records, dataset: str) -> str:
@@ -142,7 +138,7 @@ def _f1(records: Records, dataset: str) -> str:
         for row, (dim, model) in zip(rows, groups, strict=True):
             row.append(f"{_paper.F1[model, dim]:.2f}" if (model, dim) in _paper.F1 else "")
     what = f"{NAMES[dataset]}: F1 of a classifier with 100 hidden units on the codes of the test images, by class;"
-    return f"## Classification of codes\n\n{_caption(_flat(groups), what)}\n\n{_table(header, rows)}\n"
+    return f"### Classification of codes\n\n{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
 
 
 def _mismatch(records: Records, dataset: str) -> str:
@@ -169,7 +165,7 @@ def _mismatch(records: Records, dataset: str) -> str:
         "from the prior's centre, geodesic for the R-VAE and Euclidean for the others, compared by the two-sample "
         f"Kolmogorov-Smirnov statistic (0: same law); FID in the features of a {first['fid_features']};"
     )
-    return f"## Prior against codes\n\n{_caption(_flat(groups), what)}\n\n{_table(header, rows)}\n"
+    return f"### Prior against codes\n\n{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
 
 
 def _timings(records: Records, dataset: str) -> str:
@@ -189,14 +185,14 @@ def _timings(records: Records, dataset: str) -> str:
     header = ["d", "model", "warm-up, s", "phase 2, s", "warm-up over VAE", "phase 2 over VAE", "K20 over VAE"]
     clock = "processor seconds" if timings[0]["device"] == "cpu" else "seconds"
     what = f"{NAMES[dataset]}: {clock} an epoch, all models in one process;"
-    return f"## Time\n\n{_caption(timings, what)}\n\n{_table(header, rows)}\n"
+    return f"### Time\n\n{_caption(timings, what)}\n\n{markdown_table(header, rows)}\n"
 
 
-def _scenes(records: Records, dataset: str) -> str:
+def _scenes(records: Records, dataset: str, figures: str) -> str:
     kinds = {record["settings"]["kind"]: record for record in records}
     if not {"figures", "digit-one"} & kinds.keys():
         return ""
-    lines = ["## Figures", ""]
+    lines = ["### Figures", ""]
     chosen = [kinds[kind] for kind in ("figures", "digit-one", "calibration") if kind in kinds]
     lines += [_caption(chosen, f"{NAMES[dataset]}, d = 2;"), ""]
     if "digit-one" in kinds:
@@ -206,28 +202,33 @@ def _scenes(records: Records, dataset: str) -> str:
             f"{shares['vae']['code_share_in_central_half']:.0%} (VAE) and "
             f"{shares['rvae']['code_share_in_central_half']:.0%} (R-VAE) lie in the central half of the prior.",
             "",
-            _image(dataset, "figure1", "Priors of the models of digit 1"),
-            _image(dataset, "figure2", "Geodesics of the R-VAE of digit 1"),
+            _image(figures, dataset, "figure1", "Priors of the models of digit 1"),
+            _image(figures, dataset, "figure2", "Geodesics of the R-VAE of digit 1"),
         ]
     if "figures" in kinds:
         scene = kinds["figures"]["result"]["latent_space"]
         brownian, curves = scene["brownian"], scene["interpolations"]
         lines += [
-            _image(dataset, "figure3", "Standard deviation and volume element, by an ordinary and by the RBF network"),
-            _image(dataset, "figure4", "Latent space of the R-VAE"),
+            _image(
+                figures,
+                dataset,
+                "figure3",
+                "Standard deviation and volume element, by an ordinary and by the RBF network",
+            ),
+            _image(figures, dataset, "figure4", "Latent space of the R-VAE"),
             f"Of {curves['pairs']} pairs of codes of different classes {curves['converged_share']:.1%} of the "
             f"geodesics converged; the straight line is longer by a factor of {curves['detour_quantiles'][1]:.2f} in "
             f"the median and {curves['detour_quantiles'][2]:.2f} in one pair of ten.",
             "",
-            _image(dataset, "figure5", "Geodesic against straight line"),
+            _image(figures, dataset, "figure5", "Geodesic against straight line"),
             f"Share of end points of Brownian motion that lie farther from the nearest code than 99 % of the codes "
             f"from theirs: {brownian['learned']['strayed_share']:.1%} at the learned time, "
             f"{brownian['increased']['strayed_share']:.1%} at {brownian['increased']['factor']:.0f} times it; with the "
             f"constant metric of the centre {brownian['learned']['strayed_share_flat']:.1%} and "
             f"{brownian['increased']['strayed_share_flat']:.1%}.",
             "",
-            _image(dataset, "figure6", "Brownian motion at the learned time"),
-            _image(dataset, "figure7", "Brownian motion at an increased time"),
+            _image(figures, dataset, "figure6", "Brownian motion at the learned time"),
+            _image(figures, dataset, "figure7", "Brownian motion at an increased time"),
         ]
     if "calibration" in kinds:
         result = kinds["calibration"]["result"]
@@ -240,5 +241,5 @@ def _scenes(records: Records, dataset: str) -> str:
     return "\n".join(lines)
 
 
-def _image(dataset: str, name: str, title: str) -> str:
-    return f"![{title}]({dataset}-{name}.png)\n"
+def _image(figures: str, dataset: str, name: str, title: str) -> str:
+    return f"![{title}]({figures}/{dataset}-{name}.png)\n"
