@@ -67,6 +67,14 @@ nb_execution_timeout = 600
 nb_merge_streams = True
 nb_output_stderr = "remove"  # progress bars
 
+# `sphinx-build -b linkcheck -D nb_execution_mode=off docs docs/_build/linkcheck`, where there is a network
+linkcheck_timeout = 20
+linkcheck_retries = 2
+linkcheck_workers = 4
+linkcheck_rate_limit_timeout = 60.0
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]  # anchors there are made by scripts
+linkcheck_report_timeouts_as_broken = True
+
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"

@@ -1,0 +1,296 @@
+"""The page that compares: each cell of its table is checked against the packages that are installed.
+
+Presence is shown by using the thing; absence by looking for its names in the package's source. Of the peers only
+stochman comes with an extra; install the others to check their columns (geomstats 2.8 needs NumPy below 2.4). A peer
+that is missing is skipped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pyro_riemann
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "comparison.md"
+PEERS = ("pyro_riemann", "geomstats", "geoopt", "stochman", "pythae")
+Check = Callable[[], bool]
+
+
+def table() -> tuple[list[str], dict[str, list[str]]]:
+    """Head and rows of the page's table."""
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.read_text().splitlines() if "|" in line
+    ]
+    head, _, *rows = cells
+    return head[1:], {name: answers for name, *answers in rows}
+
+
+@cache
+def source(package: str) -> str:
+    """All of a package's Python, without importing it."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    return "\n".join(path.read_text(errors="ignore") for path in sorted(folder.rglob("*.py")))
+
+
+def mentions(package: str, pattern: str) -> Check:
+    """Whether a name occurs in the package's source at all."""
+    return lambda: re.search(pattern, source(package), re.IGNORECASE) is not None
+
+
+def has(dotted: str) -> Check:
+    """Whether ``module:attribute`` can be imported."""
+
+    def check() -> bool:
+        module, _, attribute = dotted.partition(":")
+        return hasattr(importlib.import_module(module), attribute)
+
+    return check
+
+
+def paraboloid(z: Tensor) -> Tensor:
+    return torch.cat([z, z.square().sum(-1, keepdim=True) / 2], -1)
+
+
+POINTS = torch.tensor([-0.5, 0.2]), torch.tensor([0.5, 0.5])
+OURS = pyro_riemann.PullbackMetric(paraboloid, 2)
+
+
+def geomstats_surface() -> Any:
+    """The paraboloid as an immersed set of geomstats, with the pullback metric."""
+    base, euclidean, pullback = (
+        importlib.import_module(f"geomstats.geometry.{name}") for name in ("base", "euclidean", "pullback_metric")
+    )
+
+    class Surface(base.ImmersedSet):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__(dim=2)
+
+        def _define_embedding_space(self) -> Any:
+            return euclidean.Euclidean(3)
+
+        def immersion(self, point: Tensor) -> Tensor:
+            return paraboloid(point)
+
+        def unused(self, *arguments: Any, **settings: Any) -> Any:
+            raise NotImplementedError
+
+        is_tangent = to_tangent = projection = random_point = belongs = unused
+
+    surface = Surface()
+    surface.equip_with_metric(pullback.PullbackMetric)
+    return surface
+
+
+def geomstats_pullback() -> bool:
+    return torch.allclose(geomstats_surface().metric.metric_matrix(POINTS[0]), OURS.metric(POINTS[0]), atol=1e-4)
+
+
+def geomstats_geodesic() -> bool:
+    return abs(float(geomstats_surface().metric.dist(*POINTS)) - OURS.dist(*POINTS).item()) < 1e-2
+
+
+def geomstats_drift() -> bool:
+    """A step without noise is the drift alone: in the half-plane with log height it is -1/2 upwards."""
+    backend = importlib.import_module("geomstats.backend")
+    metrics = importlib.import_module("geomstats.geometry.riemannian_metric")
+    euclidean = importlib.import_module("geomstats.geometry.euclidean")
+    motion = importlib.import_module("geomstats.distributions.brownian_motion")
+
+    class HalfPlane(metrics.RiemannianMetric):  # type: ignore[misc, name-defined]
+        def metric_matrix(self, base_point: Tensor) -> Tensor:
+            height = base_point[..., 1]
+            return torch.diag_embed(torch.stack([(-2 * height).exp(), torch.ones_like(height)], -1))
+
+    space = euclidean.Euclidean(2, equip=False)
+    space.equip_with_metric(HalfPlane)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend.random, "normal", lambda size: torch.zeros(size))
+        step = motion.BrownianMotion(space)._step(0.1, POINTS[1]) - POINTS[1]
+    return torch.allclose(step, torch.tensor([0.0, -0.05]), atol=1e-5)
+
+
+def stochman_surface() -> Any:
+    manifold = importlib.import_module("stochman.manifold")
+
+    class Surface(manifold.EmbeddedManifold):  # type: ignore[misc, name-defined]
+        def embed(self, points: Tensor, jacobian: bool = False) -> Any:
+            slope = torch.cat([torch.eye(2).expand(*points.shape, 2), points.unsqueeze(-2)], -2)
+            return (paraboloid(points), slope) if jacobian else paraboloid(points)
+
+    return Surface()
+
+
+def stochman_pullback() -> bool:
+    return torch.allclose(stochman_surface().metric(POINTS[0][None])[0], OURS.metric(POINTS[0]), atol=1e-4)
+
+
+def stochman_geodesic() -> bool:
+    surface = stochman_surface()
+    curve, _ = surface.connecting_geodesic(POINTS[0][None], POINTS[1][None])
+    return (
+        abs(float(surface.curve_length(curve(torch.linspace(0, 1, 100)).detach())) - OURS.dist(*POINTS).item()) < 1e-2
+    )
+
+
+def geoopt_draws() -> bool:
+    ball = importlib.import_module("geoopt").PoincareBall()
+    draws = ball.wrapped_normal(20, 2, mean=torch.zeros(2), std=torch.tensor(0.1))
+    return draws.shape == (20, 2) and bool((draws.norm(dim=-1) < 1).all())
+
+
+def pythae_density() -> bool:
+    """Its wrapped normal has a `log_prob` on the Poincare ball, with respect to dM: ours, less log det / 2."""
+    utils = importlib.import_module("pythae.models.pvae.pvae_utils")
+    value = utils.WrappedNormal(torch.zeros(1, 2), torch.full((1, 2), 0.3), utils.PoincareBall(2)).log_prob(
+        POINTS[0][None]
+    )
+    space = pyro_riemann.Hyperbolic(2)
+    ours = pyro_riemann.RiemannianWrappedNormal(torch.zeros(2), torch.tensor(0.09), space).log_prob(POINTS[0])
+    return torch.allclose(value.reshape(()), ours - space.logdet(POINTS[0]) / 2, atol=1e-3)
+
+
+def ours_is_a_pyro_distribution() -> bool:
+    pyro = importlib.import_module("pyro")
+    return pyro.sample("z", pyro_riemann.RiemannianHeatKernel(torch.zeros(2), torch.tensor(0.1), OURS)).shape == (2,)
+
+
+def envelope() -> bool:
+    """The gradient of a distance runs no solver backwards: one evaluation at the solved curve."""
+    end = POINTS[1].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(OURS.squared_dist(POINTS[0], end) / 2, end)
+    covector = -torch.einsum("ij,j->i", OURS.metric(POINTS[1]), OURS.logmap(POINTS[1], POINTS[0]))
+    return torch.allclose(slope, covector, atol=1e-3)
+
+
+IMMERSION = r"\bpullback|\bimmersion|EmbeddedManifold"
+SOLVER = r"connecting_geodesic|geodesic_bvp|\w*LogSolver|boundary.value"
+HEAT = r"heat.?kernel"
+BROWNIAN = r"brownian"
+MATRIX_MANIFOLDS = r"class \w*Stiefel"
+PYRO = r"^\s*(?:import|from) (?:pyro|numpyro)\b(?!_)"
+
+CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
+    "pullback metric of an immersion or decoder": (
+        has("pyro_riemann:PullbackMetric"),
+        geomstats_pullback,
+        mentions("geoopt", IMMERSION),
+        stochman_pullback,
+        mentions("pythae", IMMERSION),
+    ),
+    "metric from a trained encoder's precisions": (
+        has("pyro_riemann:KernelMetric"),
+        *(mentions(peer, r"class \w*Encoder|centroids_tens") for peer in PEERS[1:4]),
+        has("pythae.models:RHVAE"),
+    ),
+    "geodesic between two points, for any metric": (
+        lambda: bool(OURS.geodesic(*POINTS).converged),
+        geomstats_geodesic,
+        mentions("geoopt", SOLVER),
+        stochman_geodesic,
+        mentions("pythae", SOLVER),
+    ),
+    "distance without gradients through the solver's iterations": (
+        envelope,
+        *(mentions(peer, r"envelope.theorem|implicit.(?:function|differentiation)") for peer in PEERS[1:]),
+    ),
+    "Brownian motion with the drift": (
+        has("pyro_riemann:brownian_motion"),
+        geomstats_drift,
+        *(mentions(peer, BROWNIAN) for peer in PEERS[2:]),
+    ),
+    "`log_prob` of a heat kernel": (
+        has("pyro_riemann:RiemannianHeatKernel"),
+        *(mentions(peer, HEAT) for peer in PEERS[1:]),
+    ),
+    "draws of a normal law on a manifold": (
+        has("pyro_riemann:RiemannianWrappedNormal"),
+        lambda: hasattr(
+            importlib.import_module("geomstats.geometry.hypersphere").Hypersphere, "random_riemannian_normal"
+        ),
+        geoopt_draws,
+        mentions("stochman", r"class \w*(?:Normal|Gaussian|Distribution)|def \w*(?:random|sample)\w*normal"),
+        has("pythae.models.pvae.pvae_utils:WrappedNormal"),
+    ),
+    "`log_prob` of a wrapped or Riemannian normal": (
+        has("pyro_riemann.distributions:RiemannianNormal"),
+        *(mentions(peer, r"def (?:\w*log_prob|log_?pdf)\b|wrapped_normal_log") for peer in PEERS[1:4]),
+        pythae_density,
+    ),
+    "the same for any metric": (
+        lambda: bool(pyro_riemann.RiemannianNormal(POINTS[0], 0.1, OURS).log_prob(POINTS[1]).isfinite()),
+        *(mentions(peer, r"def (?:\w*log_prob|log_?pdf)\b") for peer in PEERS[1:4]),
+        mentions("pythae", r"class (?:RiemannianNormal|WrappedNormal)\((?!.*(?:Distribution|dist\.))|metric\.logdet"),
+    ),
+    "distributions for `pyro.sample`": (
+        ours_is_a_pyro_distribution,
+        *(mentions(peer, rf"(?m){PYRO}") for peer in PEERS[1:]),
+    ),
+    "JAX": (
+        has("pyro_riemann.numpyro:RiemannianHeatKernel"),
+        *(mentions(peer, r"(?m)^\s*(?:import|from) jax\b") for peer in PEERS[1:]),
+    ),
+    "variational autoencoders to train": (
+        has("pyro_riemann.vae:make_vae"),
+        *(mentions(peer, r"class \w*VAE\b|variational.autoencoder\w*\(") for peer in PEERS[1:4]),
+        has("pythae.models:VAE"),
+    ),
+    "Stiefel, symmetric positive definite matrices, Lie groups": (
+        mentions("pyro_riemann", MATRIX_MANIFOLDS),
+        has("geomstats.geometry.stiefel:Stiefel"),
+        has("geoopt:Stiefel"),
+        mentions("stochman", MATRIX_MANIFOLDS),
+        mentions("pythae", MATRIX_MANIFOLDS),
+    ),
+    "optimisers on a manifold": (
+        mentions("pyro_riemann", r"class Riemannian(?:Adam|SGD|GradientDescent)"),
+        has("geomstats.learning.geodesic_regression:RiemannianGradientDescent"),
+        has("geoopt.optim:RiemannianAdam"),
+        mentions("stochman", r"class Riemannian(?:Adam|SGD)"),
+        mentions("pythae", r"class Riemannian(?:Adam|SGD)"),
+    ),
+    "Fréchet means and other statistics": (
+        mentions("pyro_riemann", r"def frechet_mean|class FrechetMean"),
+        has("geomstats.learning.frechet_mean:FrechetMean"),
+        *(mentions(peer, r"frechet_?mean|karcher") for peer in PEERS[2:]),
+    ),
+    "Riemannian Langevin or Hamiltonian samplers on manifolds": (
+        mentions("pyro_riemann", r"class (?:RHMC|RSGLD|SGRHMC)"),
+        mentions("geomstats", r"class (?:RHMC|RSGLD|SGRHMC)|langevin|hamiltonian.monte"),
+        has("geoopt.samplers:RHMC"),
+        mentions("stochman", r"class (?:RHMC|RSGLD|SGRHMC)|langevin|hamiltonian.monte"),
+        mentions("pythae", r"class (?:RHMC|RSGLD|SGRHMC)|langevin"),
+    ),
+}
+
+
+@pytest.mark.parametrize("row", CHECKS)
+@pytest.mark.parametrize("peer", PEERS)
+def test_cell_is_true(peer: str, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEOMSTATS_BACKEND", "pytorch")
+    dtype = torch.get_default_dtype()
+    pytest.importorskip(peer, exc_type=ImportError)
+    torch.set_default_dtype(dtype)  # geomstats sets another one on import
+    column = PEERS.index(peer)
+    answer = table()[1][row][column].split(",")[0]
+    assert answer in ("yes", "no")
+    assert CHECKS[row][column]() == (answer == "yes")
+
+
+def test_every_row_is_checked() -> None:
+    head, rows = table()
+    assert [name.split()[0].replace("-", "_") for name in head] == list(PEERS)
+    assert list(rows) == list(CHECKS)
+    assert all(len(answers) == len(PEERS) for answers in rows.values())
