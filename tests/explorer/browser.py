@@ -66,7 +66,9 @@ def click_chart(driver: Any, x: float, y: float) -> None:
 
 def set_slider(driver: Any, name: str, position: int) -> None:
     """Move a slider as a hand does: its value, then the event."""
-    script = "const s = document.getElementById(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('input'))"
+    script = (
+        "const s = document.getElementById(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('input'))"
+    )
     driver.execute_script(script, name, position)
 
 

@@ -16,7 +16,6 @@ from pyro_riemann.experiments import quickstart
 from tests.explorer.browser import HOW, chromium, programs
 
 
-
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A quickstart's output folder, as far as the explorer reads it: two short trainings and the settings."""

@@ -223,7 +223,9 @@ def test_plane_follows_the_colour_scheme(file_page: Any) -> None:
     for scheme in ("light", "dark"):
         wish = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         file_page.execute_cdp_cmd("Emulation.setEmulatedMedia", wish)
-        wait_for(lambda s=scheme: bool(file_page.execute_script(f"return matchMedia('(prefers-color-scheme: {s})').matches")))
+        wait_for(
+            lambda s=scheme: bool(file_page.execute_script(f"return matchMedia('(prefers-color-scheme: {s})').matches"))
+        )
         time.sleep(0.1)
         seen.append(sum(file_page.execute_script(corner)))
     file_page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
