@@ -63,7 +63,7 @@ class RiemannianUniform(RiemannianDistribution):
         TypeError: if ``metric`` is no metric.
         TypeError, ValueError: by methods, if a value is not a finite tensor like ``low``, or the box leaves the chart.
 
-    Source: Chadebec & Allassonniere (2022), section 4.2; there without bounds.
+    Source: Chadebec & Allassonniere (2022), section 4.4, where the set is bounded but not named.
 
     Example:
         >>> from pyro_riemann import EuclideanMetric, RiemannianUniform

@@ -63,7 +63,7 @@ class Hyperbolic(ConformalSpaceForm):
         Raises:
             ValueError: if ``time`` is not finite and positive.
 
-        Source: McKean (1970), *An upper bound to the spectrum of the Laplacian on a manifold of negative curvature*;
+        Source: McKean (1970), *An upper bound to the spectrum of Delta on a manifold of negative curvature*;
         Grigor'yan & Noguchi (1998), *The heat kernel on hyperbolic space*.
 
         Example:

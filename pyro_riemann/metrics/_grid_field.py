@@ -31,7 +31,7 @@ class DistanceField(nn.Module):
         eikonal_error: median of :math:`\bigl| |\nabla u|_{G^{-1}} - 1 \bigr|` at the centres of the cells.
         num_sweeps: sweeps that the refinement took.
 
-    Source: Sethian (1999), *Level Set Methods and Fast Marching Methods*, chapter 8; Dijkstra (1959), *A note on two
+    Source: Sethian (1999), *Level Set Methods and Fast Marching Methods*; Dijkstra (1959), *A note on two
     problems in connexion with graphs*.
 
     Example:

@@ -169,7 +169,7 @@ class UniformPrior(Prior):
         high: upper corner ``(d,)``.
         margin: :meth:`initialize` sets the box to that of the codes, enlarged by this share on each side.
 
-    Source: C22, section 4.2.
+    Source: C22, section 4.4.
 
     Example:
         >>> prior = UniformPrior(-torch.ones(2), torch.ones(2)).distribution(EuclideanMetric(2), encoder=None)

@@ -69,7 +69,7 @@ class RiemannianUniform(RiemannianDistribution):
         TypeError, ValueError: by methods, if ``key`` is no key, a value has the wrong shape, or the metric has no
             finite volume in the box.
 
-    Source: Chadebec & Allassonniere (2022), section 4.2; there without bounds.
+    Source: Chadebec & Allassonniere (2022), section 4.4, where the set is bounded but not named.
 
     Example:
         >>> from pyro_riemann.numpyro import EuclideanMetric, RiemannianUniform
