@@ -21,3 +21,11 @@ def test_tutorial_runs(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_there_is_a_tutorial() -> None:
     assert TUTORIALS
+
+
+def test_samples_of_any_vae_take_fewer_than_forty_lines() -> None:
+    """The page says so of the code under its heading."""
+    page = (TUTORIALS[0].parent / "sampling_any_vae.py").read_text()
+    section = page.split("# ## From that VAE to samples and figures")[1].split("\n# ## ")[0]
+    code = [line for line in section.splitlines() if line.strip() and not line.startswith("#")]
+    assert 10 < len(code) < 40

@@ -314,14 +314,16 @@ figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharex=True, sharey=True, l
 for species, axis in enumerate(axes):
     axis.scatter(*guesses[:, species].T, s=2, c="C2", alpha=0.3, label="SVI")
     axis.scatter(*draws[:, species].T, s=2, c="C0", alpha=0.3, label="NUTS")
-    axis.plot(
-        flowers[species].mean(), flowers[species].std(correction=0).log(), "k+", ms=12, label="maximum likelihood"
-    )
+    sample = flowers[species]
+    axis.plot(sample.mean(), sample.std(correction=0).log(), "k+", ms=9, label="maximum likelihood")
     axis.plot(*centre, "kx", ms=7, label="all flowers")
     axis.set(title=f"Iris {iris.target_names[species]}", xlabel="mean, cm")
 axes[0].set(ylabel="log standard deviation", xlim=(4, 8.5), ylim=(-2.5, 1.5))
 axes[0].legend(fontsize="small")
-for name, sample in (("Pyro", draws.numpy()), ("NumPyro", jax_draws), ("SVI", guesses.numpy())):
-    print(f"{name:>8}: posterior means of (m, s) {sample.mean(0).round(2).tolist()}")
-for species, sd in zip(iris.target_names, flowers.std(1, correction=0), strict=True):
-    print(f"{species:>10}: maximum likelihood s = {sd.log():.2f}")
+fits = {"Pyro, NUTS": draws.mean(0), "NumPyro, NUTS": jax_draws.mean(0), "SVI": guesses.mean(0)}
+fits["maximum likelihood"] = torch.stack([flowers.mean(1), flowers.std(1, correction=0).log()], -1)
+for name, fit in fits.items():
+    print(
+        f"{name:>18}: "
+        + ", ".join(f"{iris.target_names[i]} m = {fit[i, 0]:.2f}, s = {fit[i, 1]:.2f}" for i in range(3))
+    )
