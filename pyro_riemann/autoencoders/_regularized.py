@@ -114,10 +114,7 @@ class GradientPenaltyAutoencoder(RegularizedAutoencoder):
         self.weight = weight
 
     def squared_jacobian(self, z: Tensor) -> Tensor:
-        """Unbiased estimate ``(n,)`` of the decoder's squared Frobenius norm at codes ``z`` ``(n, d)``.
-
-        Of its Jacobian in the code, that is.
-        """
+        """Unbiased estimate of :math:`|J|_F^2` at codes ``z`` ``(n, d)``; shape ``(n,)``."""
         differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
             z = z if z.requires_grad else z.detach().requires_grad_()

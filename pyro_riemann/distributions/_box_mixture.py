@@ -125,7 +125,7 @@ class MixtureProposal:
             high: upper corner, ``(d)``.
 
         Raises:
-            ValueError: if G is not positive definite at a centroid.
+            ValueError: if the metric has no finite volume element at a centroid.
         """
         with torch.no_grad():
             precision, spread = metric.precisions.double(), metric.bandwidth.double() ** 2 / metric.dim
@@ -186,7 +186,7 @@ class MixtureProposal:
             dtype: that of the metric.
 
         Raises:
-            ValueError: if the volume element is NaN at one of the points.
+            ValueError: if the metric has no finite volume element at a point of the box.
         """
         table = self.table(z)
         log_weight = torch.full_like(z[:, 0], -torch.inf)
