@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"brownian"},
     {"distributions"},
     {"vae", "autoencoders", "sampling", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
-    {"cli", "experiments", "__main__"},
+    {"cli", "experiments", "explorer", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"

@@ -34,7 +34,7 @@ def make_payload(
     max_codes: int,
     title: str,
 ) -> dict[str, Any]:
-    """Everything the page shows, ready for ``json.dumps``; arguments as :func:`~pyro_riemann.explorer.explorer_page`."""
+    """Everything the page shows, ready for ``json.dumps``; arguments as :func:`explorer_page`."""
     check_vae(vae)
     layers = decoder_layers(vae.decoder.mean)
     shape = check_image_shape(vae.decoder.data_dim, image_shape)
@@ -152,9 +152,11 @@ def metric_tables(metric: PullbackMetric, corners: Tensor, resolution: int) -> t
 
 def decoder_layers(network: nn.Sequential) -> list[dict[str, Any]]:
     """Weights of an MLP with ELU between its linear layers."""
-    linear, between = list(network)[::2], list(network)[1::2]
-    plain = all(isinstance(layer, nn.Linear) for layer in linear) and len(linear) == len(between) + 1
-    if not plain or not all(isinstance(layer, nn.ELU) and layer.alpha == 1 for layer in between):
+    between = list(network)[1::2]
+    linear = [layer for layer in list(network)[::2] if isinstance(layer, nn.Linear)]
+    if len(network) != 2 * len(linear) - 1 or not all(
+        isinstance(layer, nn.ELU) and layer.alpha == 1 for layer in between
+    ):
         kinds = ", ".join(type(layer).__name__ for layer in network)
         raise ValueError(f"the page decodes by linear layers with ELU between them (`vae.mlp`), got {kinds}.")
     return [

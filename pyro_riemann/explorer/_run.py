@@ -78,7 +78,13 @@ def load_run(folder: str | Path, model: str = "rvae", data: str | Path | None = 
         raise ValueError(f"the checkpoint in {checkpoint} does not fit the settings in result.json: {error}") from error
     set_phase(vae, 2)
     vae.eval().requires_grad_(False)
-    return Run(vae, f"{_LABELS[model]} on {_LABELS.get(config.dataset, config.dataset)}", content.test, content.test_labels, content.shape)
+    return Run(
+        vae,
+        f"{_LABELS[model]} on {_LABELS.get(config.dataset, config.dataset)}",
+        content.test,
+        content.test_labels,
+        content.shape,
+    )
 
 
 def run_page(run: Run, *, resolution: int = 200, low: Corner = None, high: Corner = None) -> str:

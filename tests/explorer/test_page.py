@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -223,9 +224,8 @@ def test_plane_follows_the_colour_scheme(file_page: Any) -> None:
     for scheme in ("light", "dark"):
         wish = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         file_page.execute_cdp_cmd("Emulation.setEmulatedMedia", wish)
-        wait_for(
-            lambda s=scheme: bool(file_page.execute_script(f"return matchMedia('(prefers-color-scheme: {s})').matches"))
-        )
+        query = f"return matchMedia('(prefers-color-scheme: {scheme})').matches"
+        wait_for(functools.partial(file_page.execute_script, query))
         time.sleep(0.1)
         seen.append(sum(file_page.execute_script(corner)))
     file_page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
