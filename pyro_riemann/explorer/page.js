@@ -13,6 +13,7 @@ class Explorer {
   constructor(payload) {
     Object.assign(this, readPayload(payload), { payload });
     this.shape = payload.image_shape;
+    this.seconds = SECONDS;
     this.elements = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
     const { elements } = this;
     this.view = new PlaneView(elements.field, elements.dots, elements.overlay, payload.low, payload.high);
@@ -291,8 +292,8 @@ class Explorer {
       const { walk, paused } = this.state;
       this.running = walk !== null && !paused;
       if (!this.running) return;
-      walk.began ??= now - (1000 * SECONDS * walk.steps) / STEPS;
-      this.advance(Math.ceil(((now - walk.began) / (1000 * SECONDS)) * STEPS));
+      walk.began ??= now - (1000 * this.seconds * walk.steps) / STEPS;
+      this.advance(Math.ceil(((now - walk.began) / (1000 * this.seconds)) * STEPS));
       this.showWalk();
       this.running = walk.steps < STEPS;
       if (this.running) requestAnimationFrame(frame);

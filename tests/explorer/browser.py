@@ -44,7 +44,7 @@ def chromium(width: int = 1280, height: int = 1000, dark: bool = False) -> Itera
         try:
             scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-            driver.set_script_timeout(60)
+            driver.set_script_timeout(300)
             yield driver
         finally:
             driver.quit()
