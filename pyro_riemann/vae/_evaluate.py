@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._priors import HeatKernelPrior
 from pyro_riemann.vae._training import encode_all, fixed_seed
+
+_ACCURATE = GeodesicSolver(num_knots=16, num_segments=64)
 
 
 class ELBOTerms(NamedTuple):
@@ -180,7 +183,7 @@ def converged_share(vae: VAE, codes: Tensor, num_pairs: int = 200, init: str = "
         codes: ``(n, d)``.
         num_pairs: how many codes.
         init: as :meth:`RiemannianMetric.geodesic <pyro_riemann.RiemannianMetric.geodesic>` has it.
-        **settings: of the geodesic solver.
+        **settings: of the geodesic solver; by default accurate ones, not those of the VAE's training.
 
     Example:
         >>> from pyro_riemann.vae import make_vae
@@ -189,7 +192,8 @@ def converged_share(vae: VAE, codes: Tensor, num_pairs: int = 200, init: str = "
         1.0
     """
     loc = getattr(vae.prior, "loc", codes.mean(0))
-    return vae.metric.geodesic(loc, codes[:num_pairs], init=init, **settings).converged.double().mean().item()
+    accurate = dataclasses.asdict(_ACCURATE.replace(init=init, **settings))
+    return vae.metric.geodesic(loc, codes[:num_pairs], **accurate).converged.double().mean().item()
 
 
 @contextmanager
@@ -209,7 +213,7 @@ def solver_settings(vae: VAE, solver: GeodesicSolver | None = None) -> Iterator[
         64
     """
     metric = vae.metric
-    previous, metric.solver = metric.solver, solver or GeodesicSolver(num_knots=16, num_segments=64)
+    previous, metric.solver = metric.solver, solver or _ACCURATE
     try:
         yield
     finally:

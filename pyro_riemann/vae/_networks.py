@@ -35,9 +35,9 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ELU) -> nn.Sequen
     if len(sizes) < 2 or any(size < 1 for size in sizes):
         raise ValueError(f"`sizes` must hold at least two positive layer widths, got {list(sizes)}.")
     layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
+    for depth, (fan_in, fan_out) in enumerate(pairwise(sizes), start=2):
         linear = nn.Linear(fan_in, fan_out)
-        nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu" if fan_out != sizes[-1] else "linear")
+        nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu" if depth < len(sizes) else "linear")
         nn.init.zeros_(linear.bias)
         layers += [linear, activation()]
     return nn.Sequential(*layers[:-1])
