@@ -24,8 +24,8 @@ from torch.func import jvp, vmap
 def _load() -> None:
     """Have torch compile its forward-mode rules, once, without the warning that they go through ``torch.jit``."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=category)
         jvp(torch.clone, (torch.zeros(1),), (torch.zeros(1),))
 
 
