@@ -212,8 +212,9 @@ title = strip.set_title(f"seen, ten draws, the truth (a {label})")
 # %% [markdown]
 # ## Bad chains
 #
-# Two mistakes. The first: the step that was guessed is kept, and is too long for the steep sides of this posterior.
-# Chains stand still for long stretches, transitions diverge, the ranks of the chains disagree.
+# A common mistake: no warm-up, so that the step is the one that was guessed. It is too long for the steep sides of
+# this posterior. Chains stand still for long stretches, transitions diverge (red ticks), the ranks of the chains
+# disagree.
 
 # %%
 careless = run_chains(starts, DRAWS // 2, warmup=0, step_size=0.4, adapt_step_size=False)
@@ -221,38 +222,34 @@ print(summary(careless))
 panels = plot_chains(careless)
 
 # %% [markdown]
-# The second is harder to see in a single chain. Step and mass are adapted as before, but the chains start at the
-# corners of the codes, where the decoder has learned nothing and its standard deviation, which carries the metric,
-# rises and falls.
+# What helps is what the first run did: adapt step and mass, and ask for a high acceptance. As a hard test, these
+# chains start near the corners of the table, where the decoder has learned nothing. A chain may stay there, in a
+# pocket behind a wall of the metric: all its draws look healthy, none diverges, and only the comparison with other
+# chains gives it away. Here the grid tells as well: the box of such a chain's draws would hold next to nothing of the
+# posterior.
 
 # %%
-corners = torch.cartesian_prod(*torch.stack([codes.amin(0), codes.amax(0)]).T)[:CHAINS]
-strayed = run_chains(corners, DRAWS // 2, target_accept_prob=0.9, full_mass=True)
-print(summary(strayed, grid, loc=centre, num_geodesics=0))
-for number, run in enumerate(strayed):
+far = torch.cartesian_prod(*torch.stack([torch.lerp(centre, low, 0.95), torch.lerp(centre, high, 0.95)]).T)[:CHAINS]
+repaired = run_chains(far, DRAWS // 2, target_accept_prob=0.9, full_mass=True)
+print(summary(repaired))
+for number, run in enumerate(repaired):
     z = run.get_samples()["z"]
     inside = ((nodes >= z.amin(0)) & (nodes <= z.amax(0))).all(-1)
     print(f"chain {number}: the box of its draws holds {weights[inside].sum():.1%} of the posterior")
-panels = plot_chains(strayed)
 
-# %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-box = torch.stack([low, high]).T.tolist()
 show(torch.stack([run.get_samples()["z"] for run in careless]), left, "a step too long")
-show(torch.stack([run.get_samples()["z"] for run in strayed]), right, "starts in the corners")
+show(torch.stack([run.get_samples()["z"] for run in repaired]), right, "adapted, starts in the corners")
 
 # %% [markdown]
-# A chain whose box holds next to nothing of the posterior has found a pocket behind a wall of the metric: every draw
-# looks healthy, no transition diverges, and only the comparison with the other chains gives it away. What to do, in
-# this order:
+# In short:
 #
-# - Never look at one chain. R-hat of several, started apart, is what found the pocket.
-# - Start where the posterior can be: at draws of the prior, as the first run here, or of the encoder.
+# - Never look at one chain. R-hat of several, started apart, finds one that is stuck.
 # - Divergences: raise `target_accept_prob`, let the warm-up last, turn on `full_mass`. Coordinates in which the
 #   posterior is rounder help more than any setting.
-# - Large R-hat without divergences: chains sit in different places. More draws do not help. Run more chains, compare
-#   the log densities of the places, and say so if they are comparable: the posterior then has several modes, and NUTS
-#   does not weigh them.
+# - Large R-hat without divergences: chains sit in different places, and more draws do not help. Start at draws of the
+#   prior or of an encoder. If chains still disagree, compare the log densities of their places: where these are
+#   comparable, the posterior has several modes, which NUTS does not weigh.
 # - Few effective draws but all else in order: now more draws help.
 # - Geodesics that do not converge: the density itself is in doubt. Take a finer table, or a `GeodesicSolver` with more
 #   knots and iterations.

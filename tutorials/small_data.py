@@ -133,7 +133,8 @@ for column, (name, pair) in zip(axes.T, new.items(), strict=True):
     column[0].set_title(name)
 
 # %% [markdown]
-# How new are they? The distance to the nearest training image, beside that of the test images, which are really new.
+# The uniform law favours places where posteriors are narrow, so its draws look more alike than the data do. How new
+# are they? The distance to the nearest training image, beside that of the test images, which are really new.
 
 # %%
 for label, name in enumerate(NAMES):
