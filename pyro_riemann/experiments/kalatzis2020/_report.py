@@ -109,12 +109,13 @@ def _bounds(records: Records, dataset: str) -> str:
         lambda r: r["bounds"]["kl"],
         lambda r: -r["bounds"].get("elbo_normalized", r["bounds"]["elbo"]),
         lambda r: -r["bounds"].get("iwae_normalized", r["bounds"]["iwae"]),
-        lambda r: r["bounds"].get("log_mass", 0.0),
+        lambda r: r["bounds"].get("log_mass"),
+        lambda r: r["bounds"].get("log_mass_error"),
     )
     for row, key in zip(rows, groups, strict=True):
         row += [f"{value:.2f}" for value in printed.get((key[1], key[0]), ())] or ["", "", ""]
     header = ["d", "model", "Neg. ELBO", "Rec", "KL", "Neg. ELBO, prior normalised", "−IWAE, prior normalised"]
-    header += ["log mass of the prior", "K20: Neg. ELBO", "K20: Rec", "K20: KL"]
+    header += ["log mass of the prior", "its error", "K20: Neg. ELBO", "K20: Rec", "K20: KL"]
     draws = {record["result"]["bounds"]["iwae_samples"] for group in groups.values() for record in group}
     what = (
         f"{NAMES[dataset]}, test images, nats an image, lower is better. Neg. ELBO = Rec + KL, from the same draws; "
