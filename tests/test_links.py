@@ -77,16 +77,16 @@ def anchors(path: Path) -> frozenset[str]:
 
 
 def locate(name: str, page: Path) -> Path:
-    """The file of a name that is relative to a page or, with a slash, to the docs.
+    """The file of a link, relative to a page or, with a slash, to the docs.
 
-    By name alone: ``docs/tutorials`` is a link, and its ``..`` is the docs.
+    ``docs/tutorials`` is a link to ``tutorials``. To GitHub and to Sphinx a tutorial's ``..`` is the repository.
     """
-    return Path(os.path.normpath(DOCS / name[1:] if name.startswith("/") else page.parent / name))
+    return (DOCS / name[1:] if name.startswith("/") else page.parent / name).resolve()
 
 
 def document(name: str, page: Path) -> Path | None:
-    """The file of a Sphinx document name."""
-    base = locate(name, page)
+    """The file of a Sphinx document name: by the name alone, where a tutorial's ``..`` is the docs."""
+    base = Path(os.path.normpath(DOCS / name[1:] if name.startswith("/") else page.parent / name))
     return next((file for suffix in (".md", ".py") if (file := base.with_name(base.name + suffix)).exists()), None)
 
 

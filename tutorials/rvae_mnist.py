@@ -20,7 +20,7 @@
 #
 # With MNIST in the folder that `PYRO_RIEMANN_DATA` names, the page trains on the first images of it; otherwise, and
 # with fewer steps, on the 8 x 8 digits that come with scikit-learn. The whole of MNIST is the
-# [quickstart](../quickstart.md).
+# [quickstart](../docs/quickstart.md).
 
 # %%
 import os

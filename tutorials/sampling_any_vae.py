@@ -187,4 +187,4 @@ for name, other in {"metric": result, **others}.items():
 # however many draws, they stay around a few hundred centroids. More of these, or overlapping bumps, buy recall and
 # cost precision. It profits from narrow posteriors all over the data, as a small pixel noise gives; where some
 # posteriors are wide, the uniform law favours the narrow ones and forgets the rest. [The experiments of the
-# paper](../results/chadebec2022.md) compare the samplers at three noises, with other models beside them.
+# paper](../docs/results/chadebec2022.md) compare the samplers at three noises, with other models beside them.

@@ -191,8 +191,8 @@ baseline = axis.axvline(float(table["resampled"].mean()), c="0.7", lw=0.8, zorde
 # is resampling, which costs no model at all, not the images as they are: much of what augmentation gains over these is
 # that the classes are balanced.
 #
-# [The experiments of the paper](../results/chadebec2022.md) pose the same task with more images, more runs and other
-# models. There, too, few samplers beat resampling, and none by more than the runs' standard deviation; on the brain
-# images of the paper the metric's samples did. Two garments are close to what a small classifier learns anyway, and a
-# VAE that has seen eighteen shirts knows little else. Distances to the nearest training image, above, say how much of
-# what it draws is new.
+# [The experiments of the paper](../docs/results/chadebec2022.md) pose the same task with more images, more runs and
+# other models. There, too, few samplers beat resampling, and none by more than the runs' standard deviation; on the
+# brain images of the paper the metric's samples did. Two garments are close to what a small classifier learns
+# anyway, and a VAE that has seen eighteen shirts knows little else. Distances to the nearest training image, above,
+# say how much of what it draws is new.
