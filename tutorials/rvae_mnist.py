@@ -47,7 +47,7 @@ SMALL = bool(os.environ.get("PYRO_RIEMANN_SMALL"))  # CI runs the page with fewe
 MNIST = bool(os.environ.get("PYRO_RIEMANN_DATA")) and not SMALL
 HIDDEN, CENTRES, RESOLUTION = (200, 200, 160) if MNIST else (64, 50, 60 if SMALL else 120)
 EPOCHS, PHASE_TWO, BATCH = (20, 3, 250) if MNIST else (10 if SMALL else 100, 1 if SMALL else 5, 250)
-TRAIN, TEST, WEIGHTED, DRAWS = (15_000, 2000, 200, 200) if MNIST else (1498, 299, 20 if SMALL else 200, 50)
+TRAIN, TEST, WEIGHTED, DRAWS = (10_000, 1000, 200, 200) if MNIST else (1498, 299, 20 if SMALL else 200, 50)
 
 torch.manual_seed(0)
 data = load_dataset("mnist" if MNIST else "digits")
