@@ -15,7 +15,9 @@ from torch import Tensor
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
 
-_RESOLUTION = {1: 400, 2: 120}  # nodes an axis of the distances
+# nodes an axis of the distances: the next ones are taken until the value settles
+_RESOLUTIONS = {1: (200, 400), 2: (60, 120, 180, 256)}
+_SETTLED = 1e-2
 _TAIL = 15.0  # nats below the peak at which the box may end
 _ENLARGEMENTS = 6
 
@@ -31,8 +33,8 @@ def log_chart_integral(metric: RiemannianMetric, loc: Tensor, variance: Tensor) 
         variance: t, ``(*batch)``.
 
     Returns:
-        The value; its error is the difference to cells twice as wide and distances from half as many nodes an
-        axis, behind steep walls the distances being what settles last.
+        The value; its error is the difference to coarser cells and distances, behind steep walls the distances
+        being what settles last.
     """
     centres, times = loc.detach().reshape(-1, metric.dim), variance.reshape(-1)
     values = [_single(metric, centre, t) for centre, t in zip(centres, times, strict=True)]
@@ -55,8 +57,13 @@ def _single(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> tuple[Te
         cell = ((high - low) / count).log().sum() - 0.5 * metric.dim * (2 * math.pi * variance).log()
         return torch.logsumexp(log_volume - 0.5 * squared / variance, 0).to(variance) + cell
 
-    resolution = _RESOLUTION[metric.dim]
-    return midpoint(resolution), midpoint(resolution // 2)
+    first, *finer = _RESOLUTIONS[metric.dim]
+    fine = midpoint(first)
+    for resolution in finer:
+        coarse, fine = fine, midpoint(resolution)
+        if float((fine - coarse).detach().abs()) < _SETTLED:
+            break
+    return fine, coarse
 
 
 def _table(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> GridMetric:
@@ -66,7 +73,7 @@ def _table(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> GridMetri
     inverse = torch.linalg.inv(metric.metric(loc)).detach().diagonal()
     half = 6 * (variance * inverse).sqrt()
     for _ in range(_ENLARGEMENTS):
-        table = GridMetric(metric, loc - half, loc + half, _RESOLUTION[metric.dim])
+        table = GridMetric(metric, loc - half, loc + half, _RESOLUTIONS[metric.dim][1])
         field = table.distance_field(loc)
         unit = torch.linspace(-1, 1, 41, dtype=loc.dtype, device=loc.device)
         mesh = torch.stack(torch.meshgrid(*[unit] * metric.dim, indexing="ij"), -1).reshape(-1, metric.dim)

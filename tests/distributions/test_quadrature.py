@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_riemann import PullbackMetric, RiemannianHeatKernel, RiemannianNormal
+from pyro_riemann import GridMetric, PullbackMetric, RiemannianHeatKernel, RiemannianMetric, RiemannianNormal
 from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.distributions._tangent import log_radial_integral, log_tangent_expectation
 from tests import charts
@@ -20,6 +20,32 @@ def test_chart_and_tangent_rules_agree_on_the_sphere() -> None:
     torch.testing.assert_close(chart.value, exact.value, rtol=0, atol=2e-3)
     slopes = [torch.autograd.grad(value.sum(), variance)[0] for value in (chart.value, exact.value)]
     torch.testing.assert_close(*slopes, rtol=0, atol=0.05)
+
+
+class Ring(RiemannianMetric):
+    """A wall around the origin; by symmetry the shortest ways from there are the straight ones."""
+
+    dim = 2
+
+    def metric(self, z: Tensor) -> Tensor:
+        return self.factor(z.norm(dim=-1))[..., None, None] * torch.eye(2, dtype=z.dtype)
+
+    @staticmethod
+    def factor(radius: Tensor) -> Tensor:
+        return 1 + 2000 * torch.exp(-((radius - 1) ** 2) / 0.004)
+
+
+def test_mass_behind_a_steep_wall() -> None:
+    """The grid is refined until the mass settles."""
+    radius = (torch.arange(40_000, dtype=torch.float64) + 0.5) / 40_000 * 3
+    factor, step = Ring.factor(radius), 3 / 40_000
+    length = (factor.sqrt() * step).cumsum(0) - 0.5 * factor.sqrt() * step
+    time = torch.tensor(2.0, dtype=torch.float64)
+    exact = (radius * factor * torch.exp(-length.square() / (2 * time)) / time * step).sum().log()
+    grid = GridMetric(Ring(), torch.full((2,), -2.0, dtype=torch.float64), 2.0, 300)
+    mass = log_chart_integral(grid, torch.zeros(2, dtype=torch.float64), time)
+    assert mass.standard_error.item() < 0.01
+    assert abs(mass.value.item() - exact.item()) < 0.01
 
 
 class Ridge(torch.nn.Module):
