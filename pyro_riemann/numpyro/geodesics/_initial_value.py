@@ -17,7 +17,8 @@ def geodesic_flow(metric: Any, z: Array, v: Array, num_steps: int = 16) -> tuple
     r"""Position and velocity after unit time on the geodesic that starts at ``z`` with velocity ``v``.
 
     Integrates :math:`z'' = -\Gamma(z', z')` by the classical Runge-Kutta method, whose error falls with the
-    fourth power of ``num_steps``. The speed :math:`|z'|_G` is constant along the exact flow.
+    fourth power of ``num_steps``. The speed :math:`|z'|_G` is constant along the exact flow: where it is not kept,
+    at a steep wall, take more steps. (The torch side does so by itself; a compiled program has a fixed number.)
 
     Args:
         metric: any pytree with ``dim`` and ``christoffel(z, v)``.
