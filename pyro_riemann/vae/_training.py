@@ -224,6 +224,7 @@ class _Run:
         self.best_state: dict[str, Tensor] | None = None
         self.finished = False
         self.svi: SVI | None = None
+        self.kept_codes: Tensor | None = None
         self.optimizer_state: dict[str, Any] = {}
         if self.folder is not None and resume and (self.folder / "checkpoint.json").exists():
             self._load()
@@ -338,7 +339,11 @@ class _Run:
         return total / len(data)
 
     def _codes(self) -> Tensor:
-        return encode_all(self.vae, self.data)
+        """Codes of the training data, encoded once while the encoder does not change."""
+        frozen = self.phase == 2 and not any(value.requires_grad for value in self.vae.encoder.loc.parameters())
+        if self.kept_codes is None or not frozen:
+            self.kept_codes = encode_all(self.vae, self.data)
+        return self.kept_codes
 
     # ---------------------------------------------------------------- checkpoints
 
