@@ -21,6 +21,7 @@ from pyro_riemann.experiments._jobs import load
 from pyro_riemann.experiments.chadebec2022 import PARTS, PROTOCOLS, grid, write_report
 from pyro_riemann.experiments.chadebec2022._augmentation import task
 from pyro_riemann.experiments.chadebec2022._paper import TABLE_1
+from pyro_riemann.experiments.chadebec2022._report import report
 from pyro_riemann.experiments.chadebec2022._results import Results
 from pyro_riemann.experiments.chadebec2022._study import Study
 
@@ -121,6 +122,13 @@ def test_report_is_made_of_the_results_alone(finished: Path, tmp_path: Path) -> 
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(re.fullmatch(r"\|.*\|", row) for row in rows)
     assert "nan" not in text
+
+
+def test_the_published_page_is_that_of_the_published_results() -> None:
+    docs = Path(__file__).parents[2] / "docs" / "results"
+    page, folder = docs / "chadebec2022.md", docs / "chadebec2022"
+    drawn = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert page.read_text() == report(folder, page, drawn)
 
 
 def test_report_of_nothing_says_what_to_do(tmp_path: Path) -> None:

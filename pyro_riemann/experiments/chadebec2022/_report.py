@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,14 @@ def write_report(folder: Path, page: Path) -> None:
     Raises:
         FileNotFoundError, ValueError: if there are no results, or of several protocols.
     """
-    results = Results(folder)
-    drawn = draw_all(results, folder / "figures")
-    where = os.path.relpath(folder / "figures", page.parent)
+    drawn = draw_all(Results(folder), folder / "figures")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(report(folder, page, drawn))
+
+
+def report(folder: Path, page: Path, drawn: Collection[str]) -> str:
+    """Text of the ``page`` for the results in ``folder``, with the figures that have been ``drawn``."""
+    results, where = Results(folder), os.path.relpath(folder / "figures", page.parent)
     sections = [
         heading(results, os.path.relpath(folder, page.parent), page.name),
         *table_section(results),
@@ -48,8 +53,7 @@ def write_report(folder: Path, page: Path) -> None:
         *augmentation_section(results),
         *(["## Figure 1", figure("toy", where)] if "toy" in drawn else []),
     ]
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n\n".join(sections) + "\n")
+    return "\n\n".join(sections) + "\n"
 
 
 def heading(results: Results, folder: str, page: str) -> str:
