@@ -28,7 +28,7 @@ def summary(
         result: anything that :func:`to_arviz` takes.
         metric: the metric of the latent space; adds the geometric checks, over every variable whose last axis
             has length ``metric.dim``. Draws on the floor are counted where the metric has a method
-            ``coverage`` (:class:`~pyro_riemann.KernelMetric`).
+            ``coverage`` (:class:`~pyro_riemann.metrics.KernelMetric`).
         var_names: the variables to show and check; all by default.
         loc: ``(d,)``, centre from which geodesics are solved; the prior's centre is the natural choice. The mean of
             the draws by default.

@@ -44,7 +44,7 @@ def explorer_page(
     The page holds two tables of 2 x 2 metrics, of the decoder's mean and of its standard deviation, from which it
     makes :math:`G = J_\mu^\top J_\mu + w\, J_\sigma^\top J_\sigma + \lambda I` for the :math:`w` and :math:`\lambda` of
     its sliders, and the weights of the decoder's mean. Between the nodes it interpolates as
-    :class:`~pyro_riemann.GridMetric` does.
+    :class:`~pyro_riemann.metrics.GridMetric` does.
 
     Args:
         vae: a trained model with latent dimension 2 and a :class:`~pyro_riemann.vae.GaussianDecoder`.

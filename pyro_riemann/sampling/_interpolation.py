@@ -53,9 +53,9 @@ def interpolate(
 
     .. math:: \int_0^1 \frac{|\gamma'(t)|}{\sqrt{\det G(\gamma(t))}}\, dt,
 
-    the length in :meth:`metric.conformal() <pyro_riemann.RiemannianMetric.conformal>`: such a curve keeps to where the
-    volume is large, which for a kernel metric is where the data are, while the geodesics of a kernel metric take the
-    short cut through the void. ``"line"`` is the straight line of the chart.
+    the length in :meth:`metric.conformal() <pyro_riemann.metrics.RiemannianMetric.conformal>`: such a curve keeps to
+    where the volume is large, which for a kernel metric is where the data are, while the geodesics of a kernel metric
+    take the short cut through the void. ``"line"`` is the straight line of the chart.
 
     Frames are equally spaced in the chart: at equal times of the conformal metric nearly all would lie in the void.
 
@@ -66,7 +66,7 @@ def interpolate(
         decoder: maps codes ``(n, d)`` to data ``(n, *data)``, or to a tuple whose first entry is that.
         kind: ``"geodesic"``, ``"volume"`` or ``"line"``.
         num_frames: number of points, both ends included.
-        **settings: of the geodesic solver, see :class:`~pyro_riemann.GeodesicSolver`; also ``init``.
+        **settings: of the geodesic solver, see :class:`~pyro_riemann.geodesics.GeodesicSolver`; also ``init``.
 
     Returns:
         Points and frames. Look at ``curve.converged``: where the determinant spans tens of orders of magnitude, as for

@@ -49,7 +49,7 @@ def default_box(metric: RiemannianMetric, margin: float = MARGIN) -> tuple[Tenso
     A bump has the covariance :math:`\rho^2 P_i^{-1} / d`.
 
     Args:
-        metric: a :class:`~pyro_riemann.KernelMetric`; no other metric knows where its data are.
+        metric: a :class:`~pyro_riemann.metrics.KernelMetric`; no other metric knows where its data are.
         margin: number of standard deviations.
 
     Returns:

@@ -182,7 +182,7 @@ def converged_share(vae: VAE, codes: Tensor, num_pairs: int = 200, init: str = "
         vae: the model.
         codes: ``(n, d)``.
         num_pairs: how many codes.
-        init: as :meth:`RiemannianMetric.geodesic <pyro_riemann.RiemannianMetric.geodesic>` has it.
+        init: as :meth:`RiemannianMetric.geodesic <pyro_riemann.metrics.RiemannianMetric.geodesic>` has it.
         **settings: of the geodesic solver; by default accurate ones, not those of the VAE's training.
 
     Example:

@@ -59,7 +59,7 @@ class VAE(PyroModule):
     :meth:`GaussianDecoder.distance_immersion`), renewed by :meth:`refresh_metric`. ``"grid"``: the same,
     tabulated on the box of the codes (d <= 3); no decoder evaluation in any distance. ``"learned"``: the
     pullback of the decoder itself, with gradients into its weights. Or any
-    :class:`~pyro_riemann.RiemannianMetric` of your own.
+    :class:`~pyro_riemann.metrics.RiemannianMetric` of your own.
 
     *Parameters* are ordinary ``nn.Parameter`` and belong to this module: they are registered with Pyro under
     ``name`` on each call, an entry of that name from another model is dropped, nothing is read from the global

@@ -272,8 +272,8 @@ class GaussianDecoder(nn.Module):
     r"""Gaussian decoder :math:`N(\mu(z), \mathrm{diag}\,\sigma^2(z))` and the immersion that it defines.
 
     Calling it gives (mean, standard deviation), the immersion of K20 eq. 2.4, ready for
-    :class:`~pyro_riemann.PullbackMetric`. In the warm-up of the training the likelihood has one learned standard
-    deviation for all entries instead.
+    :class:`~pyro_riemann.metrics.PullbackMetric`. In the warm-up of the training the likelihood has one learned
+    standard deviation for all entries instead.
 
     Args:
         latent_dim: latent dimension d.
@@ -316,7 +316,7 @@ class GaussianDecoder(nn.Module):
     def jet(self, z: Tensor) -> tuple[Jet, Jet]:
         """Both outputs at ``z`` ``(*batch, d)`` with their derivatives.
 
-        :class:`~pyro_riemann.PullbackMetric` uses this where it finds it.
+        :class:`~pyro_riemann.metrics.PullbackMetric` uses this where it finds it.
         """
         return _jets.sequential(self.mean, z, self.latent_dim), self.std.jet(z)
 

@@ -114,7 +114,7 @@ class HeatKernelPrior(Prior):
 
     Args:
         latent_dim: latent dimension d.
-        correction: terms of the short-time density, see :class:`~pyro_riemann.RiemannianHeatKernel`.
+        correction: terms of the short-time density, see :class:`~pyro_riemann.distributions.RiemannianHeatKernel`.
 
     Example:
         >>> prior = HeatKernelPrior(latent_dim=2).distribution(EuclideanMetric(2), encoder=None)
