@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pyro_riemann.cli import app
 from pyro_riemann.experiments._centred import CentredMetric, density_mass, tabulated_prior
 from pyro_riemann.experiments.quickstart import configure, straight_length
 from pyro_riemann.explorer import load_run, run_page
+from tests.commands import interruptible
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -141,15 +141,8 @@ def test_mnist_without_a_folder_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_interruption_tells_how_to_resume(tmp_path: Path) -> None:
     """Ctrl-C in the middle of training leaves a checkpoint and says what it is good for."""
-    # where the tests run in the background of a script, SIGINT is ignored, and children inherit that
-    program = (
-        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "runpy.run_module('pyro_riemann', run_name='__main__', alter_sys=True)"
-    )
-    options = ["quickstart", "--warm-up-epochs=1000000", "--quiet", f"--output={tmp_path}"]
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *options], stderr=subprocess.PIPE, text=True, cwd=ROOT
-    ) as process:
+    command = interruptible("quickstart", "--warm-up-epochs=1000000", "--quiet", f"--output={tmp_path}")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "checkpoints" / "rvae" / "checkpoint.json").exists():
             assert process.poll() is None, process.communicate()[1]

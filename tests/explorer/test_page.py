@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typer.testing import CliRunner
 
 from pyro_riemann.cli import app
 from pyro_riemann.explorer import load_run
+from tests.commands import interruptible
 from tests.explorer.browser import click_chart, set_slider
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def served(run_folder: Path) -> Iterator[str]:
     """Address that the command prints; at the end Ctrl-C must stop it at once and without an error."""
-    command = [sys.executable, "-m", "pyro_riemann", "explore", str(run_folder), "--no-browser", "--resolution=60"]
+    command = interruptible("explore", str(run_folder), "--no-browser", "--resolution=60")
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     ) as process:
