@@ -120,8 +120,7 @@ def _mass(models: list[Record], datasets: list[str]) -> str:
             "### The mass of the prior",
             "The short-time density of the heat kernel is not normalised exactly. Its log mass over the models here "
             f"runs from {min(masses):.2f} to {max(masses):.2f} nats; the columns *prior normalised* take it into "
-            f"account, K20's bounds do not. Its own error is up to {max(errors):.2f} nats: behind the walls of the "
-            "precision network the volume element is large and the density small, which the grid does not resolve.",
+            f"account, K20's bounds do not. Its own error is at most {max(errors):.3f} nats.",
         ]
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from pyro_riemann.experiments._jobs import Record, load
 from pyro_riemann.experiments.kalatzis2020 import _paper
 from pyro_riemann.experiments.kalatzis2020._differences import differences
-from pyro_riemann.experiments.kalatzis2020._protocol import MODELS, TITLES, Protocol
+from pyro_riemann.experiments.kalatzis2020._protocol import DATASETS, MODELS, TITLES, Protocol, grid
 from pyro_riemann.experiments.kalatzis2020._tables import NAMES, markdown_table, spread
 
 Records = list[Record]
@@ -62,9 +62,19 @@ def _heading(records: Records, folder: str, page: str) -> str:
             "with respect to dz, geodesic distances and Brownian motion with its drift. This page is made from the "
             "JSON files beside it; in its folder, this runs what is missing and makes it again:",
             "\n".join(["```sh", *commands, "```"]),
-            f"{len(records)} runs, {minutes:.0f} minutes of a processor core.",
+            f"{len(records)} of {_wanted(records)} runs are there, {minutes:.0f} minutes of a processor core.",
         ]
     )
+
+
+def _wanted(records: Records) -> int:
+    """Runs of the grids, all models at d = 2, 5, 10, of which there are some."""
+    started = {
+        (record["settings"]["dataset"], Protocol(**record["settings"]["protocol"]))
+        for record in records
+        if record["settings"]["dataset"] in DATASETS
+    }
+    return sum(len(grid(data, (2, 5, 10), MODELS, protocol.seeds, protocol)) for data, protocol in started)
 
 
 def _caption(records: Records, what: str) -> str:
