@@ -57,12 +57,13 @@ def _single(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> tuple[Te
         cell = ((high - low) / count).log().sum() - 0.5 * metric.dim * (2 * math.pi * variance).log()
         return torch.logsumexp(log_volume - 0.5 * squared / variance, 0).to(variance) + cell
 
-    first, *finer = _RESOLUTIONS[metric.dim]
-    fine = midpoint(first)
+    first, second, *finer = _RESOLUTIONS[metric.dim]
+    coarse, fine = midpoint(first), midpoint(second)
     for resolution in finer:
-        coarse, fine = fine, midpoint(resolution)
-        if float((fine - coarse).detach().abs()) < _SETTLED:
+        # distances much finer than the table resolve nothing more
+        if float((fine - coarse).detach().abs()) < _SETTLED or resolution > 1.5 * max(table.table.resolution):
             break
+        coarse, fine = fine, midpoint(resolution)
     return fine, coarse
 
 
