@@ -93,7 +93,11 @@ def log_volume_element(metric: RiemannianMetric, z: Tensor) -> Tensor:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Run as if ``torch.jit.trace`` were not recording: set-up enters a trace as constants."""
+    """Run as if ``torch.jit.trace`` were not recording: set-up enters a trace as constants.
+
+    torch has no public way to pause a trace. Without a pause the whole quadrature behind a normaliser would be
+    recorded, and run again at every call of the compiled model.
+    """
     state = torch._C._get_tracing_state()
     set_state = torch._C._set_tracing_state  # type: ignore[attr-defined]
     set_state(None)

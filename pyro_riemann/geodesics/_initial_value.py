@@ -21,7 +21,8 @@ def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tup
     Integrates :math:`z'' = -\Gamma(z', z')` by the classical Runge-Kutta method, whose error falls with the
     fourth power of ``num_steps``. The speed :math:`|z'|_G` is constant along the exact flow: where steps are too
     long for a steep wall it is not, and those geodesics are integrated again with four times as many, up to some
-    hundred. (A speed that is kept is no proof of accuracy: steps can jump a wall that is thin.)
+    hundred. What has not kept its speed then is returned as it is, if it is finite. (A speed that is kept is no
+    proof of accuracy: steps can jump a wall that is thin.)
 
     Args:
         metric: any object with ``dim``, ``christoffel(z, v)`` and ``inner(z, u, v)``.

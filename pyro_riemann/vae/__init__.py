@@ -12,8 +12,10 @@ from pyro_riemann.vae._evaluate import (
 )
 from pyro_riemann.vae._models import VAE, make_vae
 from pyro_riemann.vae._networks import DistanceImmersion, Encoder, GaussianDecoder, RBFPrecision, mlp
+from pyro_riemann.vae._phases import encode_all, set_phase, start_phase_two
 from pyro_riemann.vae._priors import HeatKernelPrior, NormalPrior, Prior, UniformPrior, VampMixturePrior
-from pyro_riemann.vae._training import History, TrainingConfig, encode_all, set_phase, start_phase_two, train
+from pyro_riemann.vae._settings import History, TrainingConfig
+from pyro_riemann.vae._training import train
 
 __all__ = [
     "DistanceImmersion",

@@ -18,8 +18,8 @@ from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._models import VAE
+from pyro_riemann.vae._phases import encode_all, fixed_seed
 from pyro_riemann.vae._priors import HeatKernelPrior
-from pyro_riemann.vae._training import encode_all, fixed_seed
 
 _ACCURATE = GeodesicSolver(num_knots=16, num_segments=64)
 

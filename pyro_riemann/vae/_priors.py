@@ -151,10 +151,10 @@ class HeatKernelPrior(Prior):
         Raises:
             ValueError: if there is no metric.
         """
-        assert_metric(metric)
+        metric = assert_metric(metric)
         probes = codes[:: max(1, len(codes) // sample)][:sample]
         middle = (probes - probes.mean(0)).square().sum(-1).argsort()[:candidates]
-        squared = metric.squared_dist(probes[middle, None], probes[None])  # type: ignore[union-attr]
+        squared = metric.squared_dist(probes[middle, None], probes[None])
         mean = squared.mean(-1)
         best = int(mean.argmin())
         self.loc.copy_(probes[middle[best]])

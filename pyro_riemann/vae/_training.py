@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,138 +13,21 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann.vae._checkpoint import join_state, load_checkpoint, save_checkpoint, split_state
 from pyro_riemann.vae._models import VAE
-
-GROUPS = ("encoder", "posterior", "decoder", "precision", "prior")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """Settings of :func:`train`; defaults are those of K20, appendix C.1, but for the number of epochs.
-
-    Attributes:
-        warm_up_epochs: epochs of phase 1 (K20: 100).
-        epochs: epochs of phase 2 (K20: 200).
-        batch_size: rows per step.
-        learning_rate: Adam's rate for the networks.
-        prior_learning_rate: Adam's rate for the prior's own few parameters.
-        kl_ramp: the KL weight of phase 1 rises linearly to ``kl_weight`` over this share of it.
-        kl_weight: KL weight at the end of the ramp; 1 is the ELBO.
-        phase_two: groups of parameters that phase 2 trains, out of encoder (loc), posterior (its scale), decoder
-            (mean), precision, prior. K20 trains precision and prior.
-        refresh_every: renew a frozen metric from the decoder every so many epochs of phase 2.
-        patience: stop a phase after so many epochs without a better validation ELBO; None: never.
-            At the end of each phase the best weights are restored.
-        num_particles: Monte Carlo draws of the ELBO per step.
-        checkpoint_every: epochs between checkpoints.
-        seed: order of the data and noise of epoch e are functions of (seed, e) alone.
-
-    Raises:
-        ValueError: for a setting out of range, or an unknown group.
-
-    Example:
-        >>> TrainingConfig(warm_up_epochs=100, epochs=200).batch_size
-        100
-    """
-
-    warm_up_epochs: int = 10
-    epochs: int = 20
-    batch_size: int = 100
-    learning_rate: float = 1e-3
-    prior_learning_rate: float = 1e-2
-    kl_ramp: float = 0.5
-    kl_weight: float = 1.0
-    phase_two: tuple[str, ...] = ("precision", "prior")
-    refresh_every: int = 1
-    patience: int | None = None
-    num_particles: int = 1
-    checkpoint_every: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("warm_up_epochs", "epochs"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
-        for name in ("batch_size", "refresh_every", "num_particles", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("learning_rate", "prior_learning_rate", "kl_weight"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
-        if unknown := set(self.phase_two) - set(GROUPS):
-            raise ValueError(f"`phase_two` names unknown groups {sorted(unknown)}; there are {GROUPS}.")
-
-
-@dataclasses.dataclass
-class History:
-    """What :func:`train` recorded, one entry per epoch: phase, train ELBO, validation ELBO (nats per datum), seconds.
-
-    Attributes:
-        epochs: one entry an epoch; ELBOs in nats per datum, times in seconds.
-
-    Example:
-        >>> history = History([{"phase": 1, "epoch": 1, "elbo": -10.0, "validation": -11.0, "seconds": 0.1}])
-        >>> len(history), history["elbo"]
-        (1, [-10.0])
-    """
-
-    epochs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    def __getitem__(self, key: str) -> list[Any]:
-        return [entry[key] for entry in self.epochs]
-
-    def __len__(self) -> int:
-        return len(self.epochs)
-
-
-def parameter_groups(vae: VAE) -> dict[str, list[nn.Parameter]]:
-    """The parameters of a VAE by what they describe; phases freeze and train whole groups."""
-    decoder = vae.decoder
-    precision = list(decoder.std.parameters()) if hasattr(decoder, "std") else []
-    chosen = {id(value) for value in precision}
-    return {
-        "encoder": list(vae.encoder.loc.parameters()),
-        "posterior": [*vae.encoder.spread.parameters(), vae.log_time_factor],
-        "decoder": [value for value in decoder.parameters() if id(value) not in chosen],
-        "precision": precision,
-        "prior": list(vae.prior.parameters()),
-    }
-
-
-def set_phase(vae: VAE, phase: int, phase_two: Iterable[str] = ("precision", "prior")) -> None:
-    """Freeze all but the groups that this phase trains, and switch the warm-up on or off.
-
-    Phase 1 trains encoder, posterior scale and decoder mean, and a prior that is not Riemannian.
-
-    Args:
-        vae: the model.
-        phase: 1 or 2.
-        phase_two: what phase 2 trains, as in :class:`TrainingConfig`.
-
-    Source: K20, section 4 and appendix C.
-
-    Example:
-        >>> from pyro_riemann.vae import make_vae
-        >>> vae = make_vae(data_dim=4, hidden=(8,), num_centers=3)
-        >>> set_phase(vae, 2)
-        >>> vae.warm_up, next(vae.encoder.parameters()).requires_grad
-        (False, False)
-    """
-    vae.warm_up = phase == 1
-    active = {"encoder", "posterior", "decoder"} if phase == 1 else set(phase_two)
-    if phase == 1 and not vae.prior.riemannian:
-        active.add("prior")
-    for name, values in parameter_groups(vae).items():
-        for value in values:
-            value.requires_grad_(name in active)
-    if phase == 1 or vae.posterior_family == "normal":
-        vae.log_time_factor.requires_grad_(False)  # not in use
-    if phase == 2 and hasattr(vae.decoder, "log_warm_up_scale"):
-        vae.decoder.log_warm_up_scale.requires_grad_(False)
+from pyro_riemann.vae._phases import (
+    GROUPS,
+    encode_all,
+    fixed_seed,
+    parameter_groups,
+    set_phase,
+    start_phase_one,
+    start_phase_two,
+)
+from pyro_riemann.vae._settings import History, TrainingConfig
 
 
 def train(
@@ -384,83 +267,6 @@ class _Run:
         self.best = -math.inf if info["best"] is None else info["best"]
         self.finished, self.history = info["finished"], History(info["history"])
         self.optimizer_state = join_state(info["optimizer"], tensors)
-
-
-# -------------------------------------------------------------------- pieces
-
-
-@torch.no_grad()
-def encode_all(vae: VAE, data: Tensor, batch_size: int = 2000) -> Tensor:
-    """Locations of the posteriors of all data, ``(n, d)``, without gradient.
-
-    Args:
-        vae: the model.
-        data: ``(n, D)``.
-        batch_size: rows at once.
-
-    Example:
-        >>> from pyro_riemann.vae import make_vae
-        >>> encode_all(make_vae(data_dim=4, hidden=(8,), num_centers=3), torch.rand(10, 4)).shape
-        torch.Size([10, 2])
-    """
-    return torch.cat([vae.encode(rows) for rows in data.split(batch_size)])
-
-
-@torch.no_grad()
-def start_phase_one(vae: VAE, data: Tensor) -> None:
-    """Start the one standard deviation of the warm-up at that of the data.
-
-    From 1 it would take Adam thousands of steps to the data's; until then the KL term, too strong in
-    comparison, collapses the posterior onto the prior.
-    """
-    if hasattr(vae.decoder, "log_warm_up_scale"):
-        variance = float((data - data.mean(0)).square().mean())
-        vae.decoder.log_warm_up_scale.fill_(0.5 * math.log(max(variance, 1e-12)))
-
-
-@torch.no_grad()
-def start_phase_two(vae: VAE, data: Tensor, seed: int = 0) -> None:
-    """Precision centres and weights, metric, and the prior's starting values from encoded training data.
-
-    The precision network sees draws of the Gaussian posterior, as in the ELBO, not its locations: fitted to
-    those it would put its walls inside the posterior's own spread.
-
-    Args:
-        vae: the model, after phase 1.
-        data: training data, ``(n, D)``.
-        seed: of the draws and of k-means.
-
-    Source: K20, section 4 and appendix C.
-
-    Example:
-        >>> from pyro_riemann.vae import make_vae
-        >>> vae = make_vae(data_dim=4, hidden=(8,), num_centers=3)
-        >>> set_phase(vae, 2)
-        >>> start_phase_two(vae, torch.rand(20, 4))
-        >>> bool(vae.prior.time > 0)
-        True
-    """
-    codes = encode_all(vae, data)
-    if hasattr(vae.decoder, "std"):
-        with fixed_seed(seed, data.device):
-            loc, scale = (torch.cat(parts) for parts in zip(*(vae.encoder(x) for x in data.split(2000)), strict=True))
-            draws = loc + scale * torch.randn_like(loc)
-        residuals = torch.cat(
-            [(x - vae.decoder.mean(z)).square() for x, z in zip(data.split(2000), draws.split(2000), strict=True)]
-        )
-        vae.decoder.std.fit(draws, residuals, seed=seed)
-    if vae.needs_metric:
-        vae.refresh_metric(codes)
-        vae.prior.initialize(vae.metric if vae.prior.riemannian else None, codes)
-
-
-@contextmanager
-def fixed_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers from ``seed`` inside, the caller's generators untouched outside."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 class _Bar:

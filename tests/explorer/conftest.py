@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from pyro_riemann.experiments import quickstart
+from pyro_riemann.experiments.quickstart._models import load_images, train_model
 from tests.explorer.browser import HOW, chromium, programs
 
 
@@ -23,10 +23,10 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = quickstart.configure(
         "digits", output=folder, warm_up_epochs=12, epochs=1, num_centers=30, resolution=40, flow_steps=4, quiet=True
     )
-    data = quickstart._load(config)
+    data = load_images(config)
     for name in quickstart.MODELS:
-        quickstart._train(config, data, name)
-    settings = quickstart._jsonable(dataclasses.asdict(config))
+        train_model(config, data, name)
+    settings = config.to_json()
     (folder / "result.json").write_text(json.dumps({"settings": settings}))
     return folder
 

@@ -9,8 +9,8 @@ import pyro
 import pytest
 import torch
 
-from pyro_riemann.vae import TrainingConfig, load_checkpoint, save_checkpoint, set_phase, train
-from pyro_riemann.vae._training import parameter_groups
+from pyro_riemann.vae import TrainingConfig, encode_all, load_checkpoint, save_checkpoint, set_phase, train
+from pyro_riemann.vae._phases import parameter_groups
 from tests.vae._models import curve_data, small_vae
 
 CONFIG = TrainingConfig(warm_up_epochs=2, epochs=2, batch_size=40, seed=3)
@@ -46,6 +46,30 @@ def test_phase_two_leaves_encoder_and_mean_alone():
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert not {key for key in moved if key.startswith(("encoder.", "decoder.mean"))}
     assert {"prior.loc", "prior.log_time", "decoder.std.log_weight"} <= moved
+
+
+@pytest.mark.parametrize(
+    ("phase_two", "encodings"),
+    [
+        (("precision", "prior"), 1),  # the encoder is frozen: its codes stay
+        (("encoder", "precision", "prior"), 3),  # two refreshed metrics within the phase, one at its end
+    ],
+)
+def test_codes_are_encoded_anew_only_when_they_change(phase_two: tuple[str, ...], encodings: int, monkeypatch):
+    vae, data = small_vae("heat_kernel", "normal", "grid"), curve_data()
+    seen: list[torch.Tensor] = []
+    refresh = vae.refresh_metric
+
+    def watched(codes: torch.Tensor) -> None:
+        seen.append(codes)
+        assert torch.equal(codes, encode_all(vae, data))
+        refresh(codes)
+
+    monkeypatch.setattr(vae, "refresh_metric", watched)
+    config = TrainingConfig(warm_up_epochs=1, epochs=3, batch_size=40, phase_two=phase_two)
+    train(vae, data, config=config, progress=False)
+    assert len(seen) == 4  # the first starts the phase
+    assert len({id(codes) for codes in seen[1:]}) == encodings
 
 
 @pytest.mark.parametrize(

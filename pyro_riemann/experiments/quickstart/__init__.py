@@ -1,0 +1,11 @@
+"""The main job: train an R-VAE and a plain VAE, sample a latent posterior, judge everything, draw it.
+
+Everything is written to one folder; an interrupted run resumes from the checkpoints there.
+"""
+
+from pyro_riemann.experiments.quickstart._measures import straight_length
+from pyro_riemann.experiments.quickstart._models import MODELS, make_model
+from pyro_riemann.experiments.quickstart._run import run
+from pyro_riemann.experiments.quickstart._settings import PRESETS, QuickstartConfig, configure
+
+__all__ = ["MODELS", "PRESETS", "QuickstartConfig", "configure", "make_model", "run", "straight_length"]

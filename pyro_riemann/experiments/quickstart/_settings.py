@@ -1,0 +1,96 @@
+"""Settings of the quickstart, and those of each data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from pyro_riemann._checks import check_one_of
+
+
+@dataclasses.dataclass(frozen=True)
+class QuickstartConfig:
+    """Settings of :func:`run`; the defaults are those for digits, :func:`configure` knows the other data sets'.
+
+    Attributes:
+        dataset: ``"digits"``, ``"mnist"`` or ``"fashion-mnist"``.
+        data: folder of the real data sets.
+        output: folder for figures, checkpoints and ``result.json``.
+        warm_up_epochs: epochs of phase 1, for each model.
+        epochs: epochs of phase 2, for each model.
+        batch_size: images a step.
+        hidden: width of the two hidden layers of encoder and decoder.
+        num_centers: basis functions of the precision network.
+        min_scale: least standard deviation of a pixel.
+        flow_steps: Runge-Kutta steps of a posterior draw in training, where it keeps its speed; more where it does not.
+        resolution: nodes an axis of the tabulated metric, and of the prior's distance field.
+        image: index of the held-out image whose latent posterior is sampled.
+        chains: number of NUTS chains.
+        warmup: adaptation steps of each.
+        draws: draws kept of each.
+        bound_draws: draws an image of the test ELBO.
+        iwae_draws: draws an image of the importance-weighted likelihood.
+        iwae_images: that many test images (the first ones) for it; None: all.
+        limit: use only so many training images, for a trial.
+        seed: seed of everything.
+        device: where to train and evaluate.
+        resume: continue from the checkpoints in ``output``.
+        quiet: print nothing but errors.
+    """
+
+    dataset: str = "digits"
+    data: Path | None = None
+    output: Path = Path("runs/quickstart-digits")
+    warm_up_epochs: int = 100
+    epochs: int = 5
+    batch_size: int = 250
+    hidden: int = 128
+    num_centers: int = 100
+    min_scale: float = 0.05
+    flow_steps: int = 16
+    resolution: int = 200
+    image: int = 0
+    chains: int = 4
+    warmup: int = 250
+    draws: int = 750
+    bound_draws: int = 20
+    iwae_draws: int = 500
+    iwae_images: int | None = None
+    limit: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    resume: bool = True
+    quiet: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as ``result.json`` holds them."""
+        values = dataclasses.asdict(self)
+        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+
+
+_LARGE: dict[str, Any] = {
+    "warm_up_epochs": 12,
+    "epochs": 2,
+    "flow_steps": 4,
+    "batch_size": 500,
+    "hidden": 300,
+    "num_centers": 350,
+    "min_scale": 0.1,
+    "bound_draws": 5,
+    "iwae_images": 500,
+}
+PRESETS: dict[str, dict[str, Any]] = {"digits": {}, "mnist": _LARGE, "fashion-mnist": _LARGE}
+
+
+def configure(dataset: str = "digits", **settings: Any) -> QuickstartConfig:
+    """The settings for a data set, with those given (and not None) in place of its own.
+
+    Example:
+        >>> configure("mnist", epochs=1, seed=None).epochs, configure("mnist").num_centers
+        (1, 350)
+    """
+    check_one_of("dataset", dataset, tuple(PRESETS))
+    given = {key: value for key, value in settings.items() if value is not None}
+    own = {"dataset": dataset, "output": Path("runs") / f"quickstart-{dataset}", **PRESETS[dataset]}
+    return QuickstartConfig(**{**own, **given})

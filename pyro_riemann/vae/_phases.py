@@ -1,0 +1,134 @@
+"""The two phases of training: what each of them trains, and what it starts from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from pyro_riemann.vae._models import VAE
+
+GROUPS = ("encoder", "posterior", "decoder", "precision", "prior")
+
+
+def parameter_groups(vae: VAE) -> dict[str, list[nn.Parameter]]:
+    """The parameters of a VAE by what they describe; phases freeze and train whole groups."""
+    decoder = vae.decoder
+    precision = list(decoder.std.parameters()) if hasattr(decoder, "std") else []
+    chosen = {id(value) for value in precision}
+    return {
+        "encoder": list(vae.encoder.loc.parameters()),
+        "posterior": [*vae.encoder.spread.parameters(), vae.log_time_factor],
+        "decoder": [value for value in decoder.parameters() if id(value) not in chosen],
+        "precision": precision,
+        "prior": list(vae.prior.parameters()),
+    }
+
+
+def set_phase(vae: VAE, phase: int, phase_two: Iterable[str] = ("precision", "prior")) -> None:
+    """Freeze all but the groups that this phase trains, and switch the warm-up on or off.
+
+    Phase 1 trains encoder, posterior scale and decoder mean, and a prior that is not Riemannian.
+
+    Args:
+        vae: the model.
+        phase: 1 or 2.
+        phase_two: what phase 2 trains, as in :class:`TrainingConfig`.
+
+    Source: K20, section 4 and appendix C.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=4, hidden=(8,), num_centers=3)
+        >>> set_phase(vae, 2)
+        >>> vae.warm_up, next(vae.encoder.parameters()).requires_grad
+        (False, False)
+    """
+    vae.warm_up = phase == 1
+    active = {"encoder", "posterior", "decoder"} if phase == 1 else set(phase_two)
+    if phase == 1 and not vae.prior.riemannian:
+        active.add("prior")
+    for name, values in parameter_groups(vae).items():
+        for value in values:
+            value.requires_grad_(name in active)
+    if phase == 1 or vae.posterior_family == "normal":
+        vae.log_time_factor.requires_grad_(False)  # not in use
+    if phase == 2 and hasattr(vae.decoder, "log_warm_up_scale"):
+        vae.decoder.log_warm_up_scale.requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_all(vae: VAE, data: Tensor, batch_size: int = 2000) -> Tensor:
+    """Locations of the posteriors of all data, ``(n, d)``, without gradient.
+
+    Args:
+        vae: the model.
+        data: ``(n, D)``.
+        batch_size: rows at once.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> encode_all(make_vae(data_dim=4, hidden=(8,), num_centers=3), torch.rand(10, 4)).shape
+        torch.Size([10, 2])
+    """
+    return torch.cat([vae.encode(rows) for rows in data.split(batch_size)])
+
+
+@torch.no_grad()
+def start_phase_one(vae: VAE, data: Tensor) -> None:
+    """Start the one standard deviation of the warm-up at that of the data.
+
+    From 1 it would take Adam thousands of steps to the data's; until then the KL term, too strong in
+    comparison, collapses the posterior onto the prior.
+    """
+    if hasattr(vae.decoder, "log_warm_up_scale"):
+        variance = float((data - data.mean(0)).square().mean())
+        vae.decoder.log_warm_up_scale.fill_(0.5 * math.log(max(variance, 1e-12)))
+
+
+@torch.no_grad()
+def start_phase_two(vae: VAE, data: Tensor, seed: int = 0) -> None:
+    """Precision centres and weights, metric, and the prior's starting values from encoded training data.
+
+    The precision network sees draws of the Gaussian posterior, as in the ELBO, not its locations: fitted to
+    those it would put its walls inside the posterior's own spread.
+
+    Args:
+        vae: the model, after phase 1.
+        data: training data, ``(n, D)``.
+        seed: of the draws and of k-means.
+
+    Source: K20, section 4 and appendix C.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=4, hidden=(8,), num_centers=3)
+        >>> set_phase(vae, 2)
+        >>> start_phase_two(vae, torch.rand(20, 4))
+        >>> bool(vae.prior.time > 0)
+        True
+    """
+    codes = encode_all(vae, data)
+    if hasattr(vae.decoder, "std"):
+        with fixed_seed(seed, data.device):
+            loc, scale = (torch.cat(parts) for parts in zip(*(vae.encoder(x) for x in data.split(2000)), strict=True))
+            draws = loc + scale * torch.randn_like(loc)
+        residuals = torch.cat(
+            [(x - vae.decoder.mean(z)).square() for x, z in zip(data.split(2000), draws.split(2000), strict=True)]
+        )
+        vae.decoder.std.fit(draws, residuals, seed=seed)
+    if vae.needs_metric:
+        vae.refresh_metric(codes)
+        vae.prior.initialize(vae.metric if vae.prior.riemannian else None, codes)
+
+
+@contextmanager
+def fixed_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers from ``seed`` inside, the caller's generators untouched outside."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
