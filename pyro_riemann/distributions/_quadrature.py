@@ -20,6 +20,7 @@ _RESOLUTIONS = {1: (200, 400), 2: (60, 120, 180, 256)}
 _SETTLED = 1e-2
 _TAIL = 15.0  # nats below the peak at which the box may end
 _ENLARGEMENTS = 6
+_SEARCH = 40  # nodes an axis of the distances that say whether the box is large enough
 
 
 def log_chart_integral(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> Estimate:
@@ -75,8 +76,8 @@ def _table(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> GridMetri
     half = 6 * (variance * inverse).sqrt()
     for _ in range(_ENLARGEMENTS):
         table = GridMetric(metric, loc - half, loc + half, _RESOLUTIONS[metric.dim][1])
-        field = table.distance_field(loc)
-        unit = torch.linspace(-1, 1, 41, dtype=loc.dtype, device=loc.device)
+        field = table.distance_field(loc, _SEARCH)
+        unit = torch.linspace(-1, 1, _SEARCH + 1, dtype=loc.dtype, device=loc.device)
         mesh = torch.stack(torch.meshgrid(*[unit] * metric.dim, indexing="ij"), -1).reshape(-1, metric.dim)
         nodes = loc + half * mesh
         log_density = 0.5 * table.logdet(nodes) - 0.5 * field.squared_dist(nodes) / variance

@@ -23,7 +23,7 @@ from tests.commands import interruptible
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
-    "--warm-up-epochs=2", "--epochs=1", "--num-centers=20", "--resolution=24", "--warmup=10", "--draws=8",
+    "--warm-up-epochs=40", "--epochs=1", "--num-centers=20", "--resolution=32", "--warmup=10", "--draws=8",
     "--iwae-draws=5", "--limit=300", "--quiet",
 ]  # fmt: skip
 FIGURES = ["latent_space", "geodesics", "brownian_paths", "samples", "chains"]
@@ -73,7 +73,7 @@ def test_explorer_opens_the_run(finished: Path, result: dict[str, Any]) -> None:
 
 def test_result_says_what_was_done(result: dict[str, Any]) -> None:
     assert result["dataset"]["train"] == 300
-    assert result["epochs"] == {"warm_up": 2, "phase_two": 1}
+    assert result["epochs"] == {"warm_up": 40, "phase_two": 1}
     assert result["prior"]["time"] > 0
     assert 0 <= result["geodesics"]["converged_share"] <= 1
     assert result["geodesics"]["shown_straight_over_geodesic"] >= 0.99, "a straight line is no shortcut"

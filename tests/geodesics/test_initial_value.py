@@ -91,7 +91,7 @@ def test_speed_is_constant_and_the_flow_reverses() -> None:
 def test_zero_velocity_stays_exactly(metric: RiemannianMetric, dtype: torch.dtype) -> None:
     z = 0.3 * torch.randn(4, metric.dim, dtype=dtype)
     v = torch.zeros_like(z, requires_grad=True)
-    y, log_v = expmap_log_van_vleck(metric, z, v)
+    y, log_v = expmap_log_van_vleck(metric, z, v, num_steps=4)
     assert torch.equal(y, z)
     assert torch.equal(log_v, torch.zeros_like(log_v))
     (slope,) = torch.autograd.grad(log_v.sum(), v)
@@ -117,7 +117,7 @@ def test_gradients_match_finite_differences() -> None:
 
     z = torch.tensor([0.2, -0.3], dtype=torch.float64, requires_grad=True)
     v = torch.tensor([0.4, 0.1], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(both, (z, v, radius))
+    assert torch.autograd.gradcheck(both, (z, v, radius), fast_mode=True)
 
 
 def test_broadcasts_and_traces() -> None:

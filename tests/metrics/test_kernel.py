@@ -1,12 +1,10 @@
-"""The kernel metric against its definition, and the cost of its fast path."""
+"""The kernel metric against its definition, the cost of its fast path, and its life as a module."""
 
 from __future__ import annotations
 
 import copy
 import math
 import pickle
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,34 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_riemann import KernelMetric
 from tests.charts import OnlyMetric
-
-NUM, DIM = 12, 3
-
-
-def make(diagonal: bool = True, dtype: torch.dtype = torch.float64, dim: int = DIM) -> KernelMetric:
-    generator = torch.Generator().manual_seed(1)
-    centroids = torch.randn(NUM, dim, generator=generator, dtype=torch.float64)
-    precisions = 0.5 + 3 * torch.rand(NUM, dim, generator=generator, dtype=torch.float64)
-    if not diagonal:
-        root = 0.5 * torch.randn(NUM, dim, dim, generator=generator, dtype=torch.float64)
-        precisions = torch.diag_embed(precisions) + root @ root.mT
-    return KernelMetric(centroids.to(dtype), precisions.to(dtype), 1.3, 0.05)
-
-
-def definition(metric: KernelMetric, z: Tensor) -> Tensor:
-    """Equation 7, kernel by kernel."""
-    total = metric.regularization * torch.eye(metric.dim, dtype=z.dtype)
-    for centroid, precision in zip(metric.centroids, metric.precisions, strict=True):
-        matrix = torch.diag(precision) if precision.dim() == 1 else precision
-        distance = torch.einsum("...i,ij,...j->...", z - centroid, matrix, z - centroid)
-        total = total + matrix * torch.exp(-distance / metric.bandwidth**2)[..., None, None]
-    return total
+from tests.metrics._kernels import DIM, NUM, definition, kernels
 
 
 @pytest.mark.parametrize("diagonal", [True, False])
 @pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
 def test_definition(batch: tuple[int, ...], diagonal: bool) -> None:
-    metric = make(diagonal)
+    metric = kernels(diagonal)
     z, u, v = torch.randn(3, *batch, DIM, dtype=torch.float64)
     expected = definition(metric, z)
     torch.testing.assert_close(metric.metric(z), expected, rtol=1e-10, atol=1e-12)
@@ -56,7 +33,7 @@ def test_definition(batch: tuple[int, ...], diagonal: bool) -> None:
 
 @pytest.mark.parametrize("diagonal", [True, False])
 def test_closed_derivatives_match_the_generic_ones(diagonal: bool) -> None:
-    metric = make(diagonal)
+    metric = kernels(diagonal)
     generic = OnlyMetric(metric)
     z, v = torch.randn(2, 2, 4, DIM, dtype=torch.float64)
     for name, arguments in (
@@ -73,7 +50,7 @@ def test_closed_derivatives_match_the_generic_ones(diagonal: bool) -> None:
 
 @pytest.mark.parametrize("diagonal", [True, False])
 def test_gradients_by_finite_differences(diagonal: bool) -> None:
-    metric = make(diagonal, dim=2)
+    metric = kernels(diagonal, dim=2)
     centroids, precisions = (t.clone().requires_grad_() for t in (metric.centroids, metric.precisions))
     bandwidth, floor = (t.clone().requires_grad_() for t in (metric.bandwidth, metric.regularization))
     z = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
@@ -89,7 +66,7 @@ def test_gradients_by_finite_differences(diagonal: bool) -> None:
 
 def test_two_rotated_charts_agree() -> None:
     # z = R x: a diagonal metric becomes one with full precisions, its tensor R^T G R
-    metric = make(diagonal=True)
+    metric = kernels(diagonal=True)
     rotation = torch.linalg.qr(torch.randn(DIM, DIM, dtype=torch.float64)).Q
     turned = KernelMetric(
         metric.centroids @ rotation, rotation.T @ torch.diag_embed(metric.precisions) @ rotation, 1.3, 0.05
@@ -160,7 +137,7 @@ def test_float32_keeps_its_digits(scale: float) -> None:
 
 
 def test_far_away_only_the_floor_remains() -> None:
-    metric = make(dtype=torch.float32)
+    metric = kernels(dtype=torch.float32)
     z = torch.tensor([1e4, -1e6, 1e12], requires_grad=True)
     log_volume = metric.logdet(z)
     assert log_volume.item() == pytest.approx(3 * math.log(0.05), rel=1e-6)
@@ -175,159 +152,9 @@ def test_high_dimension_does_not_overflow() -> None:
     assert metric.logdet(torch.zeros(512)).item() == pytest.approx(512 * math.log(2e4), rel=1e-6)
 
 
-# ---------------------------------------------------------------- from encoded data
-
-
-def codes(num: int, dim: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(num, dim, generator=generator), 0.03 + 0.05 * torch.rand(num, dim, generator=generator)
-
-
-def test_medoids_and_precisions_are_the_data() -> None:
-    loc, scale = codes(300)
-    metric = KernelMetric.from_posterior(loc, scale, num_centroids=10)
-    found = (metric.centroids.unsqueeze(1) == loc).all(-1)
-    assert found.sum(-1).tolist() == [1] * 10
-    torch.testing.assert_close(metric.precisions, scale[found.long().argmax(-1)] ** -2)
-
-
-@pytest.mark.parametrize("rule", ["mahalanobis", "euclidean"])
-def test_bandwidth_rules(rule: str) -> None:
-    metric = KernelMetric.from_posterior(*codes(200), num_centroids=8, bandwidth=rule)
-    lengths = []
-    for i, (centroid, precision) in enumerate(zip(metric.centroids, metric.precisions, strict=True)):
-        weight = precision if rule == "mahalanobis" else torch.ones(2)
-        squared = (weight * (metric.centroids - centroid) ** 2).sum(-1)
-        lengths.append(torch.cat([squared[:i], squared[i + 1 :]]).min().sqrt().item())
-    assert metric.bandwidth.item() == pytest.approx(max(lengths), rel=1e-5)
-
-
-def test_coverage_tells_overlapping_kernels_from_bumps() -> None:
-    loc, scale = codes(2000, dim=8)
-    overlapping = KernelMetric.from_posterior(loc, scale, num_centroids=50)
-    bumps = KernelMetric.from_posterior(loc, scale, num_centroids=50, bandwidth="euclidean")
-    assert overlapping.coverage(loc).item() > 0.95
-    assert bumps.coverage(loc).item() < 0.5
-    assert bumps.coverage(bumps.centroids).item() == 1.0
-    assert bumps.coverage(bumps.centroids + 100).item() == 0.0
-
-
-def test_subsets_serve_all_codes() -> None:
-    # twenty tight clusters: a search in subsets of a tenth must still put a medoid in each
-    generator = torch.Generator().manual_seed(0)
-    centers = 10 * torch.randn(20, 2, generator=generator)
-    loc = (centers.unsqueeze(1) + 0.01 * torch.randn(20, 100, 2, generator=generator)).reshape(-1, 2)
-    metric = KernelMetric.from_posterior(loc, torch.ones_like(loc), num_centroids=20, max_codes=200)
-    nearest = torch.cdist(centers, metric.centroids).min(-1).values
-    assert nearest.max().item() < 0.1
-
-
-def test_same_seed_same_metric_and_no_global_randomness() -> None:
-    state = torch.get_rng_state()
-    first, second = (KernelMetric.from_posterior(*codes(200), num_centroids=9, seed=3, max_codes=100) for _ in range(2))
-    assert torch.equal(first.centroids, second.centroids)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-class Noisy(nn.Module):
-    """An encoder whose codes are wrong in training mode."""
-
-    def __init__(self, form: str) -> None:
-        super().__init__()
-        self.form, self.linear, self.noise = form, nn.Linear(5, 4), nn.Dropout(0.5)
-
-    def forward(self, x: Tensor) -> Any:
-        loc, log_variance = self.noise(self.linear(x)).chunk(2, dim=-1)
-        scale = (0.5 * log_variance).exp()
-        if self.form == "pair":
-            return loc, scale
-        if self.form == "distribution":
-            return torch.distributions.Independent(torch.distributions.Normal(loc, scale), 1)
-        if self.form == "mapping":
-            return {"embedding": loc, "log_covariance": log_variance}
-        return SimpleNamespace(embedding=loc, log_covariance=log_variance)
-
-
-@pytest.mark.parametrize("form", ["pair", "distribution", "mapping", "attributes"])
-@pytest.mark.parametrize("batches", ["tensors", "tuples", "mappings"])
-def test_loader_and_encoder_give_the_metric_of_their_codes(form: str, batches: str) -> None:
-    encoder = Noisy(form)
-    encoder.linear.eval()
-    data = torch.randn(90, 5)
-    chunks: dict[str, Any] = {
-        "tensors": data.split(40),
-        "tuples": torch.utils.data.DataLoader(torch.utils.data.TensorDataset(data, torch.arange(90)), batch_size=40),
-        "mappings": [{"data": piece, "labels": None} for piece in data.split(40)],
-    }
-    metric = KernelMetric.from_posterior(chunks[batches], encoder, num_centroids=8)
-    assert (encoder.training, encoder.linear.training, encoder.noise.training) == (True, False, True)
-    loc, log_variance = encoder.linear(data).detach().chunk(2, dim=-1)
-    expected = KernelMetric.from_posterior(loc, (0.5 * log_variance).exp(), num_centroids=8)
-    torch.testing.assert_close(metric.state_dict(), expected.state_dict())
-    assert not any(value.requires_grad for value in metric.state_dict().values())
-
-
-def test_one_scale_for_all_coordinates() -> None:
-    loader = torch.randn(60, 2).split(20)
-    metric = KernelMetric.from_posterior(loader, lambda x: (x, x.square().sum(-1, keepdim=True)), num_centroids=5)
-    torch.testing.assert_close(metric.precisions, metric.centroids.square().sum(-1, keepdim=True).expand(5, 2) ** -2)
-
-
-@pytest.mark.parametrize(
-    ("loader", "encoder", "error", "match"),
-    [
-        (torch.randn(9, 2), lambda x: x, TypeError, "`loc` and `scale` must both be tensors"),
-        ([torch.randn(9, 2)], torch.ones(9, 2), TypeError, "`loc` and `scale` must both be tensors"),
-        ([torch.randn(9, 2)], None, TypeError, "a data loader and an encoder"),
-        ([], lambda x: (x, x), ValueError, "no batch"),
-        (["text"], lambda x: (x, x), TypeError, "loader must give tensors"),
-        ([torch.randn(9, 2)], lambda x: x, TypeError, "`encoder` must return"),
-        ([torch.randn(9, 2)], lambda x: (x[0], x), ValueError, "`encoder` must map a batch of 9"),
-        ([torch.randn(9, 2)], lambda x: (x, x[:, :0]), ValueError, "scales need the same shape"),
-        (
-            [torch.randn(9, 2)],
-            lambda x: torch.distributions.MultivariateNormal(x, torch.eye(2)),
-            TypeError,
-            "coordinates are correlated",
-        ),
-    ],
-)
-def test_bad_loaders_and_encoders(loader: Any, encoder: Any, error: type[Exception], match: str) -> None:
-    with pytest.raises(error, match=match):
-        KernelMetric.from_posterior(loader, encoder, num_centroids=2)
-
-
-@pytest.mark.parametrize("diagonal", [True, False])
-def test_metric_comes_back_from_disk(diagonal: bool, tmp_path: Path) -> None:
-    base = make(diagonal)
-    metric = KernelMetric(nn.Parameter(base.centroids), base.precisions, nn.Parameter(base.bandwidth), 0.05)
-    make(diagonal, dtype=torch.float32).save(tmp_path / "metric")  # replaced by the next line
-    metric.save(tmp_path / "metric")
-    assert sorted(path.name for path in (tmp_path / "metric").iterdir()) == ["metric.json", "metric.safetensors"]
-    other = KernelMetric.load(tmp_path / "metric")
-    assert {name for name, _ in other.named_parameters()} == {"centroids", "bandwidth"}
-    for name, value in metric.state_dict().items():
-        assert torch.equal(value, other.state_dict()[name])
-    assert other.is_diagonal == diagonal
-
-
-def test_what_is_no_metric_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no metric in"):
-        KernelMetric.load(tmp_path)
-    (tmp_path / "metric.json").write_text("{}")
-    with pytest.raises(ValueError, match="does not describe a metric"):
-        KernelMetric.load(tmp_path)
-    (tmp_path / "metric.json").write_text('{"kind": "PullbackMetric", "version": 1, "trainable": []}')
-    with pytest.raises(ValueError, match="describes a PullbackMetric"):
-        KernelMetric.load(tmp_path)
-
-
-# ---------------------------------------------------------------- as a module
-
-
 @pytest.mark.parametrize("diagonal", [True, False])
 def test_pickle_state_and_dtype(diagonal: bool) -> None:
-    metric = make(diagonal)
+    metric = kernels(diagonal)
     z = torch.randn(4, DIM, dtype=torch.float64)
     for twin in (pickle.loads(pickle.dumps(metric)), copy.deepcopy(metric)):
         torch.testing.assert_close(twin.metric(z), metric.metric(z))
@@ -356,7 +183,7 @@ def test_parameters_stay_trainable() -> None:
 @pytest.mark.parametrize("name", ["metric", "logdet", "drift", "logdet_gradient", "metric_jacobian"])
 @pytest.mark.parametrize("diagonal", [True, False])
 def test_traces(diagonal: bool, name: str) -> None:
-    metric = make(diagonal)
+    metric = kernels(diagonal)
     z = torch.randn(4, DIM, dtype=torch.float64)
     traced = torch.jit.trace(lambda p: getattr(metric, name)(p), (z,))
     torch.testing.assert_close(traced(0.5 * z), getattr(metric, name)(0.5 * z))
@@ -393,26 +220,8 @@ def test_bad_arguments(changes: dict[str, Any], match: str) -> None:
         KernelMetric(**(GOOD | changes))
 
 
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        ({"scale": torch.ones(20, 3)}, "`loc` and `scale`"),
-        ({"scale": torch.zeros(20, 2)}, "`scale`"),
-        ({"num_centroids": 21}, "`num_centroids` must be between 1 and"),
-        ({"bandwidth": "maximum"}, "`bandwidth` must be one of"),
-        ({"bandwidth": -1.0}, "`bandwidth`"),
-        ({"num_centroids": 1}, "at least 2 centroids"),
-        ({"loc": torch.zeros(20, 2)}, "duplicates"),
-    ],
-)
-def test_bad_posteriors(changes: dict[str, Any], match: str) -> None:
-    arguments: dict[str, Any] = {"loc": torch.randn(20, 2), "scale": torch.ones(20, 2), "num_centroids": 5}
-    with pytest.raises(ValueError, match=match):
-        KernelMetric.from_posterior(**(arguments | changes))
-
-
 def test_wrong_points() -> None:
     with pytest.raises(ValueError, match=r"`z` must have shape \(\*batch, 3\)"):
-        make().logdet(torch.zeros(2))
+        kernels().logdet(torch.zeros(2))
     with pytest.raises(TypeError, match="`z`"):
-        make().metric([0.0, 0.0, 0.0])  # type: ignore[arg-type]
+        kernels().metric([0.0, 0.0, 0.0])  # type: ignore[arg-type]
