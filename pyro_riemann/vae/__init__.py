@@ -15,7 +15,7 @@ from pyro_riemann.vae._networks import DistanceImmersion, Encoder, GaussianDecod
 from pyro_riemann.vae._phases import encode_all, set_phase, start_phase_two
 from pyro_riemann.vae._priors import HeatKernelPrior, NormalPrior, Prior, UniformPrior, VampMixturePrior
 from pyro_riemann.vae._settings import History, TrainingConfig
-from pyro_riemann.vae._training import train
+from pyro_riemann.vae._training import train, train_ensemble
 
 __all__ = [
     "DistanceImmersion",
@@ -45,4 +45,5 @@ __all__ = [
     "solver_settings",
     "start_phase_two",
     "train",
+    "train_ensemble",
 ]

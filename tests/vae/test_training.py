@@ -84,9 +84,9 @@ def test_resumes_bit_for_bit(tmp_path: Path, prior: str, posterior: str, stop_af
     class Killed(Exception):
         pass
 
-    from pyro_riemann.vae import _training
+    from pyro_riemann.vae import _loop
 
-    original, count = _training._Run._save, [0]
+    original, count = _loop.TrainingRun._save, [0]
 
     def save_then_die(run) -> None:
         original(run)
@@ -95,7 +95,7 @@ def test_resumes_bit_for_bit(tmp_path: Path, prior: str, posterior: str, stop_af
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(_training._Run, "_save", save_then_die)
+        patch.setattr(_loop.TrainingRun, "_save", save_then_die)
         with pytest.raises(Killed):
             train(
                 small_vae(prior, posterior, "grid"), data, held_out, CONFIG, checkpoint=tmp_path / "cut", progress=False

@@ -1,0 +1,255 @@
+"""One training run: its two phases, its epochs, its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor
+
+from pyro_riemann._checks import check_finite
+from pyro_riemann.vae._checkpoint import join_state, load_checkpoint, save_checkpoint, split_state
+from pyro_riemann.vae._models import VAE
+from pyro_riemann.vae._phases import (
+    GROUPS,
+    encode_all,
+    fixed_seed,
+    parameter_groups,
+    set_phase,
+    start_phase_one,
+    start_phase_two,
+)
+from pyro_riemann.vae._settings import History, TrainingConfig
+
+
+class TrainingRun:
+    """One VAE on its way through both phases: what a checkpoint holds, and the work of an epoch.
+
+    :meth:`ready` leads to the next epoch, ``end_epoch(steps())`` does it; who trains several VAEs at once puts another
+    way to do the steps in between.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        data: Tensor,
+        validation: Tensor | None,
+        config: TrainingConfig,
+        device: str | torch.device | None,
+        checkpoint: str | Path | None,
+        resume: bool,
+    ) -> None:
+        self.device = torch.device(device) if device is not None else next(vae.parameters()).device
+        self.vae, self.config = vae.to(self.device), config
+        like = next(vae.parameters())
+        for name, value in (("data", data), ("validation", validation)):
+            if value is not None and (value.dim() != 2 or value.shape[-1] != vae.encoder.data_dim or len(value) == 0):
+                raise ValueError(f"`{name}` must have shape (n, {vae.encoder.data_dim}), got {tuple(value.shape)}.")
+        self.data = check_finite("data", data).to(like)
+        self.validation = None if validation is None else check_finite("validation", validation).to(like)
+        self.folder = None if checkpoint is None else Path(checkpoint)
+        self.history = History()
+        self.phase, self.epoch = 1, 0  # epoch within the phase
+        self.begun = 0  # the phase that has been prepared
+        self.started = 0.0
+        self.best, self.stale = -math.inf, 0
+        self.best_state: dict[str, Tensor] | None = None
+        self.finished = False
+        self.svi: SVI | None = None
+        self.parameters: Any = {"params": {}, "constraints": {}}  # this run's own parameter store
+        self.kept_codes: Tensor | None = None
+        self.optimizer_state: dict[str, Any] = {}
+        if self.folder is not None and resume and (self.folder / "checkpoint.json").exists():
+            self._load()
+
+    # ---------------------------------------------------------------- epochs
+
+    def ready(self) -> bool:
+        """Bring the run to its next epoch, through the end of a phase where that is due; false if there is none."""
+        while not self.finished:
+            limit = self.config.warm_up_epochs if self.phase == 1 else self.config.epochs
+            if self.epoch < limit and not self._stopped():
+                set_phase(self.vae, self.phase, self.config.phase_two)  # also for a run that resumes within one
+                if self.epoch == 0 and self.begun != self.phase:
+                    self._begin_phase()
+                return True
+            self._end_phase()
+        set_phase(self.vae, 2, GROUPS)
+        self.vae.eval()
+        return False
+
+    @property
+    def kl_weight(self) -> float:
+        """Weight of the KL term in the coming epoch."""
+        ramp = max(1, round(self.config.kl_ramp * self.config.warm_up_epochs))
+        return self.config.kl_weight * (min(1.0, (self.epoch + 1) / ramp) if self.phase == 1 else 1.0)
+
+    def start_epoch(self) -> None:
+        """Renew the metric where that is due."""
+        self.started = time.perf_counter()
+        every = self.config.refresh_every
+        if self.phase == 2 and self.epoch > 0 and self.epoch % every == 0 and self.vae.needs_metric:
+            self.vae.refresh_metric(self._codes())
+        self.vae.train()
+
+    def draw_order(self) -> Tensor:
+        """A random order of the training data, from the present generator."""
+        return torch.randperm(len(self.data)).to(self.device)
+
+    def randomness(self) -> AbstractContextManager[None]:
+        """The noise and the order of the coming epoch: a function of seed and epoch alone."""
+        return fixed_seed(self.config.seed * 100_003 + len(self.history), self.device)
+
+    def steps(self) -> float:
+        """All steps of an epoch by SVI; returns the mean ELBO per datum."""
+        losses = []
+        with self._store(), self.randomness():
+            svi, weight = self.svi or self._make_svi(), self.kl_weight
+            for rows in self.draw_order().split(self.config.batch_size):
+                loss = svi.step(self.data[rows], size=len(self.data), kl_weight=weight)
+                losses.append(self.checked(loss) / len(self.data))
+        return -sum(losses) / len(losses)
+
+    def checked(self, loss: float) -> float:
+        """The loss, if it is finite.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss became {loss} in phase {self.phase}, epoch {self.epoch}: lower the learning rate, "
+                "or check that the prior's support holds the posterior (a uniform prior's box)."
+            )
+        return loss
+
+    def end_epoch(self, elbo: float) -> dict[str, Any]:
+        """Validate, keep the best weights, record the epoch and save it; returns the record."""
+        self.vae.eval()
+        held_out = elbo if self.validation is None else self._validate(self.validation)
+        if not (self.phase == 1 and self.kl_weight < self.config.kl_weight):  # ELBOs of the ramp do not compare
+            if held_out > self.best:
+                self.best, self.stale = held_out, 0
+                self.best_state = {key: value.clone() for key, value in self.vae.state_dict().items()}
+            else:
+                self.stale += 1
+        self.epoch += 1
+        seconds = time.perf_counter() - self.started
+        entry = {"phase": self.phase, "epoch": self.epoch, "elbo": elbo, "validation": held_out, "seconds": seconds}
+        self.history.epochs.append(entry)
+        if self.folder is not None and len(self.history) % self.config.checkpoint_every == 0:
+            self._save()
+        return entry
+
+    def optimizer_states(self) -> dict[str, Any]:
+        """State of the optimiser of each parameter, by its name in the parameter store."""
+        if self.svi is None:
+            return self.optimizer_state
+        with self._store():
+            state: dict[str, Any] = self.svi.optim.get_state()
+            return state
+
+    def _store(self) -> AbstractContextManager[Any]:
+        return pyro.get_param_store().scope(self.parameters)
+
+    def _stopped(self) -> bool:
+        return self.config.patience is not None and self.stale >= self.config.patience
+
+    def _begin_phase(self) -> None:
+        self.begun, self.svi, self.optimizer_state = self.phase, None, {}
+        if self.phase == 1:
+            start_phase_one(self.vae, self.data)
+        else:
+            start_phase_two(self.vae, self.data, seed=self.config.seed)
+
+    def _end_phase(self) -> None:
+        if self.best_state is not None:
+            self.vae.load_state_dict(self.best_state)
+        self.best, self.best_state, self.stale = -math.inf, None, 0
+        if self.phase == 2:
+            self.finished = True
+            if self.config.epochs == 0:
+                set_phase(self.vae, 2, self.config.phase_two)
+                start_phase_two(self.vae, self.data, seed=self.config.seed)
+            elif self.vae.needs_metric:
+                self.vae.refresh_metric(self._codes())
+            if self.folder is not None:
+                self._save()
+        else:
+            self.phase, self.epoch, self.svi, self.optimizer_state = 2, 0, None, {}
+
+    def _make_svi(self) -> SVI:
+        prior = {id(value) for value in parameter_groups(self.vae)["prior"]}
+        slow = {f"{self.vae.store_name}.{key}" for key, value in self.vae.named_parameters() if id(value) in prior}
+        config = self.config
+
+        def settings(name: str) -> dict[str, float]:
+            return {"lr": config.prior_learning_rate if name in slow and self.phase == 2 else config.learning_rate}
+
+        optimizer = pyro.optim.Adam(settings)
+        optimizer.set_state(self.optimizer_state)
+        # a nesting that is not given would be found by a run of the model that draws: not the noise of a resumed run
+        elbo = Trace_ELBO(config.num_particles, max_plate_nesting=1, vectorize_particles=config.num_particles > 1)
+        self.svi = SVI(self.vae.model, self.vae.guide, optimizer, elbo)
+        return self.svi
+
+    def _validate(self, data: Tensor) -> float:
+        """ELBO per datum at weight 1, with noise of its own fixed seed: epochs compare, training is not disturbed."""
+        total = 0.0
+        with fixed_seed(self.config.seed + 1, self.device), torch.no_grad(), self._store():
+            for rows in data.split(max(self.config.batch_size, 500)):
+                total -= Trace_ELBO().loss(self.vae.model, self.vae.guide, rows)
+        return total / len(data)
+
+    def _codes(self) -> Tensor:
+        """Codes of the training data, encoded once while the encoder does not change."""
+        frozen = self.phase == 2 and not any(value.requires_grad for value in self.vae.encoder.loc.parameters())
+        if self.kept_codes is None or not frozen:
+            self.kept_codes = encode_all(self.vae, self.data)
+        return self.kept_codes
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def _save(self) -> None:
+        assert self.folder is not None
+        tensors = {f"model/{key}": value for key, value in self.vae.state_dict().items()}
+        tensors |= {f"best/{key}": value for key, value in (self.best_state or {}).items()}
+        moments, rest = split_state(self.optimizer_states(), "optimizer")
+        info = {
+            "config": dataclasses.asdict(self.config),
+            "vae": getattr(self.vae, "config", None),
+            "phase": self.phase,
+            "epoch": self.epoch,
+            "best": self.best if math.isfinite(self.best) else None,
+            "stale": self.stale,
+            "finished": self.finished,
+            "history": self.history.epochs,
+            "optimizer": rest,
+            "seed": self.config.seed,  # noise and order of epoch e come from (seed, e): no generator state to keep
+        }
+        save_checkpoint(self.folder, {**tensors, **moments}, info)
+
+    def _load(self) -> None:
+        assert self.folder is not None
+        tensors, info = load_checkpoint(self.folder, self.device)
+        mine = dataclasses.asdict(self.config)
+        theirs = {**info["config"], "phase_two": tuple(info["config"]["phase_two"])}
+        if changed := sorted(key for key in mine if mine[key] != theirs.get(key)):
+            raise ValueError(
+                f"the checkpoint in {self.folder} was made with another config ({', '.join(changed)} differ): "
+                "resume with the same, or start over with `resume=False`."
+            )
+        self.vae.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model/")})
+        best = {key[5:]: value for key, value in tensors.items() if key.startswith("best/")}
+        self.best_state = best or None
+        self.phase, self.epoch, self.stale = info["phase"], info["epoch"], info["stale"]
+        self.best = -math.inf if info["best"] is None else info["best"]
+        self.finished, self.history = info["finished"], History(info["history"])
+        self.optimizer_state = join_state(info["optimizer"], tensors)
