@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from pyro_riemann.vae._phases import encode_all, fixed_seed
 from pyro_riemann.vae._priors import HeatKernelPrior
 
 _ACCURATE = GeodesicSolver(num_knots=16, num_segments=64)
+Proposal = Callable[[Tensor], dist.TorchDistribution]
 
 
 class ELBOTerms(NamedTuple):
@@ -89,8 +90,9 @@ def importance_log_likelihood(
     num_samples: int = 500,
     *,
     prior: dist.TorchDistribution | None = None,
+    proposal: Proposal | None = None,
     seed: int = 0,
-    chunk_size: int = 20_000,
+    chunk_size: int | None = None,
 ) -> Tensor:
     r"""Importance-weighted bound :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k | x)` of every datum, ``(n,)``, in nats.
 
@@ -98,13 +100,18 @@ def importance_log_likelihood(
     provided that q's density is that of its draws: true of ``"normal"`` and ``"wrapped_normal"``, approximately of
     ``"heat_kernel"``. A prior whose density has mass m must be credited with -log m, see :func:`evaluate`.
 
+    The limit is the same from any q: where the posterior's own density is dear (that of a wrapped normal asks for d
+    Jacobi fields a draw), a ``proposal`` near it serves as well.
+
     Args:
         vae: the model.
         data: ``(n, D)``.
         num_samples: the K above.
         prior: as in :func:`elbo_terms`.
+        proposal: maps data ``(n, D)`` to a distribution of codes, batch shape ``(n)`` and event shape ``(d,)``, to
+            draw from in place of the VAE's posterior.
         seed: as in :func:`elbo_terms`.
-        chunk_size: posterior draws at once.
+        chunk_size: draws at once; default 20,000, or 2,000 where distances ask for the decoder.
 
     Raises:
         ValueError: if ``num_samples`` is less than 1.
@@ -121,11 +128,21 @@ def importance_log_likelihood(
     def combine(likelihood: Tensor, gap: Tensor) -> tuple[Tensor, ...]:
         return (torch.logsumexp((likelihood - gap).double(), 0) - math.log(num_samples),)
 
-    return _draws(vae, data, num_samples, prior, seed, chunk_size, combine)[0].to(data.dtype)
+    if chunk_size is None:
+        on_decoder = vae.needs_metric and not vae.warm_up and not isinstance(vae.metric, GridMetric)
+        chunk_size = 2_000 if on_decoder else 20_000
+    return _draws(vae, data, num_samples, prior, seed, chunk_size, combine, proposal)[0].to(data.dtype)
 
 
 def _draws(
-    vae: VAE, data: Tensor, count: int, prior: dist.TorchDistribution | None, seed: int, chunk_size: int, combine: Any
+    vae: VAE,
+    data: Tensor,
+    count: int,
+    prior: dist.TorchDistribution | None,
+    seed: int,
+    chunk_size: int,
+    combine: Any,
+    proposal: Proposal | None = None,
 ) -> tuple[Tensor, ...]:
     """``combine(log p(x | z), log q(z | x) - log p(z))`` for blocks of rows, with ``count`` draws each."""
     if count < 1:
@@ -135,7 +152,7 @@ def _draws(
     parts = []
     with fixed_seed(seed, data.device):
         for rows in data.split(max(1, chunk_size // count)):
-            posterior = vae.posterior(rows)
+            posterior = (proposal or vae.posterior)(rows)
             z = posterior.rsample((count,))
             likelihood = vae.decoder.observation(z, warm_up=vae.warm_up).log_prob(rows)
             parts.append(combine(likelihood, posterior.log_prob(z) - target.log_prob(z)))
@@ -228,6 +245,7 @@ def evaluate(
     num_importance: int = 500,
     num_importance_data: int | None = None,
     prior: dist.TorchDistribution | None = None,
+    proposal: Proposal | None = None,
     num_pairs: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -244,6 +262,7 @@ def evaluate(
         num_importance: draws a datum for the importance-weighted likelihood; 0 leaves it out.
         num_importance_data: how many data for that; default all.
         prior: evaluate under this prior instead of the VAE's own (for instance with tabulated distances).
+        proposal: of the importance-weighted likelihood, see :func:`importance_log_likelihood`.
         num_pairs: geodesics whose convergence is counted.
         seed: seed of the draws.
 
@@ -277,7 +296,7 @@ def evaluate(
     }
     if num_importance > 0:
         bound = importance_log_likelihood(
-            vae, data[:num_importance_data], num_importance, prior=prior, seed=seed
+            vae, data[:num_importance_data], num_importance, prior=prior, proposal=proposal, seed=seed
         ).double()
         report |= {"iwae": bound.mean().item(), "iwae_standard_error": _standard_error(bound)}
         report |= {"iwae_samples": num_importance, "iwae_num_data": len(bound)}

@@ -6,9 +6,11 @@ import dataclasses
 import math
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyro.distributions as dist
 import torch
 from scipy.stats import ks_2samp
 from torch import Tensor
@@ -42,9 +44,21 @@ def bounds(vae: VAE, law: Any, data: ImageData, protocol: Protocol, seed: int) -
         num_importance=protocol.iwae_draws,
         num_importance_data=protocol.iwae_images,
         prior=law if vae.prior.riemannian else None,
-        num_pairs=min(200, len(data.test)),
+        proposal=_without_jacobi_fields(vae) if on_decoder else None,
+        num_pairs=min(50 if on_decoder else 200, len(data.test)),
         seed=seed,
     )
+
+
+def _without_jacobi_fields(vae: VAE) -> Callable[[Tensor], dist.MultivariateNormal]:
+    """The wrapped normal's Gaussian in the chart instead of the tangent space: near it, and 20 times as fast."""
+
+    def proposal(x: Tensor) -> dist.MultivariateNormal:
+        posterior: Any = vae.posterior(x)
+        covariance = posterior.time[..., None, None] * torch.linalg.inv(vae.metric.metric(posterior.loc))
+        return dist.MultivariateNormal(posterior.loc, covariance)
+
+    return proposal
 
 
 def classification(vae: VAE, data: ImageData, protocol: Protocol, seed: int) -> dict[str, Any]:
