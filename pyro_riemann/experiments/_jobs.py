@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from rich.console import Console
 
 PACKAGES = ("torch", "pyro-ppl", "numpy", "scikit-learn")
 Work = Callable[[dict[str, Any], str], dict[str, Any]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Record = dict[str, Any]
 """A run as it is kept: ``name``, ``settings``, ``result``, ``seconds``, ``cpu_seconds``, ``device``, ``versions``."""
 
@@ -83,30 +86,34 @@ def run_jobs(
     open_jobs = [job for job in jobs if not is_done(job, folder)]
     done = len(jobs) - len(open_jobs)
     console.print(f"{done} of {len(jobs)} runs are there: {folder}")
-
-    def report(job: Job, seconds: float) -> None:
-        nonlocal done
+    one = partial(_run_one, work=work, folder=folder)
+    for job, seconds in spread(one, open_jobs, processes=processes, devices=devices):
         done += 1
         console.print(f"[{done}/{len(jobs)}] {job.name}: {seconds:.0f} s", highlight=False)
 
-    placed = [(job, devices[index % len(devices)]) for index, job in enumerate(open_jobs)]
+
+def spread(
+    function: Callable[[Item, str], Result], items: Sequence[Item], *, processes: int, devices: Sequence[str]
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with ``function(item, device)``, as the results come; arguments as in :func:`run_jobs`."""
+    placed = [(item, devices[index % len(devices)]) for index, item in enumerate(items)]
     if processes == 1:
-        for job, device in placed:
-            report(job, _run_one(job, work, folder, device))
+        for item, device in placed:
+            yield item, function(item, device)
         return
     threads = max(1, torch.get_num_threads() // processes)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, torch.set_num_threads, (threads,)) as pool:
-        running = {pool.submit(_run_one, job, work, folder, device): job for job, device in placed}
+        running = {pool.submit(function, item, device): item for item, device in placed}
         try:
             for finished in as_completed(running):
-                report(running[finished], finished.result())
+                yield running[finished], finished.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _run_one(job: Job, work: Work, folder: Path, device: str) -> float:
+def _run_one(job: Job, device: str, *, work: Work, folder: Path) -> float:
     started, processor = time.perf_counter(), time.process_time()
     result = work(job.settings, device)
     seconds = time.perf_counter() - started

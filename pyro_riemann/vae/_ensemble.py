@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +21,17 @@ def can_go_together(runs: Sequence[TrainingRun]) -> bool:
     return all(run.vae.warm_up or not run.vae.needs_metric for run in runs)
 
 
-def steps_together(runs: Sequence[TrainingRun]) -> list[float]:
-    """All steps of the coming epoch, of runs that are equally far; returns the mean ELBO per datum of each.
+def train_epoch_together(runs: Sequence[TrainingRun]) -> list[dict[str, Any]]:
+    """The coming epoch of runs that are equally far; returns their records, with even shares of its seconds."""
+    started = time.perf_counter()
+    for run in runs:
+        run.start_epoch()
+    elbos = _steps(runs)
+    return [run.end_epoch(elbo, started, shared_by=len(runs)) for run, elbo in zip(runs, elbos, strict=True)]
+
+
+def _steps(runs: Sequence[TrainingRun]) -> list[float]:
+    """All steps of the epoch; returns the mean ELBO per datum of each run.
 
     The losses are those of ``Trace_ELBO``, from the same noise as in :meth:`TrainingRun.steps`, and the optimiser is
     the same Adam: runs can change between the two ways from epoch to epoch.
@@ -69,12 +79,10 @@ class _Loss(nn.Module):
 def _draws(run: TrainingRun) -> tuple[Tensor, Tensor]:
     """Order of the data ``(n)`` and noise ``(particles, n, d)``, drawn as SVI draws them, a batch after the other."""
     particles, dim = run.config.num_particles, run.vae.latent_dim
+    zeros = run.data.new_zeros(particles, len(run.data), dim)
     with run.randomness():
         order = run.draw_order()
-        noise = [
-            torch.randn(particles, len(rows), dim, dtype=run.data.dtype, device=run.device)
-            for rows in order.split(run.config.batch_size)
-        ]
+        noise = [torch.normal(part, torch.ones_like(part)) for part in zeros.split(run.config.batch_size, -2)]
     return order, torch.cat(noise, dim=-2)
 
 

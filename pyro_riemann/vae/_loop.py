@@ -32,8 +32,8 @@ from pyro_riemann.vae._settings import History, TrainingConfig
 class TrainingRun:
     """One VAE on its way through both phases: what a checkpoint holds, and the work of an epoch.
 
-    :meth:`ready` leads to the next epoch, ``end_epoch(steps())`` does it; who trains several VAEs at once puts another
-    way to do the steps in between.
+    :meth:`ready` leads to the next epoch, :meth:`train_epoch` does it: who trains several VAEs at once puts another way
+    to do the steps between its start and its end.
     """
 
     def __init__(
@@ -58,7 +58,6 @@ class TrainingRun:
         self.history = History()
         self.phase, self.epoch = 1, 0  # epoch within the phase
         self.begun = 0  # the phase that has been prepared
-        self.started = 0.0
         self.best, self.stale = -math.inf, 0
         self.best_state: dict[str, Tensor] | None = None
         self.finished = False
@@ -91,9 +90,14 @@ class TrainingRun:
         ramp = max(1, round(self.config.kl_ramp * self.config.warm_up_epochs))
         return self.config.kl_weight * (min(1.0, (self.epoch + 1) / ramp) if self.phase == 1 else 1.0)
 
+    def train_epoch(self) -> dict[str, Any]:
+        """One epoch by SVI; returns its record."""
+        started = time.perf_counter()
+        self.start_epoch()
+        return self.end_epoch(self.steps(), started)
+
     def start_epoch(self) -> None:
         """Renew the metric where that is due."""
-        self.started = time.perf_counter()
         every = self.config.refresh_every
         if self.phase == 2 and self.epoch > 0 and self.epoch % every == 0 and self.vae.needs_metric:
             self.vae.refresh_metric(self._codes())
@@ -130,7 +134,7 @@ class TrainingRun:
             )
         return loss
 
-    def end_epoch(self, elbo: float) -> dict[str, Any]:
+    def end_epoch(self, elbo: float, started: float, shared_by: int = 1) -> dict[str, Any]:
         """Validate, keep the best weights, record the epoch and save it; returns the record."""
         self.vae.eval()
         held_out = elbo if self.validation is None else self._validate(self.validation)
@@ -141,7 +145,7 @@ class TrainingRun:
             else:
                 self.stale += 1
         self.epoch += 1
-        seconds = time.perf_counter() - self.started
+        seconds = (time.perf_counter() - started) / shared_by
         entry = {"phase": self.phase, "epoch": self.epoch, "elbo": elbo, "validation": held_out, "seconds": seconds}
         self.history.epochs.append(entry)
         if self.folder is not None and len(self.history) % self.config.checkpoint_every == 0:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann.vae._ensemble import can_go_together, steps_together
+from pyro_riemann.vae._ensemble import can_go_together, train_epoch_together
 from pyro_riemann.vae._loop import TrainingRun
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._settings import History, TrainingConfig
@@ -67,8 +67,7 @@ def train(
     with _progress(progress, config.warm_up_epochs + config.epochs) as bar:
         bar.advance(len(run.history))
         while run.ready():
-            run.start_epoch()
-            bar.report(run.end_epoch(run.steps()))
+            bar.report(run.train_epoch())
     return run.history
 
 
@@ -135,12 +134,9 @@ def train_ensemble(
         while waiting := [run for run in runs if run.ready()]:
             first = min((run.phase, run.epoch) for run in waiting)
             abreast = [run for run in waiting if (run.phase, run.epoch) == first]
-            for run in abreast:
-                run.start_epoch()
             together = len(abreast) > 1 and can_go_together(abreast)
-            elbos = steps_together(abreast) if together else (run.steps() for run in abreast)
-            for run, elbo in zip(abreast, elbos, strict=True):
-                bar.report(run.end_epoch(elbo))
+            for entry in train_epoch_together(abreast) if together else (run.train_epoch() for run in abreast):
+                bar.report(entry)
     return [run.history for run in runs]
 
 

@@ -138,6 +138,18 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(tmp_path: Path, 
     assert {k: v for k, v in resumed.items() if k != timings} == {k: v for k, v in whole.items() if k != timings}
 
 
+def test_seeds_trained_as_one_batch_give_the_same_results(tmp_path: Path) -> None:
+    for name, ensembles in (("one", True), ("each", False)):
+        folders = tmp_path / name / "results", tmp_path / name / "models"
+        kalatzis2020.run("digits", [3], ["vamp128"], TINY, 2, *folders, ensembles=ensembles)
+    for seed in range(2):
+        one, each = (
+            load(tmp_path / name / "results" / f"digits-d3-vamp128-seed{seed}.json")["result"]["bounds"]
+            for name in ("one", "each")
+        )
+        assert one["elbo"] == pytest.approx(each["elbo"], rel=1e-3)  # single precision
+
+
 def test_the_report_is_made_from_the_saved_results_alone(finished: Path, tmp_path: Path) -> None:
     """Every table cell is a number of a result file; figures need no model."""
     text = report(finished, finished.with_suffix(".md"))

@@ -10,7 +10,7 @@ import torch
 from pyro_riemann.datasets import ImageData, load_dataset
 from pyro_riemann.experiments._chains import frozen
 from pyro_riemann.experiments.kalatzis2020._protocol import Protocol
-from pyro_riemann.vae import VAE, History, TrainingConfig, make_vae, train
+from pyro_riemann.vae import VAE, History, TrainingConfig, make_vae, train, train_ensemble
 
 GRID_RESOLUTION = 200
 """Nodes an axis of the tabulated metric, d = 2."""
@@ -55,11 +55,8 @@ def build(model: str, data: ImageData, latent_dim: int, protocol: Protocol, seed
     return make_vae(width, latent_dim, "vamp", "normal", pseudo_inputs=starts, **common)
 
 
-def fit(
-    vae: VAE, data: ImageData, protocol: Protocol, seed: int, checkpoint: Path | None, device: str = "cpu"
-) -> History:
-    """Train both phases, or what a checkpoint says is missing of them."""
-    config = TrainingConfig(
+def _config(protocol: Protocol, seed: int) -> TrainingConfig:
+    return TrainingConfig(
         warm_up_epochs=protocol.warm_up_epochs,
         epochs=protocol.epochs,
         batch_size=protocol.batch_size,
@@ -68,6 +65,13 @@ def fit(
         phase_two=_PHASE_TWO,
         seed=seed,
     )
+
+
+def fit(
+    vae: VAE, data: ImageData, protocol: Protocol, seed: int, checkpoint: Path | None, device: str = "cpu"
+) -> History:
+    """Train both phases, or what a checkpoint says is missing of them."""
+    config = _config(protocol, seed)
     history = train(vae, data.train, None, config, device=device, checkpoint=checkpoint, progress=False)
     if vae.needs_metric:
         # judged more exactly than trained: 4 steps of the short flows of a posterior leave an error of 1e-3 nats
@@ -81,5 +85,32 @@ def trained(
 ) -> tuple[VAE, History]:
     """A trained model; one that an earlier run has finished is read back."""
     vae = build(model, data, latent_dim, protocol, seed)
-    checkpoint = work / f"{dataset}-d{latent_dim}-{model}-seed{seed}"
-    return vae, fit(vae, data, protocol, seed, checkpoint, device)
+    return vae, fit(vae, data, protocol, seed, _folder(work, dataset, latent_dim, model, seed), device)
+
+
+def train_seeds(
+    plan: tuple[str, str, int, tuple[int, ...]], device: str, *, protocol: Protocol, checkpoints: Path
+) -> None:
+    """Train all seeds of a model as one batch; :func:`trained` then finds each in its checkpoint.
+
+    Args:
+        plan: data set, model, latent dimension, seeds.
+        device: where.
+        protocol: the settings.
+        checkpoints: folder of the models.
+    """
+    dataset, model, latent_dim, seeds = plan
+    data = load_images(dataset, protocol, device)
+    train_ensemble(
+        [build(model, data, latent_dim, protocol, seed) for seed in seeds],
+        data.train,
+        config=_config(protocol, seeds[0]),
+        seeds=seeds,
+        device=device,
+        checkpoints=[_folder(checkpoints, dataset, latent_dim, model, seed) for seed in seeds],
+        progress=False,
+    )
+
+
+def _folder(checkpoints: Path, dataset: str, latent_dim: int, model: str, seed: int) -> Path:
+    return checkpoints / f"{dataset}-d{latent_dim}-{model}-seed{seed}"
