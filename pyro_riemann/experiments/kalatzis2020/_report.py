@@ -129,9 +129,21 @@ def _bounds(records: Records, dataset: str) -> str:
     draws = {record["result"]["bounds"]["iwae_samples"] for group in groups.values() for record in group}
     what = (
         f"{NAMES[dataset]}, test images, nats an image, lower is better. Neg. ELBO = Rec + KL, from the same draws; "
-        f"IWAE with {max(draws)} draws is the column that compares priors;"
+        f"IWAE with {max(draws)} draws, of {_counts(groups, 'iwae_num_data')} images, is the column that compares "
+        "priors;"
     )
+    if solved := {key: group for key, group in groups.items() if key[0] > 2 and key[1] == "rvae"}:
+        what += (
+            " at d > 2, where each distance is solved on the decoder, the R-VAE's ELBO is that of the first "
+            f"{_counts(solved, 'num_data')} test images, and its IWAE draws from a Gaussian near the posterior;"
+        )
     return f"### Bounds\n\n{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
+
+
+def _counts(groups: Groups, key: str) -> str:
+    """How many images that were, ``"100"`` or ``"100 to 1,000"``."""
+    counts = sorted({record["result"]["bounds"][key] for record in _flat(groups)})
+    return " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
 
 
 def _f1(records: Records, dataset: str) -> str:
