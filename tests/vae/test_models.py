@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
@@ -61,6 +62,13 @@ def test_importance_weighting_reaches_the_exact_likelihood():
     torch.testing.assert_close(many, exact, rtol=0, atol=0.02)
     assert bool((elbo_terms(vae, x, 5000).elbo < exact).all())
     assert float((few - exact).abs().mean()) > float((many - exact).abs().mean())
+
+    def proposal(rows: torch.Tensor) -> dist.MultivariateNormal:
+        return dist.MultivariateNormal(vae.encode(rows), 1.3 * torch.linalg.inv(precision).detach())
+
+    vae.encoder.spread[0].bias.data.sub_(3)  # a posterior that would not do
+    other = importance_log_likelihood(vae, x, 20_000, proposal=proposal, seed=1)
+    torch.testing.assert_close(other, exact, rtol=0, atol=0.02)
 
 
 def test_elbo_is_what_pyro_computes():
