@@ -16,6 +16,38 @@ from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._phases import parameter_groups
 
 
+def check_ensemble(vaes: Sequence[VAE], seeds: Sequence[int], folders: Sequence[Any]) -> None:
+    """Raise unless these are different VAEs of one architecture, each with a seed and a folder of its own."""
+    if not vaes:
+        raise ValueError("`vaes` is empty: give at least one VAE.")
+    for name, given in (("seeds", seeds), ("checkpoints", folders)):
+        if len(given) != len(vaes):
+            raise ValueError(f"`{name}` has {len(given)} entries for {len(vaes)} VAEs: give one for each.")
+        named = [str(value) for value in given if value is not None]
+        if len(set(named)) < len(named):
+            raise ValueError(f"`{name}` has an entry twice: {named}.")
+    if len(set(map(id, vaes))) < len(vaes):
+        raise ValueError("`vaes` has the same VAE twice.")
+    plans = [_plan(vae) for vae in vaes]
+    for index, plan in enumerate(plans):
+        if odd := sorted(key for key in plan.keys() | plans[0].keys() if plan.get(key) != plans[0].get(key)):
+            raise ValueError(
+                f"`vaes` must differ in their weights alone: the one at {index} differs from the first in "
+                f"{', '.join(odd[:5])}{' and more' if len(odd) > 5 else ''}."
+            )
+
+
+def _plan(vae: VAE) -> dict[str, Any]:
+    """All that a VAE is but for its weights: the modules, their settings, the shapes and types of their tensors."""
+    plan: dict[str, Any] = {key: (value.shape, value.dtype) for key, value in vae.state_dict().items()}
+    for name, module in vae.named_modules():
+        plan[name or "class"] = type(module)
+        for key, value in vars(module).items():
+            if isinstance(value, bool | int | float | str | tuple) and key not in ("training", "warm_up"):
+                plan[f"{name}.{key}" if name else key] = value
+    return plan
+
+
 def can_go_together(runs: Sequence[TrainingRun]) -> bool:
     """Whether the coming epoch asks for no distances: their solver decides by values, which a batch of models hides."""
     return all(run.vae.warm_up or not run.vae.needs_metric for run in runs)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann.vae._ensemble import can_go_together, train_epoch_together
+from pyro_riemann.vae._ensemble import can_go_together, check_ensemble, train_epoch_together
 from pyro_riemann.vae._loop import TrainingRun
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._settings import History, TrainingConfig
@@ -123,7 +123,7 @@ def train_ensemble(
     config, vaes = config or TrainingConfig(), list(vaes)
     seeds = range(config.seed, config.seed + len(vaes)) if seeds is None else seeds
     folders = [None] * len(vaes) if checkpoints is None else list(checkpoints)
-    _check_ensemble(vaes, seeds, folders)
+    check_ensemble(vaes, seeds, folders)
     device = next(vaes[0].parameters()).device if device is None else device
     runs = [
         TrainingRun(vae, data, validation, dataclasses.replace(config, seed=seed), device, folder, resume)
@@ -138,26 +138,6 @@ def train_ensemble(
             for entry in train_epoch_together(abreast) if together else (run.train_epoch() for run in abreast):
                 bar.report(entry)
     return [run.history for run in runs]
-
-
-def _check_ensemble(vaes: Sequence[VAE], seeds: Sequence[int], folders: Sequence[Any]) -> None:
-    if not vaes:
-        raise ValueError("`vaes` is empty: give at least one VAE.")
-    for name, given in (("seeds", seeds), ("checkpoints", folders)):
-        if len(given) != len(vaes):
-            raise ValueError(f"`{name}` has {len(given)} entries for {len(vaes)} VAEs: give one for each.")
-    for name, given in (("seeds", seeds), ("checkpoints", [folder for folder in folders if folder is not None])):
-        if len(set(map(str, given))) < len(given):
-            raise ValueError(f"`{name}` has an entry twice: {[str(value) for value in given]}.")
-
-    def plan(vae: VAE) -> Any:
-        shapes = {key: value.shape for key, value in vae.state_dict().items()}
-        return shapes, vae.posterior_family, vae.metric_mode, type(vae.prior), type(vae.decoder), vae.store_name
-
-    if len(set(map(id, vaes))) < len(vaes):
-        raise ValueError("`vaes` has the same VAE twice.")
-    if odd := [index for index, vae in enumerate(vaes) if plan(vae) != plan(vaes[0])]:
-        raise ValueError(f"`vaes` must be of one architecture: those at {odd} differ from the first.")
 
 
 class _Bar:
