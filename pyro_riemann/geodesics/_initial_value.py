@@ -12,7 +12,7 @@ from pyro_riemann import _autodiff
 from pyro_riemann._checks import check_finite, check_point, holds
 
 _SLACK = 0.04  # largest relative change of the squared speed, which is constant along a geodesic
-_MOST_STEPS = 64  # no more are tried after that many: a metric that is hardly trained has walls everywhere
+_MOST_STEPS = 256  # no more are tried after that many: a metric that is hardly trained has walls everywhere
 
 
 def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,10 @@ import torch
 from pyro_riemann import ConstantMetric, PullbackMetric, RiemannianHeatKernel
 from pyro_riemann.experiments import kalatzis2020
 from pyro_riemann.experiments._centred import tabulated_prior
-from pyro_riemann.experiments._jobs import load
+from pyro_riemann.experiments._jobs import is_done, load
 from pyro_riemann.experiments.kalatzis2020._calibration import calibrate, uniformity
 from pyro_riemann.experiments.kalatzis2020._formulas import SEGMENTS, StraightLineMetric
-from pyro_riemann.experiments.kalatzis2020._protocol import PROTOCOLS
+from pyro_riemann.experiments.kalatzis2020._protocol import MODELS, PROTOCOLS, grid
 from pyro_riemann.experiments.kalatzis2020._report import report
 from pyro_riemann.experiments.kalatzis2020._scenes import draw_tabulated
 from pyro_riemann.experiments.kalatzis2020._train import load_images, trained
@@ -167,6 +167,12 @@ COMMITTED = Path(__file__).parents[2] / "docs" / "results"
 def test_the_published_page_is_that_of_the_published_results() -> None:
     page = COMMITTED / "kalatzis2020.md"
     assert page.read_text() == report(COMMITTED / "kalatzis2020", page)
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist"])
+def test_published_results_are_the_whole_grid(dataset: str) -> None:
+    jobs = grid(dataset, [2, 5, 10], MODELS, 2, PROTOCOLS["reduced"])
+    assert [job.name for job in jobs if not is_done(job, COMMITTED / "kalatzis2020")] == []
 
 
 def test_published_columns_add_up() -> None:
