@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from pyro_riemann.vae._loop import TrainingRun
+from pyro_riemann.vae._loop import TrainingRun, clocks
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._phases import parameter_groups
 
@@ -55,7 +54,7 @@ def can_go_together(runs: Sequence[TrainingRun]) -> bool:
 
 def train_epoch_together(runs: Sequence[TrainingRun]) -> list[dict[str, Any]]:
     """The coming epoch of runs that are equally far; returns their records, with even shares of its seconds."""
-    started = time.perf_counter()
+    started = clocks()
     for run in runs:
         run.start_epoch()
     elbos = _steps(runs)

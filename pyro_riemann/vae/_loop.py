@@ -28,6 +28,13 @@ from pyro_riemann.vae._phases import (
 )
 from pyro_riemann.vae._settings import History, TrainingConfig
 
+Clocks = tuple[float, float]
+
+
+def clocks() -> Clocks:
+    """Seconds on the wall and of the processor, since some moment."""
+    return time.perf_counter(), time.process_time()
+
 
 class TrainingRun:
     """One VAE on its way through both phases: what a checkpoint holds, and the work of an epoch.
@@ -92,7 +99,7 @@ class TrainingRun:
 
     def train_epoch(self) -> dict[str, Any]:
         """One epoch by SVI; returns its record."""
-        started = time.perf_counter()
+        started = clocks()
         self.start_epoch()
         return self.end_epoch(self.steps(), started)
 
@@ -134,7 +141,7 @@ class TrainingRun:
             )
         return loss
 
-    def end_epoch(self, elbo: float, started: float, shared_by: int = 1) -> dict[str, Any]:
+    def end_epoch(self, elbo: float, started: Clocks, shared_by: int = 1) -> dict[str, Any]:
         """Validate, keep the best weights, record the epoch and save it; returns the record."""
         self.vae.eval()
         held_out = elbo if self.validation is None else self._validate(self.validation)
@@ -145,8 +152,9 @@ class TrainingRun:
             else:
                 self.stale += 1
         self.epoch += 1
-        seconds = (time.perf_counter() - started) / shared_by
-        entry = {"phase": self.phase, "epoch": self.epoch, "elbo": elbo, "validation": held_out, "seconds": seconds}
+        wall, processor = ((now - then) / shared_by for now, then in zip(clocks(), started, strict=True))
+        entry = {"phase": self.phase, "epoch": self.epoch, "elbo": elbo, "validation": held_out}
+        entry |= {"seconds": wall, "processor_seconds": processor}
         self.history.epochs.append(entry)
         if self.folder is not None and len(self.history) % self.config.checkpoint_every == 0:
             self._save()

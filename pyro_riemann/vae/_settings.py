@@ -67,10 +67,11 @@ class TrainingConfig:
 
 @dataclasses.dataclass
 class History:
-    """What :func:`train` recorded, one entry per epoch: phase, train ELBO, validation ELBO (nats per datum), seconds.
+    """What :func:`train` recorded, one entry per epoch: phase, ELBOs, seconds.
 
     Attributes:
-        epochs: one entry an epoch; ELBOs in nats per datum, times in seconds.
+        epochs: one entry an epoch: ``phase``, ``epoch``, ``elbo`` and ``validation`` in nats per datum, ``seconds`` on
+            the wall and ``processor_seconds``.
 
     Example:
         >>> history = History([{"phase": 1, "epoch": 1, "elbo": -10.0, "validation": -11.0, "seconds": 0.1}])
