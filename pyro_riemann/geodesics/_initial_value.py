@@ -12,7 +12,8 @@ from pyro_riemann import _autodiff
 from pyro_riemann._checks import check_finite, check_point, holds
 
 _SLACK = 0.04  # largest relative change of the squared speed, which is constant along a geodesic
-_MOST_STEPS = 256  # no more are tried after that many: a metric that is hardly trained has walls everywhere
+_EVEN_STEPS = 64  # with that many steps of one length or more, lengths of their own are tried next
+_TRIALS = 256  # steps of a geodesic's own length, accepted or not
 
 
 def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tuple[Tensor, Tensor]:
@@ -20,9 +21,9 @@ def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tup
 
     Integrates :math:`z'' = -\Gamma(z', z')` by the classical Runge-Kutta method, whose error falls with the
     fourth power of ``num_steps``. The speed :math:`|z'|_G` is constant along the exact flow: where steps are too
-    long for a steep wall it is not, and those geodesics are integrated again with four times as many, up to some
-    hundred. What has not kept its speed then is returned as it is, if it is finite. (A speed that is kept is no
-    proof of accuracy: steps can jump a wall that is thin.)
+    long for a steep wall it is not, and those geodesics are integrated again with four times as many, and at last with
+    steps whose lengths follow the walls. What has not arrived after some hundred of these stops where it is. (A speed
+    that is kept is no proof of accuracy: steps can jump a wall that is thin.)
 
     Args:
         metric: any object with ``dim``, ``christoffel(z, v)`` and ``inner(z, u, v)``.
@@ -112,23 +113,54 @@ def expmap_log_van_vleck(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16)
     return y, -(log_jacobian + 0.5 * (metric.logdet(y) - metric.logdet(z)))
 
 
-def _runge_kutta(metric: Any, z: Tensor, v: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
-    step = 1.0 / num_steps
-    for _ in range(num_steps):
-        v2 = v - 0.5 * step * (a1 := metric.christoffel(z, v))
-        v3 = v - 0.5 * step * (a2 := metric.christoffel(z + 0.5 * step * v, v2))
-        v4 = v - step * (a3 := metric.christoffel(z + 0.5 * step * v2, v3))
-        a4 = metric.christoffel(z + step * v3, v4)
-        z = z + step / 6 * (v + 2 * v2 + 2 * v3 + v4)
-        v = v - step / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
+def _runge_kutta(metric: Any, z: Tensor, v: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor]:
+    """End point and velocity after a number of steps of one length, or after steps of lengths ``(count, *batch)``."""
+    for step in [1.0 / steps] * steps if isinstance(steps, int) else steps.unsqueeze(-1):
+        z, v = _step(metric, z, v, step)
     return z, v
 
 
-def _with_jacobi_fields(metric: Any, z: Tensor, v: Tensor, num_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def _step(metric: Any, z: Tensor, v: Tensor, step: float | Tensor) -> tuple[Tensor, Tensor]:
+    v2 = v - 0.5 * step * (a1 := metric.christoffel(z, v))
+    v3 = v - 0.5 * step * (a2 := metric.christoffel(z + 0.5 * step * v, v2))
+    v4 = v - step * (a3 := metric.christoffel(z + 0.5 * step * v2, v3))
+    a4 = metric.christoffel(z + step * v3, v4)
+    z = z + step / 6 * (v + 2 * v2 + 2 * v3 + v4)
+    v = v - step / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
+    return z, v
+
+
+@torch.no_grad()
+def _own_steps(metric: Any, z: Tensor, v: Tensor) -> Tensor:
+    """Lengths of steps that keep the speed, for each geodesic its own, ``(count, *batch)``; 0 once it has arrived.
+
+    A geodesic that has not arrived after all trials stops where it is: its lengths add up to less than 1.
+    """
+    time, step = torch.zeros_like(z[..., 0]), torch.full_like(z[..., 0], 1 / 16)
+    energy, taken = metric.inner(z, v, v), []
+    for _ in range(_TRIALS):
+        step = torch.minimum(step, 1 - time)
+        try:
+            end, velocity = _step(metric, z, v, step.unsqueeze(-1))
+            change = (metric.inner(end, velocity, velocity) - energy).abs()
+            good = change <= energy * _SLACK * (time + step).clamp(min=0.1)  # false for NaN
+        except torch.linalg.LinAlgError:
+            good = torch.zeros_like(step, dtype=torch.bool)
+        if bool(good.any()):
+            z, v = (torch.where(good.unsqueeze(-1), new, old) for new, old in ((end, z), (velocity, v)))
+            taken.append(torch.where(good, step, 0))
+            time = time + taken[-1]
+        step = torch.where(good, 1.5 * step, 0.4 * step)
+        if bool((time >= 1 - 1e-6).all()):
+            break
+    return torch.stack(taken) if taken else time.unsqueeze(0)
+
+
+def _with_jacobi_fields(metric: Any, z: Tensor, v: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """End point, end velocity, and the derivative of the end point in ``v``."""
 
     def flow(w: Tensor) -> Tensor:
-        return torch.cat(_runge_kutta(metric, z.expand_as(w), w, num_steps), dim=-1)
+        return torch.cat(_runge_kutta(metric, z.expand_as(w), w, steps), dim=-1)
 
     state, jacobian = _autodiff.jacobian(flow, v, metric.dim)
     end, velocity = state.chunk(2, dim=-1)
@@ -138,7 +170,7 @@ def _with_jacobi_fields(metric: Any, z: Tensor, v: Tensor, num_steps: int) -> tu
 def _resolved(
     metric: Any, z: Tensor, v: Tensor, num_steps: int, integrate: Callable[..., tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
-    """Results of ``integrate``, from more steps where the speed is not kept.
+    """Results of ``integrate``, from more steps where the speed is not kept, at last from steps of their own lengths.
 
     Without it one draw in ten thousand of a posterior beside a steep wall ends millions of units away.
     """
@@ -151,13 +183,15 @@ def _resolved(
         kept = (after - before).abs() <= _SLACK * before  # false for NaN
     if holds(kept):
         return result
-    if num_steps >= _MOST_STEPS:
-        _check_path(result[0], num_steps)
-        return result
     if kept.dim() == 0:
-        return _resolved(metric, z, v, 4 * num_steps, integrate)
+        return tuple(part[0] for part in _resolved(metric, z[None], v[None], num_steps, integrate))
     lost = ~kept
-    again = _resolved(metric, z[lost], v[lost], 4 * num_steps, integrate)
+    if num_steps < _EVEN_STEPS:
+        again = _resolved(metric, z[lost], v[lost], 4 * num_steps, integrate)
+    else:
+        steps = _own_steps(metric, z[lost], v[lost])
+        _check_path(result[0][lost][steps.sum(0) < 1 - 1e-6], num_steps)
+        again = integrate(metric, z[lost], v[lost], steps)
     return tuple(old.index_put((lost,), new) for old, new in zip(result, again, strict=True))
 
 
