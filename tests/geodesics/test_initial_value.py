@@ -182,3 +182,31 @@ def test_more_steps_only_where_they_are_needed() -> None:
     assert torch.equal(y[kept], end[kept])
     assert not torch.equal(y, end)
     torch.testing.assert_close(expmap_log_van_vleck(metric, z, v, num_steps=8)[0], y)
+
+
+class ThinWall(RiemannianMetric):
+    """The line with a wall of Gaussian shape at 1: distances have a closed form."""
+
+    dim = 1
+    height, width = 1000.0, 0.01
+
+    def metric(self, z: Tensor) -> Tensor:
+        return (1 + self.height * torch.exp(-(((z - 1) / self.width) ** 2) / 2)).square()[..., None]
+
+    def arc_length(self, z: Tensor) -> Tensor:
+        """Length of the way from minus infinity, but for a constant."""
+        share = torch.special.ndtr((z - 1) / self.width)
+        return z + self.height * self.width * math.sqrt(2 * math.pi) * share
+
+
+def test_steps_follow_a_wall_that_even_ones_jump() -> None:
+    metric = ThinWall()
+    z = torch.tensor([[0.97], [1.0], [1.03]], dtype=torch.float64)
+    v = 30 / metric.norm(z, torch.ones_like(z))[..., None]
+    start = metric.arc_length(z).squeeze(-1)
+    assert bool(((metric.arc_length(_runge_kutta(metric, z, v, 64)[0]).squeeze(-1) - start - 30).abs() > 2).all())
+    y = expmap(metric, z, v)
+    passed = metric.arc_length(y).squeeze(-1) - start
+    torch.testing.assert_close(passed, torch.full_like(passed, 30), rtol=0.03, atol=0)  # speed is kept to 2 percent
+    single = expmap(metric, z[1], v[1])
+    torch.testing.assert_close(single, y[1], rtol=0, atol=1e-12)
