@@ -22,12 +22,15 @@ class SamplerReport(NamedTuple):
     """How well a sampler of a Riemannian uniform works.
 
     Attributes:
-        method: ``"table"`` (rejection from a cell table), ``"mixture"`` (independence Metropolis from a
-            Gaussian mixture) or ``"tempered"`` (a tempered sequence of particle populations).
+        method: ``"exact"`` (a flat metric), ``"table"`` (rejection from a cell table), ``"mixture"`` (independence
+            Metropolis from a Gaussian mixture) or ``"tempered"`` (a tempered sequence of particle populations).
         efficiency: in (0, 1]: acceptance rate of the table, effective sample size per proposal of the
             mixture, effective share of the particles of the tempered sequence.
         acceptance: acceptance rate of the Hamiltonian moves that end a draw; 1 where none are made.
         steps: proposals spent on one draw.
+        reason: how the proposal came about, and what the volume does not count, in words.
+        on_floor: share of the law's mass where the metric is only what keeps it from being singular: the floor of a
+            kernel metric, the jitter of a pullback; None where it has nothing of the kind.
 
     Example:
         >>> law = RiemannianUniform(EuclideanMetric(1), 0.0, 1.0)
@@ -39,6 +42,8 @@ class SamplerReport(NamedTuple):
     efficiency: float
     acceptance: float
     steps: int
+    reason: str = ""
+    on_floor: float | None = None
 
 
 class VolumeRule(NamedTuple):
@@ -56,12 +61,20 @@ class VolumeRule(NamedTuple):
     nodes: Tensor
     weights: Tensor
 
+    def on_floor(self, metric: RiemannianMetric) -> float | None:
+        """Share of the mass where the metric is only its floor, None if it has none."""
+        with torch.no_grad():
+            flat = [metric.on_floor(piece) for piece in self.nodes.split(rows_at_once(metric))]
+        known = [piece for piece in flat if piece is not None]
+        return float(self.weights @ torch.cat(known).to(self.weights)) if known else None
+
 
 class BoxLaw(Protocol):
-    """A law on one box: its volume rule, its sampler and how well that works."""
+    """A law on one box: its volume rule, its sampler, how well that works, and whether two routes to the volume agree."""
 
     rule: VolumeRule
     report: SamplerReport
+    agrees: bool
 
     def draw(self, count: int) -> Tensor:
         """``(count, d)`` points from the law, by the global generator."""

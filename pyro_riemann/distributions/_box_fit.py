@@ -1,24 +1,33 @@
-"""The choice of a mixture proposal: the bumps of a kernel metric as they are, or fitted to its peaks."""
+"""The choice of a mixture proposal for the uniform law of any metric, and a second opinion of the volume."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_riemann.distributions._box_mixture import MixtureProposal, effective_share
-from pyro_riemann.distributions._box_modes import peaks_of
+from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas import climbs
+from pyro_riemann.distributions._box_mixture import GaussianParts, MixtureProposal, effective_share, known_parts
+from pyro_riemann.distributions._box_peaks import LOOK, Landscape
+from pyro_riemann.distributions._box_tempered import temper
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 
+LOWEST_EFFICIENCY = 0.05  # below it a mixture gives way to a tempered sequence
 _GOOD = 0.5  # efficiency above which nothing is adapted
 _ENOUGH = 0.45  # efficiency at which another round would cost more than it saves
 _ROUNDS = 8
 _CAP = 0.3
 _POINTS = 16384, 4096  # of a round: as many as keep the table of points and centroids small, but no fewer
-_STARTS = 256
-_KERNEL_SHARE = 0.1  # of the bumps in the fitted mixture: no centroid is ever out of reach
+_STARTS = 256  # climbs that start from heavy draws
+_MOST = 256  # Gaussians that are fitted
+_KNOWN_SHARE = 0.1  # of the known bumps in a fitted mixture: none is ever out of reach
+_MISSED = 4.0  # a peak whose density is so many times what the proposal expects is one that it misses
+_CHECK = 8, 128, 2, 2**17  # islands, particles, moves and points of the second opinion
+_EXPLAINED = 2.5  # joint standard errors that a difference of two routes may have by chance
 
 
 class Fitted(NamedTuple):
@@ -28,61 +37,165 @@ class Fitted(NamedTuple):
         proposal: the mixture.
         efficiency: effective sample size per draw, on fresh points.
         reason: one clause in words.
+        weighed: log volume by importance sampling from the proposal.
+        tempered: log volume by a tempered sequence from the uniform law and the peaks, which shares no draw with it.
     """
 
     proposal: MixtureProposal
     efficiency: float
     reason: str
+    weighed: Estimate
+    tempered: Estimate
+
+    def checked(self, own: Estimate, weighed: bool) -> tuple[Estimate, bool]:
+        """A log volume after a look at the other route, and whether the two agree; see :func:`reconciled`.
+
+        Args:
+            own: the log volume.
+            weighed: whether it is an average of importance weights. Those of a proposal that does not fit check nothing.
+        """
+        return reconciled(own, self.tempered if weighed or self.efficiency < LOWEST_EFFICIENCY else self.weighed)
 
 
 def fit_proposal(metric: RiemannianMetric, low: Tensor, high: Tensor) -> Fitted:
-    """The best mixture found for the uniform law of ``metric`` on a box; deterministic.
+    r"""The best mixture found for the uniform law of ``metric`` on a box; deterministic.
 
-    A kernel metric's bumps are tried first. If they overlap so much that less than half of the
-    draws count, the peaks of the volume are found and a few Gaussians are fitted to them by population Monte Carlo; the
-    bumps stay in with a tenth of the mass. Other metrics get the uniform proposal.
+    Bumps that the metric knows of (``metric.peaks()``) are tried first, with a uniform part. Then
+    :math:`\log\sqrt{\det G}` is climbed from many starts. If a climb ends where the proposal does not expect it, or if
+    less than half of the draws count, Gaussians are put at the ends of the climbs and fitted by population Monte Carlo;
+    the known bumps stay in with a tenth of the mass.
     """
-    if not isinstance(metric, KernelMetric):
-        proposal = MixtureProposal.uniform(low, high)
-        reached = effective_share(_pool(metric, proposal, low, 0)[1])
-        return Fitted(proposal, reached, f"uniform proposal, efficiency {reached:.2g}")
-    bumps = MixtureProposal.of_kernel(metric, low, high)
-    z, log_weight, _ = _pool(metric, bumps, low, 0)
-    best, efficiency = bumps, effective_share(log_weight)
-    if efficiency >= _GOOD:
-        return Fitted(bumps, efficiency, f"one Gaussian a centroid, efficiency {efficiency:.2g}")
-    candidate = _with_peaks(metric, bumps, z, log_weight)
+    land = Landscape(metric, low, high)
+    seen = land.look()
+    rest = float(np.nanmedian(seen[1])) + float((high - low).double().log().sum())
+    known = known_parts(metric, low, high)
+    blocks = [] if known is None else [known]
+    best = MixtureProposal.of_parts(blocks, low, high, rest)
+    z, log_weight, _ = pool(metric, best, low, 0)
+    efficiency = effective_share(log_weight)
+    found, missed = _found(metric, land, seen, best, z, log_weight)
+    fitted = 0
+    if found is not None and (missed or efficiency < _GOOD):
+        candidate = MixtureProposal.of_parts([found, *blocks], low, high, rest, _KNOWN_SHARE)
+        if missed:  # what has missed a peak cannot judge itself
+            efficiency = _judged(metric, best, candidate, low)
+        best, efficiency = _adapted(metric, candidate, low, best, efficiency)
+        fitted = 0 if len(best.blocks) == len(blocks) else len(best.blocks[0].loc)
+    z, log_weight, _ = pool(metric, best, low, _ROUNDS + 1)  # fresh: the best of several noisy figures flatters itself
+    efficiency = effective_share(log_weight)
+    reason = f"{_in_words(known, fitted)}, efficiency {efficiency:.2g}"
+    if known is None and metric.dim > 2:
+        reason += f"; volume that no climb from {LOOK} points found is not counted"
+    return Fitted(best, efficiency, reason, weighed_volume(log_weight, low), _tempered(metric, best, low, high))
+
+
+def _in_words(known: GaussianParts | None, fitted: int) -> str:
+    name = "uniform proposal" if known is None else f"one Gaussian for each of {len(known.loc)} known peaks"
+    return f"{fitted} Gaussians fitted to the peaks of the volume beside {name}" if fitted else name
+
+
+def _found(
+    metric: RiemannianMetric,
+    land: Landscape,
+    seen: tuple[climbs.Vector, climbs.Vector, climbs.Vector],
+    proposal: MixtureProposal,
+    z: Tensor,
+    log_weight: Tensor,
+) -> tuple[GaussianParts | None, bool]:
+    """Gaussians at the peaks uphill of points of all kinds; whether ``proposal`` misses one of them."""
+    generator = torch.Generator(z.device).manual_seed(0)
+    good = effective_share(log_weight) >= _GOOD
+    starts = []
+    if not good:
+        places = [z, *(block.loc for block in proposal.blocks)]
+        weights = [log_weight, *(block.log_weight for block in proposal.blocks)]
+        for place, weight in zip(places, weights, strict=True):
+            if bool((weight > -torch.inf).any()):
+                picked = torch.multinomial(weight.softmax(0), _STARTS // 2, replacement=True, generator=generator)
+                starts.append(place[picked])
+    landmarks = getattr(metric, "landmarks", None)
+    if landmarks is not None and not proposal.blocks:
+        starts.append(landmarks[:_STARTS])
+    ends = land.climb(seen, *(land.unit(start.unique(dim=0)) for start in starts))
+    excess = _excess(land, proposal, ends.unit, ends.value, log_weight)
+    worth = excess > (_MISSED if good else 1.0)
+    if not worth.any():
+        return None, False
+    bumps, _ = climbs.bumps(land, climbs.Climbs(*(part[worth] for part in ends[:4]), 0), _MOST)
+    excess = _excess(land, proposal, bumps.unit, bumps.value, log_weight)
+    stands_out = torch.from_numpy(excess > 1.0).to(z.device)
+    if not bool(stands_out.any()):
+        return None, False
+    parts = GaussianParts(*(part[stands_out] for part in land.chart(bumps)))
+    return parts, bool((excess > _MISSED).any())
+
+
+def _excess(
+    land: Landscape, proposal: MixtureProposal, unit: climbs.Vector, value: climbs.Vector, log_weight: Tensor
+) -> climbs.Vector:
+    """Importance weight at points of the unit box, in multiples of the mean weight."""
+    expected = proposal.log_prob(land.points(unit).double()).cpu().numpy()
+    mean = float(log_weight.logsumexp(0)) - math.log(len(log_weight))
+    excess: climbs.Vector = np.exp(np.minimum(np.nan_to_num(value - expected - mean, nan=-np.inf), 700.0))
+    return excess
+
+
+def _judged(metric: RiemannianMetric, proposal: MixtureProposal, judge: MixtureProposal, low: Tensor) -> float:
+    """Efficiency of ``proposal``, the integral of p^2 / q, by draws of another one."""
+    z, log_weight, table = pool(metric, judge, low, 0)
+    own = log_weight + table.logsumexp(-1) - proposal.log_prob(z)
+    second = (log_weight + own).logsumexp(0)
+    return float((2 * log_weight.logsumexp(0) - second - math.log(len(z))).exp().nan_to_num(nan=0.0))
+
+
+def _adapted(
+    metric: RiemannianMetric, candidate: MixtureProposal, low: Tensor, best: MixtureProposal, efficiency: float
+) -> tuple[MixtureProposal, float]:
+    """The best iterate of population Monte Carlo from ``candidate``, or ``best`` where none is better."""
     for turn in range(1, _ROUNDS + 1):
-        z, log_weight, table = _pool(metric, candidate, low, turn)
+        z, log_weight, table = pool(metric, candidate, low, turn)
         if (reached := effective_share(log_weight)) > efficiency:
             best, efficiency = candidate, reached
         if efficiency > _ENOUGH or turn == _ROUNDS or not bool((log_weight > -torch.inf).any()):
             break
-        candidate = candidate.adapted(z, _capped(log_weight), table, _KERNEL_SHARE)
-    # the best of several noisy figures flatters itself: measure it again
-    efficiency = effective_share(_pool(metric, best, low, _ROUNDS + 1)[1])
-    name = "one Gaussian a centroid"
-    if best is not bumps:
-        name = f"{len(best.blocks[0].loc)} fitted to the peaks of the volume beside {name}"
-    return Fitted(best, efficiency, f"{name}, efficiency {efficiency:.2g}")
+        candidate = candidate.adapted(z, _capped(log_weight), table, _KNOWN_SHARE)
+    return best, efficiency
 
 
-def _with_peaks(metric: KernelMetric, bumps: MixtureProposal, z: Tensor, log_weight: Tensor) -> MixtureProposal:
-    """The bumps, joined by Gaussians at the peaks uphill of the heaviest draws and centroids."""
-    generator = torch.Generator(z.device).manual_seed(0)
-    weights = [bumps.blocks[0].log_weight.exp()]
-    places = [bumps.blocks[0].loc]
-    if bool((log_weight > -torch.inf).any()):
-        weights.append(log_weight.softmax(0))
-        places.append(z)
-    starts = [
-        place[torch.multinomial(weight, _STARTS // 2, replacement=True, generator=generator)]
-        for place, weight in zip(places, weights, strict=True)
-    ]
-    peaks = peaks_of(metric, torch.cat(starts).unique(dim=0))
-    uniform = float(bumps.shares[-1])
-    shares = torch.tensor([1 - uniform - _KERNEL_SHARE * (1 - uniform), _KERNEL_SHARE * (1 - uniform), uniform])
-    return MixtureProposal((peaks, *bumps.blocks), shares.to(bumps.shares), bumps.low, bumps.high)
+def weighed_volume(log_weight: Tensor, low: Tensor) -> Estimate:
+    """Log of the mean weight and its standard error."""
+    mean = log_weight.logsumexp(0) - math.log(len(log_weight))
+    error = (log_weight - mean).exp().std() / len(log_weight) ** 0.5
+    return Estimate(mean.to(low), error.to(low))
+
+
+def _tempered(metric: RiemannianMetric, proposal: MixtureProposal, low: Tensor, high: Tensor) -> Estimate:
+    """The log volume by a small tempered sequence that starts wide of the proposal."""
+    generator = torch.Generator(low.device).manual_seed(1)
+    islands, particles, moves, points = _CHECK
+    population = temper(metric, low, high, proposal.widened(), islands, particles, generator, moves, points)
+    value, error = population.log_volume()
+    # a sequence that was cut short tells nothing, its error included
+    return Estimate(value.to(low), torch.full_like(low[0], torch.inf) if population.short else error.to(low))
+
+
+def reconciled(own: Estimate, other: Estimate) -> tuple[Estimate, bool]:
+    """``own``, its error raised to the difference from ``other`` where both errors do not explain that.
+
+    Args:
+        own: the log volume by one route.
+        other: the same by another one.
+
+    Returns:
+        The estimate, and whether the routes agree: differ by at most five joint standard errors, or 0.02. They do not if
+        the other one has not arrived.
+    """
+    gap = float((own.value - other.value).abs())
+    joint = math.hypot(float(own.standard_error), float(other.standard_error))
+    smallest = 4 * torch.finfo(own.value.dtype).eps * max(1.0, abs(float(own.value)))
+    error = float(own.standard_error) if gap <= _EXPLAINED * joint else max(gap, float(own.standard_error))
+    agree = gap <= max(5 * joint, 0.02) and math.isfinite(joint)
+    return own._replace(standard_error=torch.full_like(own.value, max(error, smallest))), agree
 
 
 def _capped(log_weight: Tensor) -> Tensor:
@@ -95,10 +208,10 @@ def _capped(log_weight: Tensor) -> Tensor:
     return log_weight.clamp(max=ceiling).softmax(0)
 
 
-def _pool(metric: RiemannianMetric, proposal: MixtureProposal, low: Tensor, turn: int) -> tuple[Tensor, Tensor, Tensor]:
+def pool(metric: RiemannianMetric, proposal: MixtureProposal, low: Tensor, turn: int) -> tuple[Tensor, Tensor, Tensor]:
     """Scrambled Sobol draws of the proposal, their log importance weights, and the table behind them."""
     most, least = _POINTS
-    count = most
+    count = most if isinstance(metric, KernelMetric) else least
     while count > least and isinstance(metric, KernelMetric) and count * len(metric.centroids) > 2**22:
         count //= 2
     engine = torch.quasirandom.SobolEngine(low.shape[0] + 1, scramble=True, seed=1000 + turn)

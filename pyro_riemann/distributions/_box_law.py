@@ -1,4 +1,4 @@
-"""Uniform laws by a mixture proposal: importance sampling for the volume, an independence chain for the draws."""
+"""Uniform laws on a box where there is no table: a mixture proposal, or a tempered population where none fits."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import math
 import torch
 from torch import Tensor
 
+from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions._box import SamplerReport, VolumeRule, rows_at_once
-from pyro_riemann.distributions._box_fit import steps_to_forget
-from pyro_riemann.distributions._box_mixture import MixtureProposal, effective_share
+from pyro_riemann.distributions._box_fit import Fitted, steps_to_forget
+from pyro_riemann.distributions._box_mixture import effective_share
 from pyro_riemann.distributions._box_moves import BoxMoves
+from pyro_riemann.distributions._box_tempered import NUM_MOVES, temper
 from pyro_riemann.metrics import RiemannianMetric
 
-_REPLICATES = 8  # of randomised quasi Monte Carlo: their spread is the error
+_REPLICATES = 16  # of randomised quasi Monte Carlo: their spread is the error
 _BIAS = 0.005  # total variation left by the independence Metropolis chain
 _MAX_STEPS = 512
 _NUM_MOVES = 2
@@ -26,14 +28,15 @@ class MixtureLaw:
         metric: the metric.
         low: lower corner ``(d)``.
         high: upper corner ``(d)``.
-        proposal: the mixture.
+        fitted: the mixture, and another estimate of the volume.
         num_points: quasi Monte Carlo points in each of the replicates.
     """
 
     def __init__(
-        self, metric: RiemannianMetric, low: Tensor, high: Tensor, proposal: MixtureProposal, num_points: int = 2048
+        self, metric: RiemannianMetric, low: Tensor, high: Tensor, fitted: Fitted, num_points: int = 1024
     ) -> None:
-        self._metric, self._low, self.proposal = metric, low, proposal
+        self._metric, self._low, self.proposal = metric, low, fitted.proposal
+        proposal = fitted.proposal
         dim = low.shape[0]
         engines = [torch.quasirandom.SobolEngine(dim + 1, scramble=True, seed=seed) for seed in range(_REPLICATES)]
         uniform = torch.cat([engine.draw(num_points, dtype=torch.float64) for engine in engines]).to(low.device)
@@ -44,13 +47,21 @@ class MixtureLaw:
         spread = (replicates - mean).exp().std() / _REPLICATES**0.5
         inside = log_weight > -torch.inf
         weights = log_weight[inside].softmax(0)
-        self.rule = VolumeRule(mean.to(low), spread.to(low), z[inside].to(low), weights.to(low))
+        volume, self.agrees = fitted.checked(Estimate(mean.to(low), spread.to(low)), weighed=True)
+        self.rule = VolumeRule(*volume, z[inside].to(low), weights.to(low))
         self._num_steps = steps_to_forget(log_weight, _BIAS, _MAX_STEPS)
         generator = torch.Generator(low.device).manual_seed(0)
         start = torch.multinomial(weights, 256, replacement=True, generator=generator)
         moves = BoxMoves(low, high, proposal.scale().to(low), rows=rows_at_once(metric))
         self._moves, acceptance = moves.tuned(self._log_density, self.rule.nodes[start], generator)
-        self.report = SamplerReport("mixture", effective_share(log_weight), acceptance, self._num_steps)
+        self.report = SamplerReport(
+            "mixture",
+            effective_share(log_weight),
+            acceptance,
+            self._num_steps,
+            fitted.reason,
+            self.rule.on_floor(metric),
+        )
 
     def _log_density(self, z: Tensor) -> Tensor:
         return 0.5 * self._metric.logdet(z)
@@ -73,6 +84,49 @@ class MixtureLaw:
             draws[lost] = self.rule.nodes[chosen]
         for _ in range(_NUM_MOVES):
             draws, _ = self._moves(self._log_density, draws)
+        return draws
+
+
+class TemperedLaw:
+    """A tempered population as the law of a box.
+
+    A draw is a random particle, moved on by Hamiltonian Monte Carlo; draws of one law share the population, so
+    that its error (that of the volume) does not average out over draws.
+
+    Args:
+        metric: the metric.
+        low: lower corner ``(d)``.
+        high: upper corner ``(d)``.
+        fitted: a mixture, and its estimate of the volume.
+        budget: points of the sequence at most.
+    """
+
+    def __init__(
+        self, metric: RiemannianMetric, low: Tensor, high: Tensor, fitted: Fitted, budget: float = math.inf
+    ) -> None:
+        generator = torch.Generator(low.device).manual_seed(0)
+        # not the start of the sequence that checks this one
+        population = temper(
+            metric, low, high, fitted.proposal, islands=16, particles=256, generator=generator, budget=budget
+        )
+        z = population.particles.flatten(0, 1)
+        log_volume, error = population.log_volume()
+        share = torch.full((z.shape[0],), 1 / z.shape[0]).to(low)
+        self._metric, self._moves = metric, population.moves
+        volume, self.agrees = fitted.checked(Estimate(log_volume.to(low), error.to(low)), weighed=False)
+        self.rule = VolumeRule(*volume, z, share)
+        reason = fitted.reason
+        if population.short:
+            reason += f"; cut short after {population.evaluations} points, of {budget:.0f} allowed"
+        self.report = SamplerReport(
+            "tempered", population.efficiency(), population.acceptance, 1, reason, self.rule.on_floor(metric)
+        )
+
+    def draw(self, count: int) -> Tensor:
+        nodes = self.rule.nodes
+        draws = nodes[torch.randint(nodes.shape[0], (count,), device=nodes.device)]
+        for _ in range(2 * NUM_MOVES):
+            draws, _ = self._moves(lambda z: 0.5 * self._metric.logdet(z), draws)
         return draws
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from pyro_riemann.distributions._box import log_volume_element
-from pyro_riemann.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.metrics import RiemannianMetric
 
 UNIFORM_SHARE = 0.05  # of the defensive part: bounds the weight of a point that no Gaussian knows of
 _LARGEST_SHARE = 0.95
+_REACH = 5.0  # standard deviations beyond the box at which a known peak no longer matters
 _ENTRIES = 2**18  # of one table of points against parts: it stays in the cache
 
 
@@ -22,11 +23,16 @@ class GaussianParts:
     Args:
         loc: means ``(m, d)``.
         covariance: variances ``(m, d)`` or covariances ``(m, d, d)``.
-        log_weight: ``(m)``, normalised here.
+        log_weight: ``(m)``; their total is kept as ``log_mass``, and they are normalised.
     """
 
     def __init__(self, loc: Tensor, covariance: Tensor, log_weight: Tensor) -> None:
+        if covariance.dim() == 3 and bool(
+            (torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1)) == covariance).all()
+        ):
+            covariance = covariance.diagonal(dim1=-2, dim2=-1)  # a tenth of the work
         self.loc, self.covariance, self.log_weight = loc, covariance, log_weight.log_softmax(0)
+        self.log_mass = float(log_weight.logsumexp(0))
         dim = loc.shape[1]
         if covariance.dim() == 2:
             precision, logdet = 1 / covariance, covariance.log().sum(-1)
@@ -62,6 +68,10 @@ class GaussianParts:
         diagonal = self.covariance if self.covariance.dim() == 2 else self.covariance.diagonal(dim1=-2, dim2=-1)
         return self.log_weight.exp() @ diagonal
 
+    def widened(self, factor: float, power: float) -> GaussianParts:
+        """The parts with covariances times ``factor`` and weights to a ``power`` below 1."""
+        return GaussianParts(self.loc, factor * self.covariance, power * self.log_weight)
+
     def adapted(self, z: Tensor, weights: Tensor) -> GaussianParts:
         """The parts, with full covariances, fitted to draws ``(n, d)`` of which these parts own ``weights (n)``."""
         share = self.components(z).softmax(-1) * weights.unsqueeze(-1)
@@ -96,7 +106,7 @@ class MixtureProposal:
 
     Example:
         >>> metric = KernelMetric(torch.zeros(1, 2), torch.ones(1, 2), bandwidth=1.0, regularization=1e-9)
-        >>> proposal = MixtureProposal.of_kernel(metric, torch.full((2,), -9.0), torch.full((2,), 9.0))
+        >>> proposal = MixtureProposal.of_peaks(metric, torch.full((2,), -9.0), torch.full((2,), 9.0))
         >>> proposal.draw(4).shape, [round(share, 4) for share in proposal.shares.tolist()]
         (torch.Size([4, 2]), [0.95, 0.05])
     """
@@ -112,33 +122,53 @@ class MixtureProposal:
         return cls((), torch.ones(1, dtype=torch.float64, device=low.device), low, high)
 
     @classmethod
-    def of_kernel(cls, metric: KernelMetric, low: Tensor, high: Tensor) -> MixtureProposal:
-        r"""One Gaussian for each centroid, exact where the bumps do not overlap.
-
-        An isolated bump of :math:`\sqrt{\det G}` is :math:`N(c_i, \rho^2 P_i^{-1} / d)`. Weights are proportional to
-        :math:`\sqrt{\det G(c_i) / \det P_i}`, which counts what neighbours add at the centre; the uniform part has the
-        floor's share of the volume, and at least 5 %.
+    def of_parts(
+        cls, blocks: Sequence[GaussianParts], low: Tensor, high: Tensor, log_rest: float, smallest: float = 0.0
+    ) -> MixtureProposal:
+        """Groups in proportion to their masses, and a uniform part for the rest of the volume, at least 5 %.
 
         Args:
-            metric: the kernel metric.
+            blocks: groups of Gaussians, which know their masses.
+            low: lower corner of the box, ``(d)``.
+            high: upper corner, ``(d)``.
+            log_rest: log volume of what the groups leave over.
+            smallest: share of each group at least.
+        """
+        masses = torch.tensor([*(block.log_mass for block in blocks), log_rest], dtype=torch.float64, device=low.device)
+        shares = masses.softmax(0)
+        shares[-1] = shares[-1].clamp(UNIFORM_SHARE, _LARGEST_SHARE) if blocks else 1.0
+        shares[:-1] = (shares[:-1] / shares[:-1].sum().clamp(min=1e-300)).clamp(min=smallest) * (1 - shares[-1])
+        return cls(blocks, shares, low, high)
+
+    @classmethod
+    def of_peaks(cls, metric: RiemannianMetric, low: Tensor, high: Tensor) -> MixtureProposal:
+        r"""One Gaussian for each of the peaks that the metric knows of.
+
+        Weights are proportional to :math:`\sqrt{\det G(c_i) \det C_i}`, which counts what neighbours add at the top; the
+        uniform part has the share of the volume that half of the box is below, and at least 5 %.
+
+        Args:
+            metric: the metric; a :class:`~pyro_riemann.KernelMetric`, for one, knows its peaks.
             low: lower corner of the box, ``(d)``.
             high: upper corner, ``(d)``.
 
         Raises:
-            ValueError: if the metric has no finite volume element at a centroid.
+            ValueError: if the metric has no finite volume element at a peak or elsewhere in the box.
         """
-        with torch.no_grad():
-            precision, spread = metric.precisions.double(), metric.bandwidth.double() ** 2 / metric.dim
-            if metric.is_diagonal:
-                covariance, logdet = spread / precision, -precision.log().sum(-1)
-            else:
-                covariance, logdet = spread * torch.linalg.inv(precision), -torch.logdet(precision)
-            element = log_volume_element(metric, metric.centroids.to(low)).double()
-            bumps = element + 0.5 * logdet + 0.5 * metric.dim * (2 * math.pi * spread).log()
-            floor = 0.5 * metric.dim * metric.regularization.double().log() + (high - low).double().log().sum()
-            share = (floor - torch.cat([bumps, floor[None]]).logsumexp(0)).exp().clamp(UNIFORM_SHARE, _LARGEST_SHARE)
-            parts = GaussianParts(metric.centroids.detach().double(), covariance, bumps)
-        return cls((parts,), torch.stack([1 - share, share]), low, high)
+        unit = torch.quasirandom.SobolEngine(low.shape[0], scramble=True, seed=0).draw(256, dtype=torch.float64)
+        height = log_volume_element(metric, low + (high - low) * unit.to(low)).double()
+        rest = float(height.median() + (high - low).double().log().sum())
+        known = known_parts(metric, low, high)
+        return cls.of_parts([] if known is None else [known], low, high, rest)
+
+    def widened(self) -> MixtureProposal:
+        """A wider law, half of it uniform, where a tempered sequence starts; its groups count the same."""
+        groups = len(self.blocks)
+        if not groups:
+            return self
+        shares = torch.full_like(self.shares, 0.5 / groups)
+        shares[-1] = 0.5
+        return MixtureProposal([block.widened(1.5, 0.5) for block in self.blocks], shares, self.low, self.high)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density with respect to dz at points ``z`` ``(n, d)`` of the box, ``(n)``."""
@@ -218,6 +248,24 @@ class MixtureProposal:
         shares[-1] = shares[-1].clamp(UNIFORM_SHARE, _LARGEST_SHARE)
         first = self.blocks[0].adapted(z, owner[:, 0])
         return MixtureProposal((first, *self.blocks[1:]), shares, self.low, self.high)
+
+
+@torch.no_grad()
+def known_parts(metric: RiemannianMetric, low: Tensor, high: Tensor) -> GaussianParts | None:
+    """The peaks that the metric knows of and that reach into the box, as Gaussians with their masses."""
+    known = metric.peaks()
+    if known is None:
+        return None
+    loc, covariance = (tensor.detach().to(low.device).double() for tensor in known)
+    spread = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    near = ((loc > low - _REACH * spread) & (loc < high + _REACH * spread)).all(-1)
+    if not bool(near.any()):
+        return None
+    loc, covariance = loc[near], covariance[near]
+    # outside the box the metric need not be defined: a peak there counts by what it is at the wall
+    height = log_volume_element(metric, loc.clamp(low.double(), high.double()).to(low)).double()
+    area = 0.5 * torch.logdet(covariance) + 0.5 * loc.shape[1] * math.log(2 * math.pi)
+    return GaussianParts(loc, covariance, height + area)
 
 
 def _logsumexp(table: Tensor) -> Tensor:

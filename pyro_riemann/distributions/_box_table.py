@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas import climbs
 from pyro_riemann.distributions._box import SamplerReport, VolumeRule, log_volume_element
+from pyro_riemann.distributions._box_fit import pool, reconciled, weighed_volume
+from pyro_riemann.distributions._box_mixture import GaussianParts, MixtureProposal, known_parts
+from pyro_riemann.distributions._box_peaks import Landscape
 from pyro_riemann.metrics import RiemannianMetric
 
 _ORDER = 3  # Gauss-Legendre points an axis and cell
 _FINEST = {1: 8192, 2: 256}  # cells an axis
 _COARSEST = {1: 64, 2: 32}
 _MAX_ROUNDS = 1000
+_LARGEST_ERROR = 1e-3  # a table that is worse than this does not resolve the metric
+_CLIMBED = 128  # climbs of the volume element that look for bumps between the nodes
+_MOST = 64  # bumps that are followed up
+_MATTERS = 1e-4  # share of the volume below which a bump does not matter
 
 
 class CellTable:
@@ -27,16 +38,18 @@ class CellTable:
         low: lower corner ``(d)``, d at most 2.
         high: upper corner ``(d)``.
         tolerance: refinement stops when the log volume moves by less.
-        scale: length of the finest detail known beforehand; cells start no wider.
+
+    Attributes:
+        resolves: whether the narrowest bump of the volume is wider than the cells, and the volume stands.
     """
 
-    def __init__(
-        self, metric: RiemannianMetric, low: Tensor, high: Tensor, tolerance: float = 1e-5, scale: float | None = None
-    ) -> None:
+    def __init__(self, metric: RiemannianMetric, low: Tensor, high: Tensor, tolerance: float = 1e-5) -> None:
         self._metric, self._low, self._width = metric, low, high - low
         dim = low.shape[0]
         cells = _COARSEST[dim]
-        while scale is not None and cells < _FINEST[dim] and float(self._width.max()) / cells > scale:
+        # half and full resolution share their blindness for what is narrower than either: climbs do not
+        finest, weighed = _bumps(metric, low, high)
+        while cells < _FINEST[dim] and 1 / cells > finest:
             cells *= 2
         rule, bound = self._tabulate(cells, rule_error=float("inf"))
         error = float("inf")
@@ -47,12 +60,16 @@ class CellTable:
             # the coarse nodes are as good as the error says, and gradients through them cost a quarter
             nodes, weights = (coarse.nodes, coarse.weights) if error <= tolerance else (rule.nodes, rule.weights)
             rule = VolumeRule(rule.log_volume, torch.full_like(rule.log_volume, error), nodes, weights)
-        self.rule, self._cells = rule, cells
+        volume, self.agrees = reconciled(Estimate(rule.log_volume, rule.standard_error), weighed)
+        self.resolves = finest * cells >= 1 and self.agrees and float(volume.standard_error) < _LARGEST_ERROR
+        rule = self.rule = VolumeRule(*volume, rule.nodes, rule.weights)
+        self._cells = cells
         mass = (bound - bound.max()).exp().double()
         self._cumulative = mass.cumsum(0) / mass.sum()
         self._bound = bound
         accepted = rule.log_volume - bound.double().logsumexp(0).to(bound) - (self._width / cells).log().sum()
-        self.report = SamplerReport("table", min(1.0, float(accepted.exp())), 1.0, 1)
+        reason = f"{cells} cells an axis"
+        self.report = SamplerReport("table", min(1.0, float(accepted.exp())), 1.0, 1, reason, rule.on_floor(metric))
 
     def _tabulate(self, cells: int, rule_error: float) -> tuple[VolumeRule, Tensor]:
         low, width = self._low, self._width
@@ -98,3 +115,24 @@ class CellTable:
         proposal = low + (index + inner) / self._cells * width
         log_ratio = log_volume_element(self._metric, proposal) - self._bound[cell]
         return proposal, threshold.squeeze(-1).log() < log_ratio
+
+
+def _bumps(metric: RiemannianMetric, low: Tensor, high: Tensor) -> tuple[float, Estimate]:
+    """Half the width of the narrowest bump, known or found, in widths of the box; the volume by a mixture of them."""
+    land = Landscape(metric, low, high)
+    seen = land.look()
+    found, _ = climbs.bumps(land, land.climb(seen, most=_CLIMBED), _MOST)
+    known = known_parts(metric, low, high)
+    blocks = [GaussianParts(*land.chart(found))] if len(found.loc) else []
+    blocks += [] if known is None else [known]
+    width = (high - low).double()
+    rest = float(np.nanmedian(seen[1])) + float(width.log().sum())
+    proposal = MixtureProposal.of_parts(blocks, low, high, rest, smallest=0.1)
+    volume = weighed_volume(pool(metric, proposal, low, 0)[1], low)
+    finest = 1.0
+    for block in blocks:
+        matters = block.log_weight + block.log_mass > float(volume.value) + math.log(_MATTERS)
+        covariance = torch.diag_embed(block.covariance) if block.covariance.dim() == 2 else block.covariance
+        spread = torch.linalg.eigvalsh(covariance[matters] / width.unsqueeze(-1) / width).amin(-1).sqrt()
+        finest = min([finest, *(0.5 * spread).tolist()])
+    return finest, volume

@@ -1,4 +1,4 @@
-"""Uniform laws where no proposal fits: a tempered sequence of particle populations."""
+"""Tempered sequences of particle populations, from a proposal to the uniform law of a box."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_riemann.distributions._box import SamplerReport, VolumeRule, rows_at_once
+from pyro_riemann.distributions._box import rows_at_once
 from pyro_riemann.distributions._box_mixture import MixtureProposal
 from pyro_riemann.distributions._box_moves import BoxMoves
 from pyro_riemann.metrics import RiemannianMetric
 
-_NUM_MOVES = 3
+NUM_MOVES = 3
 _KEEP = 0.7  # effective sample size that a change of temperature may cost
 _MAX_STAGES = 200
 
@@ -28,6 +28,7 @@ class Population(NamedTuple):
         acceptance: rate of the last moves.
         stages: temperatures used.
         evaluations: points at which the volume element was asked for, its gradients included.
+        short: whether the budget cut the sequence short.
     """
 
     particles: Tensor
@@ -36,6 +37,7 @@ class Population(NamedTuple):
     acceptance: float
     stages: int
     evaluations: int
+    short: bool = False
 
     def log_volume(self) -> tuple[Tensor, Tensor]:
         """Log of the mean over islands, and its standard error."""
@@ -56,12 +58,14 @@ def temper(
     islands: int,
     particles: int,
     generator: torch.Generator | None = None,
-    num_moves: int = _NUM_MOVES,
+    num_moves: int = NUM_MOVES,
+    budget: float = math.inf,
 ) -> Population:
     """Sequential Monte Carlo from a proposal to the uniform law, along ``proposal^(1 - b) density^b``.
 
     The next exponent b is the largest that leaves 70 % of every island effective. Resampling is systematic;
-    moves are Hamiltonian, tuned to the population.
+    moves are Hamiltonian, tuned to the population. Where the next stage would take more than ``budget`` points, one
+    jump to the end takes its place: right, and as inaccurate as the islands then differ.
 
     Del Moral, Doucet & Jasra (2006), *Sequential Monte Carlo samplers*.
     """
@@ -74,8 +78,10 @@ def temper(
     evaluations = 0
     for stage in range(1, _MAX_STAGES + 1):
         log_ratio = proposal.weigh(metric, z.double(), low.dtype).view(islands, particles)
-        rise = _next_rise(log_ratio, 1 - heat)
-        heat = heat + rise
+        cost = count * (1 + (num_moves + 1) * (moves.num_leapfrog + 1))
+        short = evaluations + cost > budget
+        rise = 1 - heat if short else _next_rise(log_ratio, 1 - heat)
+        heat = 1.0 if rise == 1 - heat else heat + rise
         log_mass = log_mass + (rise * log_ratio).logsumexp(1) - math.log(particles)
         chosen = systematic((rise * log_ratio).softmax(1), particles, generator)
         z = z.view(islands, particles, dim).gather(1, chosen.unsqueeze(-1).expand(-1, -1, dim)).flatten(0, 1)
@@ -88,9 +94,9 @@ def temper(
         moves, acceptance = moves.tuned(target, z[:: max(1, count // 512)], generator, rounds=3)
         for _ in range(num_moves):
             z, acceptance = moves(target, z, generator)
-        evaluations += count * (1 + (num_moves + 1) * (moves.num_leapfrog + 1))
+        evaluations += cost
         if heat >= 1:
-            return Population(z.view(islands, particles, dim), log_mass, moves, acceptance, stage, evaluations)
+            return Population(z.view(islands, particles, dim), log_mass, moves, acceptance, stage, evaluations, short)
     raise RuntimeError(
         f"The tempered sequence reached only {heat:.2e} of the way from the proposal to the uniform law in "
         f"{_MAX_STAGES} stages: `metric` varies too fast in the box. Use a smaller box or a smoother metric."
@@ -105,37 +111,6 @@ def _starts(proposal: MixtureProposal, count: int, generator: torch.Generator | 
         kept.append(z[((z >= proposal.low) & (z <= proposal.high)).all(-1)])
     # what is drawn until there are enough says nothing new: such a share is biased
     return torch.cat(kept)[:count], max(len(kept[0]), 1) / (2 * count)
-
-
-class TemperedLaw:
-    """A tempered population as the law of a box.
-
-    A draw is a random particle, moved on by Hamiltonian Monte Carlo; draws of one law share the population, so
-    that its error (that of the volume) does not average out over draws.
-
-    Args:
-        metric: the metric.
-        low: lower corner ``(d)``.
-        high: upper corner ``(d)``.
-        proposal: where the sequence starts.
-    """
-
-    def __init__(self, metric: RiemannianMetric, low: Tensor, high: Tensor, proposal: MixtureProposal) -> None:
-        generator = torch.Generator(low.device).manual_seed(0)
-        population = temper(metric, low, high, proposal, islands=8, particles=512, generator=generator)
-        z = population.particles.flatten(0, 1)
-        log_volume, error = population.log_volume()
-        share = torch.full((z.shape[0],), 1 / z.shape[0]).to(low)
-        self._metric, self._moves = metric, population.moves
-        self.rule = VolumeRule(log_volume.to(low), error.to(low), z, share)
-        self.report = SamplerReport("tempered", population.efficiency(), population.acceptance, 1)
-
-    def draw(self, count: int) -> Tensor:
-        nodes = self.rule.nodes
-        draws = nodes[torch.randint(nodes.shape[0], (count,), device=nodes.device)]
-        for _ in range(2 * _NUM_MOVES):
-            draws, _ = self._moves(lambda z: 0.5 * self._metric.logdet(z), draws)
-        return draws
 
 
 def systematic(weights: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:

@@ -13,17 +13,16 @@ from pyro_riemann._checks import check_finite
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_metric, check_same, check_tensor
 from pyro_riemann.distributions._box import BoxLaw, SamplerReport, untraced
-from pyro_riemann.distributions._box_fit import fit_proposal
-from pyro_riemann.distributions._box_law import MixtureLaw
+from pyro_riemann.distributions._box_fit import LOWEST_EFFICIENCY, fit_proposal
+from pyro_riemann.distributions._box_flat import FlatLaw
+from pyro_riemann.distributions._box_law import MixtureLaw, TemperedLaw
 from pyro_riemann.distributions._box_table import CellTable
-from pyro_riemann.distributions._box_tempered import TemperedLaw
-from pyro_riemann.distributions._memo import remember
-from pyro_riemann.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.distributions._memo import remember, wants_gradient
+from pyro_riemann.metrics import ConstantMetric, RiemannianMetric
 
-TABLE_ERROR = 1e-3  # a table that is worse than this gives way to a mixture
-LOWEST_MIXTURE = 0.05  # efficiency below which a mixture gives way to a tempered sequence
-LOWEST_UNIFORM = 0.3  # the same for a metric without a mixture of its own
 _WARN_EFFICIENCY, _WARN_ERROR = 0.02, 0.2
+WARN_FLOOR = 0.5  # share of draws in the void above which a warning says so
+_BUDGET = 2**18
 
 
 class RiemannianUniform(RiemannianDistribution):
@@ -41,13 +40,20 @@ class RiemannianUniform(RiemannianDistribution):
     unchanged, also when a model builds the distribution anew on every call. The set-up is
     deterministic and leaves the global random state alone.
 
-    ========================== =============================================== =================================
-    metric and dimension       volume                                          draws
-    ========================== =============================================== =================================
-    any metric, d <= 2         Gauss-Legendre quadrature on a grid of cells    rejection from a step function
-    ``KernelMetric``, d >= 3   importance sampling from a Gaussian mixture     independence Metropolis, then HMC
-    other metrics, d >= 3      a tempered sequence of particle populations     a particle, moved by HMC
-    ========================== =============================================== =================================
+    ============================== =============================================== =================================
+    metric                         volume                                          draws
+    ============================== =============================================== =================================
+    constant                       closed form                                     uniform
+    d <= 2, resolved by a table    Gauss-Legendre quadrature on a grid of cells    rejection from a step function
+    others                         importance sampling from a Gaussian mixture     independence Metropolis, then HMC
+    where no mixture fits          a tempered sequence of particle populations     a particle, moved by HMC
+    ============================== =============================================== =================================
+
+    The mixture has a Gaussian for each of the bumps of the volume that the metric knows of (``metric.peaks()``) and
+    for those that climbs of :math:`\log\det G` from two thousand points of the box find. Where the metric knows of none
+    and d > 2, volume that no climb found is not counted; ``reports`` says so. The volume is computed by two routes:
+    where they differ by more than their own errors explain, that difference is the error, and a warning
+    says so.
 
     :func:`pyro_riemann.sampling.sample_uniform` draws from the same law with a choice of samplers and their
     diagnostics.
@@ -56,6 +62,8 @@ class RiemannianUniform(RiemannianDistribution):
         metric: the metric; gradients flow to its parameters.
         low: lower corner ``(*batch, d)`` or a number, finite.
         high: upper corner ``(*batch, d)`` or a number, finite and above ``low``.
+        max_points: points at which a tempered sequence evaluates the metric at most; everything else takes about a
+            fifth of the default.
         validate_args: check arguments and values; Pyro's own setting if None.
 
     Raises:
@@ -77,9 +85,18 @@ class RiemannianUniform(RiemannianDistribution):
     arg_constraints: ClassVar[dict[str, Any]] = {"low": constraints.real_vector, "high": constraints.real_vector}
     has_rsample = False
 
+    _settings = ("max_points",)
+
     def __init__(
-        self, metric: RiemannianMetric, low: Tensor | float, high: Tensor | float, *, validate_args: bool | None = None
+        self,
+        metric: RiemannianMetric,
+        low: Tensor | float,
+        high: Tensor | float,
+        *,
+        max_points: int = _BUDGET,
+        validate_args: bool | None = None,
     ) -> None:
+        self.max_points = max_points
         low, high = _corners(check_metric(metric), low, high)
         self.low, self.high = torch.broadcast_tensors(low, high)
         super().__init__(metric, self.low, validate_args)
@@ -117,18 +134,19 @@ class RiemannianUniform(RiemannianDistribution):
     def log_volume(self) -> Estimate:
         """Log of the Riemannian volume of the box and its error, each ``(*batch)``.
 
-        The value is computed once and kept. It is differentiable in the metric's parameters and the
-        bounds: the gradient is that of the kept quadrature or importance rule.
+        The value is computed once and kept. It is differentiable in whatever the metric depends on, and in the
+        bounds: the gradient is that of the kept quadrature or importance rule. The error is 0 for a constant metric alone.
         """
         corners, laws, index = self._laws()
         values = torch.stack([law.rule.log_volume for law in laws])[index]
         errors = torch.stack([law.rule.standard_error for law in laws])[index]
-        if torch.is_grad_enabled():
-            if self.low.requires_grad or self.high.requires_grad:
+        bounds = [bound for bound in (self.low, self.high) if bound.requires_grad]
+        if wants_gradient(self.metric, corners[0][0], *bounds):
+            if bounds:
                 low, high = (bound.reshape(-1, self.event_shape[0]) for bound in (self.low, self.high))
                 pieces = [self._shift(laws[k], *ends) for k, *ends in zip(index.flatten(), low, high, strict=True)]
                 values = values + torch.stack(pieces).reshape(values.shape)
-            elif any(parameter.requires_grad for parameter in self.metric.parameters()):
+            else:
                 pieces = [self._shift(law, *ends) for law, ends in zip(laws, corners, strict=True)]
                 values = values + torch.stack(pieces)[index]
         return Estimate(values, errors)
@@ -150,7 +168,8 @@ class RiemannianUniform(RiemannianDistribution):
                 start = log_measure()
         else:
             start = now.detach()
-        return (weights.log() + now - start).logsumexp(0) - weights.sum().log()
+        shift = (weights.log() + now - start).logsumexp(0) - weights.sum().log()
+        return shift if torch.jit.is_tracing() else shift - shift.detach()  # the same value in every grad mode
 
     @property
     def mean(self) -> Tensor:
@@ -202,49 +221,75 @@ class RiemannianUniform(RiemannianDistribution):
             laws = remember(
                 self.metric,
                 "RiemannianUniform",
-                (),
+                (self.max_points,),
                 (boxes,),
-                lambda: [self._build(low, high) for low, high in corners],
+                lambda: self._build_all(corners),
             )
             return corners, laws, index.reshape(self.batch_shape)
 
+    def _build_all(self, corners: list[tuple[Tensor, Tensor]]) -> tuple[list[BoxLaw], Tensor]:
+        laws = [self._build(low, high) for low, high in corners]
+        return laws, torch.cat([law.rule.nodes for law in laws])
+
     def _build(self, low: Tensor, high: Tensor) -> BoxLaw:
-        metric = self.metric
-        check_chart(metric, low, high)
-        if metric.dim <= 2:
-            table = CellTable(metric, low, high, scale=finest_scale(metric))
-            if float(table.rule.standard_error) < TABLE_ERROR or not isinstance(metric, KernelMetric):
-                return _warned(table)
-        proposal = fit_proposal(metric, low, high).proposal
-        law = MixtureLaw(metric, low, high, proposal, num_points=2048 if proposal.blocks else 512)
-        if law.report.efficiency >= (LOWEST_MIXTURE if isinstance(metric, KernelMetric) else LOWEST_UNIFORM):
-            return law
-        return _warned(TemperedLaw(metric, low, high, proposal))
+        check_chart(self.metric, low, high)
+        return _warned(set_up(self.metric, low, high, self.max_points))
 
     def share_on_floor(self, draws: Tensor) -> Tensor:
-        r"""Share of ``draws`` ``(..., d)`` where a ``KernelMetric`` is its floor :math:`\lambda I`: in the void.
+        r"""Share of ``draws`` ``(..., d)`` where the metric is only what keeps it from being singular: in the void.
+
+        That is the floor :math:`\lambda I` of a ``KernelMetric``, the jitter of a ``PullbackMetric``.
 
         Raises:
             TypeError: if the metric has no floor.
         """
-        if not isinstance(self.metric, KernelMetric):
+        flat = self.metric.on_floor(draws)
+        if flat is None:
             raise TypeError(
-                f"`share_on_floor` needs a KernelMetric, which has a floor, not a {type(self.metric).__name__}."
+                "`share_on_floor` needs a metric with a floor, such as a KernelMetric or a PullbackMetric with jitter, "
+                f"not a {type(self.metric).__name__}."
             )
-        return 1 - self.metric.coverage(draws)
+        return flat.to(draws.dtype).mean()
+
+
+def set_up(metric: RiemannianMetric, low: Tensor, high: Tensor, max_points: int = _BUDGET) -> BoxLaw:
+    """The law of one box, by the rule that fits its metric best."""
+    if isinstance(metric, ConstantMetric):
+        return FlatLaw(metric, low, high)
+    if metric.dim <= 2:
+        table = CellTable(metric, low, high)
+        if table.resolves:
+            return table
+    fitted = fit_proposal(metric, low, high)
+    if fitted.efficiency >= LOWEST_EFFICIENCY:
+        return MixtureLaw(metric, low, high, fitted, num_points=512 if metric.peaks() is None else 1024)
+    return TemperedLaw(metric, low, high, fitted, max_points)
 
 
 def _warned(law: BoxLaw) -> BoxLaw:
     """Say so if this is the best that could be done and it is not good."""
-    if law.report.efficiency < _WARN_EFFICIENCY or float(law.rule.standard_error) > _WARN_ERROR:
+    error, report = float(law.rule.standard_error), law.report
+    if report.efficiency < _WARN_EFFICIENCY or error > _WARN_ERROR or not law.agrees:
         warnings.warn(
-            f"RiemannianUniform: the {law.report.method} sampler has an efficiency of {law.report.efficiency:.1e} and "
-            f"the log volume an error of {float(law.rule.standard_error):.1e}: `metric` varies too fast in the box. "
-            "Check the draws, or choose a smaller box.",
+            f"RiemannianUniform: the {report.method} sampler has an efficiency of {report.efficiency:.1e} and "
+            f"the log volume an error of {error:.1e} ({report.reason})"
+            + ("" if law.agrees else ", by which two routes to it differ more than each of them allows")
+            + ": `metric` varies too fast in the box. Check the draws, or choose a smaller box.",
             UserWarning,
             stacklevel=2,
         )
+    if report.on_floor is not None and report.on_floor > WARN_FLOOR:
+        warnings.warn(floor_warning("RiemannianUniform", report.on_floor), UserWarning, stacklevel=2)
     return law
+
+
+def floor_warning(who: str, share: float) -> str:
+    """What to say of draws that lie in the void."""
+    return (
+        f"{who}: {share:.0%} of the draws lie where `metric` is only the constant that keeps it from being singular (the "
+        "floor of a KernelMetric, the jitter of a PullbackMetric), away from all data: choose a smaller box, or a smaller "
+        "`regularization` or `jitter`."
+    )
 
 
 def check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
@@ -261,14 +306,6 @@ def check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
             f"The box from `low` to `high` leaves the chart of {type(metric).__name__}: corner "
             f"{corners[outside][0].tolist()} is not in {support}."
         )
-
-
-def finest_scale(metric: RiemannianMetric) -> float | None:
-    """Half the standard deviation of the narrowest bump of a kernel metric."""
-    if not isinstance(metric, KernelMetric):
-        return None
-    largest = metric.precisions.amax() if metric.is_diagonal else torch.linalg.eigvalsh(metric.precisions).amax()
-    return float(0.5 * metric.bandwidth / (largest * metric.dim).sqrt())
 
 
 def _corners(metric: RiemannianMetric, low: Any, high: Any) -> tuple[Tensor, Tensor]:

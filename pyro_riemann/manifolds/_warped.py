@@ -11,6 +11,7 @@ from torch.distributions.transforms import Transform
 
 from pyro_riemann import _autodiff
 from pyro_riemann._checks import check_point
+from pyro_riemann._formulas import peaks
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -154,6 +155,19 @@ class WarpedMetric(RiemannianMetric):
 
     def scalar_curvature(self, z: Tensor) -> Tensor:
         return self.base.scalar_curvature(self.to_base(z))
+
+    @torch.no_grad()
+    def peaks(self) -> peaks.Peaks | None:
+        known = self.base.peaks()
+        if known is None:
+            return None
+        loc = self.from_base(known.loc)
+        real = torch.isfinite(loc).all(-1)  # some may lie outside the image of this chart
+        loc, covariance = loc[real], known.covariance[real]
+        return peaks.pulled_back(torch, loc, self._jacobian(loc)[1], covariance)
+
+    def on_floor(self, z: Tensor) -> Tensor | None:
+        return self.base.on_floor(self.to_base(z))
 
     # ---------------------------------------------------------------- geodesics
 

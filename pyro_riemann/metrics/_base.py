@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyro_riemann import _autodiff
 from pyro_riemann._checks import holds
+from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.geodesics import (
     Geodesic,
     GeodesicSolver,
@@ -116,6 +117,21 @@ class RiemannianMetric(nn.Module):
         from pyro_riemann.metrics._conformal import ConformalMetric  # a subclass of this class
 
         return ConformalMetric(self, log_scale)
+
+    # ---------------------------------------------------------------- where the volume is
+
+    def peaks(self) -> Peaks | None:
+        r"""Where the volume is known to be, without gradient: bumps of :math:`\sqrt{\det G}`, or None.
+
+        Tops ``loc (m, d)`` and covariances ``covariance (m, d, d)`` of Gaussians that look like the bumps. Integrals over
+        the volume are sure to see these; what is not listed has to be searched for. A metric that is built on another
+        one passes on what that one knows, in its own coordinates.
+        """
+        return None
+
+    def on_floor(self, z: Tensor) -> Tensor | None:
+        """Whether G(z) is just the constant that keeps it from being singular, ``(*batch)`` bool; None without one."""
+        return None
 
     # ---------------------------------------------------------------- first derivatives
 

@@ -40,6 +40,9 @@ class ConformalMetric(RiemannianMetric):
         """Points ``(k, d)`` that every search for a path should know of: those of the base, or None if it has none."""
         return getattr(self.base, "landmarks", None)
 
+    def peaks(self) -> None:
+        """None: where the volume of ``base`` has its bumps, that of this metric has its dips."""
+
     def log_factor(self, z: Tensor) -> Tensor:
         """Logarithm at ``z`` of the factor before the identity, ``(*batch)``."""
         return self.log_scale - self.base.logdet(z)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann._formulas import grid_table, log_cholesky
+from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.geodesics import PathTable
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._grid_field import DistanceField
@@ -57,6 +58,8 @@ class GridMetric(RiemannianMetric):
 
     interpolation_error: Tensor
     mean_interpolation_error: Tensor
+    _peak_loc: Tensor | None
+    _peak_covariance: Tensor | None
 
     def __init__(
         self,
@@ -77,6 +80,10 @@ class GridMetric(RiemannianMetric):
         fields = torch.from_numpy(grid_table.fields(self._evaluate(metric, nodes, corners), nodes))
         self.table = SplineTable(fields.to(corners).reshape(*sizes, -1), *corners)
         self.base = metric if outside == "metric" else None
+        known = metric.peaks()
+        inside = None if known is None else self.table.contains(known.loc.to(corners))
+        for name, value in zip(Peaks._fields, known or (None, None), strict=True):
+            self.register_buffer(f"_peak_{name}", None if value is None else value[inside].to(corners))
         estimate = self._assemble(self.table(torch.from_numpy(probes).to(corners)))[0].cpu().numpy()
         error = grid_table.relative_error(estimate, self._evaluate(metric, probes, corners))
         self.register_buffer("interpolation_error", corners.new_tensor(error.max()))
@@ -98,6 +105,22 @@ class GridMetric(RiemannianMetric):
         chunks = torch.from_numpy(points).to(like).split(self.chunk_size)
         tensors: np.ndarray = torch.cat([metric.metric(chunk) for chunk in chunks]).double().cpu().numpy()
         return tensors
+
+    # ---------------------------------------------------------------- where the volume is
+
+    @torch.no_grad()
+    def peaks(self) -> Peaks | None:
+        if self._peak_loc is None or self._peak_covariance is None:
+            return None
+        inner = Peaks(self._peak_loc, self._peak_covariance)
+        outer = None if self.base is None else self.base.peaks()
+        if outer is None:
+            return inner
+        beyond = ~self.table.contains(outer.loc)
+        return Peaks(*(torch.cat([mine, other[beyond]]) for mine, other in zip(inner, outer, strict=True)))
+
+    def on_floor(self, z: Tensor) -> Tensor | None:
+        return None if self.base is None else self.base.on_floor(z)
 
     # ---------------------------------------------------------------- evaluation
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
-from pyro_riemann._formulas import kernel
+from pyro_riemann._formulas import kernel, peaks
 from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth, select_medoids
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._kernel_encode import encode
@@ -196,6 +196,10 @@ class KernelMetric(RiemannianMetric):
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
 
+    @torch.no_grad()
+    def peaks(self) -> peaks.Peaks:
+        return peaks.of_kernel(torch, self.centroids, self.precisions, self.bandwidth)
+
     # ---------------------------------------------------------------- values
 
     def _wide(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -253,10 +257,14 @@ class KernelMetric(RiemannianMetric):
 
         Well below 1 the kernels are isolated bumps: use a larger bandwidth or more centroids.
         """
-        floor = self.regularization.to(codes.dtype)
-        rows = max(64, 2**18 // len(self.centroids))  # bounds the table of codes and centroids
-        pieces = codes.reshape(-1, codes.shape[-1]).split(rows)
-        return torch.cat([((self.diagonal(p) - floor).mean(-1) > floor).to(codes.dtype) for p in pieces]).mean()
+        return 1 - self.on_floor(codes).to(codes.dtype).mean()
+
+    def on_floor(self, z: Tensor) -> Tensor:
+        floor = self.regularization.to(z.dtype)
+        rows = max(64, 2**18 // len(self.centroids))  # bounds the table of points and centroids
+        pieces = z.reshape(-1, z.shape[-1]).split(rows)
+        flat = torch.cat([(self.diagonal(piece) - floor).mean(-1) <= floor for piece in pieces])
+        return flat.reshape(z.shape[:-1])
 
     # ---------------------------------------------------------------- first derivatives
 

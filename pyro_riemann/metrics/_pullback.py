@@ -129,6 +129,12 @@ class PullbackMetric(RiemannianMetric):
     def metric(self, z: Tensor) -> Tensor:
         return self.metric_and_force(z)[0]
 
+    def on_floor(self, z: Tensor) -> Tensor | None:
+        if self.jitter == 0:
+            return None
+        trace = self.metric(z).diagonal(dim1=-2, dim2=-1).mean(-1)
+        return trace <= 2 * self.jitter  # the immersion adds less than the jitter
+
     def metric_and_force(self, z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         r"""``G(z)``, ``(*batch, d, d)``, and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pyro_riemann._checks import check_one_of
 from pyro_riemann._estimate import Estimate
+from pyro_riemann.distributions._box_fit import LOWEST_EFFICIENCY
 from pyro_riemann.distributions._box_table import CellTable
 from pyro_riemann.distributions._memo import remember
-from pyro_riemann.distributions._uniform import LOWEST_MIXTURE, TABLE_ERROR, finest_scale
-from pyro_riemann.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._hmc import hmc
 from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis, interleaved
 from pyro_riemann.sampling._result import SamplingResult, floor_share
@@ -94,11 +95,9 @@ def sample_uniform(
 
 
 def _choose(target: Target) -> str:
-    if target.metric.dim <= 2:
-        error = float(_table(target).rule.standard_error)
-        if error < TABLE_ERROR or not isinstance(target.metric, KernelMetric):
-            return "table"
-    return "importance" if target.proposal().efficiency >= LOWEST_MIXTURE else "tempered"
+    if target.metric.dim <= 2 and _table(target).resolves:
+        return "table"
+    return "importance" if target.proposal().efficiency >= LOWEST_EFFICIENCY else "tempered"
 
 
 def _table(target: Target) -> CellTable:
@@ -106,9 +105,12 @@ def _table(target: Target) -> CellTable:
     if metric.dim > 2:
         raise ValueError(f'method "table" needs d <= 2, the metric has dimension {metric.dim}.')
     with torch.no_grad():
-        return remember(
-            metric, "table", (), (low, high), lambda: CellTable(metric, low, high, scale=finest_scale(metric))
-        )
+
+        def build() -> tuple[CellTable, Tensor]:
+            table = CellTable(metric, low, high)
+            return table, table.rule.nodes
+
+        return remember(metric, "table", (), (low, high), build)
 
 
 def _from_table(target: Target, num_samples: int) -> SamplingResult:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions._box import rows_at_once
-from pyro_riemann.distributions._box_fit import steps_to_forget
+from pyro_riemann.distributions._box_fit import steps_to_forget, weighed_volume
 from pyro_riemann.distributions._box_law import independence_chain
 from pyro_riemann.distributions._box_mixture import effective_share
 from pyro_riemann.distributions._box_moves import BoxMoves
@@ -68,7 +68,8 @@ def independence_metropolis(
     check_count("num_chains", num_chains)
     check_count("num_moves", num_moves, 0)
     target = target_of(metric, low, high, seed)
-    proposal, efficiency, reason = target.proposal()
+    fitted = target.proposal()
+    proposal, efficiency = fitted.proposal, fitted.efficiency
     if thinning is None:
         thinning = math.ceil(4 / max(efficiency, _LOWEST) - 3)
     length = -(-num_samples // num_chains)
@@ -91,7 +92,7 @@ def independence_metropolis(
     draws = interleaved(chains, num_samples)
     return SamplingResult(
         "metropolis",
-        f"{reason}; one state in {thinning} kept",
+        f"{fitted.reason}; one state in {thinning} kept",
         draws,
         chains,
         target.low,
@@ -149,7 +150,8 @@ def importance_resampling(
     check_count("num_populations", num_populations)
     check_count("num_moves", num_moves, 0)
     target = target_of(metric, low, high, seed)
-    proposal, efficiency, reason = target.proposal()
+    fitted = target.proposal()
+    proposal, efficiency = fitted.proposal, fitted.efficiency
     length = -(-num_samples // num_populations)
     if num_proposals is None:
         each = math.ceil(2 * length / max(efficiency, _LOWEST))
@@ -173,7 +175,7 @@ def importance_resampling(
     draws = interleaved(chains, num_samples)
     return SamplingResult(
         "importance",
-        f"{reason}; {log_weight.numel()} proposals",
+        f"{fitted.reason}; {log_weight.numel()} proposals",
         draws,
         chains,
         target.low,
@@ -187,10 +189,8 @@ def importance_resampling(
 
 
 def _log_volume(log_weight: Tensor, target: Target) -> Estimate:
-    """Log of the mean weight, and its standard error by the spread of the weights."""
-    mean = log_weight.logsumexp(0) - math.log(len(log_weight))
-    error = (log_weight - mean).exp().std() / len(log_weight) ** 0.5
-    return Estimate(mean.to(target.low), error.to(target.low))
+    """Log of the mean weight; its error is the spread of the weights, or the difference from another route."""
+    return target.proposal().checked(weighed_volume(log_weight, target.low), weighed=True)[0]
 
 
 def spread(target: Target, chains: Tensor, scale: Tensor, num_moves: int) -> tuple[Tensor, float]:

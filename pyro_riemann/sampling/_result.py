@@ -11,7 +11,9 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.diagnostics import Summary, summary
-from pyro_riemann.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.distributions._box import CHUNK
+from pyro_riemann.distributions._uniform import WARN_FLOOR, floor_warning
+from pyro_riemann.metrics import RiemannianMetric
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,8 @@ class SamplingResult:
             (``"tempered"``) or state of a chain (``"hmc"``).
         acceptance: acceptance rate of the proposals or of the Hamiltonian moves; 1 where nothing is refused.
         log_volume: log Riemannian volume of the box and its standard error, both scalars.
-        floor_share: share of the draws where a kernel metric is only its floor; None for other metrics.
+        floor_share: share of the draws where the metric is only what keeps it from being singular, the floor of a kernel
+            metric or the jitter of a pullback; None for others.
         evaluations: points at which the volume element or its gradient was evaluated for the draws; what it took to set
             the proposal up is not counted.
 
@@ -97,8 +100,13 @@ def judged(chains: Tensor) -> Summary:
 
 
 def floor_share(metric: RiemannianMetric, draws: Tensor) -> float | None:
-    """Share of ``draws (n, d)`` where a kernel metric is only its floor."""
-    if not isinstance(metric, KernelMetric):
-        return None
+    """Share of ``draws (n, d)`` where a metric is only its floor; warns above one half."""
     with torch.no_grad():
-        return 1 - float(metric.coverage(draws))
+        flat = [metric.on_floor(piece) for piece in draws.split(CHUNK)]
+    known = [piece for piece in flat if piece is not None]
+    if not known:
+        return None
+    share = float(torch.cat(known).double().mean())
+    if share > WARN_FLOOR:
+        warnings.warn(floor_warning("This sample", share), UserWarning, stacklevel=3)
+    return share

@@ -57,7 +57,7 @@ def tempered_smc(
     check_count("num_islands", num_islands, 2)
     check_count("num_moves", num_moves)
     target = target_of(metric, low, high, seed)
-    proposal, _, reason = target.proposal()
+    fitted = target.proposal()
     length = -(-num_samples // num_islands)
     if num_particles is None:
         num_particles = max(256, length)
@@ -67,7 +67,7 @@ def tempered_smc(
             f"{length} are needed."
         )
     population = temper(
-        metric, target.low, target.high, proposal, num_islands, num_particles, target.generator, num_moves
+        metric, target.low, target.high, fitted.proposal, num_islands, num_particles, target.generator, num_moves
     )
     chains = population.particles
     every = num_particles // length
@@ -75,14 +75,14 @@ def tempered_smc(
     value, error = population.log_volume()
     return SamplingResult(
         "tempered",
-        f"{reason}; {population.stages} temperatures",
+        f"{fitted.reason}; {population.stages} temperatures",
         draws,
         chains,
         target.low,
         target.high,
         population.efficiency(),
         population.acceptance,
-        Estimate(value.to(target.low), error.to(target.low)),
+        fitted.checked(Estimate(value.to(target.low), error.to(target.low)), weighed=False)[0],
         floor_share(metric, draws),
         population.evaluations,
     )

@@ -74,10 +74,10 @@ def test_box_and_proposal() -> None:
         assert corner.device.type == DEVICE.type
         torch.testing.assert_close(corner.cpu(), expected)
     low, high = default_box(metric)
-    proposal = MixtureProposal.of_kernel(metric, low, high)
+    proposal = MixtureProposal.of_peaks(metric, low, high)
     draws = proposal.draw(50)
     assert draws.device.type == DEVICE.type
-    ours, theirs = proposal.log_prob(draws), MixtureProposal.of_kernel(reference, low.cpu(), high.cpu())
+    ours, theirs = proposal.log_prob(draws), MixtureProposal.of_peaks(reference, low.cpu(), high.cpu())
     torch.testing.assert_close(ours.cpu(), theirs.log_prob(draws.cpu()), rtol=1e-5, atol=1e-6)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import holds
 from pyro_riemann.numpyro._pytree import Pytree
@@ -118,6 +119,21 @@ class RiemannianMetric(Pytree):
         from pyro_riemann.numpyro.metrics._conformal import ConformalMetric  # a subclass of this class
 
         return ConformalMetric(self, log_scale)
+
+    # ---------------------------------------------------------------- where the volume is
+
+    def peaks(self) -> Peaks | None:
+        r"""Where the volume is known to be, without gradient: bumps of :math:`\sqrt{\det G}`, or None.
+
+        Tops ``loc (m, d)`` and covariances ``covariance (m, d, d)`` of Gaussians that look like the bumps. Integrals over
+        the volume are sure to see these; what is not listed has to be searched for. A metric that is built on another
+        one passes on what that one knows, in its own coordinates.
+        """
+        return None
+
+    def on_floor(self, z: Array) -> Array | None:
+        """Whether G(z) is just the constant that keeps it from being singular, ``(*batch)`` bool; None without one."""
+        return None
 
     # ---------------------------------------------------------------- first derivatives
 

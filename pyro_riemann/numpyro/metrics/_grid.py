@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import grid_table, log_cholesky
+from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann.numpyro.geodesics import PathTable
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
@@ -60,8 +61,9 @@ class GridMetric(RiemannianMetric):
         True
     """
 
-    pytree_data_fields = ("base", "interpolation_error", "mean_interpolation_error", "paths", "table")
+    pytree_data_fields = ("_peaks", "base", "interpolation_error", "mean_interpolation_error", "paths", "table")
     table: SplineTable
+    _peaks: Peaks | None
     base: RiemannianMetric | None
     interpolation_error: Array
     mean_interpolation_error: Array
@@ -85,6 +87,8 @@ class GridMetric(RiemannianMetric):
         fields = grid_table.fields(tensors[: len(nodes)], nodes)
         self.table = SplineTable(fields.reshape(*sizes, -1), *map(jnp.asarray, ends))
         self.base = metric if outside == "metric" else None
+        known = metric.peaks()
+        self._peaks = known and jax.tree.map(lambda leaf: leaf[np.asarray(self.table.contains(known.loc))], known)
         estimate = np.asarray(_metric(self, jnp.asarray(probes), inside=True))
         error = grid_table.relative_error(estimate, tensors[len(nodes) :])
         self.interpolation_error = jnp.asarray(error.max(), ends.dtype)
@@ -101,6 +105,21 @@ class GridMetric(RiemannianMetric):
         check_finite("low and high", jnp.asarray(corners))
         grid_table.check_corners(corners)
         return corners
+
+    # ---------------------------------------------------------------- where the volume is
+
+    def peaks(self) -> Peaks | None:
+        outer = None if self.base is None else self.base.peaks()
+        if self._peaks is None or outer is None:
+            return self._peaks
+        beyond = self.table.contains(outer.loc)
+        if isinstance(beyond, jax.core.Tracer):  # no selection by data: those of the box are the base's, too
+            return outer
+        both = jax.tree.map(lambda mine, other: jnp.concatenate([mine, other[~np.asarray(beyond)]]), self._peaks, outer)
+        return jax.lax.stop_gradient(both)
+
+    def on_floor(self, z: Array) -> Array | None:
+        return None if self.base is None else self.base.on_floor(z)
 
     # ---------------------------------------------------------------- evaluation
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import kernel
+from pyro_riemann._formulas import kernel, peaks
 from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth, select_medoids
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, check_positive, holds
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
@@ -133,6 +133,9 @@ class KernelMetric(RiemannianMetric):
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
 
+    def peaks(self) -> peaks.Peaks:
+        return jax.lax.stop_gradient(peaks.of_kernel(jnp, self.centroids, self.precisions, self.bandwidth))
+
     # ---------------------------------------------------------------- values
 
     def diagonal(self, z: Array) -> Array:
@@ -160,9 +163,13 @@ class KernelMetric(RiemannianMetric):
 
         Well below 1 the kernels are isolated bumps: use a larger bandwidth or more centroids.
         """
-        diagonal = self.diagonal(codes)
+        flat = self.on_floor(codes)
+        return 1 - flat.astype(self.regularization.dtype).mean()
+
+    def on_floor(self, z: Array) -> Array:
+        diagonal = self.diagonal(z)
         floor = self.regularization.astype(diagonal.dtype)
-        return ((diagonal - floor).mean(-1) > floor).astype(diagonal.dtype).mean()
+        return (diagonal - floor).mean(-1) <= floor
 
     # ---------------------------------------------------------------- first derivatives
 

@@ -111,6 +111,12 @@ class PullbackMetric(RiemannianMetric):
         outputs = self.immersion(z)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
+    def on_floor(self, z: Array) -> Array | None:
+        if self.jitter == 0:
+            return None
+        trace = jnp.diagonal(self.metric(z), axis1=-2, axis2=-1).mean(-1)
+        return trace <= 2 * self.jitter  # the immersion adds less than the jitter
+
     def embed(self, z: Array) -> Array:
         """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
         return _embed(self, check_point("z", z, self.dim))
