@@ -2,7 +2,8 @@ r"""Where a function on the unit box has its bumps: climbs from many starts, and
 
 A bump that is narrow against the box is missed by every rule that samples the box, but its gradient is felt much
 farther than its height: climbs follow the direction of the gradient, however small. The function is the log volume
-element :math:`\log\sqrt{\det G}` of a metric; both faces hand it over, with its gradient, as a function of NumPy arrays.
+element :math:`\log\sqrt{\det G}` of a metric; both faces hand it over, with its gradient, as a function of arrays of
+NumPy.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Peaks(NamedTuple):
     covariance: Any
 
 
-def of_kernel(xp: Any, centroids: Any, precisions: Any, bandwidth: Any) -> Peaks:
+def kernel_peaks(xp: Any, centroids: Any, precisions: Any, bandwidth: Any) -> Peaks:
     r"""Bumps of a kernel metric: an isolated one is exactly :math:`N(c_i, \rho^2 P_i^{-1} / d)`.
 
     Args:

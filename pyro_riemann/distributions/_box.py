@@ -70,7 +70,7 @@ class VolumeRule(NamedTuple):
 
 
 class BoxLaw(Protocol):
-    """A law on one box: its volume rule, its sampler, how well that works, and whether two routes to the volume agree."""
+    """A law on one box: its volume rule, its sampler, how well that works, whether two routes to the volume agree."""
 
     rule: VolumeRule
     report: SamplerReport
@@ -112,7 +112,7 @@ def untraced() -> Iterator[None]:
     recorded, and run again at every call of the compiled model.
     """
     state = torch._C._get_tracing_state()
-    set_state = torch._C._set_tracing_state  # type: ignore[attr-defined]
+    set_state = torch._C._set_tracing_state  # type: ignore[attr-defined]  # torch has it, its type stubs do not
     set_state(None)
     try:
         yield

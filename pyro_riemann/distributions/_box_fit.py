@@ -52,7 +52,7 @@ class Fitted(NamedTuple):
 
         Args:
             own: the log volume.
-            weighed: whether it is an average of importance weights. Those of a proposal that does not fit check nothing.
+            weighed: whether it is a mean of importance weights. Those of a proposal that does not fit check nothing.
         """
         return reconciled(own, self.tempered if weighed or self.efficiency < LOWEST_EFFICIENCY else self.weighed)
 
@@ -187,8 +187,8 @@ def reconciled(own: Estimate, other: Estimate) -> tuple[Estimate, bool]:
         other: the same by another one.
 
     Returns:
-        The estimate, and whether the routes agree: differ by at most five joint standard errors, or 0.02. They do not if
-        the other one has not arrived.
+        The estimate, and whether the routes agree: differ by at most five joint standard errors, or 0.02. They do not
+        if the other one has not arrived.
     """
     gap = float((own.value - other.value).abs())
     joint = math.hypot(float(own.standard_error), float(other.standard_error))

@@ -144,8 +144,8 @@ class MixtureProposal:
     def of_peaks(cls, metric: RiemannianMetric, low: Tensor, high: Tensor) -> MixtureProposal:
         r"""One Gaussian for each of the peaks that the metric knows of.
 
-        Weights are proportional to :math:`\sqrt{\det G(c_i) \det C_i}`, which counts what neighbours add at the top; the
-        uniform part has the share of the volume that half of the box is below, and at least 5 %.
+        Weights are proportional to :math:`\sqrt{\det G(c_i) \det C_i}`, which counts what neighbours add at the top;
+        the uniform part has the share of the volume that half of the box is below, and at least 5 %.
 
         Args:
             metric: the metric; a :class:`~pyro_riemann.KernelMetric`, for one, knows its peaks.

@@ -135,7 +135,8 @@ class RiemannianUniform(RiemannianDistribution):
         """Log of the Riemannian volume of the box and its error, each ``(*batch)``.
 
         The value is computed once and kept. It is differentiable in whatever the metric depends on, and in the
-        bounds: the gradient is that of the kept quadrature or importance rule. The error is 0 for a constant metric alone.
+        bounds: the gradient is that of the kept quadrature or importance rule. The error is 0 for a constant
+        metric alone.
         """
         corners, laws, index = self._laws()
         values = torch.stack([law.rule.log_volume for law in laws])[index]
@@ -286,9 +287,9 @@ def _warned(law: BoxLaw) -> BoxLaw:
 def floor_warning(who: str, share: float) -> str:
     """What to say of draws that lie in the void."""
     return (
-        f"{who}: {share:.0%} of the draws lie where `metric` is only the constant that keeps it from being singular (the "
-        "floor of a KernelMetric, the jitter of a PullbackMetric), away from all data: choose a smaller box, or a smaller "
-        "`regularization` or `jitter`."
+        f"{who}: {share:.0%} of the draws lie where `metric` is only the constant that keeps it from being singular "
+        "(the floor of a KernelMetric, the jitter of a PullbackMetric), away from all data: choose a smaller box, or a "
+        "smaller `regularization` or `jitter`."
     )
 
 

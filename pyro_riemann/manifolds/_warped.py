@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions.transforms import Transform
 
-from pyro_riemann import _autodiff
+from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import check_point
-from pyro_riemann._formulas import peaks
+from pyro_riemann._formulas.peaks import Peaks, pulled_back
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -119,7 +119,7 @@ class WarpedMetric(RiemannianMetric):
         return _autodiff.directional(self.to_base, z, v)
 
     def _pull(self, jacobian: Tensor, v: Tensor) -> Tensor:
-        return torch.linalg.solve(jacobian, v[..., None]).squeeze(-1)
+        return _linalg.solve(jacobian, v)
 
     # ---------------------------------------------------------------- pointwise
 
@@ -129,7 +129,7 @@ class WarpedMetric(RiemannianMetric):
 
     def logdet(self, z: Tensor) -> Tensor:
         x, jacobian = self._jacobian(z)
-        return self.base.logdet(x) + 2 * torch.linalg.slogdet(jacobian).logabsdet
+        return self.base.logdet(x) + 2 * _linalg.log_abs_det(jacobian)
 
     def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         (x, first), (_, second) = self._push(z, u), self._push(z, v)
@@ -157,14 +157,14 @@ class WarpedMetric(RiemannianMetric):
         return self.base.scalar_curvature(self.to_base(z))
 
     @torch.no_grad()
-    def peaks(self) -> peaks.Peaks | None:
+    def peaks(self) -> Peaks | None:
         known = self.base.peaks()
         if known is None:
             return None
         loc = self.from_base(known.loc)
         real = torch.isfinite(loc).all(-1)  # some may lie outside the image of this chart
         loc, covariance = loc[real], known.covariance[real]
-        return peaks.pulled_back(torch, loc, self._jacobian(loc)[1], covariance)
+        return pulled_back(torch, loc, self._jacobian(loc)[1], covariance)
 
     def on_floor(self, z: Tensor) -> Tensor | None:
         return self.base.on_floor(self.to_base(z))

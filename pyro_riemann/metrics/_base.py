@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann import _autodiff
+from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import holds
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.geodesics import (
@@ -123,8 +123,8 @@ class RiemannianMetric(nn.Module):
     def peaks(self) -> Peaks | None:
         r"""Where the volume is known to be, without gradient: bumps of :math:`\sqrt{\det G}`, or None.
 
-        Tops ``loc (m, d)`` and covariances ``covariance (m, d, d)`` of Gaussians that look like the bumps. Integrals over
-        the volume are sure to see these; what is not listed has to be searched for. A metric that is built on another
+        Tops ``loc (m, d)`` and covariances ``covariance (m, d, d)`` of Gaussians that look like the bumps. Integrals
+        over the volume are sure to see these; what is not listed has to be searched for. A metric that is built on another
         one passes on what that one knows, in its own coordinates.
         """
         return None
@@ -162,7 +162,7 @@ class RiemannianMetric(nn.Module):
         Geodesics satisfy ``z'' = -christoffel(z, z')``.
         """
         metric, slope, _ = self.metric_derivatives(z, v)
-        return torch.linalg.solve(metric, torch.einsum("...ij,...j->...i", slope - 0.5 * slope.mT, v))
+        return _linalg.solve(metric, torch.einsum("...ij,...j->...i", slope - 0.5 * slope.mT, v))
 
     def drift(self, z: Tensor) -> Tensor:
         r"""Ito drift of Brownian motion at ``z``, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
-from pyro_riemann._formulas import kernel, peaks
+from pyro_riemann._formulas import kernel
 from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth, select_medoids
+from pyro_riemann._formulas.peaks import Peaks, kernel_peaks
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._kernel_encode import encode
 from pyro_riemann.metrics._kernel_store import read, write
@@ -197,8 +198,8 @@ class KernelMetric(RiemannianMetric):
         return self.centroids
 
     @torch.no_grad()
-    def peaks(self) -> peaks.Peaks:
-        return peaks.of_kernel(torch, self.centroids, self.precisions, self.bandwidth)
+    def peaks(self) -> Peaks:
+        return kernel_peaks(torch, self.centroids, self.precisions, self.bandwidth)
 
     # ---------------------------------------------------------------- values
 
@@ -284,7 +285,7 @@ class KernelMetric(RiemannianMetric):
         """Diagonal of G and ``d G_ii / d z_j``, ``(*batch, d, d)``, with no array over points, centroids and axes."""
         wide, centroids, precisions, factor = self._wide(z)
         weights = self._weights(wide, centroids, precisions, factor)
-        slope = kernel.diagonal_jacobian(wide, weights, centroids, precisions, factor)
+        slope = kernel.diagonal_jacobian(torch, wide, weights, centroids, precisions, factor)
         return (weights @ precisions).to(z.dtype) + self.regularization.to(z.dtype), slope.to(z.dtype)
 
     def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

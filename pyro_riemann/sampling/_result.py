@@ -34,8 +34,8 @@ class SamplingResult:
             (``"tempered"``) or state of a chain (``"hmc"``).
         acceptance: acceptance rate of the proposals or of the Hamiltonian moves; 1 where nothing is refused.
         log_volume: log Riemannian volume of the box and its standard error, both scalars.
-        floor_share: share of the draws where the metric is only what keeps it from being singular, the floor of a kernel
-            metric or the jitter of a pullback; None for others.
+        floor_share: share of the draws where the metric is only what keeps it from being singular, the floor of a
+            kernel metric or the jitter of a pullback; None for others.
         evaluations: points at which the volume element or its gradient was evaluated for the draws; what it took to set
             the proposal up is not counted.
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from numpyro.distributions.transforms import Transform
 
-from pyro_riemann._formulas import peaks
+from pyro_riemann._formulas.peaks import Peaks, pulled_back
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro._partition import join, split
@@ -157,12 +157,12 @@ class WarpedMetric(RiemannianMetric):
     def scalar_curvature(self, z: Array) -> Array:
         return self.base.scalar_curvature(self.to_base(z))
 
-    def peaks(self) -> peaks.Peaks | None:
+    def peaks(self) -> Peaks | None:
         known = self.base.peaks()
         if known is None:
             return None
         loc = self.from_base(known.loc)
-        return jax.lax.stop_gradient(peaks.pulled_back(jnp, loc, self._jacobian(loc)[1], known.covariance))
+        return jax.lax.stop_gradient(pulled_back(jnp, loc, self._jacobian(loc)[1], known.covariance))
 
     def on_floor(self, z: Array) -> Array | None:
         return self.base.on_floor(self.to_base(z))

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import kernel, peaks
+from pyro_riemann._formulas import kernel
 from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth, select_medoids
+from pyro_riemann._formulas.peaks import Peaks, kernel_peaks
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, check_positive, holds
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 from pyro_riemann.numpyro.metrics._mahalanobis import exact_products, squared_distances
@@ -133,8 +134,8 @@ class KernelMetric(RiemannianMetric):
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
 
-    def peaks(self) -> peaks.Peaks:
-        return jax.lax.stop_gradient(peaks.of_kernel(jnp, self.centroids, self.precisions, self.bandwidth))
+    def peaks(self) -> Peaks:
+        return jax.lax.stop_gradient(kernel_peaks(jnp, self.centroids, self.precisions, self.bandwidth))
 
     # ---------------------------------------------------------------- values
 
@@ -249,7 +250,7 @@ def _metric(metric: KernelMetric, z: Array) -> Array:
 def _diagonal_jacobian(metric: KernelMetric, z: Array) -> tuple[Array, Array]:
     """Diagonal of G and ``d G_ii / d z_j``, ``(*batch, d, d)``."""
     parts = _parts(metric, z)
-    return parts["weights"] @ parts["precisions"] + _floor(metric, z), kernel.diagonal_jacobian(**parts)
+    return parts["weights"] @ parts["precisions"] + _floor(metric, z), kernel.diagonal_jacobian(jnp, **parts)
 
 
 @jax.jit
