@@ -23,6 +23,7 @@ _FIRST, _LONGEST, _SHORTEST = 0.02, 0.2, 1e-9  # steps of a climb
 _FLAT = 3e-3  # a climb ends where no more than this is left to gain, in nats
 _POLISH = 5  # Newton steps
 _CLOSE = 0.03  # standard deviations from the top at which a climb has arrived
+_OWN = 3.0  # standard deviations from a top within which a climb has ended there
 _SAME = 0.3  # bumps closer than this, in standard deviations, are one
 
 
@@ -34,14 +35,20 @@ class Climbs(NamedTuple):
         value: height there, ``(n)``.
         slope: gradient there, ``(n, d)``.
         scale: upper bound of the narrowest standard deviation there, by the curvature met on the way, ``(n)``.
-        evaluations: gradients computed.
     """
 
     unit: Vector
     value: Vector
     slope: Vector
     scale: Vector
-    evaluations: int
+
+    def joined(self, other: Climbs) -> Climbs:
+        """These climbs and others."""
+        return Climbs(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
+
+    def take(self, chosen: Vector) -> Climbs:
+        """Those climbs that a mask ``(n)`` or indices choose."""
+        return Climbs(*(part[chosen] for part in self))
 
 
 class Bumps(NamedTuple):
@@ -61,6 +68,10 @@ class Bumps(NamedTuple):
     covariance: Vector
     log_mass: Vector
 
+    def take(self, chosen: Vector) -> Bumps:
+        """Those bumps that a mask ``(m)`` or indices choose."""
+        return Bumps(*(part[chosen] for part in self))
+
 
 def climb(slopes: Slopes, starts: Vector, value: Vector, slope: Vector, epsilon: float) -> Climbs:
     """Steepest ascent in the unit box, all climbs in one batch.
@@ -78,7 +89,7 @@ def climb(slopes: Slopes, starts: Vector, value: Vector, slope: Vector, epsilon:
     """
     unit, value, slope = starts.copy(), value.copy(), slope.copy()
     scale, stride = np.full(len(unit), WIDEST), np.full(len(unit), _FIRST)
-    moving, evaluations = np.arange(len(unit)), 0
+    moving = np.arange(len(unit))
     for _ in range(_STEPS):
         uphill = _within(unit[moving], slope[moving])
         largest = np.abs(uphill).max(-1)
@@ -92,7 +103,6 @@ def climb(slopes: Slopes, starts: Vector, value: Vector, slope: Vector, epsilon:
         step = np.clip(here + reach[:, None] * direction, 0, 1) - here
         length = np.linalg.norm(step, axis=-1) + 1e-300
         end, tilt = slopes(here + step)
-        evaluations += len(moving)
         before, after = (uphill * step).sum(-1) / length, (tilt * step).sum(-1) / length
         level = 16 * epsilon * (1 + np.abs(height))
         taken = (end > height + level) | ((end >= height - level) & (after > 0))
@@ -106,11 +116,11 @@ def climb(slopes: Slopes, starts: Vector, value: Vector, slope: Vector, epsilon:
         arrived = passed & (before**2 < 2 * _FLAT * bend)  # what a parabola through both slopes has left to gain
         done = arrived | (stride[moving] < _SHORTEST)
         moving = moving[~done]
-    return Climbs(unit, value, slope, scale, evaluations)
+    return Climbs(unit, value, slope, scale)
 
 
-def bumps(slopes: Slopes, ends: Climbs, most: int) -> tuple[Bumps, int]:
-    """Gaussians at the different ends of climbs, by Laplace's method; and the number of gradients that they took.
+def bumps(slopes: Slopes, ends: Climbs, most: int) -> Bumps:
+    """Gaussians at the different ends of climbs, by Laplace's method.
 
     Where the function presses against a wall of the box, its exponential falls off as an exponential law does, whose
     mean and variance the Gaussian has.
@@ -124,11 +134,9 @@ def bumps(slopes: Slopes, ends: Climbs, most: int) -> tuple[Bumps, int]:
     order = real[np.argsort(-ends.value[real], kind="stable")]
     width = ends.scale[order]
     chosen = order[_apart(ends.unit[order], lambda step, k: np.linalg.norm(step, axis=-1) < 0.5 * width[k], most)]
-    unit, value, slope, scale = (part[chosen] for part in ends[:4])
-    evaluations, dim = 0, unit.shape[1]
+    unit, value, slope, scale = (part[chosen] for part in ends)
     for turn in range(_POLISH + 1):
         curvature, axes, walled = _curvature(slopes, unit, slope, 0.1 * scale)
-        evaluations += 2 * dim * len(unit)
         scale = curvature.max(-1, initial=WIDEST**-2) ** -0.5
         along = np.einsum("mji,mj->mi", axes, np.where(walled, 0, slope)) / curvature
         size = np.sqrt((along**2 * curvature).sum(-1, keepdims=True))  # of the next step, in standard deviations
@@ -136,7 +144,6 @@ def bumps(slopes: Slopes, ends: Climbs, most: int) -> tuple[Bumps, int]:
             break
         goal = np.clip(unit + np.einsum("mij,mj->mi", axes, along / np.maximum(size, 1)), 0, 1)
         end, tilt = slopes(goal)
-        evaluations += len(goal)
         better = end > value
         unit[better], value[better], slope[better] = goal[better], end[better], tilt[better]
     arrived = size[:, 0] < 10 * _CLOSE
@@ -144,7 +151,29 @@ def bumps(slopes: Slopes, ends: Climbs, most: int) -> tuple[Bumps, int]:
         unit, value, slope, curvature, axes, walled = (
             part[arrived] for part in (unit, value, slope, curvature, axes, walled)
         )
-    return _laplace(unit, value, slope, curvature, axes, walled, most), evaluations
+    return _laplace(unit, value, slope, curvature, axes, walled, most)
+
+
+def unseen(bumps: Bumps, ends: Vector) -> float:
+    """Log mass of the bumps that no climb has found, as far as those tell that one climb alone has found.
+
+    Good (1953), *The population frequencies of species and the estimation of population parameters*: where n1 of n
+    climbs ended alone, one more would end at a new bump with probability n1 / n. Mass is taken to go with that.
+
+    Args:
+        bumps: what was found.
+        ends: where climbs from random points ended, ``(n, d)``.
+    """
+    if not len(bumps.loc):
+        return -math.inf
+    whiten = np.linalg.inv(np.linalg.cholesky(bumps.covariance))
+    away = np.stack([np.square((ends - unit) @ w.T).sum(-1) for unit, w in zip(bumps.unit, whiten, strict=True)])
+    nearest = away.argmin(0)
+    hits = np.bincount(nearest[away.min(0) < _OWN**2], minlength=len(bumps.loc))
+    count, once = hits.sum(), (hits == 1).sum()
+    if once == 0:
+        return -math.inf
+    return math.log(once / (count + 1 - once)) + float(np.logaddexp.reduce(bumps.log_mass))
 
 
 def _within(unit: Vector, slope: Vector) -> Vector:

@@ -70,11 +70,11 @@ class VolumeRule(NamedTuple):
 
 
 class BoxLaw(Protocol):
-    """A law on one box: its volume rule, its sampler, how well that works, whether two routes to the volume agree."""
+    """A law on one box: its volume rule, its sampler, how well that works, and why to doubt the volume, if at all."""
 
     rule: VolumeRule
     report: SamplerReport
-    agrees: bool
+    doubt: str
 
     def draw(self, count: int) -> Tensor:
         """``(count, d)`` points from the law, by the global generator."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import climbs
 from pyro_riemann.distributions._box_mixture import GaussianParts, MixtureProposal, effective_share, known_parts
-from pyro_riemann.distributions._box_peaks import LOOK, Landscape
+from pyro_riemann.distributions._box_peaks import LOOK, Landscape, Seen
 from pyro_riemann.distributions._box_tempered import temper
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 
@@ -25,6 +25,8 @@ _POINTS = 16384, 4096  # of a round: as many as keep the table of points and cen
 _STARTS = 256  # climbs that start from heavy draws
 _MOST = 256  # Gaussians that are fitted
 _KNOWN_SHARE = 0.1  # of the known bumps in a fitted mixture: none is ever out of reach
+_CLIMBED, _TURNS = 512, 4  # climbs at once, and how often while there seem to be peaks that none has found
+_UNSEEN = 0.03  # what these may add to the log volume without a word
 _MISSED = 4.0  # a peak whose density is so many times what the proposal expects is one that it misses
 _CHECK = 8, 128, 2, 2**17  # islands, particles, moves and points of the second opinion
 _EXPLAINED = 2.5  # joint standard errors that a difference of two routes may have by chance
@@ -39,6 +41,7 @@ class Fitted(NamedTuple):
         reason: one clause in words.
         weighed: log volume by importance sampling from the proposal.
         tempered: log volume by a tempered sequence from the uniform law and the peaks, which shares no draw with it.
+        unseen: what peaks that no climb has found may add to the log volume.
     """
 
     proposal: MixtureProposal
@@ -46,15 +49,20 @@ class Fitted(NamedTuple):
     reason: str
     weighed: Estimate
     tempered: Estimate
+    unseen: float = 0.0
 
-    def checked(self, own: Estimate, weighed: bool) -> tuple[Estimate, bool]:
-        """A log volume after a look at the other route, and whether the two agree; see :func:`reconciled`.
+    def checked(self, own: Estimate, weighed: bool) -> tuple[Estimate, str]:
+        """A log volume after a look at the other route and at peaks not found, and why to doubt it.
 
         Args:
             own: the log volume.
             weighed: whether it is a mean of importance weights. Those of a proposal that does not fit check nothing.
         """
-        return reconciled(own, self.tempered if weighed or self.efficiency < LOWEST_EFFICIENCY else self.weighed)
+        other = self.tempered if weighed or self.efficiency < LOWEST_EFFICIENCY else self.weighed
+        volume, doubt = reconciled(own, other)
+        if self.unseen > max(_UNSEEN, 5 * float(own.standard_error)):
+            doubt = "some of its peaks were found by one climb alone, so that others are likely to have been missed"
+        return volume._replace(standard_error=volume.standard_error.clamp(min=self.unseen)), doubt
 
 
 def fit_proposal(metric: RiemannianMetric, low: Tensor, high: Tensor) -> Fitted:
@@ -73,7 +81,7 @@ def fit_proposal(metric: RiemannianMetric, low: Tensor, high: Tensor) -> Fitted:
     best = MixtureProposal.of_parts(blocks, low, high, rest)
     z, log_weight, _ = pool(metric, best, low, 0)
     efficiency = effective_share(log_weight)
-    found, missed = _found(metric, land, seen, best, z, log_weight)
+    found, missed, log_unseen = _found(metric, land, seen, best, z, log_weight)
     fitted = 0
     if found is not None and (missed or efficiency < _GOOD):
         candidate = MixtureProposal.of_parts([found, *blocks], low, high, rest, _KNOWN_SHARE)
@@ -86,7 +94,9 @@ def fit_proposal(metric: RiemannianMetric, low: Tensor, high: Tensor) -> Fitted:
     reason = f"{_in_words(known, fitted)}, efficiency {efficiency:.2g}"
     if known is None and metric.dim > 2:
         reason += f"; volume that no climb from {LOOK} points found is not counted"
-    return Fitted(best, efficiency, reason, weighed_volume(log_weight, low), _tempered(metric, best, low, high))
+    weighed = weighed_volume(log_weight, low)
+    unseen = float(np.logaddexp(0, log_unseen - float(weighed.value)))
+    return Fitted(best, efficiency, reason, weighed, _tempered(metric, best, low, high), unseen)
 
 
 def _in_words(known: GaussianParts | None, fitted: int) -> str:
@@ -95,18 +105,36 @@ def _in_words(known: GaussianParts | None, fitted: int) -> str:
 
 
 def _found(
-    metric: RiemannianMetric,
-    land: Landscape,
-    seen: tuple[climbs.Vector, climbs.Vector, climbs.Vector],
-    proposal: MixtureProposal,
-    z: Tensor,
-    log_weight: Tensor,
-) -> tuple[GaussianParts | None, bool]:
-    """Gaussians at the peaks uphill of points of all kinds; whether ``proposal`` misses one of them."""
-    generator = torch.Generator(z.device).manual_seed(0)
+    metric: RiemannianMetric, land: Landscape, seen: Seen, proposal: MixtureProposal, z: Tensor, log_weight: Tensor
+) -> tuple[GaussianParts | None, bool, float]:
+    """Gaussians at peaks that ``proposal`` does not expect.
+
+    Returns:
+        The Gaussians; whether one of the peaks is far above what is expected; log mass of peaks that were not found.
+    """
     good = effective_share(log_weight) >= _GOOD
-    starts = []
-    if not good:
+    begin = land.unit(_starts(metric, proposal, z, log_weight))
+    ends = land.climb_from(begin, *land(begin))
+    noted = math.log(_UNSEEN) + float(log_weight.logsumexp(0)) - math.log(len(z))
+    for turn in range(_TURNS):
+        ends = ends.joined(land.climb(land.look(turn) if turn else seen, _CLIMBED))
+        excess = _excess(land, proposal, ends.unit, ends.value, log_weight)
+        ends = ends.take(excess > (_MISSED if good else 1.0))
+        bumps = climbs.bumps(land, ends, _MOST)
+        excess = _excess(land, proposal, bumps.unit, bumps.value, log_weight)
+        log_unseen = climbs.unseen(bumps.take(excess > _MISSED), ends.unit) + land.log_width
+        if not log_unseen > noted:
+            break
+    if not (excess > 1.0).any():
+        return None, False, -math.inf
+    return GaussianParts(*land.chart(bumps.take(excess > 1.0))), bool((excess > _MISSED).any()), log_unseen
+
+
+def _starts(metric: RiemannianMetric, proposal: MixtureProposal, z: Tensor, log_weight: Tensor) -> Tensor:
+    """Where climbs start besides random points: heavy draws and parts of a proposal that does not fit; landmarks."""
+    generator = torch.Generator(z.device).manual_seed(0)
+    starts = [z[:0]]
+    if effective_share(log_weight) < _GOOD:
         places = [z, *(block.loc for block in proposal.blocks)]
         weights = [log_weight, *(block.log_weight for block in proposal.blocks)]
         for place, weight in zip(places, weights, strict=True):
@@ -115,19 +143,8 @@ def _found(
                 starts.append(place[picked])
     landmarks = getattr(metric, "landmarks", None)
     if landmarks is not None and not proposal.blocks:
-        starts.append(landmarks[:_STARTS])
-    ends = land.climb(seen, *(land.unit(start.unique(dim=0)) for start in starts))
-    excess = _excess(land, proposal, ends.unit, ends.value, log_weight)
-    worth = excess > (_MISSED if good else 1.0)
-    if not worth.any():
-        return None, False
-    bumps, _ = climbs.bumps(land, climbs.Climbs(*(part[worth] for part in ends[:4]), 0), _MOST)
-    excess = _excess(land, proposal, bumps.unit, bumps.value, log_weight)
-    stands_out = torch.from_numpy(excess > 1.0).to(z.device)
-    if not bool(stands_out.any()):
-        return None, False
-    parts = GaussianParts(*(part[stands_out] for part in land.chart(bumps)))
-    return parts, bool((excess > _MISSED).any())
+        starts.append(landmarks[:_STARTS].to(z))
+    return torch.cat(starts).unique(dim=0)
 
 
 def _excess(
@@ -179,7 +196,7 @@ def _tempered(metric: RiemannianMetric, proposal: MixtureProposal, low: Tensor, 
     return Estimate(value.to(low), torch.full_like(low[0], torch.inf) if population.short else error.to(low))
 
 
-def reconciled(own: Estimate, other: Estimate) -> tuple[Estimate, bool]:
+def reconciled(own: Estimate, other: Estimate) -> tuple[Estimate, str]:
     """``own``, its error raised to the difference from ``other`` where both errors do not explain that.
 
     Args:
@@ -187,15 +204,19 @@ def reconciled(own: Estimate, other: Estimate) -> tuple[Estimate, bool]:
         other: the same by another one.
 
     Returns:
-        The estimate, and whether the routes agree: differ by at most five joint standard errors, or 0.02. They do not
-        if the other one has not arrived.
+        The estimate, and why to doubt it: the routes differ by more than five joint standard errors and 0.02, or the
+        other one has not arrived.
     """
     gap = float((own.value - other.value).abs())
     joint = math.hypot(float(own.standard_error), float(other.standard_error))
     smallest = 4 * torch.finfo(own.value.dtype).eps * max(1.0, abs(float(own.value)))
     error = float(own.standard_error) if gap <= _EXPLAINED * joint else max(gap, float(own.standard_error))
-    agree = gap <= max(5 * joint, 0.02) and math.isfinite(joint)
-    return own._replace(standard_error=torch.full_like(own.value, max(error, smallest))), agree
+    doubt = ""
+    if not math.isfinite(joint):
+        doubt = "no second route to it arrived within its budget"
+    elif gap > max(5 * joint, 0.02):
+        doubt = f"two routes to it differ by {gap:.2g}, more than each of them allows"
+    return own._replace(standard_error=torch.full_like(own.value, max(error, smallest))), doubt
 
 
 def _capped(log_weight: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class FlatLaw:
         high: upper corner ``(d)``.
     """
 
-    agrees = True
+    doubt = ""
 
     def __init__(self, metric: ConstantMetric, low: Tensor, high: Tensor) -> None:
         self._low, self._width = low, high - low

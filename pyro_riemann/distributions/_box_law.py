@@ -47,7 +47,7 @@ class MixtureLaw:
         spread = (replicates - mean).exp().std() / _REPLICATES**0.5
         inside = log_weight > -torch.inf
         weights = log_weight[inside].softmax(0)
-        volume, self.agrees = fitted.checked(Estimate(mean.to(low), spread.to(low)), weighed=True)
+        volume, self.doubt = fitted.checked(Estimate(mean.to(low), spread.to(low)), weighed=True)
         self.rule = VolumeRule(*volume, z[inside].to(low), weights.to(low))
         self._num_steps = steps_to_forget(log_weight, _BIAS, _MAX_STEPS)
         generator = torch.Generator(low.device).manual_seed(0)
@@ -113,7 +113,7 @@ class TemperedLaw:
         log_volume, error = population.log_volume()
         share = torch.full((z.shape[0],), 1 / z.shape[0]).to(low)
         self._metric, self._moves = metric, population.moves
-        volume, self.agrees = fitted.checked(Estimate(log_volume.to(low), error.to(low)), weighed=False)
+        volume, self.doubt = fitted.checked(Estimate(log_volume.to(low), error.to(low)), weighed=False)
         self.rule = VolumeRule(*volume, z, share)
         reason = fitted.reason
         if population.short:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from pyro_riemann.distributions._box import rows_at_once
 from pyro_riemann.metrics import RiemannianMetric
 
 LOOK = 2048  # quasi-random points at which climbs may start
-_CLIMBED = 512  # of these, at most
+Seen: TypeAlias = tuple[climbs.Vector, climbs.Vector, climbs.Vector]
 
 
 class Landscape:
@@ -25,6 +27,7 @@ class Landscape:
 
     def __init__(self, metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
         self._metric, self._low, self._width = metric, low.detach(), (high - low).detach()
+        self.log_width = float(self._width.double().log().sum())
 
     def __call__(self, unit: climbs.Vector) -> tuple[climbs.Vector, climbs.Vector]:
         """Values ``(n)`` and gradients ``(n, d)`` at ``unit (n, d)``; NaN where the metric has no volume element."""
@@ -51,34 +54,27 @@ class Landscape:
         inside: climbs.Vector = scaled[((scaled >= 0) & (scaled <= 1)).all(-1)]
         return inside
 
-    def look(self) -> tuple[climbs.Vector, climbs.Vector, climbs.Vector]:
-        """Quasi-random points of the unit box, with values and gradients."""
-        engine = torch.quasirandom.SobolEngine(self._low.shape[0], scramble=True, seed=7)
+    def look(self, turn: int = 0) -> Seen:
+        """Quasi-random points of the unit box, other ones in each turn, with values and gradients."""
+        engine = torch.quasirandom.SobolEngine(self._low.shape[0], scramble=True, seed=7 + turn)
         unit = engine.draw(LOOK, dtype=torch.float64).numpy()
         return unit, *self(unit)
 
-    def climb(
-        self, seen: tuple[climbs.Vector, climbs.Vector, climbs.Vector], *more: climbs.Vector, most: int = _CLIMBED
-    ) -> climbs.Climbs:
-        """Climbs from ``most`` points of :meth:`look`, a quarter the highest, and from all of ``more``."""
+    def climb(self, seen: Seen, most: int) -> climbs.Climbs:
+        """Climbs from ``most`` points of :meth:`look`, a quarter of them the highest, where a gradient is felt."""
         unit, value, slope = seen
         felt = np.flatnonzero(np.isfinite(slope).all(-1) & (slope != 0).any(-1) & np.isfinite(value))
         highest = felt[np.argsort(-value[felt], kind="stable")[: most // 4]]
-        rest = np.setdiff1d(felt, highest)[: most - len(highest)]
-        chosen = np.concatenate([highest, rest])
-        others = np.concatenate([np.zeros_like(unit[:0]), *more])
-        there = self(others)
-        return climbs.climb(
-            self,
-            np.concatenate([unit[chosen], others]),
-            np.concatenate([value[chosen], there[0]]),
-            np.concatenate([slope[chosen], there[1]]),
-            torch.finfo(self._low.dtype).eps,
-        )
+        chosen = np.concatenate([highest, np.setdiff1d(felt, highest)[: most - len(highest)]])
+        return self.climb_from(unit[chosen], value[chosen], slope[chosen])
+
+    def climb_from(self, unit: climbs.Vector, value: climbs.Vector, slope: climbs.Vector) -> climbs.Climbs:
+        """Climbs from points ``(n, d)`` of the unit box with values and gradients."""
+        return climbs.climb(self, unit, value, slope, torch.finfo(self._low.dtype).eps)
 
     def chart(self, bumps: climbs.Bumps) -> tuple[Tensor, Tensor, Tensor]:
         """Means ``(m, d)``, covariances ``(m, d, d)`` and log masses ``(m)`` of bumps in the chart, in doubles."""
         width = self._width.double().cpu().numpy()
         loc = self._low.double().cpu().numpy() + width * bumps.loc
-        values = loc, width[:, None] * width * bumps.covariance, bumps.log_mass + np.log(width).sum()
+        values = loc, width[:, None] * width * bumps.covariance, bumps.log_mass + self.log_width
         return tuple(torch.from_numpy(v).to(self._low.device) for v in values)  # type: ignore[return-value]

@@ -60,8 +60,8 @@ class CellTable:
             # the coarse nodes are as good as the error says, and gradients through them cost a quarter
             nodes, weights = (coarse.nodes, coarse.weights) if error <= tolerance else (rule.nodes, rule.weights)
             rule = VolumeRule(rule.log_volume, torch.full_like(rule.log_volume, error), nodes, weights)
-        volume, self.agrees = reconciled(Estimate(rule.log_volume, rule.standard_error), weighed)
-        self.resolves = finest * cells >= 1 and self.agrees and float(volume.standard_error) < _LARGEST_ERROR
+        volume, self.doubt = reconciled(Estimate(rule.log_volume, rule.standard_error), weighed)
+        self.resolves = finest * cells >= 1 and not self.doubt and float(volume.standard_error) < _LARGEST_ERROR
         rule = self.rule = VolumeRule(*volume, rule.nodes, rule.weights)
         self._cells = cells
         mass = (bound - bound.max()).exp().double()
@@ -121,7 +121,7 @@ def _bumps(metric: RiemannianMetric, low: Tensor, high: Tensor) -> tuple[float, 
     """Half the width of the narrowest bump, known or found, in widths of the box; the volume by a mixture of them."""
     land = Landscape(metric, low, high)
     seen = land.look()
-    found, _ = climbs.bumps(land, land.climb(seen, most=_CLIMBED), _MOST)
+    found = climbs.bumps(land, land.climb(seen, _CLIMBED), _MOST)
     known = known_parts(metric, low, high)
     blocks = [GaussianParts(*land.chart(found))] if len(found.loc) else []
     blocks += [] if known is None else [known]

@@ -79,7 +79,7 @@ def temper(
     for stage in range(1, _MAX_STAGES + 1):
         log_ratio = proposal.weigh(metric, z.double(), low.dtype).view(islands, particles)
         cost = count * (1 + (num_moves + 1) * (moves.num_leapfrog + 1))
-        short = evaluations + cost > budget
+        short = evaluations + 2 * cost > budget  # no stage would fit after this one
         rise = 1 - heat if short else _next_rise(log_ratio, 1 - heat)
         heat = 1.0 if rise == 1 - heat else heat + rise
         log_mass = log_mass + (rise * log_ratio).logsumexp(1) - math.log(particles)

@@ -22,7 +22,7 @@ from pyro_riemann.metrics import ConstantMetric, RiemannianMetric
 
 _WARN_EFFICIENCY, _WARN_ERROR = 0.02, 0.2
 WARN_FLOOR = 0.5  # share of draws in the void above which a warning says so
-_BUDGET = 2**18
+_BUDGET = 2**19
 
 
 class RiemannianUniform(RiemannianDistribution):
@@ -62,8 +62,7 @@ class RiemannianUniform(RiemannianDistribution):
         metric: the metric; gradients flow to its parameters.
         low: lower corner ``(*batch, d)`` or a number, finite.
         high: upper corner ``(*batch, d)`` or a number, finite and above ``low``.
-        max_points: points at which a tempered sequence evaluates the metric at most; everything else takes about a
-            fifth of the default.
+        max_points: points at which the sequence evaluates the metric at most, where no mixture fits.
         validate_args: check arguments and values; Pyro's own setting if None.
 
     Raises:
@@ -270,12 +269,12 @@ def set_up(metric: RiemannianMetric, low: Tensor, high: Tensor, max_points: int 
 def _warned(law: BoxLaw) -> BoxLaw:
     """Say so if this is the best that could be done and it is not good."""
     error, report = float(law.rule.standard_error), law.report
-    if report.efficiency < _WARN_EFFICIENCY or error > _WARN_ERROR or not law.agrees:
+    if report.efficiency < _WARN_EFFICIENCY or error > _WARN_ERROR or law.doubt:
+        why = "; ".join(filter(None, (report.reason, law.doubt)))
         warnings.warn(
             f"RiemannianUniform: the {report.method} sampler has an efficiency of {report.efficiency:.1e} and "
-            f"the log volume an error of {error:.1e} ({report.reason})"
-            + ("" if law.agrees else ", by which two routes to it differ more than each of them allows")
-            + ": `metric` varies too fast in the box. Check the draws, or choose a smaller box.",
+            f"the log volume an error of {error:.1e} ({why}): `metric` varies too fast in the box. Check the draws, or "
+            "choose a smaller box.",
             UserWarning,
             stacklevel=2,
         )

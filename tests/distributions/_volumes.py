@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,27 @@ class Exponential(RiemannianMetric):
     def exact_log_volume(self, low: float, high: float) -> float:
         a = self.rates.detach()
         return float((((a * high).exp() - (a * low).exp()) / a).log().sum())
+
+
+class Bumps(RiemannianMetric):
+    """sqrt(det G) = 1 + sum of Gaussians with given masses: the volume of a box that holds them is their sum."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, log_mass: Tensor, box: float) -> None:
+        super().__init__()
+        self.loc, self.scale, self.log_mass, self.box = loc, scale, log_mass.to(loc), box
+        self.dim = loc.shape[1]
+
+    def logdet(self, z: Tensor) -> Tensor:
+        height = self.log_mass - self.scale.log().sum(-1) - 0.5 * self.dim * math.log(2 * math.pi)
+        terms = height - 0.5 * ((z.unsqueeze(-2) - self.loc) / self.scale).square().sum(-1)
+        return 2 * torch.cat([terms, torch.zeros_like(z[..., :1])], -1).logsumexp(-1)
+
+    def metric(self, z: Tensor) -> Tensor:
+        factor = (self.logdet(z) / self.dim).exp()
+        return factor[..., None, None] * torch.eye(self.dim, dtype=z.dtype)
+
+    def exact_log_volume(self) -> float:
+        return math.log(self.box + float(self.log_mass.exp().sum()))
 
 
 def isolated_bumps(dim: int, count: int = 20, regularization: float = 1e-3) -> KernelMetric:
