@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
+from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.numpyro import distributions, manifolds, metrics, vae
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.metrics._spline_table import SplineTable
@@ -173,6 +174,8 @@ def _grid(metric: Any, read: _Converter) -> Any:
     grid.dim, grid.outside, grid.table = metric.dim, metric.outside, table
     grid.solver = metrics.GridMetric.solver  # the true one follows with the settings
     grid.base = None if metric.base is None else read(metric.base)
+    known = (metric._peak_loc, metric._peak_covariance)
+    grid._peaks = None if known[0] is None else Peaks(*map(read.array, known))
     grid.interpolation_error = read.array(metric.interpolation_error)
     grid.mean_interpolation_error = read.array(metric.mean_interpolation_error)
     return grid

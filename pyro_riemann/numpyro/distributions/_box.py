@@ -24,12 +24,15 @@ class SamplerReport(NamedTuple):
     """How well a sampler of a Riemannian uniform works.
 
     Attributes:
-        method: ``"table"`` (rejection from a cell table), ``"mixture"`` (independence Metropolis from a
-            Gaussian mixture) or ``"tempered"`` (a tempered sequence of particle populations).
+        method: ``"exact"`` (a flat metric), ``"table"`` (rejection from a cell table), ``"mixture"`` (independence
+            Metropolis from a Gaussian mixture) or ``"tempered"`` (a tempered sequence of particle populations).
         efficiency: in (0, 1]: acceptance rate of the table, effective sample size per proposal of the
             mixture, effective share of the particles of the tempered sequence, a scalar.
         acceptance: acceptance rate of the Hamiltonian moves that end a draw, a scalar; 1 where none are made.
         steps: proposals spent on one draw, a scalar.
+        reason: how the proposal came about, and what the volume does not count, in words; empty under a trace.
+        on_floor: share of the law's mass where the metric is only what keeps it from being singular, the floor of a
+            kernel metric or the jitter of a pullback; None where it has nothing of the kind, or arrays are traced.
 
     Example:
         >>> law = RiemannianUniform(EuclideanMetric(1), 0.0, 1.0)
@@ -41,6 +44,8 @@ class SamplerReport(NamedTuple):
     efficiency: Array
     acceptance: Array
     steps: Array
+    reason: str = ""
+    on_floor: float | None = None
 
 
 class VolumeRule(NamedTuple):
@@ -96,6 +101,14 @@ def moments(metric: RiemannianMetric, low: Array, high: Array, rule: VolumeRule)
     weights = jax.nn.softmax(rule.log_base + _counted(metric, low, high, rule))
     mean = weights @ rule.nodes
     return low + (high - low) * mean, jnp.square(high - low) * (weights @ jnp.square(rule.nodes - mean))
+
+
+def share_of_mass(metric: RiemannianMetric, low: Array, high: Array, rule: VolumeRule) -> float | None:
+    """Share of the mass where the metric is only its floor, by the rule that gives the volume; None if it has none."""
+    weights = jax.nn.softmax(rule.log_base + _counted(metric, low, high, rule))
+    nodes = jnp.where(jnp.isneginf(rule.log_base)[:, None], 0.5, rule.nodes)
+    flat = metric.on_floor(low + (high - low) * nodes)
+    return None if flat is None else float(weights @ flat.astype(weights.dtype))
 
 
 def _counted(metric: RiemannianMetric, low: Array, high: Array, rule: VolumeRule) -> Array:

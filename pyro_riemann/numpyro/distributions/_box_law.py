@@ -18,7 +18,7 @@ from pyro_riemann.numpyro.distributions._box_mixture import MixtureProposal, wei
 from pyro_riemann.numpyro.distributions._box_moves import BoxMoves, moved, tuned
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
-_REPLICATES = 8  # of randomised quasi Monte Carlo: their spread is the error
+_REPLICATES = 16  # of randomised quasi Monte Carlo: their spread is the error
 _BIAS = 0.005  # total variation left by the independence Metropolis chain
 _MAX_STEPS = 512
 _NUM_MOVES = 2
@@ -53,7 +53,7 @@ class MixtureLaw(NamedTuple):
 
 
 def build_mixture(metric: RiemannianMetric, proposal: MixtureProposal, num_points: int) -> MixtureLaw:
-    """Volume, length of the chains and step of the moves, from ``num_points`` points in each of eight replicates."""
+    """Volume, length of the chains and step of the moves, from ``num_points`` points in each of the replicates."""
     return _build(metric, proposal, jnp.asarray(_sobol(metric.dim + 1, num_points), proposal.low.dtype))
 
 
@@ -124,7 +124,7 @@ def _picked(points: Array, cumulative: Array, luck: Array) -> Array:
 
 @cache
 def _sobol(dim: int, num_points: int) -> np.ndarray[Any, Any]:
-    """Eight scrambled quasi-random sets in the unit cube, one after another."""
+    """Scrambled quasi-random sets in the unit cube, one after another."""
     engines: list[Any] = [
         qmc.Sobol(dim, scramble=True, seed=np.random.default_rng(seed)) for seed in range(_REPLICATES)
     ]

@@ -7,16 +7,21 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.nn import logsumexp
 from jax.scipy.special import ndtri
+from scipy.stats import qmc
 
+from pyro_riemann._formulas.unit_mixture import UnitMixture
 from pyro_riemann.numpyro.distributions._box import in_pieces, rows_at_once
 from pyro_riemann.numpyro.metrics import KernelMetric, RiemannianMetric
 from pyro_riemann.numpyro.metrics._mahalanobis import exact_products, squared_distances
 
 _UNIFORM_SHARE = 0.05  # of the defensive part: bounds the weight of a point that no Gaussian knows of
 _LARGEST_SHARE = 0.95
+_REACH = 5.0  # standard deviations beyond the box at which a known peak no longer matters
+_NEVER = -1e6  # log mass of such a peak: no array changes its shape under `jit`
 
 
 class MixtureProposal(NamedTuple):
@@ -82,28 +87,56 @@ def uniform_proposal(low: Array, high: Array) -> MixtureProposal:
     return MixtureProposal(none, none, none, jnp.zeros(1, low.dtype), none.sum(-1), low, high)
 
 
-@jax.jit
-def kernel_proposal(metric: KernelMetric, low: Array, high: Array) -> MixtureProposal:
-    r"""One Gaussian for each centroid, exact where the bumps do not overlap.
+def known_proposal(metric: RiemannianMetric, low: Array, high: Array) -> MixtureProposal | None:
+    r"""One Gaussian for each of the peaks that the metric knows of, or None; also where arrays are traced.
 
-    An isolated bump of :math:`\sqrt{\det G}` is :math:`N(c_i, \rho^2 P_i^{-1} / d)`. Weights are proportional to
-    :math:`\sqrt{\det G(c_i) / \det P_i}`, which counts what neighbours add at the centre; the uniform part has the
-    floor's share of the volume, and at least 5 %.
+    Weights are proportional to :math:`\sqrt{\det G(c_i) \det C_i}`, which counts what neighbours add at the top; the
+    uniform part has the share of the volume that half of the box is below, and at least 5 %.
     """
-    loc, dim = metric.centroids.astype(low.dtype), metric.dim
-    precision = metric.precisions.astype(low.dtype) * dim / metric.bandwidth.astype(low.dtype) ** 2
-    if metric.is_diagonal:
-        root, logdet = 1 / jnp.sqrt(precision), -jnp.log(precision).sum(-1)
-    else:
-        root = jnp.linalg.cholesky(jnp.linalg.inv(precision))
-        logdet = 2 * jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
-    flat = 0.5 * (dim * math.log(2 * math.pi) + logdet)  # log of the integral of a bump of height 1
-    element = in_pieces(lambda z: 0.5 * metric.logdet(z), rows_at_once(metric), loc)
-    floor = 0.5 * dim * jnp.log(metric.regularization.astype(low.dtype)) + jnp.log(high - low).sum()
-    bumps = element + flat
-    share = jnp.exp(floor - jnp.logaddexp(logsumexp(bumps), floor)).clip(_UNIFORM_SHARE, _LARGEST_SHARE)
-    log_share = jnp.append(jax.nn.log_softmax(bumps) + jnp.log1p(-share), jnp.log(share))
-    return MixtureProposal(loc, precision, root, log_share, -flat, low, high)
+    known = metric.peaks()
+    if known is None:
+        return None
+    loc, covariance = (leaf.astype(low.dtype) for leaf in known)
+    unit = qmc.Sobol(metric.dim, scramble=True, seed=np.random.default_rng(0)).random(256)
+    places = jnp.concatenate([loc.clip(low, high), low + (high - low) * jnp.asarray(unit, low.dtype)])
+    height = in_pieces(lambda z: 0.5 * metric.logdet(z), rows_at_once(metric), places)
+    rest = jnp.median(height[len(loc) :]) + jnp.log(high - low).sum()
+    root = jnp.linalg.cholesky(covariance)
+    area = _area(root)
+    near = (jnp.abs(loc - loc.clip(low, high)) < _REACH * jnp.sqrt(jnp.square(root).sum(-1))).all(-1)
+    log_mass = jnp.where(near, height[: len(loc)] + area, _NEVER)
+    share = jnp.exp(rest - jnp.logaddexp(logsumexp(log_mass), rest)).clip(_UNIFORM_SHARE, _LARGEST_SHARE)
+    log_share = jnp.append(jax.nn.log_softmax(log_mass) + jnp.log1p(-share), jnp.log(share))
+    diagonal = isinstance(metric, KernelMetric) and metric.is_diagonal
+    if diagonal:  # a tenth of the work
+        root = jnp.diagonal(root, axis1=-2, axis2=-1)
+    return MixtureProposal(loc, _precision(root), root, log_share, -area, low, high)
+
+
+def fitted_proposal(mixture: UnitMixture, low: Array, high: Array) -> MixtureProposal:
+    """A mixture that was fitted on the unit box."""
+    if len(mixture.loc) == 0:
+        return uniform_proposal(low, high)
+    width = np.asarray(high - low, float)
+    root = jnp.asarray(width[:, None] * mixture.root, low.dtype)
+    loc = low + jnp.asarray(width * mixture.loc, low.dtype)
+    if not np.tril(mixture.root, -1).any():
+        root = jnp.diagonal(root, axis1=-2, axis2=-1)
+    shares = jnp.asarray(mixture.log_share, low.dtype)
+    return MixtureProposal(loc, _precision(root), root, shares, -_area(root), low, high)
+
+
+def _precision(root: Array) -> Array:
+    if root.ndim == 2:
+        return 1 / jnp.square(root)
+    inverse = jnp.linalg.inv(root)
+    return inverse.mT @ inverse
+
+
+def _area(root: Array) -> Array:
+    """Log of the integral of a bump of height 1."""
+    scales = root if root.ndim == 2 else jnp.diagonal(root, axis1=-2, axis2=-1)
+    return 0.5 * scales.shape[-1] * math.log(2 * math.pi) + jnp.log(scales).sum(-1)
 
 
 def weigh(metric: RiemannianMetric, proposal: MixtureProposal, z: Array) -> Array:

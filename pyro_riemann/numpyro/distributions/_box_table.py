@@ -58,14 +58,14 @@ class CellTable(NamedTuple):
         return SamplerReport("table", self.efficiency, one, one.astype(int))
 
 
-def build_table(metric: RiemannianMetric, low: Array, high: Array, scale: float | None = None) -> CellTable:
-    """A table refined until the volume stands; of one resolution where values are not known.
+def build_table(metric: RiemannianMetric, low: Array, high: Array, finest: float = 1.0) -> tuple[CellTable, int]:
+    """A table refined until the volume stands, of one resolution where values are not known; its cells an axis.
 
     Args:
         metric: the metric.
         low: lower corner ``(d)``, d at most 2.
         high: upper corner ``(d)``.
-        scale: length of the finest detail known beforehand; cells start no wider.
+        finest: width of the finest detail known beforehand, in widths of the box; cells start no wider.
 
     Raises:
         ValueError: if the metric is not finite in the box.
@@ -74,9 +74,10 @@ def build_table(metric: RiemannianMetric, low: Array, high: Array, scale: float 
     if not is_known(metric, low, high):
         coarse, _, _ = _tabulate(metric, low, high, cells=_WHILE_TRACING[dim] // 2)
         value, rule, bound = _tabulate(metric, low, high, cells=_WHILE_TRACING[dim])
-        return _finish(low, high, value, rule._replace(standard_error=jnp.abs(value - coarse)), bound)
-    cells, width = _COARSEST[dim], float((high - low).max())
-    while scale is not None and cells < _FINEST[dim] and width / cells > scale:
+        rule = rule._replace(standard_error=jnp.abs(value - coarse))
+        return _finish(low, high, value, rule, bound), _WHILE_TRACING[dim]
+    cells = _COARSEST[dim]
+    while cells < _FINEST[dim] and 1 / cells > finest:
         cells *= 2
     value, rule, bound = _tabulate(metric, low, high, cells=cells)
     check_element(metric, low, high, rule.nodes, log_element(metric, low, high, rule.nodes))
@@ -87,7 +88,8 @@ def build_table(metric: RiemannianMetric, low: Array, high: Array, scale: float 
         error = abs(float(value - coarse))
     # coarse nodes are as good as the error says, and moments and gradients through them cost a quarter
     kept = coarse_rule if error <= _TOLERANCE else rule
-    return _finish(low, high, value, kept._replace(standard_error=jnp.asarray(error, value.dtype)), bound)
+    kept = kept._replace(standard_error=jnp.asarray(error, value.dtype))
+    return _finish(low, high, value, kept, bound), cells
 
 
 @partial(jax.jit, static_argnames="cells")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
@@ -12,24 +14,36 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
+from scipy.stats import qmc
 
+from pyro_riemann._formulas import unit_fit
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, holds
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, check_key, check_metric
-from pyro_riemann.numpyro.distributions._box import SamplerReport, keep, log_volume, moments, rows_at_once
+from pyro_riemann.numpyro.distributions._box import (
+    SamplerReport,
+    check_element,
+    keep,
+    log_element,
+    log_volume,
+    moments,
+    rows_at_once,
+    share_of_mass,
+)
+from pyro_riemann.numpyro.distributions._box_flat import FlatLaw, build_flat, draw_flat
 from pyro_riemann.numpyro.distributions._box_law import MixtureLaw, build_mixture, draw_from_mixture
-from pyro_riemann.numpyro.distributions._box_mixture import kernel_proposal, uniform_proposal
+from pyro_riemann.numpyro.distributions._box_mixture import fitted_proposal, known_proposal, uniform_proposal
+from pyro_riemann.numpyro.distributions._box_peaks import known_bumps, landscape
 from pyro_riemann.numpyro.distributions._box_table import CellTable, build_table, draw_from_table
 from pyro_riemann.numpyro.distributions._box_tempered import TemperedLaw, build_tempered, draw_from_particles
 from pyro_riemann.numpyro.distributions._memo import is_known, remember
-from pyro_riemann.numpyro.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.numpyro.metrics import ConstantMetric, RiemannianMetric
 
-BoxLaw: TypeAlias = CellTable | MixtureLaw | TemperedLaw
+BoxLaw: TypeAlias = FlatLaw | CellTable | MixtureLaw | TemperedLaw
 
 _TABLE_ERROR = 1e-3  # a table that is worse than this gives way to a mixture
-_LOWEST_MIXTURE = 0.05  # efficiency below which a mixture gives way to a tempered sequence
-_LOWEST_UNIFORM = 0.3  # the same for a metric without a mixture of its own
 _WARN_EFFICIENCY, _WARN_ERROR = 0.02, 0.2
+_WARN_FLOOR = 0.5  # share of draws in the void above which a warning says so
 _MOST_DRAWS = 16384  # at once: bounds memory
 
 
@@ -49,13 +63,20 @@ class RiemannianUniform(RiemannianDistribution):
     distribution anew on every call, and the set-up refines itself until it is accurate. Where they are traced it is
     part of the program, of a fixed size, and differentiable.
 
-    ========================== =============================================== =================================
-    metric and dimension       volume                                          draws
-    ========================== =============================================== =================================
-    any metric, d <= 2         Gauss-Legendre quadrature on a grid of cells    rejection from a step function
-    ``KernelMetric``, d >= 3   importance sampling from a Gaussian mixture     independence Metropolis, then HMC
-    other metrics, d >= 3      a tempered sequence of particle populations     a particle, moved by HMC
-    ========================== =============================================== =================================
+    ============================== =============================================== =================================
+    metric                         volume                                          draws
+    ============================== =============================================== =================================
+    constant                       closed form                                     uniform
+    d <= 2, resolved by a table    Gauss-Legendre quadrature on a grid of cells    rejection from a step function
+    others                         importance sampling from a Gaussian mixture     independence Metropolis, then HMC
+    where no mixture fits          a tempered sequence of particle populations     a particle, moved by HMC
+    ============================== =============================================== =================================
+
+    The mixture has a Gaussian for each of the bumps of the volume that the metric knows of (``metric.peaks()``) and
+    for those that climbs of :math:`\log\det G` from two thousand points of the box find. Where the metric knows of none
+    and d > 2, volume that no climb found is not counted; ``reports`` says so. The volume is computed by two routes:
+    where they differ by more than their own errors explain, that difference is the error, and a warning
+    says so. Where metric or bounds are traced there are no climbs and no second route.
 
     Args:
         metric: the metric; gradients flow to its arrays.
@@ -168,11 +189,17 @@ class RiemannianUniform(RiemannianDistribution):
     @property
     def reports(self) -> tuple[SamplerReport, ...]:
         """What the sampler is and how well it works, for each different box of the batch."""
-        return tuple(law.report for law in self._laws()[0])
+        return tuple(
+            kept.law.report._replace(reason=kept.reason, on_floor=kept.on_floor) for kept in self._set_ups()[0]
+        )
 
     # ---------------------------------------------------------------- set-up
 
     def _laws(self) -> tuple[list[BoxLaw], list[tuple[Array, Array]], np.ndarray[Any, Any]]:
+        kept, boxes, index = self._set_ups()
+        return [one.law for one in kept], boxes, index
+
+    def _set_ups(self) -> tuple[list[SetUp], list[tuple[Array, Array]], np.ndarray[Any, Any]]:
         """Laws of the different boxes of the batch, these boxes, and which of them each batch element has."""
         dim, corners = self.metric.dim, (self.low, self.high)
         lows, highs = (remember(lambda corner: corner.reshape(-1, dim), corner) for corner in corners)
@@ -182,57 +209,125 @@ class RiemannianUniform(RiemannianDistribution):
         else:
             first = index = np.arange(len(lows))
         boxes = [tuple(remember(lambda corner, k=k: corner[k], corner) for corner in (lows, highs)) for k in first]
-        laws = [keep(_build, self.metric, *box) for box in boxes]
-        return laws, boxes, index.reshape(self.batch_shape)
+        kept = [keep(_build, self.metric, *box) for box in boxes]
+        return kept, boxes, index.reshape(self.batch_shape)
 
     def share_on_floor(self, draws: Array) -> Array:
-        r"""Share of ``draws`` ``(..., d)`` where a ``KernelMetric`` is its floor :math:`\lambda I`: in the void.
+        r"""Share of ``draws`` ``(..., d)`` where the metric is only what keeps it from being singular: in the void.
+
+        That is the floor :math:`\lambda I` of a ``KernelMetric``, the jitter of a ``PullbackMetric``.
 
         Raises:
             TypeError: if the metric has no floor.
         """
-        if not isinstance(self.metric, KernelMetric):
+        flat = self.metric.on_floor(draws)
+        if flat is None:
             raise TypeError(
-                f"`share_on_floor` needs a KernelMetric, which has a floor, not a {type(self.metric).__name__}."
+                "`share_on_floor` needs a metric with a floor, such as a KernelMetric or a PullbackMetric with jitter, "
+                f"not a {type(self.metric).__name__}."
             )
-        return 1 - self.metric.coverage(draws)
+        return flat.astype(draws.dtype).mean()
 
 
-def _build(metric: RiemannianMetric, low: Array, high: Array) -> BoxLaw:
+@dataclass(frozen=True)
+class SetUp:
+    """A law and what to say of it."""
+
+    law: BoxLaw
+    reason: str = ""
+    on_floor: float | None = None
+
+
+def _build(metric: RiemannianMetric, low: Array, high: Array) -> SetUp:
     metric, low, high = jax.lax.stop_gradient((metric, low, high))
-    known, is_kernel = is_known(metric, low, high), isinstance(metric, KernelMetric)
+    if isinstance(metric, ConstantMetric):
+        return SetUp(build_flat(metric, low, high), "a constant metric")
+    if not is_known(metric, low, high):
+        return SetUp(_traced(metric, low, high))
+    _check_box(metric, low, high)
+    slopes, epsilon = landscape(metric, low, high), float(jnp.finfo(low.dtype).eps)
+    known, log_width = known_bumps(metric, low, high), float(jnp.log(high - low).sum())
     if metric.dim <= 2:
-        table = build_table(metric, low, high, _finest_scale(metric) if known else None)
-        if not known or not is_kernel or float(table.rule.standard_error) < _TABLE_ERROR:
-            return _checked(table)
-    proposal = kernel_proposal(metric, low, high) if isinstance(metric, KernelMetric) else uniform_proposal(low, high)
-    if known or is_kernel:
-        law = build_mixture(metric, proposal, num_points=2048 if is_kernel else 512)
-        if not known or float(law.efficiency) >= (_LOWEST_MIXTURE if is_kernel else _LOWEST_UNIFORM):
-            return _checked(law)
-    return _checked(build_tempered(metric, proposal))
+        # half and full resolution share their blindness for what is narrower than either: climbs do not
+        finest, value, its_error = unit_fit.narrowest(slopes, metric.dim, epsilon, known)
+        table, cells = build_table(metric, low, high, finest)
+        error = float(table.rule.standard_error)
+        stated, doubt = unit_fit.reconciled(float(table.log_volume) - log_width, error, value, its_error)
+        if finest * cells >= 1 and stated < _TABLE_ERROR and not doubt:
+            return _checked(metric, low, high, table, stated, f"{cells} cells an axis", "")
+    landmarks = _landmarks(metric, low, high) if known is None else np.zeros((0, metric.dim))
+    fitted = unit_fit.fit(slopes, metric.dim, epsilon, known, landmarks)
+    proposal = fitted_proposal(fitted.mixture, low, high)
+    weighed = fitted.efficiency >= unit_fit.LOWEST_EFFICIENCY
+    law = (
+        build_mixture(metric, proposal, 512 if known is None else 1024) if weighed else build_tempered(metric, proposal)
+    )
+    own = float(law.log_volume) - log_width, float(law.rule.standard_error)
+    return _checked(metric, low, high, law, *_second(fitted, own, weighed))
 
 
-def _checked(law: BoxLaw) -> BoxLaw:
+def _second(fitted: unit_fit.UnitFit, own: tuple[float, float], weighed: bool) -> tuple[float, str, str]:
+    stated, doubt = fitted.checked(*own, weighed) if math.isfinite(own[0]) else (math.inf, "")
+    return stated, fitted.reason, doubt
+
+
+def _traced(metric: RiemannianMetric, low: Array, high: Array) -> BoxLaw:
+    """A law of fixed size: no climbs, and no second route to its volume."""
+    if metric.dim <= 2:
+        return build_table(metric, low, high)[0]
+    proposal = known_proposal(metric, low, high)
+    if proposal is None:
+        return build_tempered(metric, uniform_proposal(low, high))
+    return build_mixture(metric, proposal, num_points=1024)
+
+
+def _check_box(metric: RiemannianMetric, low: Array, high: Array) -> None:
+    """Raise if the metric has no finite volume element at some point of the box."""
+    nodes = jnp.asarray(qmc.Sobol(metric.dim, scramble=True, seed=np.random.default_rng(3)).random(256), low.dtype)
+    check_element(metric, low, high, nodes, log_element(metric, low, high, nodes))
+
+
+def _landmarks(metric: RiemannianMetric, low: Array, high: Array) -> np.ndarray[Any, Any]:
+    """Landmarks of the metric in the box, in coordinates of the unit box."""
+    landmarks = getattr(metric, "landmarks", None)
+    if landmarks is None:
+        return np.zeros((0, metric.dim))
+    unit = np.asarray((landmarks - low) / (high - low), float)[:256]
+    return unit[((unit >= 0) & (unit <= 1)).all(-1)]
+
+
+def _checked(
+    metric: RiemannianMetric, low: Array, high: Array, law: BoxLaw, error: float, reason: str, doubt: str
+) -> SetUp:
     """The law; raise if there is no such law, and say so if this is the best that could be done and it is not good."""
-    value, error, efficiency = law.log_volume, law.rule.standard_error, law.efficiency
-    if not is_known(value):
-        return law
+    value, efficiency = law.log_volume, float(law.efficiency)
     if not bool(jnp.isfinite(value)):
         raise ValueError(
             f"RiemannianUniform: the {law.report.method} set-up found no finite volume of the box ({float(value)}): "
             "`metric` is not finite there, or varies too fast. Choose `low` and `high` within the chart, or a smaller "
             "box."
         )
-    if float(efficiency) < _WARN_EFFICIENCY or float(error) > _WARN_ERROR:
+    error = max(error, 4 * float(jnp.finfo(value.dtype).eps) * max(1.0, abs(float(value))))
+    if efficiency < _WARN_EFFICIENCY or error > _WARN_ERROR or doubt:
+        why = "; ".join(filter(None, (reason, doubt)))
         warnings.warn(
-            f"RiemannianUniform: the {law.report.method} sampler has an efficiency of {float(efficiency):.1e} and "
-            f"the log volume an error of {float(error):.1e}: `metric` varies too fast in the box. "
-            "Check the draws, or choose a smaller box.",
+            f"RiemannianUniform: the {law.report.method} sampler has an efficiency of {efficiency:.1e} and "
+            f"the log volume an error of {error:.1e} ({why}): `metric` varies too fast in the box. Check the draws, or "
+            "choose a smaller box.",
             UserWarning,
             stacklevel=2,
         )
-    return law
+    law = law._replace(rule=law.rule._replace(standard_error=jnp.asarray(error, value.dtype)))
+    on_floor = share_of_mass(metric, low, high, law.rule)
+    if on_floor is not None and on_floor > _WARN_FLOOR:
+        warnings.warn(
+            f"RiemannianUniform: {on_floor:.0%} of the draws lie where `metric` is only the constant that keeps it "
+            "from being singular (the floor of a KernelMetric, the jitter of a PullbackMetric), away from all data: choose "
+            "a smaller box, or a smaller `regularization` or `jitter`.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return SetUp(law, reason, on_floor)
 
 
 @partial(jax.jit, static_argnames="count")
@@ -241,6 +336,8 @@ def _draw(law: BoxLaw, metric: RiemannianMetric, low: Array, high: Array, key: A
     rows = max(1, min(count, _MOST_DRAWS, rows_at_once(metric)))
 
     def piece(key: Array) -> Array:
+        if isinstance(law, FlatLaw):
+            return draw_flat(low, high, key, count=rows)
         if isinstance(law, CellTable):
             return draw_from_table(law, metric, low, high, key, count=rows)
         if isinstance(law, MixtureLaw):
@@ -251,14 +348,6 @@ def _draw(law: BoxLaw, metric: RiemannianMetric, low: Array, high: Array, key: A
         return piece(key)[:count]
     draws = jax.lax.map(piece, jax.random.split(key, -(-count // rows)))
     return draws.reshape(-1, metric.dim)[:count]
-
-
-def _finest_scale(metric: RiemannianMetric) -> float | None:
-    """Half the standard deviation of the narrowest bump of a kernel metric."""
-    if not isinstance(metric, KernelMetric):
-        return None
-    largest = metric.precisions.max() if metric.is_diagonal else jnp.linalg.eigvalsh(metric.precisions).max()
-    return float(0.5 * metric.bandwidth / jnp.sqrt(largest * metric.dim))
 
 
 def _corners(metric: RiemannianMetric, low: Any, high: Any) -> tuple[Array, Array]:

@@ -15,8 +15,16 @@ from jax import Array
 from numpyro.infer import HMC, MCMC
 from scipy import stats
 
-from pyro_riemann.numpyro import EuclideanMetric, Hyperbolic, KernelMetric, RiemannianMetric, RiemannianUniform
-from pyro_riemann.numpyro.manifolds import HalfSpace
+from pyro_riemann.numpyro import (
+    EuclideanMetric,
+    Hyperbolic,
+    KernelMetric,
+    PullbackMetric,
+    RiemannianMetric,
+    RiemannianUniform,
+    WarpedMetric,
+)
+from pyro_riemann.numpyro.manifolds import FlatTorus, HalfSpace
 
 
 class Exponential(RiemannianMetric):
@@ -237,3 +245,63 @@ def test_bad_types_and_boxes_are_named() -> None:
         RiemannianUniform(Hyperbolic(2), -1.0, 1.0).log_volume()
     with pytest.raises(TypeError, match="KernelMetric"):
         RiemannianUniform(EuclideanMetric(2), -1.0, 1.0).share_on_floor(jnp.zeros((3, 2)))
+
+
+# -------------------------------------------------------------------- volumes that are hard to find
+
+
+class Bump(RiemannianMetric):
+    """sqrt(det G) = 1 + a Gaussian with the mass of the box: half of the volume is in the bump."""
+
+    pytree_data_fields = ("loc", "scale")
+
+    def __init__(self, loc: Array, scale: float, box: float) -> None:
+        self.dim, self.loc, self.scale = len(loc), loc, jnp.asarray(scale)
+        self.log_box = math.log(box)
+
+    def logdet(self, z: Array) -> Array:
+        top = self.log_box - self.dim * (jnp.log(self.scale) + 0.5 * math.log(2 * math.pi))
+        return 2 * jnp.logaddexp(top - 0.5 * jnp.square((z - self.loc) / self.scale).sum(-1), 0.0)
+
+    def metric(self, z: Array) -> Array:
+        return jnp.exp(self.logdet(z) / self.dim)[..., None, None] * jnp.eye(self.dim)
+
+
+@pytest.mark.parametrize("dim, width", [(2, 2e-3), pytest.param(4, 0.05, marks=pytest.mark.slow)])
+def test_narrow_bump_is_found(dim: int, width: float) -> None:
+    place = jnp.asarray(np.random.default_rng(dim).uniform(-1, 1, dim))
+    law = RiemannianUniform(Bump(place, width, 4.0**dim), -2.0, jnp.full(dim, 2.0))
+    volume = law.log_volume()
+    assert abs(volume.value - math.log(2) - dim * math.log(4)) < 4 * volume.standard_error
+    assert 0 < volume.standard_error < 0.02
+    draws = law.sample(jax.random.key(0), (2000,))
+    near = (jnp.square((draws - place) / width).sum(-1) < stats.chi2(dim).ppf(0.9999)).mean()
+    assert abs(float(near) - 0.5) < 5 * math.sqrt(0.25 / 2000)
+
+
+def test_kernel_metric_has_one_volume_in_every_chart() -> None:
+    metric = isolated_bumps(4)
+    warped = WarpedMetric(metric, (lambda w: 2 * w + 0.1 * w[..., ::-1], _back))
+    known = warped.peaks()
+    np.testing.assert_allclose(2 * known.loc + 0.1 * known.loc[..., ::-1], metric.centroids, atol=1e-9)
+    wide = RiemannianUniform(warped, -1.2, 6.4).log_volume()
+    bump = math.log(20) + 2 * math.log(2 * math.pi * 1.5**2 / 4)
+    floor = 2 * math.log(1e-3) + math.log(abs(np.linalg.det(2 * np.eye(4) + 0.1 * np.eye(4)[::-1]))) + 4 * math.log(7.6)
+    assert wide.value.item() == pytest.approx(np.logaddexp(bump, floor), abs=2e-2)
+    assert wide.standard_error < 1e-2
+    assert warped.on_floor(known.loc[:2]).tolist() == [False, False]
+
+
+def _back(z: Array) -> Array:
+    return (2 * z - 0.1 * z[..., ::-1]) / (4 - 0.01)
+
+
+def test_constant_metric_is_exact_and_a_void_is_reported() -> None:
+    law = RiemannianUniform(FlatTorus(3), jnp.zeros(3), jnp.array([1.0, 2.0, 3.0]))
+    assert law.log_volume().value.item() == pytest.approx(math.log(6), abs=1e-12)
+    assert law.log_volume().standard_error == 0
+    assert law.reports[0].method == "exact"
+    void = RiemannianUniform(PullbackMetric(jnp.tanh, 2, jitter=1e-3), -400.0, 400.0)
+    with pytest.warns(UserWarning, match="of the draws lie where `metric` is only the constant"):
+        reports = void.reports
+    assert abs(reports[0].on_floor - (800 * 1e-3**0.5 / (2 + 800 * 1e-3**0.5)) ** 2) < 0.02

@@ -1,0 +1,125 @@
+"""What both faces share to find volume in the unit box: climbs, mixtures, a tempered sequence; all of it on the host."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyro_riemann._formulas import climbs, unit_fit
+from pyro_riemann._formulas.unit_mixture import UnitMixture
+from pyro_riemann._formulas.unit_tempering import tempered_log_integral
+
+Vector = np.ndarray[Any, Any]
+EPSILON = float(np.finfo(float).eps)
+
+
+class Hills:
+    """log(1 + a sum of Gaussians), whose exponential has a known integral over the unit box."""
+
+    def __init__(self, loc: Vector, scale: Vector, log_mass: Vector) -> None:
+        self.loc, self.scale, self.log_mass = loc, scale, log_mass
+
+    def __call__(self, unit: Vector) -> tuple[Vector, Vector]:
+        away = (unit[:, None] - self.loc) / self.scale
+        top = self.log_mass - np.log(self.scale).sum(-1) - 0.5 * unit.shape[1] * math.log(2 * math.pi)
+        terms = top - 0.5 * np.square(away).sum(-1)
+        value = np.logaddexp(np.logaddexp.reduce(terms, axis=1), 0)
+        return value, -np.einsum("nm,nmd->nd", np.exp(terms - value[:, None]), away / self.scale)
+
+    def exact(self) -> float:
+        return float(np.logaddexp(0, np.logaddexp.reduce(self.log_mass)))
+
+
+def hills(seed: int) -> Hills:
+    luck = np.random.default_rng(seed)
+    dim, count = (2, 3, 5, 8)[seed % 4], 1 + seed % 3
+    scale = 0.01 * 10 ** (0.06 * dim + 0.3 * luck.random()) * luck.uniform(0.7, 1.3, (count, dim))
+    return Hills(luck.uniform(0.25, 0.75, (count, dim)), scale, luck.uniform(-1.5, 1.5, count))
+
+
+def test_climbs_end_on_top_with_the_curvature_there() -> None:
+    hill = Hills(np.array([[0.3, 0.6, 0.5]]), np.array([[0.004, 0.02, 0.01]]), np.zeros(1))
+    start = np.array([[0.35, 0.55, 0.45], [0.28, 0.7, 0.52]])
+    ends = climbs.climb(hill, start, *hill(start), EPSILON)
+    bumps = climbs.bumps(hill, ends, 8)
+    assert len(bumps.loc) == 1
+    np.testing.assert_allclose(bumps.loc, hill.loc, atol=1e-5)
+    np.testing.assert_allclose(bumps.covariance[0], np.diag(hill.scale[0] ** 2), rtol=1e-2, atol=1e-8)
+    assert abs(float(bumps.log_mass[0])) < 1e-2
+
+
+def test_bump_cut_by_walls_is_an_exponential_law() -> None:
+    rate = np.array([30.0, -20.0])
+
+    def slopes(unit: Vector) -> tuple[Vector, Vector]:
+        return unit @ rate, np.broadcast_to(rate, unit.shape).copy()
+
+    start = np.full((1, 2), 0.4)
+    bumps = climbs.bumps(slopes, climbs.climb(slopes, start, *slopes(start), EPSILON), 8)
+    np.testing.assert_allclose(bumps.unit, [[1.0, 0.0]])
+    np.testing.assert_allclose(bumps.loc[0], [1 - 1 / 30, 1 / 20])
+    np.testing.assert_allclose(bumps.covariance[0], np.diag([1 / 900, 1 / 400]))
+    assert bumps.log_mass[0] == pytest.approx(30 - math.log(600))
+
+
+def test_unseen_mass_is_that_of_good() -> None:
+    """Of five climbs two ended alone: one more would end elsewhere with probability 2 / 5, or 2 / 6 with a prior climb."""
+    loc = np.array([[0.2, 0.2], [0.5, 0.5], [0.8, 0.8]])
+    flat = climbs.Bumps(loc, np.zeros(3), loc, np.tile(1e-4 * np.eye(2), (3, 1, 1)), np.log([1.0, 2.0, 3.0]))
+    assert math.exp(climbs.unseen(flat, loc[[0, 1, 2, 2, 2]])) == pytest.approx(6.0 * 2 / (5 + 1 - 2))
+    assert climbs.unseen(flat, loc[[0, 0, 1, 1, 2, 2]]) == -math.inf
+
+
+def test_mixture_is_the_density_of_its_draws() -> None:
+    luck = np.random.default_rng(0)
+    root = np.linalg.cholesky(np.array([[0.01, 0.004], [0.004, 0.02]]))
+    mixture = UnitMixture(np.array([[0.4, 0.5]]), root[None], np.log([0.7, 0.3]))
+    z = mixture.place(luck.random((40_000, 3)), luck.standard_normal((40_000, 2)))
+    axis = (np.arange(200) + 0.5) / 200
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+    density, slope = mixture.log_prob(grid)
+    inside = z[((z >= 0) & (z <= 1)).all(-1)]
+    mass = np.exp(density).mean()
+    assert abs(len(inside) / 40_000 - mass) < 4 * math.sqrt(mass * (1 - mass) / 40_000)
+    mean = np.exp(density) @ grid / len(grid) / mass
+    assert (np.abs(inside.mean(0) - mean) < 4 * inside.std(0) / math.sqrt(len(inside))).all()
+    step = np.array([1e-6, 0.0])
+    ahead, behind = mixture.log_prob(grid[:50] + step)[0], mixture.log_prob(grid[:50] - step)[0]
+    np.testing.assert_allclose(slope[:50, 0], (ahead - behind) / 2e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [3, 12])
+def test_tempered_integral_scatters_as_it_says(dim: int) -> None:
+    luck = np.random.default_rng(dim)
+    hill = Hills(luck.uniform(0.3, 0.7, (3, dim)), np.full((3, dim), 0.05), np.array([0.0, 1.0, 2.0]))
+    covariance = np.tile(0.05**2 * np.eye(dim), (3, 1, 1))
+    start = UnitMixture.of_masses(hill.loc, covariance, np.zeros(3), 0.0).widened()
+    runs = [tempered_log_integral(hill, start, seed) for seed in range(12)]
+    scores = np.array([(value - hill.exact()) / error for value, error in runs])
+    assert all(error < 0.2 for _, error in runs)
+    assert 0.4 < scores.std() < 2.0  # of Student's t with seven degrees of freedom
+    assert abs(scores.mean()) < 1.0
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_fit_finds_narrow_hills_and_its_integrals_agree(count: int) -> None:
+    scores = []
+    for seed in range(count):
+        hill = hills(seed)
+        fitted = unit_fit.fit(hill, hill.loc.shape[1], EPSILON, None, np.zeros((0, hill.loc.shape[1])))
+        error, doubt = fitted.checked(*fitted.weighed, weighed=True)
+        assert not doubt
+        scores.append((fitted.weighed[0] - hill.exact()) / error)
+    assert np.abs(scores).max() < 5
+    assert np.std(scores) < 1.5
+
+
+def test_a_route_that_is_off_becomes_the_error() -> None:
+    assert unit_fit.reconciled(1.0, 0.01, 1.03, 0.02) == (0.01, "")
+    stated, doubt = unit_fit.reconciled(1.0, 0.01, 1.5, 0.02)
+    assert stated == 0.5
+    assert "two routes to it differ by 0.5" in doubt
+    assert "no second route" in unit_fit.reconciled(1.0, 0.01, 1.0, math.inf)[1]
