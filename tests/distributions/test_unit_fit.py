@@ -1,4 +1,4 @@
-"""What both faces share to find volume in the unit box: climbs, mixtures, a tempered sequence; all of it on the host."""
+"""What both faces share to find volume in the unit box: climbs, mixtures, a tempered sequence."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_bump_cut_by_walls_is_an_exponential_law() -> None:
 
 
 def test_unseen_mass_is_that_of_good() -> None:
-    """Of five climbs two ended alone: one more would end elsewhere with probability 2 / 5, or 2 / 6 with a prior climb."""
+    """Of five climbs two ended alone: one more would end elsewhere with probability 2 / 5, or so."""
     loc = np.array([[0.2, 0.2], [0.5, 0.5], [0.8, 0.8]])
     flat = climbs.Bumps(loc, np.zeros(3), loc, np.tile(1e-4 * np.eye(2), (3, 1, 1)), np.log([1.0, 2.0, 3.0]))
     assert math.exp(climbs.unseen(flat, loc[[0, 1, 2, 2, 2]])) == pytest.approx(6.0 * 2 / (5 + 1 - 2))

@@ -142,16 +142,16 @@ _kept: WeakKeyDictionary[RiemannianMetric, list[tuple[Any, Any]]] = WeakKeyDicti
 _MOST_KEPT = 8  # boxes of one metric
 
 
-def keep(build: Callable[[RiemannianMetric, Array, Array], _Law], metric: RiemannianMetric, *box: Array) -> _Law:
-    """``build(metric, low, high)``, once for a metric object whose arrays stay the same ones, and a box.
+def keep(build: Callable[..., _Law], settings: tuple[Any, ...], metric: RiemannianMetric, *box: Array) -> _Law:
+    """``build(metric, low, high, *settings)``, once for a metric object whose arrays stay the same ones, and a box.
 
     A model builds its distribution anew on every call, and a law is dear. Nothing is kept of arrays that are being
     traced.
     """
     leaves, structure = jax.tree.flatten(metric)
     if not is_known(leaves, box):
-        return build(metric, *box)
-    corners = tuple((corner.dtype.name, np.asarray(corner).tobytes()) for corner in box)
+        return build(metric, *box, *settings)
+    corners = tuple((corner.dtype.name, np.asarray(corner).tobytes()) for corner in box) + settings
     known = _kept.setdefault(metric, [])
     for (there, shape, where), law in known:
         same = len(there) == len(leaves) and all(a is b for a, b in zip(there, leaves, strict=True))
@@ -159,7 +159,7 @@ def keep(build: Callable[[RiemannianMetric, Array, Array], _Law], metric: Rieman
             kept: _Law = law
             return kept
     with jax.ensure_compile_time_eval():
-        fresh = build(metric, *box)
+        fresh = build(metric, *box, *settings)
     known.append(((leaves, structure, corners), fresh))
     del known[:-_MOST_KEPT]
     return fresh

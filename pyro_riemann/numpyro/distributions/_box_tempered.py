@@ -21,6 +21,7 @@ _PARTICLES = 512
 _NUM_MOVES = 3
 _KEEP = 0.7  # effective sample size that a change of temperature may cost
 _MAX_STAGES = 200
+_POINTS_A_MOVE = 6  # gradients and values
 
 
 class TemperedLaw(NamedTuple):
@@ -56,9 +57,14 @@ class _Sequence(NamedTuple):
     moves: BoxMoves
 
 
-@jax.jit
-def build_tempered(metric: RiemannianMetric, proposal: MixtureProposal) -> TemperedLaw:
-    """Run the sequence, by random numbers of its own."""
+@partial(jax.jit, static_argnames="budget")
+def build_tempered(metric: RiemannianMetric, proposal: MixtureProposal, budget: int = 2**22) -> TemperedLaw:
+    """Run the sequence, by random numbers of its own.
+
+    Where the next stage would take more than ``budget`` points, one jump to the end takes its place: right, and as
+    inaccurate as the islands then differ.
+    """
+    stages = min(_MAX_STAGES, max(1, budget // (_ISLANDS * _PARTICLES * _POINTS_A_MOVE * (_NUM_MOVES + 1))))
     low, high, dim = proposal.low, proposal.high, proposal.low.shape[0]
     key, count = jax.random.key(0), _ISLANDS * _PARTICLES
     # the mass inside the box is an estimate too: each island has its own, or the islands would share its error
@@ -74,7 +80,7 @@ def build_tempered(metric: RiemannianMetric, proposal: MixtureProposal) -> Tempe
     def stage(now: _Sequence) -> _Sequence:
         for_choice, for_tuning, for_moves = jax.random.split(jax.random.fold_in(key, now.stage), 3)
         log_ratio = weigh(metric, proposal, now.particles).reshape(_ISLANDS, -1)
-        rise = _next_rise(log_ratio, 1 - now.heat)
+        rise = jnp.where(now.stage >= stages, 1 - now.heat, _next_rise(log_ratio, 1 - now.heat))
         heat = jnp.where(rise >= 1 - now.heat, one, now.heat + rise)
         log_mass = now.log_mass + logsumexp(rise * log_ratio, axis=1) - math.log(_PARTICLES)
         z = _resampled(now.particles, jax.nn.softmax(rise * log_ratio, axis=1), for_choice)
@@ -91,7 +97,7 @@ def build_tempered(metric: RiemannianMetric, proposal: MixtureProposal) -> Tempe
         return _Sequence(now.stage + 1, heat, z, log_mass, moves)
 
     def unfinished(now: _Sequence) -> Array:
-        return (now.heat < 1) & (now.stage < _MAX_STAGES)
+        return (now.heat < 1) & (now.stage <= stages)
 
     begin = jnp.log(inside.mean(1)).astype(low.dtype)
     end = jax.lax.while_loop(unfinished, stage, _Sequence(jnp.ones((), int), 0 * one, start, begin, moves))

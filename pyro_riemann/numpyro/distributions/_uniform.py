@@ -43,6 +43,7 @@ BoxLaw: TypeAlias = FlatLaw | CellTable | MixtureLaw | TemperedLaw
 
 _TABLE_ERROR = 1e-3  # a table that is worse than this gives way to a mixture
 _WARN_EFFICIENCY, _WARN_ERROR = 0.02, 0.2
+_BUDGET = 2**19
 _WARN_FLOOR = 0.5  # share of draws in the void above which a warning says so
 _MOST_DRAWS = 16384  # at once: bounds memory
 
@@ -82,6 +83,7 @@ class RiemannianUniform(RiemannianDistribution):
         metric: the metric; gradients flow to its arrays.
         low: lower corner ``(*batch, d)`` or a number, finite.
         high: upper corner ``(*batch, d)`` or a number, finite and above ``low``.
+        max_points: points at which the sequence evaluates the metric at most, where no mixture fits.
         validate_args: check the values of arguments; NumPyro's own setting if None.
 
     Raises:
@@ -104,7 +106,18 @@ class RiemannianUniform(RiemannianDistribution):
     arg_constraints: ClassVar[dict[str, Any]] = {"low": constraints.real_vector, "high": constraints.real_vector}
     reparametrized_params: ClassVar[list[str]] = []
 
-    def __init__(self, metric: RiemannianMetric, low: Any, high: Any, *, validate_args: bool | None = None) -> None:
+    pytree_aux_fields: ClassVar[tuple[str, ...]] = ("max_points",)
+
+    def __init__(
+        self,
+        metric: RiemannianMetric,
+        low: Any,
+        high: Any,
+        *,
+        max_points: int = _BUDGET,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.max_points = max_points
         self.low, self.high = _corners(check_metric(metric), low, high)
         super().__init__(metric, self.low, validate_args)
 
@@ -209,7 +222,7 @@ class RiemannianUniform(RiemannianDistribution):
         else:
             first = index = np.arange(len(lows))
         boxes = [tuple(remember(lambda corner, k=k: corner[k], corner) for corner in (lows, highs)) for k in first]
-        kept = [keep(_build, self.metric, *box) for box in boxes]
+        kept = [keep(_build, (self.max_points,), self.metric, *box) for box in boxes]
         return kept, boxes, index.reshape(self.batch_shape)
 
     def share_on_floor(self, draws: Array) -> Array:
@@ -238,12 +251,12 @@ class SetUp:
     on_floor: float | None = None
 
 
-def _build(metric: RiemannianMetric, low: Array, high: Array) -> SetUp:
+def _build(metric: RiemannianMetric, low: Array, high: Array, max_points: int) -> SetUp:
     metric, low, high = jax.lax.stop_gradient((metric, low, high))
     if isinstance(metric, ConstantMetric):
         return SetUp(build_flat(metric, low, high), "a constant metric")
     if not is_known(metric, low, high):
-        return SetUp(_traced(metric, low, high))
+        return SetUp(_traced(metric, low, high, max_points))
     _check_box(metric, low, high)
     slopes, epsilon = landscape(metric, low, high), float(jnp.finfo(low.dtype).eps)
     known, log_width = known_bumps(metric, low, high), float(jnp.log(high - low).sum())
@@ -271,13 +284,13 @@ def _second(fitted: unit_fit.UnitFit, own: tuple[float, float], weighed: bool) -
     return stated, fitted.reason, doubt
 
 
-def _traced(metric: RiemannianMetric, low: Array, high: Array) -> BoxLaw:
+def _traced(metric: RiemannianMetric, low: Array, high: Array, max_points: int) -> BoxLaw:
     """A law of fixed size: no climbs, and no second route to its volume."""
     if metric.dim <= 2:
         return build_table(metric, low, high)[0]
     proposal = known_proposal(metric, low, high)
     if proposal is None:
-        return build_tempered(metric, uniform_proposal(low, high))
+        return build_tempered(metric, uniform_proposal(low, high), max_points)
     return build_mixture(metric, proposal, num_points=1024)
 
 
@@ -322,8 +335,8 @@ def _checked(
     if on_floor is not None and on_floor > _WARN_FLOOR:
         warnings.warn(
             f"RiemannianUniform: {on_floor:.0%} of the draws lie where `metric` is only the constant that keeps it "
-            "from being singular (the floor of a KernelMetric, the jitter of a PullbackMetric), away from all data: choose "
-            "a smaller box, or a smaller `regularization` or `jitter`.",
+            "from being singular (the floor of a KernelMetric, the jitter of a PullbackMetric), away from all data: "
+            "choose a smaller box, or a smaller `regularization` or `jitter`.",
             UserWarning,
             stacklevel=2,
         )
