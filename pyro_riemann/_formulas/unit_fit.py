@@ -141,7 +141,7 @@ def narrowest(slopes: Slopes, dim: int, epsilon: float, known: climbs.Bumps | No
 
 
 def _look(slopes: Slopes, dim: int, turn: int) -> tuple[Vector, Vector, Vector]:
-    unit = _sobol(dim, LOOK, 7 + turn)
+    unit = _sobol(dim, LOOK if dim > 2 else 4 * LOOK, 7 + turn)  # what a table does not see is narrow
     return unit, *slopes(unit)
 
 

@@ -57,7 +57,8 @@ class Landscape:
     def look(self, turn: int = 0) -> Seen:
         """Quasi-random points of the unit box, other ones in each turn, with values and gradients."""
         engine = torch.quasirandom.SobolEngine(self._low.shape[0], scramble=True, seed=7 + turn)
-        unit = engine.draw(LOOK, dtype=torch.float64).numpy()
+        count = LOOK if self._low.shape[0] > 2 else 4 * LOOK  # what a table does not see is narrow
+        unit = engine.draw(count, dtype=torch.float64).numpy()
         return unit, *self(unit)
 
     def climb(self, seen: Seen, most: int) -> climbs.Climbs:

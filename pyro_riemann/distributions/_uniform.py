@@ -68,6 +68,7 @@ class RiemannianUniform(RiemannianDistribution):
     Raises:
         ValueError: if a bound is missing, infinite, NaN, of the wrong shape, or ``low >= high``.
         TypeError: if ``metric`` is no metric.
+        RuntimeError: by methods, if two hundred temperatures are not enough for a tempered sequence.
         TypeError, ValueError: by methods, if a value is not a finite tensor like ``low``, or the box leaves the chart.
 
     Source: Chadebec & Allassonniere (2022), section 4.4, where the set is bounded but not named.

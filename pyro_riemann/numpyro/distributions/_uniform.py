@@ -272,9 +272,11 @@ def _build(metric: RiemannianMetric, low: Array, high: Array, max_points: int) -
     fitted = unit_fit.fit(slopes, metric.dim, epsilon, known, landmarks)
     proposal = fitted_proposal(fitted.mixture, low, high)
     weighed = fitted.efficiency >= unit_fit.LOWEST_EFFICIENCY
-    law = (
-        build_mixture(metric, proposal, 512 if known is None else 1024) if weighed else build_tempered(metric, proposal)
-    )
+    law: BoxLaw
+    if weighed:
+        law = build_mixture(metric, proposal, 512 if known is None else 1024)
+    else:
+        law = build_tempered(metric, proposal, max_points)
     own = float(law.log_volume) - log_width, float(law.rule.standard_error)
     return _checked(metric, low, high, law, *_second(fitted, own, weighed))
 
