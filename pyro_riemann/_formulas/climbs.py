@@ -217,10 +217,11 @@ def _laplace(
 
 def _apart(points: Vector, same: Callable[[Vector, int], Vector], most: int) -> Vector:
     """Indices of the first ``most`` points ``(n, d)``, in order, that are not the same as one before."""
-    left, kept = np.arange(len(points)), []
+    left = np.arange(len(points))
+    kept: list[int] = []
     while len(left) and len(kept) < most:
-        first = left[0]
+        first = int(left[0])
         kept.append(first)
         left = left[1:]
-        left = left[~same(points[left] - points[first], int(first))]
+        left = left[~same(points[left] - points[first], first)]
     return np.asarray(kept, dtype=int)

@@ -106,7 +106,7 @@ def fit(slopes: Slopes, dim: int, epsilon: float, known: climbs.Bumps | None, la
         if missed or effective_share(other) > efficiency:
             mixture, log_weight, efficiency = candidate, other, effective_share(other)
         else:
-            added = added.take(slice(0))
+            added = added.take(np.zeros(0, dtype=int))
     name = "uniform proposal" if known is None else f"one Gaussian for each of {len(known.loc)} known peaks"
     if mixture.loc.shape[0] > sum(len(part.loc) for part in parts):
         name = f"{len(added.loc)} Gaussians at peaks of the volume beside {name}"

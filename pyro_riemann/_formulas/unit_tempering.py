@@ -92,10 +92,11 @@ def _resampled(z: Vector, log_weight: Vector, luck: np.random.Generator) -> Vect
 
 def _move(target: Slopes, z: Vector, scale: Vector, length: float, luck: np.random.Generator) -> tuple[Vector, float]:
     """One Hamiltonian move of every particle, and the acceptance rate."""
-    momentum = luck.standard_normal(z.shape)
+    momentum = np.asarray(luck.standard_normal(z.shape))
     stride = length * (1 - 0.4 * luck.random((len(z), 1)))
     value, slope = target(z)
-    begin, point = value - 0.5 * np.square(momentum).sum(-1), z
+    begin = value - 0.5 * np.square(momentum).sum(-1)
+    point = z
     for _ in range(_LEAPS):
         momentum = momentum + 0.5 * stride * scale * slope
         phase = np.mod(point + stride * scale * momentum, 2)

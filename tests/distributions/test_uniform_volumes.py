@@ -19,13 +19,13 @@ from pyro_riemann import (
     RiemannianUniform,
     WarpedMetric,
 )
+from pyro_riemann._estimate import Estimate
 from pyro_riemann.sampling import sample_uniform
 from tests.distributions._volumes import DTYPE, Bumps, isolated_bumps
 
 
-def scores(volume: object, exact: float) -> float:
-    value, error = volume  # type: ignore[misc]
-    return (float(value) - exact) / float(error)
+def scores(volume: Estimate, exact: float) -> float:
+    return (float(volume.value) - exact) / float(volume.standard_error)
 
 
 # -------------------------------------------------------------------- metrics that know nothing of their bumps
