@@ -18,7 +18,8 @@ _COS = [1 / math.factorial(2 * n) for n in range(12)]
 _ARC = [0.5 * 4**n / (n * n * math.comb(2 * n, n)) for n in range(1, 15)]
 
 
-def _horner(xp: Namespace, coefficients: list[float], x: Array) -> Array:
+def horner(xp: Namespace, coefficients: list[float], x: Array) -> Array:
+    """Polynomial with these coefficients, the constant first."""
     total = xp.full_like(x, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         total = total * x + coefficient
@@ -33,23 +34,23 @@ def _even(xp: Namespace, q: Array, series: Array, direct: Callable[[Array], Arra
 
 def sinc(xp: Namespace, q: Array) -> Array:
     """``sin(r) / r`` for ``q = r^2``."""
-    return _even(xp, q, _horner(xp, _SINC, -xp.clip(q, max=1.0)), lambda r: xp.sin(r) / r, 0.5)
+    return _even(xp, q, horner(xp, _SINC, -xp.clip(q, max=1.0)), lambda r: xp.sin(r) / r, 0.5)
 
 
 def cos(xp: Namespace, q: Array) -> Array:
     """``cos(r)`` for ``q = r^2``."""
-    return _even(xp, q, _horner(xp, _COS, -xp.clip(q, max=1.0)), xp.cos, 0.5)
+    return _even(xp, q, horner(xp, _COS, -xp.clip(q, max=1.0)), xp.cos, 0.5)
 
 
 def tanhc(xp: Namespace, q: Array) -> Array:
     """``tanh(r) / r`` for ``q = r^2``; never overflows."""
     near = xp.clip(q, max=1.0)
-    return _even(xp, q, _horner(xp, _SINC, near) / _horner(xp, _COS, near), lambda r: xp.tanh(r) / r, 0.5)
+    return _even(xp, q, horner(xp, _SINC, near) / horner(xp, _COS, near), lambda r: xp.tanh(r) / r, 0.5)
 
 
 def log_sinhc(xp: Namespace, q: Array) -> Array:
     """``log(sinh(r) / r)`` for ``q = r^2``; never overflows."""
-    series = xp.log(_horner(xp, _SINC, xp.clip(q, max=1.0)))
+    series = xp.log(horner(xp, _SINC, xp.clip(q, max=1.0)))
     return _even(xp, q, series, lambda r: r + xp.log1p(-xp.exp(-2 * r)) - math.log(2) - xp.log(r), 0.5)
 
 
@@ -60,8 +61,8 @@ def scaled_cosh_sinhc(xp: Namespace, q: Array, log_scale: Array) -> tuple[Array,
     def pair(r: Array) -> tuple[Array, Array]:
         return xp.exp(log_scale + r) / 2, xp.exp(log_scale - r) / 2
 
-    cosh = _even(xp, q, scale * _horner(xp, _COS, near), lambda r: sum(pair(r), xp.zeros_like(r)), 0.5)
-    sinhc = _even(xp, q, scale * _horner(xp, _SINC, near), lambda r: (pair(r)[0] - pair(r)[1]) / r, 0.5)
+    cosh = _even(xp, q, scale * horner(xp, _COS, near), lambda r: sum(pair(r), xp.zeros_like(r)), 0.5)
+    sinhc = _even(xp, q, scale * horner(xp, _SINC, near), lambda r: (pair(r)[0] - pair(r)[1]) / r, 0.5)
     return cosh, sinhc
 
 
@@ -73,7 +74,7 @@ def squared_arc_ratio(xp: Namespace, s: Array, c: Array, curvature: int) -> Arra
     """
     threshold = 0.02
     near = xp.where(s < threshold, s, xp.zeros_like(s))
-    series = _horner(xp, _ARC, curvature * near)
+    series = arc_series(xp, curvature * near)
     if curvature < 0:
         return _even(xp, s, series, lambda root: xp.square(xp.asinh(root) / root), threshold)
     # at the antipode itself the cosine is 0 and its root has no derivative: it is held fixed there
@@ -81,3 +82,8 @@ def squared_arc_ratio(xp: Namespace, s: Array, c: Array, curvature: int) -> Arra
     cosine = xp.sqrt(xp.where((s < threshold) | (c < tiny), xp.ones_like(c), c))
     cosine = xp.where(c < tiny, xp.zeros_like(c), cosine)
     return _even(xp, s, series, lambda root: xp.square(xp.atan2(root, cosine) / root), threshold)
+
+
+def arc_series(xp: Namespace, s: Array) -> Array:
+    """``asin(sqrt(s))^2 / s`` for small ``s``, real or complex, to all digits up to ``|s| = 0.02``."""
+    return horner(xp, _ARC, s)

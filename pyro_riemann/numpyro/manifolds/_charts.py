@@ -36,10 +36,11 @@ class _HyperbolicChart(SpaceForm):
             time: variance of small steps, positive, a number or ``(*batch)``.
 
         Raises:
-            ValueError: if ``time`` is not finite and positive.
+            ValueError: if ``time`` is not finite and positive, or as there.
         """
-        s = self._half_chord(self._check("z", z), self._check("y", y))
-        return _heat_kernel.hyperbolic(s, _heat_kernel.as_time(time, s), self.dim)
+        z, y = self._check("z", z), self._check("y", y)
+        s = self._half_chord(_heat_kernel.widest(z), _heat_kernel.widest(y))
+        return _heat_kernel.hyperbolic(s, time, self.dim).astype(jnp.result_type(z, y))
 
 
 class Hyperboloid(_HyperbolicChart):
