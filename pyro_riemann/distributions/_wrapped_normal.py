@@ -138,7 +138,9 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         draw = self.__dict__.get("_draws", {}).get(value) if isinstance(value, Tensor) else None
         if draw is None or draw.version != state_version(self.metric, value, self.loc, self.time):
             return None
-        if value.grad_fn is None and (value.requires_grad or wants_gradient(self.metric, self.loc, self.time)):
+        if value.grad_fn is None and (
+            value.requires_grad or wants_gradient(self.metric, self.loc, self.loc, self.time)
+        ):
             return None  # a detached draw: gradients at a fixed point are wanted
         return draw
 
