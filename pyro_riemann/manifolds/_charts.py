@@ -69,6 +69,10 @@ class Hyperboloid(_HyperbolicChart):
         slope = z / hyperboloid.height(torch, check_point("z", z, self.dim))
         return torch.eye(self.dim, dtype=z.dtype, device=z.device) - slope[..., :, None] * slope[..., None, :]
 
+    def cholesky(self, z: Tensor) -> Tensor:
+        below, diagonal = hyperboloid.cholesky(torch, check_point("z", z, self.dim))
+        return below + torch.diag_embed(diagonal)
+
     def logdet(self, z: Tensor) -> Tensor:
         return -check_point("z", z, self.dim).square().sum(-1).log1p()
 
