@@ -183,9 +183,9 @@ def choose_steps(metric: RiemannianMetric, start: Tensor, time: Tensor, method: 
         return walk_steps.UNKNOWN
     start, time = start.detach().reshape(-1, metric.dim), time.detach().reshape(-1, 1)
     if method == "geodesic" and overrides(metric, "expmap") and overrides(metric, "scalar_curvature"):
-        curvature = float(metric.scalar_curvature(start).abs().max())
-        sign = 1 if bool(metric.scalar_curvature(start[:1]) > 0) else -1
-        needed, order = walk_steps.needed_on_space_form(metric.dim, sign * curvature, longest), 2
+        curvature = metric.scalar_curvature(start)
+        largest = float(curvature[curvature.abs().argmax()])
+        needed, order = walk_steps.needed_on_space_form(metric.dim, largest, longest), 2
     else:
         needed, order = _needed_by_pilot(metric, start, time, method), 1
     if needed > walk_steps.LEVELS[-1]:
@@ -202,7 +202,7 @@ def _needed_by_pilot(metric: RiemannianMetric, start: Tensor, time: Tensor, meth
     rows = torch.linspace(0, len(start) - 1, count, device="cpu").round().long().to(start.device)
     start, time = start[rows].expand(2, -1, -1), time[rows].expand(2, -1, -1)
     generator = torch.Generator(device="cpu").manual_seed(0)
-    needed, fine = 0.0, walk_steps.LEVELS[0]
+    fine = walk_steps.LEVELS[0]
     while True:
         half = torch.randn(fine, count, metric.dim, generator=generator, dtype=torch.float64, device="cpu")
         noise = torch.stack([half, -half], 1).to(start)

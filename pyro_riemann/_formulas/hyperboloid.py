@@ -18,7 +18,7 @@ def root(xp: Namespace, z: Array, v: Array) -> Array:
 
 
 def cholesky(xp: Namespace, z: Array) -> tuple[Array, Array]:
-    """Cholesky factor of G, below the diagonal and on it; far out the entries of G no longer tell that it is positive."""
+    """Cholesky factor of G, below the diagonal and on it; far out the entries of G do not tell that it is positive."""
     from_here = 1 + xp.flip(xp.cumsum(xp.flip(xp.square(z), (-1,)), -1), (-1,))  # 1 + squares of this and later axes
     after = xp.concat([from_here[..., 1:], xp.ones_like(z[..., :1])], axis=-1)
     below = xp.tril(-z[..., :, None] * (z / xp.sqrt(from_here * after))[..., None, :], -1)

@@ -81,6 +81,6 @@ def mostly_floor(share: float, count: int, metric: str) -> str:
     """What a walk says whose paths have run off to where the metric knows nothing."""
     return (
         f"{share:.0%} of {count} Brownian paths end where {metric} is only its floor (`jitter` or `regularization`): "
-        "there the walk goes anywhere, far from any data. Use a shorter `time`, a larger jitter, or a metric that grows "
-        "away from the data (a decoder with a standard deviation, a kernel metric with a larger bandwidth)."
+        "there the walk goes anywhere, far from any data. Use a shorter `time`, a larger jitter, or a metric that "
+        "grows away from the data (a decoder with a standard deviation, a kernel metric with a larger bandwidth)."
     )

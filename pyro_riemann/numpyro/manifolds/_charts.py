@@ -68,6 +68,10 @@ class Hyperboloid(_HyperbolicChart):
         slope = z / hyperboloid.height(jnp, self._check("z", z))
         return jnp.eye(self.dim, dtype=z.dtype) - slope[..., :, None] * slope[..., None, :]
 
+    def cholesky(self, z: Array) -> Array:
+        below, diagonal = hyperboloid.cholesky(jnp, self._check("z", z))
+        return below + diagonal[..., None] * jnp.eye(self.dim, dtype=diagonal.dtype)
+
     def logdet(self, z: Array) -> Array:
         return -jnp.log1p(jnp.square(self._check("z", z)).sum(-1))
 
