@@ -156,7 +156,7 @@ def sphere_series_degree(dim: int) -> int:
 
 # ---------------------------------------------------------------- hyperbolic space
 
-_SERIES_TERMS, _SERIES_END = 72, 0.6
+_SERIES_END = 0.6
 
 
 def hyperbolic_odd(xp: Namespace, s: Array, time: Array, dim: int) -> Array:
@@ -238,10 +238,25 @@ def _slopes(xp: Namespace, y: Array, log_square: Array, count: int) -> list[Arra
 
 
 def _slope_series(xp: Namespace, y: Array, k: int) -> Array:
+    """The power series, eighty-one terms as a product of matrices and nine of Horner's steps: short for a compiler."""
+    blocks = table(xp, _slope_coefficients(k), y)
+    powers = [xp.ones_like(y)]
+    for _ in range(9):
+        powers.append(powers[-1] * y)
+    inner = xp.stack(powers[:9], -1) @ blocks
+    total = inner[..., 8]
+    for block in range(7, -1, -1):
+        total = total * powers[9] + inner[..., block]
+    return total
+
+
+@cache
+def _slope_coefficients(k: int) -> np.ndarray[Any, Any]:
+    """Coefficient of ``y^(i + 9 j)`` at ``[i, j]``."""
     coefficients = [2 * math.factorial(k) ** 2 * math.gamma(1.5) / math.gamma(k + 1.5)]
-    for n in range(_SERIES_TERMS):
+    for n in range(80):
         coefficients.append(coefficients[-1] * (k + 1 + n) * (n + 0.5) / ((k + 1.5 + n) * (n + 1)))
-    return smooth.horner(xp, coefficients, y)
+    return np.array(coefficients).reshape(9, 9).T
 
 
 def _gauss_legendre(xp: Namespace, count: int, like: Array) -> tuple[Array, Array]:

@@ -18,8 +18,7 @@ _COS = [1 / math.factorial(2 * n) for n in range(12)]
 _ARC = [0.5 * 4**n / (n * n * math.comb(2 * n, n)) for n in range(1, 15)]
 
 
-def horner(xp: Namespace, coefficients: list[float], x: Array) -> Array:
-    """Polynomial with these coefficients, the constant first."""
+def _horner(xp: Namespace, coefficients: list[float], x: Array) -> Array:
     total = xp.full_like(x, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         total = total * x + coefficient
@@ -34,23 +33,23 @@ def _even(xp: Namespace, q: Array, series: Array, direct: Callable[[Array], Arra
 
 def sinc(xp: Namespace, q: Array) -> Array:
     """``sin(r) / r`` for ``q = r^2``."""
-    return _even(xp, q, horner(xp, _SINC, -xp.clip(q, max=1.0)), lambda r: xp.sin(r) / r, 0.5)
+    return _even(xp, q, _horner(xp, _SINC, -xp.clip(q, max=1.0)), lambda r: xp.sin(r) / r, 0.5)
 
 
 def cos(xp: Namespace, q: Array) -> Array:
     """``cos(r)`` for ``q = r^2``."""
-    return _even(xp, q, horner(xp, _COS, -xp.clip(q, max=1.0)), xp.cos, 0.5)
+    return _even(xp, q, _horner(xp, _COS, -xp.clip(q, max=1.0)), xp.cos, 0.5)
 
 
 def tanhc(xp: Namespace, q: Array) -> Array:
     """``tanh(r) / r`` for ``q = r^2``; never overflows."""
     near = xp.clip(q, max=1.0)
-    return _even(xp, q, horner(xp, _SINC, near) / horner(xp, _COS, near), lambda r: xp.tanh(r) / r, 0.5)
+    return _even(xp, q, _horner(xp, _SINC, near) / _horner(xp, _COS, near), lambda r: xp.tanh(r) / r, 0.5)
 
 
 def log_sinhc(xp: Namespace, q: Array) -> Array:
     """``log(sinh(r) / r)`` for ``q = r^2``; never overflows."""
-    series = xp.log(horner(xp, _SINC, xp.clip(q, max=1.0)))
+    series = xp.log(_horner(xp, _SINC, xp.clip(q, max=1.0)))
     return _even(xp, q, series, lambda r: r + xp.log1p(-xp.exp(-2 * r)) - math.log(2) - xp.log(r), 0.5)
 
 
@@ -61,8 +60,8 @@ def scaled_cosh_sinhc(xp: Namespace, q: Array, log_scale: Array) -> tuple[Array,
     def pair(r: Array) -> tuple[Array, Array]:
         return xp.exp(log_scale + r) / 2, xp.exp(log_scale - r) / 2
 
-    cosh = _even(xp, q, scale * horner(xp, _COS, near), lambda r: sum(pair(r), xp.zeros_like(r)), 0.5)
-    sinhc = _even(xp, q, scale * horner(xp, _SINC, near), lambda r: (pair(r)[0] - pair(r)[1]) / r, 0.5)
+    cosh = _even(xp, q, scale * _horner(xp, _COS, near), lambda r: sum(pair(r), xp.zeros_like(r)), 0.5)
+    sinhc = _even(xp, q, scale * _horner(xp, _SINC, near), lambda r: (pair(r)[0] - pair(r)[1]) / r, 0.5)
     return cosh, sinhc
 
 
@@ -86,4 +85,4 @@ def squared_arc_ratio(xp: Namespace, s: Array, c: Array, curvature: int) -> Arra
 
 def arc_series(xp: Namespace, s: Array) -> Array:
     """``asin(sqrt(s))^2 / s`` for small ``s``, real or complex, to all digits up to ``|s| = 0.02``."""
-    return horner(xp, _ARC, s)
+    return _horner(xp, _ARC, s)
