@@ -21,11 +21,11 @@ def circle(step: Tensor, time: Tensor, period: float | Tensor) -> Tensor:
 
 def sphere(s: Tensor, c: Tensor, time: float | Tensor, dim: int) -> Tensor:
     """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``, both in float64."""
-    s, c, time = torch.broadcast_tensors(s, c, as_time(time, s))
-    _check_digits(space_form.squared_dist(torch, s, c, 1), time, dim)
+    s, c, duration = torch.broadcast_tensors(s, c, as_time(time, s))
+    _check_digits(space_form.squared_dist(torch, s, c, 1), duration, dim)
     switch = heat_kernel.sphere_switch(dim)
-    early = heat_kernel.sphere(torch, s, c, time.clamp(max=switch), dim)
-    return torch.where(time < switch, early, _sphere_series(s, time.clamp(min=switch), dim))
+    early = heat_kernel.sphere(torch, s, c, duration.clamp(max=switch), dim)
+    return torch.where(duration < switch, early, _sphere_series(s, duration.clamp(min=switch), dim))
 
 
 def _sphere_series(s: Tensor, time: Tensor, dim: int) -> Tensor:
@@ -39,15 +39,15 @@ def _sphere_series(s: Tensor, time: Tensor, dim: int) -> Tensor:
 
 def hyperbolic(s: Tensor, time: float | Tensor, dim: int) -> Tensor:
     """Heat kernel of H^d at ``s = sinh(l/2)^2``, in float64."""
-    s, time = torch.broadcast_tensors(s, as_time(time, s))
+    s, duration = torch.broadcast_tensors(s, as_time(time, s))
     if not holds(torch.isfinite(s)):
         raise ValueError(heat_kernel.too_far("float64"))
-    _check_digits(space_form.squared_dist(torch, s, 1 + s, -1), time, dim)
+    _check_digits(space_form.squared_dist(torch, s, 1 + s, -1), duration, dim)
     if dim % 2 == 1:
-        return heat_kernel.hyperbolic_odd(torch, s, time, dim)
+        return heat_kernel.hyperbolic_odd(torch, s, duration, dim)
     with torch.no_grad():
-        end = heat_kernel.hyperbolic_even_end(torch, s, time, dim)
-    return heat_kernel.hyperbolic_even(torch, s, time, end, dim)
+        end = heat_kernel.hyperbolic_even_end(torch, s, duration, dim)
+    return heat_kernel.hyperbolic_even(torch, s, duration, end, dim)
 
 
 def _check_digits(squared: Tensor, time: Tensor, dim: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-import mpmath as mp
+import mpmath as mp  # type: ignore[import-untyped]  # comes with torch, by way of sympy
 import pytest
 import torch
 from torch import Tensor
@@ -124,6 +124,17 @@ def test_without_digits_it_refuses(metric: RiemannianMetric) -> None:
     z, y = torch.zeros(6, dtype=DTYPE), torch.ones(6, dtype=DTYPE)
     with pytest.raises(ValueError, match=r"in dimension 6 at time 1e-17 .* keeps no digit"):
         metric.log_heat_kernel(z, y, 1e-17)
+
+
+def test_hyperboloid_has_its_cholesky_factor_far_out() -> None:
+    """``L L^T = G``, and where G has lost that it is positive, ``log det L = -log(1 + |z|^2) / 2`` still."""
+    metric = Hyperboloid(6)
+    near = torch.linspace(-2, 3, 12, dtype=DTYPE).reshape(2, 6)
+    factor = metric.cholesky(near)
+    torch.testing.assert_close(factor @ factor.mT, metric.metric(near), rtol=1e-13, atol=1e-14)
+    far = 1e12 * near
+    logdet = 2 * metric.cholesky(far).diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    torch.testing.assert_close(logdet, metric.logdet(far), rtol=1e-13, atol=0)
 
 
 def test_points_too_far_apart_are_refused() -> None:
