@@ -95,12 +95,12 @@ def brownian_motion(
         )
     check_finite("start", check_point("start", start, metric.dim))
     duration = check_positive("time", torch.as_tensor(time, dtype=start.dtype, device=start.device))
-    z, root = _broadcast(start, duration.sqrt())
+    z, duration = _broadcast(start, duration)
     if num_steps is None:
-        num_steps = choose_steps(metric, z, root.square(), method) if noise is None else max(len(noise), 1)
+        num_steps = choose_steps(metric, z, duration, method) if noise is None else max(len(noise), 1)
     if noise is not None:
         _check_noise(metric, noise, num_steps, z)
-    path = _walk(metric, z, root / num_steps**0.5, num_steps, method, noise, return_path)
+    path = _walk(metric, z, (duration / num_steps).sqrt(), num_steps, method, noise, return_path)
     _check_floor(metric, path[-1])
     return torch.stack(path) if return_path else path[-1]
 
@@ -143,15 +143,15 @@ def _check_floor(metric: RiemannianMetric, end: Tensor) -> None:
     warnings.warn(message, stacklevel=3)
 
 
-def _broadcast(start: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def _broadcast(start: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
     try:
-        start, scale = torch.broadcast_tensors(start, scale.unsqueeze(-1))
+        start, time = torch.broadcast_tensors(start, time.unsqueeze(-1))
     except RuntimeError as error:
         raise ValueError(
-            f"`time` of shape {tuple(scale.shape)} does not broadcast with the batch shape "
+            f"`time` of shape {tuple(time.shape)} does not broadcast with the batch shape "
             f"{tuple(start.shape[:-1])} of `start`."
         ) from error
-    return start, scale[..., :1]
+    return start, time[..., :1]
 
 
 def _check_noise(metric: RiemannianMetric, noise: Tensor, num_steps: int, z: Tensor) -> None:

@@ -102,14 +102,15 @@ def brownian_motion(
         )
     start = check_finite("start", check_point("start", start, metric.dim))
     duration = check_positive("time", jnp.asarray(time, start.dtype))
-    z, root = _broadcast(start, jnp.sqrt(duration))
+    z, duration = _broadcast(start, duration)
     if (noise is None) == (key is None):
         raise ValueError("Give either a `key`, `jax.random.key(seed)`, or the `noise` itself.")
     if num_steps is None:
-        num_steps = choose_steps(metric, z, jnp.square(root), method) if noise is None else max(len(noise), 1)
+        num_steps = choose_steps(metric, z, duration, method) if noise is None else max(len(noise), 1)
     if noise is not None:
         noise = _check_noise(metric, noise, num_steps, z)
-    path, lost = _walk(metric, z, root / num_steps**0.5, noise, key, num_steps, method, return_path)
+    scale = jnp.sqrt(duration / num_steps)
+    path, lost = _walk(metric, z, scale, noise, key, num_steps, method, return_path)
     _check_path(lost, num_steps)
     _check_floor(metric, path[-1] if return_path else path)
     return path
@@ -218,14 +219,14 @@ def _check_floor(metric: RiemannianMetric, end: Array) -> None:
     warnings.warn(message, stacklevel=3)
 
 
-def _broadcast(start: Array, scale: Array) -> tuple[Array, Array]:
+def _broadcast(start: Array, time: Array) -> tuple[Array, Array]:
     try:
-        start, scale = jnp.broadcast_arrays(start, scale[..., None])
+        start, time = jnp.broadcast_arrays(start, time[..., None])
     except ValueError as error:
         raise ValueError(
-            f"`time` of shape {scale.shape} does not broadcast with the batch shape {start.shape[:-1]} of `start`."
+            f"`time` of shape {time.shape} does not broadcast with the batch shape {start.shape[:-1]} of `start`."
         ) from error
-    return start, scale[..., :1]
+    return start, time[..., :1]
 
 
 def _check_noise(metric: RiemannianMetric, noise: Array, num_steps: int, z: Array) -> Array:
