@@ -129,12 +129,6 @@ class PullbackMetric(RiemannianMetric):
     def metric(self, z: Tensor) -> Tensor:
         return self.metric_and_force(z)[0]
 
-    def on_floor(self, z: Tensor) -> Tensor | None:
-        if self.jitter == 0:
-            return None
-        trace = self.metric(z).diagonal(dim1=-2, dim2=-1).mean(-1)
-        return trace <= 2 * self.jitter  # the immersion adds less than the jitter
-
     def metric_and_force(self, z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         r"""``G(z)``, ``(*batch, d, d)``, and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
 
@@ -150,6 +144,19 @@ class PullbackMetric(RiemannianMetric):
             return torch.einsum("...ai,...a->...i", jacobian, acceleration)
 
         return jacobian.mT @ jacobian, force
+
+    def on_floor(self, z: Tensor) -> Tensor | None:
+        """Where some direction at ``z`` has hardly more than the jitter: the least eigenvalue of G is below ten of it.
+
+        Shape ``(*batch)``; None without jitter.
+        """
+        if self.jitter == 0:
+            return None
+        jacobian = self.embed_jacobian(z)[1].detach()
+        # the square of a Jacobian in float32 has lost what a jitter of 1e-6 is compared with
+        wide = jacobian if jacobian.device.type == "mps" else jacobian.double()
+        eye = torch.eye(self.dim, dtype=wide.dtype, device=wide.device)
+        return torch.linalg.cholesky_ex(wide.mT @ wide - 10 * self.jitter * eye).info != 0
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         metric, force = self.metric_and_force(z)

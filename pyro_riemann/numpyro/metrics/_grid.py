@@ -118,9 +118,6 @@ class GridMetric(RiemannianMetric):
         both = jax.tree.map(lambda mine, other: jnp.concatenate([mine, other[~np.asarray(beyond)]]), self._peaks, outer)
         return jax.lax.stop_gradient(both)
 
-    def on_floor(self, z: Array) -> Array | None:
-        return None if self.base is None else self.base.on_floor(z)
-
     # ---------------------------------------------------------------- evaluation
 
     def _inside(self, z: Array) -> bool:
@@ -158,6 +155,10 @@ class GridMetric(RiemannianMetric):
     def speed_hessian(self, z: Array, v: Array) -> Array:
         z = check_point("z", z, self.dim)
         return _speed_hessian(self, z, v, inside=self._inside(z))
+
+    def on_floor(self, z: Array) -> Array | None:
+        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if the table has forgotten it."""
+        return None if self.base is None else self.base.on_floor(z)
 
     def prepare_paths(self, resolution: int = 64) -> GridMetric:
         """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
