@@ -8,6 +8,8 @@ array over points, centroids and axes. Points ``(*batch, d)``, weights ``(*batch
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyro_riemann._formulas import Array
 
 
@@ -16,13 +18,11 @@ def pull(z: Array, amounts: Array, centroids: Array, precisions: Array, factor: 
     return 2 * factor * (z * (amounts @ precisions) - amounts @ (precisions * centroids))
 
 
-def diagonal_jacobian(z: Array, weights: Array, centroids: Array, precisions: Array, factor: Array) -> Array:
-    """``d g_i / d z_j``, ``(*batch, d, d)``."""
-    dim = z.shape[-1]
+def diagonal_jacobian(xp: Any, z: Array, weights: Array, centroids: Array, precisions: Array, factor: Array) -> Array:
+    """``d g_i / d z_j``, ``(*batch, d, d)``; reads no shape, which ``torch.jit.trace`` could not record here."""
     pairs = precisions[:, :, None] * precisions[:, None, :]
-    shifted = pairs * centroids[:, None, :]
-    linear = (weights @ pairs.reshape(-1, dim * dim)).reshape(*z.shape, dim)
-    offset = (weights @ shifted.reshape(-1, dim * dim)).reshape(*z.shape, dim)
+    linear = xp.tensordot(weights, pairs, 1)
+    offset = xp.tensordot(weights, pairs * centroids[:, None, :], 1)
     return 2 * factor * (linear * z[..., None, :] - offset)
 
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pyro_riemann._linalg import log_abs_det
 from pyro_riemann.autoencoders._hamiltonian import HamiltonianAutoencoder, normal_log_density
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
 from pyro_riemann.autoencoders._samplers import LatentSampler
@@ -240,7 +241,7 @@ class InverseVolumeSampler:
     def sample(self, num_samples: int) -> Tensor:
         """Codes ``(num_samples, d)``."""
         kernel, dim = self.kernel, self.kernel.centroids.shape[-1]
-        mass = 0.5 * torch.linalg.slogdet(kernel.matrices).logabsdet
+        mass = 0.5 * log_abs_det(kernel.matrices)
         spread = kernel.temperature / dim**0.5
         count = num_samples * self.oversampling
         picked = torch.multinomial((mass - mass.max()).exp(), count, replacement=True)

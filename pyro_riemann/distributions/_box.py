@@ -99,7 +99,7 @@ def untraced() -> Iterator[None]:
     recorded, and run again at every call of the compiled model.
     """
     state = torch._C._get_tracing_state()
-    set_state = torch._C._set_tracing_state  # type: ignore[attr-defined]
+    set_state = torch._C._set_tracing_state  # type: ignore[attr-defined]  # torch has it, its type stubs do not
     set_state(None)
     try:
         yield

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import rays
+from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
 from pyro_riemann.geodesics._initial_value import _step
 from pyro_riemann.metrics import RiemannianMetric
@@ -19,17 +20,16 @@ _STEPS = 16
 _BISECTIONS = 7
 _SLACK = 0.04  # largest relative change of the squared speed
 _SHORTER = 0.99  # a shorter way by more than 1 %, above the errors of the flow and of the rough solver
-_checked: WeakKeyDictionary[RiemannianMetric, set[int]] = WeakKeyDictionary()
 _warned: WeakKeyDictionary[RiemannianMetric, float] = WeakKeyDictionary()
 
 
 @torch.no_grad()
-def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int) -> Estimate:
+def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int) -> tuple[Estimate, Tensor]:
     """Mass of the tangent Gaussian at every ``loc (*batch, d)`` beyond the cut radius of its direction, ``(*batch)``.
 
     One integration of the flow along a direction passes through all radii. A geodesic that has stopped being the
     shortest never is again, so that the cut radius is found by bisection; past it, a chi distribution has the mass.
-    Where the flow is lost, at the edge of a chart, what lies beyond counts as error.
+    Where the flow is lost, at the edge of a chart, what lies beyond counts as error. Returns also points on the rays.
     """
     dim, longest = metric.dim, rays.reach(metric.dim)
     unit = torch.as_tensor(rays.directions(dim, num_directions), dtype=loc.dtype, device=loc.device)
@@ -64,7 +64,8 @@ def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directi
     least, most = least.reshape(v.shape[:-1]), most.reshape(v.shape[:-1])
     # beyond the end of a ray that is not cut nothing was looked at: that is error, not mass
     mass = torch.where(least > 0, (least + most) / 2, torch.zeros_like(least))
-    return Estimate(mass.mean(0), (mass.var(0) / len(mass)).sqrt() + torch.maximum(most - mass, mass - least).mean(0))
+    error = (mass.var(0) / len(mass)).sqrt() + torch.maximum(most - mass, mass - least).mean(0)
+    return Estimate(mass.mean(0), error), points
 
 
 def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int = 16) -> None:
@@ -72,13 +73,15 @@ def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_dire
     times = time.detach().flatten()
     chosen = times.argsort(descending=True, stable=True)[: max(1, 16 // metric.dim)]
     centres, times = loc.detach().reshape(-1, metric.dim)[chosen], times[chosen]
-    with torch.no_grad():
-        here = torch.cat([centres.flatten(), times, metric.metric(centres).flatten()]).tolist()
-    known = _checked.setdefault(metric, set())
-    if len(chosen) == 0 or (key := hash(tuple(here))) in known:
+    if len(times) == 0:
         return
-    known.add(key)
-    mass = folded_mass(metric, centres, times, num_directions).value
+    mass = remember(
+        metric,
+        "folded mass",
+        (num_directions,),
+        (centres, times),
+        lambda: folded_mass(metric, centres, times, num_directions),
+    ).value
     worst = float(mass.max())
     if worst <= max(BOUND, 2 * _warned.get(metric, 0.0)):
         return

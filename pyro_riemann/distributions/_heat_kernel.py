@@ -20,6 +20,7 @@ from pyro_riemann.distributions._tangent import (
     chart_moments,
     log_radial_integral,
     log_tangent_expectation,
+    probes,
 )
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -135,7 +136,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
         settings = (self.correction, self.num_nodes)
         return remember(self.metric, "RiemannianHeatKernel", settings, (self.loc, self.time), self._log_normalizer)
 
-    def _log_normalizer(self) -> Estimate:
+    def _log_normalizer(self) -> tuple[Estimate, Tensor]:
         def log_ratio(z: Tensor, log_v: Tensor) -> Tensor:
             if self.correction == "van_vleck":
                 return -0.5 * log_v
@@ -147,7 +148,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
             mass, error = log_radial_integral(self.metric, self.loc, self.time, self.num_nodes)
         if self.correction == "kalatzis2020":
             mass = mass - 0.5 * self.metric.logdet(self.loc)
-        return Estimate(mass, error)
+        return Estimate(mass, error), probes(self.metric, self.loc, self.time)
 
     @property
     def mean(self) -> Tensor:

@@ -1,14 +1,16 @@
 """Results that depend on a metric and a few numbers, kept until the metric changes.
 
-A model builds its distributions anew at every call; what is dear and constant, such as a normalising constant
-under NUTS, must not be computed anew as well.
+A model builds its distributions anew at every call; what is costly and constant, such as a normalising constant
+under NUTS, must not be computed anew as well. Whether a metric has changed cannot be read off its registered state: a
+closure, a plain attribute or a write through ``.data`` leaves no trace there. So it is asked: a result is kept
+together with some points at which it has looked, and used again only while the metric is bit for bit the same at these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,8 +19,17 @@ from torch import Tensor
 from pyro_riemann.metrics import RiemannianMetric
 
 Result = TypeVar("Result")
-_CAPACITY = 64
-_kept: WeakKeyDictionary[RiemannianMetric, tuple[Any, dict[Any, Any]]] = WeakKeyDictionary()
+_CAPACITY = 64  # results a metric
+_PROBES = 32  # points at which a metric is compared: a change that leaves all of them as they were is not seen
+
+
+class _Kept(NamedTuple):
+    result: Any
+    nodes: Tensor  # (n, d)
+    tensors: Tensor  # G at the nodes, (n, d, d)
+
+
+_kept: WeakKeyDictionary[RiemannianMetric, dict[Any, _Kept]] = WeakKeyDictionary()
 
 
 def state_version(metric: RiemannianMetric, *tensors: Tensor) -> tuple[Any, ...] | None:
@@ -29,9 +40,12 @@ def state_version(metric: RiemannianMetric, *tensors: Tensor) -> tuple[Any, ...]
     return (metric.solver, *((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in state))
 
 
-def wants_gradient(metric: RiemannianMetric, *tensors: Tensor) -> bool:
-    """Whether a result of these would carry a gradient."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in chain(tensors, metric.parameters()))
+def wants_gradient(metric: RiemannianMetric, z: Tensor, *tensors: Tensor) -> bool:
+    """Whether a result of ``tensors`` and of the metric around ``z (*batch, d)`` would carry a gradient."""
+    if not torch.is_grad_enabled():
+        return False
+    point = z.detach().reshape(-1, z.shape[-1])[:1]
+    return any(tensor.requires_grad for tensor in tensors) or metric.metric(point).requires_grad
 
 
 def remember(
@@ -39,24 +53,36 @@ def remember(
     name: str,
     settings: tuple[Any, ...],
     tensors: tuple[Tensor, ...],
-    compute: Callable[[], Result],
+    compute: Callable[[], tuple[Result, Tensor]],
 ) -> Result:
-    """``compute()``, or its earlier result for an unchanged metric and equal arguments.
+    """The result of ``compute()``, or its earlier one for an unchanged metric and equal arguments.
 
     Results that carry a gradient or are being traced are never kept.
+
+    Args:
+        metric: the metric that the result depends on.
+        name: which result it is.
+        settings: whatever else it depends on, hashable.
+        tensors: arguments, compared by value.
+        compute: gives the result and points ``(n, d)`` at which it has looked, some of which are kept.
     """
-    version = None if torch.jit.is_tracing() or wants_gradient(metric, *tensors) else state_version(metric)
-    if version is None:
-        return compute()
-    known, results = _kept.get(metric, (None, {}))
-    if known != version:
-        results = {}
-        _kept[metric] = (version, results)
+    if torch.jit.is_tracing() or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+        return compute()[0]
     values = tuple((t.shape, t.dtype, str(t.device), tuple(t.detach().flatten().tolist())) for t in tensors)
-    key = (name, settings, values)
-    if key not in results:
-        if len(results) >= _CAPACITY:
-            results.pop(next(iter(results)))
-        results[key] = compute()
-    kept: Result = results[key]
-    return kept
+    key = (name, settings, metric.solver, values)
+    known = _kept.setdefault(metric, {})
+    if (kept := known.get(key)) is not None:
+        now = metric.metric(kept.nodes)
+        if not now.requires_grad and torch.equal(now, kept.tensors):
+            same: Result = kept.result
+            return same
+    result, nodes = compute()
+    nodes = nodes.detach().reshape(-1, metric.dim)
+    nodes = nodes[:: max(1, len(nodes) // _PROBES)]
+    tensors_there = metric.metric(nodes)
+    if not tensors_there.requires_grad:
+        known.pop(key, None)
+        if len(known) >= _CAPACITY:
+            known.pop(next(iter(known)))
+        known[key] = _Kept(result, nodes, tensors_there)
+    return result

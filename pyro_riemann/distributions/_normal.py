@@ -14,7 +14,7 @@ from pyro_riemann._formulas.tangent_rule import check_num_nodes
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._normal_sampler import SamplingReport, pilot, sample_normal
-from pyro_riemann.distributions._tangent import chart_moments, log_radial_integral
+from pyro_riemann.distributions._tangent import chart_moments, log_radial_integral, probes
 from pyro_riemann.metrics import RiemannianMetric
 
 
@@ -94,10 +94,10 @@ class RiemannianNormal(RiemannianDistribution):
             self.metric, "RiemannianNormal", (self.num_nodes,), (self.loc, self.scale), self._log_normalizer
         )
 
-    def _log_normalizer(self) -> Estimate:
+    def _log_normalizer(self) -> tuple[Estimate, Tensor]:
         flat = densities.log_flat_mass(torch, self.metric.dim, self.scale**2)
         value, error = log_radial_integral(self.metric, self.loc, self.scale**2, self.num_nodes)
-        return Estimate(flat + value, error)
+        return Estimate(flat + value, error), probes(self.metric, self.loc, self.scale**2)
 
     @property
     def mean(self) -> Tensor:
@@ -115,7 +115,11 @@ class RiemannianNormal(RiemannianDistribution):
         with torch.no_grad():
             variance = self.scale**2
             return remember(
-                self.metric, "pilot", (), (self.loc, self.scale), lambda: pilot(self.metric, self.loc, variance)
+                self.metric,
+                "pilot",
+                (),
+                (self.loc, self.scale),
+                lambda: (pilot(self.metric, self.loc, variance), probes(self.metric, self.loc, variance)),
             )
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:

@@ -204,9 +204,13 @@ class RiemannianUniform(RiemannianDistribution):
                 "RiemannianUniform",
                 (),
                 (boxes,),
-                lambda: [self._build(low, high) for low, high in corners],
+                lambda: self._build_all(corners),
             )
             return corners, laws, index.reshape(self.batch_shape)
+
+    def _build_all(self, corners: list[tuple[Tensor, Tensor]]) -> tuple[list[BoxLaw], Tensor]:
+        laws = [self._build(low, high) for low, high in corners]
+        return laws, torch.cat([law.rule.nodes for law in laws])
 
     def _build(self, low: Tensor, high: Tensor) -> BoxLaw:
         metric = self.metric

@@ -138,20 +138,20 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         """Share of the draws that lie past the cut locus, where :meth:`log_prob` knows one geodesic of several, ``(*batch)``.
 
         Along each direction from ``loc`` the radius from which on the geodesic is no longer the shortest, by bisection
-        with distances and the sign of the Jacobi determinant. A lower bound as far as the solver misses shorter
-        curves. 0, exactly, where :meth:`log_prob` counts all geodesics.
+        with distances. A lower bound as far as the solver misses shorter curves; what lies beyond the edge of a chart
+        counts as error. 0, exactly, where :meth:`log_prob` counts all geodesics.
 
         Args:
             num_directions: directions from every ``loc``.
 
         Raises:
-            ValueError: if ``num_directions`` is less than 2, or all geodesics leave the reals.
+            ValueError: if ``num_directions`` is less than 2.
         """
         if num_directions < 2:
             raise ValueError(f"`num_directions` must be at least 2, got {num_directions}.")
         if self.metric.log_folded_density(self.loc, self.loc, self.time) is not None:
             return Estimate(torch.zeros_like(self.time), torch.zeros_like(self.time))
-        return folded_mass(self.metric, self.loc.detach(), self.time.detach(), num_directions)
+        return folded_mass(self.metric, self.loc.detach(), self.time.detach(), num_directions)[0]
 
     def _log_density_of_one_geodesic(self, value: Tensor, loc: Tensor, z: Tensor) -> Tensor:
         """Log density with respect to dM by the geodesic that was drawn, else by the shortest one."""

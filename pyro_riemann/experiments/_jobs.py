@@ -87,12 +87,12 @@ def run_jobs(
     done = len(jobs) - len(open_jobs)
     console.print(f"{done} of {len(jobs)} runs are there: {folder}")
     one = partial(_run_one, work=work, folder=folder)
-    for job, seconds in spread(one, open_jobs, processes=processes, devices=devices):
+    for job, seconds in distribute(one, open_jobs, processes=processes, devices=devices):
         done += 1
         console.print(f"[{done}/{len(jobs)}] {job.name}: {seconds:.0f} s", highlight=False)
 
 
-def spread(
+def distribute(
     function: Callable[[Item, str], Result], items: Sequence[Item], *, processes: int, devices: Sequence[str]
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with ``function(item, device)``, as the results come; arguments as in :func:`run_jobs`."""

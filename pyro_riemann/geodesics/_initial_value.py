@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann import _autodiff
+from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import check_finite, check_point, holds
+from pyro_riemann._formulas import runge_kutta
 
 _SLACK = 0.04  # largest relative change of the squared speed, which is constant along a geodesic
 _EVEN_STEPS = 64  # with that many steps of one length or more, lengths of their own are tried next
@@ -109,24 +110,14 @@ def expmap_log_van_vleck(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16)
     """
     z, v = _check(metric, z, v, num_steps)
     y, _, jacobian = _resolved(metric, z, v, num_steps, _with_jacobi_fields)
-    log_jacobian = torch.linalg.slogdet(jacobian).logabsdet
+    log_jacobian = _linalg.log_abs_det(jacobian)
     return y, -(log_jacobian + 0.5 * (metric.logdet(y) - metric.logdet(z)))
 
 
 def _runge_kutta(metric: Any, z: Tensor, v: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor]:
     """End point and velocity after a number of steps of one length, or after steps of lengths ``(count, *batch)``."""
     for step in [1.0 / steps] * steps if isinstance(steps, int) else steps.unsqueeze(-1):
-        z, v = _step(metric, z, v, step)
-    return z, v
-
-
-def _step(metric: Any, z: Tensor, v: Tensor, step: float | Tensor) -> tuple[Tensor, Tensor]:
-    v2 = v - 0.5 * step * (a1 := metric.christoffel(z, v))
-    v3 = v - 0.5 * step * (a2 := metric.christoffel(z + 0.5 * step * v, v2))
-    v4 = v - step * (a3 := metric.christoffel(z + 0.5 * step * v2, v3))
-    a4 = metric.christoffel(z + step * v3, v4)
-    z = z + step / 6 * (v + 2 * v2 + 2 * v3 + v4)
-    v = v - step / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
+        z, v = runge_kutta.step(metric.christoffel, z, v, step)
     return z, v
 
 
@@ -141,7 +132,7 @@ def _own_steps(metric: Any, z: Tensor, v: Tensor) -> Tensor:
     for _ in range(_TRIALS):
         step = torch.minimum(step, 1 - time)
         try:
-            end, velocity = _step(metric, z, v, step.unsqueeze(-1))
+            end, velocity = runge_kutta.step(metric.christoffel, z, v, step.unsqueeze(-1))
             change = (metric.inner(end, velocity, velocity) - energy).abs()
             good = change <= energy * _SLACK * (time + step).clamp(min=0.1)  # false for NaN
         except torch.linalg.LinAlgError:
@@ -190,7 +181,8 @@ def _resolved(
         again = _resolved(metric, z[lost], v[lost], 4 * num_steps, integrate)
     else:
         steps = _own_steps(metric, z[lost], v[lost])
-        _check_path(result[0][lost][steps.sum(0) < 1 - 1e-6], num_steps)
+        stopped = steps.sum(0) < 0.999  # by far more than rounding
+        _check_path(result[0][lost][stopped], num_steps)
         again = integrate(metric, z[lost], v[lost], steps)
     return tuple(old.index_put((lost,), new) for old, new in zip(result, again, strict=True))
 

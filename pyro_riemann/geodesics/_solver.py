@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_one_of, check_point
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._curve import Geodesic
@@ -237,7 +238,7 @@ class GeodesicSolver:
         with torch.no_grad():
             hessian = energy.exact_system(control).hessian[:, dim:-dim, dim:-dim]
         gradient = energy.system(control).gradient[:, 1:-1].flatten(1)
-        step = -torch.linalg.solve(hessian, gradient).unflatten(1, (control.shape[1] - 2, dim))
+        step = -_linalg.solve(hessian, gradient).unflatten(1, (control.shape[1] - 2, dim))
         return control + torch.nn.functional.pad(step, (0, 0, 1, 1))
 
     def logmap(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
@@ -253,7 +254,7 @@ class GeodesicSolver:
         """
         z, y, shape = flat_pairs(metric, z, y)
         momentum = -self.energy(metric).system(self.attached(metric, z, y)).gradient[:, 0]
-        return torch.linalg.solve(metric.metric(z), momentum).reshape(*shape, -1)
+        return _linalg.solve(metric.metric(z), momentum).reshape(*shape, -1)
 
 
 def flat_pairs(metric: Any, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:

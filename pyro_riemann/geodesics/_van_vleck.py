@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_riemann import _linalg
 from pyro_riemann.geodesics._solver import flat_pairs
 
 
@@ -40,8 +41,8 @@ def log_van_vleck(metric: Any, z: Tensor, y: Tensor) -> Tensor:
     control = metric.solver.attached(metric, z, y)
     hessian = metric.solver.energy(metric).exact_system(control).hessian
     inner = hessian[:, dim:-dim, dim:-dim]
-    mixed = hessian[:, :dim, -dim:] - hessian[:, :dim, dim:-dim] @ torch.linalg.solve(
-        inner, hessian[:, dim:-dim, -dim:]
+    mixed = hessian[:, :dim, -dim:] - hessian[:, :dim, dim:-dim] @ (
+        torch.linalg.inv(inner) @ hessian[:, dim:-dim, -dim:]
     )
-    value = torch.linalg.slogdet(mixed).logabsdet - 0.5 * (metric.logdet(z) + metric.logdet(y))
+    value = _linalg.log_abs_det(mixed) - 0.5 * (metric.logdet(z) + metric.logdet(y))
     return value.reshape(shape)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions.transforms import Transform
 
-from pyro_riemann import _autodiff
+from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import check_point
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
 from pyro_riemann.metrics import RiemannianMetric
@@ -118,7 +118,7 @@ class WarpedMetric(RiemannianMetric):
         return _autodiff.directional(self.to_base, z, v)
 
     def _pull(self, jacobian: Tensor, v: Tensor) -> Tensor:
-        return torch.linalg.solve(jacobian, v[..., None]).squeeze(-1)
+        return _linalg.solve(jacobian, v)
 
     # ---------------------------------------------------------------- pointwise
 
@@ -128,7 +128,7 @@ class WarpedMetric(RiemannianMetric):
 
     def logdet(self, z: Tensor) -> Tensor:
         x, jacobian = self._jacobian(z)
-        return self.base.logdet(x) + 2 * torch.linalg.slogdet(jacobian).logabsdet
+        return self.base.logdet(x) + 2 * _linalg.log_abs_det(jacobian)
 
     def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         (x, first), (_, second) = self._push(z, u), self._push(z, v)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann import _autodiff
+from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import holds
 from pyro_riemann.geodesics import (
     Geodesic,
@@ -146,7 +146,7 @@ class RiemannianMetric(nn.Module):
         Geodesics satisfy ``z'' = -christoffel(z, z')``.
         """
         metric, slope, _ = self.metric_derivatives(z, v)
-        return torch.linalg.solve(metric, torch.einsum("...ij,...j->...i", slope - 0.5 * slope.mT, v))
+        return _linalg.solve(metric, torch.einsum("...ij,...j->...i", slope - 0.5 * slope.mT, v))
 
     def drift(self, z: Tensor) -> Tensor:
         r"""Ito drift of Brownian motion at ``z``, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""

@@ -276,7 +276,7 @@ class KernelMetric(RiemannianMetric):
         """Diagonal of G and ``d G_ii / d z_j``, ``(*batch, d, d)``, with no array over points, centroids and axes."""
         wide, centroids, precisions, factor = self._wide(z)
         weights = self._weights(wide, centroids, precisions, factor)
-        slope = kernel.diagonal_jacobian(wide, weights, centroids, precisions, factor)
+        slope = kernel.diagonal_jacobian(torch, wide, weights, centroids, precisions, factor)
         return (weights @ precisions).to(z.dtype) + self.regularization.to(z.dtype), slope.to(z.dtype)
 
     def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

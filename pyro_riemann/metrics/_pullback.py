@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann import _autodiff, _jets
+from pyro_riemann import _autodiff, _jets, _linalg
 from pyro_riemann._checks import check_point
 from pyro_riemann._jets import Jet
 from pyro_riemann.geodesics import GeodesicSolver
@@ -147,4 +147,4 @@ class PullbackMetric(RiemannianMetric):
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         metric, force = self.metric_and_force(z)
-        return torch.linalg.solve(metric, force(v))
+        return _linalg.solve(metric, force(v))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pyro_riemann._checks import check_one_of
 from pyro_riemann._estimate import Estimate
@@ -106,9 +107,12 @@ def _table(target: Target) -> CellTable:
     if metric.dim > 2:
         raise ValueError(f'method "table" needs d <= 2, the metric has dimension {metric.dim}.')
     with torch.no_grad():
-        return remember(
-            metric, "table", (), (low, high), lambda: CellTable(metric, low, high, scale=finest_scale(metric))
-        )
+
+        def build() -> tuple[CellTable, Tensor]:
+            table = CellTable(metric, low, high, scale=finest_scale(metric))
+            return table, table.rule.nodes
+
+        return remember(metric, "table", (), (low, high), build)
 
 
 def _from_table(target: Target, num_samples: int) -> SamplingResult:

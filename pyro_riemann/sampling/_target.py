@@ -40,7 +40,14 @@ class Target(NamedTuple):
         """The fitted mixture proposal, kept for as long as the metric stays as it is."""
         metric, low, high = self.metric, self.low, self.high
         with torch.no_grad():
-            return remember(metric, "proposal", (), (low, high), lambda: fit_proposal(metric, low, high))
+
+            def fit() -> tuple[Fitted, Tensor]:
+                fitted = fit_proposal(metric, low, high)
+                seeds = torch.quasirandom.SobolEngine(metric.dim, scramble=True, seed=0).draw(32).to(low)
+                nodes = [low + (high - low) * seeds, *(block.loc.to(low)[:32] for block in fitted.proposal.blocks)]
+                return fitted, torch.cat(nodes)
+
+            return remember(metric, "proposal", (), (low, high), fit)
 
 
 def default_box(metric: RiemannianMetric, margin: float = MARGIN) -> tuple[Tensor, Tensor]:

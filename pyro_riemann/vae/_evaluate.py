@@ -46,6 +46,18 @@ class ELBOTerms(NamedTuple):
         """Reconstruction minus KL, ``(n,)``, in nats."""
         return self.reconstruction - self.kl
 
+    def means(self) -> dict[str, float]:
+        """Means over the data, and their standard errors: ``elbo`` is ``reconstruction - kl`` to the last digit."""
+        reconstruction, kl = self.reconstruction.double(), self.kl.double()
+        return {
+            "reconstruction": reconstruction.mean().item(),
+            "kl": kl.mean().item(),
+            "elbo": reconstruction.mean().item() - kl.mean().item(),
+            "reconstruction_standard_error": _standard_error(reconstruction),
+            "kl_standard_error": _standard_error(kl),
+            "elbo_standard_error": _standard_error(reconstruction - kl),
+        }
+
 
 @torch.no_grad()
 def elbo_terms(
@@ -284,16 +296,7 @@ def evaluate(
         True
     """
     terms = elbo_terms(vae, data, num_samples, prior=prior, seed=seed)
-    reconstruction, kl = terms.reconstruction.double(), terms.kl.double()
-    report: dict[str, Any] = {
-        "reconstruction": reconstruction.mean().item(),
-        "kl": kl.mean().item(),
-        "elbo": reconstruction.mean().item() - kl.mean().item(),
-        "reconstruction_standard_error": _standard_error(reconstruction),
-        "kl_standard_error": _standard_error(kl),
-        "elbo_standard_error": _standard_error(reconstruction - kl),
-        "num_data": len(data),
-    }
+    report: dict[str, Any] = {**terms.means(), "num_data": len(data)}
     if num_importance > 0:
         bound = importance_log_likelihood(
             vae, data[:num_importance_data], num_importance, prior=prior, proposal=proposal, seed=seed

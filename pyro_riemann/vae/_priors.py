@@ -204,7 +204,7 @@ def assert_metric(metric: RiemannianMetric | None) -> RiemannianMetric:
     return metric
 
 
-def make_prior(name: str, encoder: Encoder, pseudo_inputs: Tensor | None = None, **settings: object) -> Prior:
+def make_prior(name: str, encoder: Encoder, pseudo_inputs: Tensor | None = None) -> Prior:
     """Prior by name: ``"normal"``, ``"vamp"``, ``"heat_kernel"`` or ``"uniform"``."""
     dim = encoder.latent_dim
     if name == "normal":
@@ -212,7 +212,7 @@ def make_prior(name: str, encoder: Encoder, pseudo_inputs: Tensor | None = None,
     if name == "vamp":
         return VampMixturePrior(torch.rand(64, encoder.data_dim) if pseudo_inputs is None else pseudo_inputs)
     if name == "heat_kernel":
-        return HeatKernelPrior(dim, **settings)  # type: ignore[arg-type]
+        return HeatKernelPrior(dim)
     if name == "uniform":
-        return UniformPrior(torch.full((dim,), -4.0), torch.full((dim,), 4.0), **settings)  # type: ignore[arg-type]
+        return UniformPrior(torch.full((dim,), -4.0), torch.full((dim,), 4.0))
     raise ValueError(f"`prior` must be one of 'normal', 'vamp', 'heat_kernel', 'uniform', got {name!r}.")

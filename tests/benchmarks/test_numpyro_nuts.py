@@ -28,8 +28,8 @@ from pyro_riemann import GridMetric, KernelMetric, PullbackMetric, RiemannianHea
 from pyro_riemann import numpyro as twin
 from pyro_riemann.datasets import load_dataset
 from pyro_riemann.experiments._centred import tabulated_prior
-from pyro_riemann.experiments.quickstart import configure
-from pyro_riemann.vae import VAE, HeatKernelPrior, TrainingConfig, encode_all, make_vae, train
+from pyro_riemann.experiments.quickstart import configure, make_model, training_config
+from pyro_riemann.vae import VAE, HeatKernelPrior, encode_all, train
 from tests.benchmarks._decoder import mnist_vae
 from tests.benchmarks._measure import cpu_seconds
 
@@ -127,24 +127,8 @@ def uniform(dim: int) -> tuple[Model, Model, Tensor, dict[str, Any]]:
 def digits_vae() -> tuple[VAE, Tensor]:
     """The quickstart's R-VAE of scikit-learn's digits, trained as there, and its test codes."""
     data, settings = load_dataset("digits"), configure("digits")
-    vae = make_vae(
-        64,
-        metric="grid",
-        hidden=(settings.hidden, settings.hidden),
-        num_centers=settings.num_centers,
-        min_scale=settings.min_scale,
-        grid_resolution=settings.resolution,
-        flow_steps=settings.flow_steps,
-        seed=0,
-    )
-    config = TrainingConfig(
-        warm_up_epochs=settings.warm_up_epochs,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        phase_two=("posterior", "precision", "prior"),
-        seed=0,
-    )
-    train(vae, data.train, config=config, progress=False)
+    vae = make_model(settings, 64, "rvae")
+    train(vae, data.train, config=training_config(settings), progress=False)
     return vae.eval(), encode_all(vae, data.test)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_riemann import KernelMetric
+from pyro_riemann._autodiff import directional
 from tests.charts import OnlyMetric
 from tests.metrics._kernels import DIM, NUM, definition, kernels
 
@@ -187,6 +188,18 @@ def test_traces(diagonal: bool, name: str) -> None:
     z = torch.randn(4, DIM, dtype=torch.float64)
     traced = torch.jit.trace(lambda p: getattr(metric, name)(p), (z,))
     torch.testing.assert_close(traced(0.5 * z), getattr(metric, name)(0.5 * z))
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_derivatives_in_forward_mode_trace(diagonal: bool) -> None:
+    """As the solver of a compiled density asks for them; shapes are tensors there."""
+    metric = kernels(diagonal)
+
+    def slope(z: Tensor) -> Tensor:
+        return directional(lambda p: metric.metric_jacobian(p)[1], z, torch.ones_like(z))[1]
+
+    z = torch.randn(4, DIM, dtype=torch.float64)
+    torch.testing.assert_close(torch.jit.trace(slope, (z,))(0.5 * z), slope(0.5 * z))
 
 
 INDEFINITE = torch.tensor([[1.0, 2.0], [2.0, 1.0]]).expand(3, 2, 2)

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pyro_riemann.experiments._jobs import Job, is_done, run_jobs, spread
+from pyro_riemann.experiments._jobs import Job, distribute, is_done, run_jobs
 from pyro_riemann.experiments.kalatzis2020._draw import draw_all
 from pyro_riemann.experiments.kalatzis2020._protocol import DATASETS, MODELS, PROTOCOLS, TITLES, Protocol, grid
 from pyro_riemann.experiments.kalatzis2020._report import report
@@ -60,7 +60,7 @@ def run(
     if ensembles:
         plans = _ensembles([job for job in jobs if not is_done(job, results)])
         train_all = partial(train_seeds, protocol=protocol, checkpoints=checkpoints)
-        for (_, name, dim, members), _ in spread(train_all, plans, processes=processes, devices=devices):
+        for (_, name, dim, members), _ in distribute(train_all, plans, processes=processes, devices=devices):
             console.print(f"trained: {TITLES[name]}, d = {dim}, seeds {', '.join(map(str, members))}", highlight=False)
     run_jobs(
         jobs, partial(work, checkpoints=checkpoints), results, processes=processes, devices=devices, console=console

@@ -51,7 +51,7 @@ def bounds(vae: VAE, law: Any, data: ImageData, protocol: Protocol, seed: int) -
 
 
 def _without_jacobi_fields(vae: VAE) -> Callable[[Tensor], dist.MultivariateNormal]:
-    """The wrapped normal's Gaussian in the chart instead of the tangent space: near it, and 20 times as fast."""
+    """The wrapped normal's Gaussian in the chart, not the tangent space: near it, and its density costs nothing."""
 
     def proposal(x: Tensor) -> dist.MultivariateNormal:
         posterior: Any = vae.posterior(x)

@@ -207,7 +207,11 @@ def _timings(records: Records, dataset: str) -> str:
             rows.append([*row, f"{paper[model, dim] / paper['vae', dim]:.2f}" if known else ""])
     header = ["d", "model", "warm-up, s", "phase 2, s", "warm-up over VAE", "phase 2 over VAE", "K20 over VAE"]
     clock = "processor seconds" if timings[0]["device"] == "cpu" else "seconds"
-    what = f"{NAMES[dataset]}: {clock} an epoch, all models in one process;"
+    images = {record["result"]["measured_on"] for record in timings}
+    what = (
+        f"{NAMES[dataset]}: {clock} an epoch, all models in one process, measured on {max(images):,} images after a "
+        "short warm-up and scaled to all;"
+    )
     return f"### Time\n\n{_caption(timings, what)}\n\n{markdown_table(header, rows)}\n"
 
 

@@ -46,21 +46,25 @@ def make_model(config: QuickstartConfig, data_dim: int, name: str) -> VAE:
     )
 
 
-def train_model(config: QuickstartConfig, data: ImageData, name: str) -> tuple[VAE, float]:
-    """The trained model, and the wall time of all its epochs: also of those before an interruption."""
-    vae = make_model(config, data.train.shape[1], name)
-    settings = TrainingConfig(
+def training_config(config: QuickstartConfig) -> TrainingConfig:
+    """How both models are trained."""
+    return TrainingConfig(
         warm_up_epochs=config.warm_up_epochs,
         epochs=config.epochs,
         batch_size=config.batch_size,
         phase_two=("posterior", "precision", "prior"),
         seed=config.seed,
     )
+
+
+def train_model(config: QuickstartConfig, data: ImageData, name: str) -> tuple[VAE, float]:
+    """The trained model, and the wall time of all its epochs: also of those before an interruption."""
+    vae = make_model(config, data.train.shape[1], name)
     history = train(
         vae,
         data.train,
         data.test if len(data.test) <= 1000 else None,
-        settings,
+        training_config(config),
         device=config.device,
         checkpoint=config.output / "checkpoints" / name,
         resume=config.resume,

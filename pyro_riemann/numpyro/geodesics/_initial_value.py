@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._formulas import runge_kutta
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_finite, check_point, holds
 
@@ -118,14 +119,7 @@ def _flow(metric: Any, z: Array, v: Array, num_steps: int) -> tuple[Array, Array
     step = 1.0 / num_steps
 
     def advance(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
-        z, v = state
-        v2 = v - 0.5 * step * (a1 := metric.christoffel(z, v))
-        v3 = v - 0.5 * step * (a2 := metric.christoffel(z + 0.5 * step * v, v2))
-        v4 = v - step * (a3 := metric.christoffel(z + 0.5 * step * v2, v3))
-        a4 = metric.christoffel(z + step * v3, v4)
-        z = z + step / 6 * (v + 2 * v2 + 2 * v3 + v4)
-        v = v - step / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
-        return (z, v), None
+        return runge_kutta.step(metric.christoffel, *state, step), None
 
     return jax.lax.scan(advance, (z, v), length=num_steps)[0]
 

@@ -242,7 +242,7 @@ def _metric(metric: KernelMetric, z: Array) -> Array:
 def _diagonal_jacobian(metric: KernelMetric, z: Array) -> tuple[Array, Array]:
     """Diagonal of G and ``d G_ii / d z_j``, ``(*batch, d, d)``."""
     parts = _parts(metric, z)
-    return parts["weights"] @ parts["precisions"] + _floor(metric, z), kernel.diagonal_jacobian(**parts)
+    return parts["weights"] @ parts["precisions"] + _floor(metric, z), kernel.diagonal_jacobian(jnp, **parts)
 
 
 @jax.jit
