@@ -20,6 +20,6 @@ def directions(dim: int, count: int) -> NDArray[np.float64]:
     return np.asarray(points / np.linalg.norm(points, axis=-1, keepdims=True))
 
 
-def reach(dim: int, tail: float = 1e-6) -> float:
+def reach(dim: int, tail: float = 1e-5) -> float:
     """The radius beyond which a standard normal of ``dim`` dimensions has the mass ``tail``."""
     return float(np.sqrt(chdtri(dim, tail)))

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._formulas import rays
+from pyro_riemann._formulas import rays, runge_kutta
 from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
-from pyro_riemann.geodesics._initial_value import _step
 from pyro_riemann.metrics import RiemannianMetric
 
 BOUND = 1e-3
@@ -48,8 +47,7 @@ def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directi
     def is_past(share: Tensor, row: Tensor) -> Tensor:
         """Whether there is a shorter way to the point at this share of the ray."""
         index = (share * _STEPS).long().clamp(max=_STEPS - 1)
-        rest = (share - index / _STEPS).unsqueeze(-1)
-        end, _ = _step(metric, points[index, row], velocities[index, row], rest)
+        end, _ = _step(metric, points[index, row], velocities[index, row], share - index / _STEPS)
         return _dist(metric, centre[row], end) < _SHORTER * share * length[row]  # false for NaN
 
     row = torch.arange(len(centre), device=loc.device)
@@ -68,10 +66,10 @@ def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directi
     return Estimate(mass.mean(0), error), points
 
 
-def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int = 16) -> None:
+def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int = 8) -> None:
     """Warn if more than ``BOUND`` of the Gaussians with the longest times is folded: once a metric, or if it doubles."""
     times = time.detach().flatten()
-    chosen = times.argsort(descending=True, stable=True)[: max(1, 16 // metric.dim)]
+    chosen = times.argsort(descending=True, stable=True)[: max(1, 4 // metric.dim)]
     centres, times = loc.detach().reshape(-1, metric.dim)[chosen], times[chosen]
     if len(times) == 0:
         return
@@ -103,20 +101,28 @@ def _walk(metric: RiemannianMetric, z: Tensor, v: Tensor, parts: int) -> tuple[T
     energy, going = metric.inner(z, v, v), torch.ones_like(z[:, 0])
     points, velocities, last = [z], [v], torch.zeros_like(going)
     for _ in range(_STEPS):
-        try:
-            end, velocity = z, v
-            for _ in range(parts):
-                end, velocity = _step(metric, end, velocity, going.unsqueeze(-1) / (_STEPS * parts))
-            change = (metric.inner(end, velocity, velocity) - energy).abs()
-        except torch.linalg.LinAlgError:  # a singular metric somewhere: all stop
-            break
+        end, velocity = z, v
+        for _ in range(parts):
+            end, velocity = _step(metric, end, velocity, going / (_STEPS * parts))
+        change = (metric.inner(end, velocity, velocity) - energy).abs()
         going = torch.where(change <= _SLACK * energy, going, torch.zeros_like(going))  # also for NaN
         z, v = (torch.where(going.unsqueeze(-1) > 0, new, old) for new, old in ((end, z), (velocity, v)))
         last = last + going / _STEPS
         points.append(z)
         velocities.append(v)
-    rest = _STEPS + 1 - len(points)
-    return torch.stack(points + [z] * rest), torch.stack(velocities + [v] * rest), last
+    return torch.stack(points), torch.stack(velocities), last
+
+
+def _step(metric: RiemannianMetric, z: Tensor, v: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """One Runge-Kutta step of each geodesic; NaN for those on which the metric is singular, the others' step intact."""
+    try:
+        return runge_kutta.step(metric.christoffel, z, v, share.unsqueeze(-1))
+    except torch.linalg.LinAlgError:
+        if len(z) == 1:
+            return torch.full_like(z, torch.nan), torch.full_like(v, torch.nan)
+        half = len(z) // 2
+        parts = [_step(metric, z[rows], v[rows], share[rows]) for rows in (slice(half), slice(half, None))]
+        return torch.cat([parts[0][0], parts[1][0]]), torch.cat([parts[0][1], parts[1][1]])
 
 
 def _dist(metric: RiemannianMetric, z: Tensor, y: Tensor) -> Tensor:

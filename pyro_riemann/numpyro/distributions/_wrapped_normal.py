@@ -148,8 +148,8 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         """Share of the draws that lie past the cut locus, where :meth:`log_prob` knows one geodesic of several, ``(*batch)``.
 
         Along each direction from ``loc`` the radius from which on the geodesic is no longer the shortest, by bisection
-        with distances and the sign of the Jacobi determinant. A lower bound as far as the solver misses shorter
-        curves. 0, exactly, where :meth:`log_prob` counts all geodesics. Warns above 0.001, where values are known.
+        with distances. A lower bound as far as the solver misses shorter curves; what lies beyond the edge of a chart
+        counts as error. 0, exactly, where :meth:`log_prob` counts all geodesics. Warns above 0.001, where values are known.
 
         Args:
             num_directions: directions from every ``loc``.
