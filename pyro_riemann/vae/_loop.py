@@ -121,7 +121,7 @@ class TrainingRun:
     def steps(self) -> float:
         """All steps of an epoch by SVI; returns the mean ELBO per datum."""
         losses = []
-        with self._store(), self.randomness():
+        with self._store(), self.randomness(), constants_left_out(self.vae):
             svi, weight = self.svi or self._make_svi(), self.kl_weight
             for rows in self.draw_order().split(self.config.batch_size):
                 loss = svi.step(self.data[rows], size=len(self.data), kl_weight=weight)
