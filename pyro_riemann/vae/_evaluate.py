@@ -388,7 +388,24 @@ def evaluate(
         >>> abs(report["elbo"] - (report["reconstruction"] - report["kl"])) < 1e-9
         True
     """
-    terms = elbo_terms(vae, data, num_samples, prior=prior, seed=seed)
+    with evaluation_mode(vae):
+        return _evaluate(vae, data, num_samples, num_importance, num_importance_data, prior, proposal, num_pairs, seed)
+
+
+@torch.no_grad()
+def _evaluate(
+    vae: VAE,
+    data: Tensor,
+    num_samples: int,
+    num_importance: int,
+    num_importance_data: int | None,
+    prior: dist.TorchDistribution | None,
+    proposal: Proposal | None,
+    num_pairs: int,
+    seed: int,
+) -> dict[str, Any]:
+    terms, masses = _elbo_terms(vae, data, num_samples, prior, seed, 2000)
+    _warn_unnormalized(masses)
     report: dict[str, Any] = {**terms.means(), "num_data": len(data)}
     if num_importance > 0:
         bound = _importance(vae, data[:num_importance_data], num_importance, prior, proposal, seed)[0].double()

@@ -27,6 +27,7 @@ from pyro_riemann.vae._phases import (
     start_phase_two,
 )
 from pyro_riemann.vae._settings import History, TrainingConfig
+from pyro_riemann.vae._shortcuts import constants_left_out
 
 Clocks = tuple[float, float]
 

@@ -18,6 +18,7 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro_riemann.datasets import load_dataset
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.vae import VAE, encode_all, make_vae, set_phase, solver_settings
+from pyro_riemann.vae._shortcuts import constants_left_out
 from tests.benchmarks._decoder import mnist_vae
 from tests.benchmarks._measure import matmul_rate
 
