@@ -23,12 +23,13 @@ _warned: WeakKeyDictionary[RiemannianMetric, float] = WeakKeyDictionary()
 
 
 @torch.no_grad()
-def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int) -> tuple[Estimate, Tensor]:
+def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int, closely: bool) -> tuple[Estimate, Tensor]:
     """Mass of the tangent Gaussian at every ``loc (*batch, d)`` beyond the cut radius of its direction, ``(*batch)``.
 
     One integration of the flow along a direction passes through all radii. A geodesic that has stopped being the
     shortest never is again, so that the cut radius is found by bisection; past it, a chi distribution has the mass.
-    Where the flow is lost, at the edge of a chart, what lies beyond counts as error. Returns also points on the rays.
+    Where the flow is lost, at the edge of a chart, what lies beyond counts as error; it is tried again by shorter steps
+    only if ``closely``. Returns also points on the rays.
     """
     dim, longest = metric.dim, rays.reach(metric.dim)
     unit = torch.as_tensor(rays.directions(dim, num_directions), dtype=loc.dtype, device=loc.device)
@@ -37,7 +38,7 @@ def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directi
     centre = loc.expand_as(v).reshape(-1, dim)
     points, velocities, last = _walk(metric, centre, v.reshape(-1, dim), 1)
     lost = last < 1 - 1e-6
-    if bool(lost.any()):  # again, by shorter steps
+    if closely and bool(lost.any()):  # again, by shorter steps
         again = _walk(metric, centre[lost], v.reshape(-1, dim)[lost], 6)
         better = again[2] > last[lost]
         row = lost.nonzero()[better, 0]
@@ -78,7 +79,7 @@ def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_dire
         "folded mass",
         (num_directions,),
         (centres, times),
-        lambda: folded_mass(metric, centres, times, num_directions),
+        lambda: folded_mass(metric, centres, times, num_directions, closely=False),
     ).value
     worst = float(mass.max())
     if worst <= max(BOUND, 2 * _warned.get(metric, 0.0)):

@@ -151,7 +151,7 @@ class RiemannianWrappedNormal(RiemannianDistribution):
             raise ValueError(f"`num_directions` must be at least 2, got {num_directions}.")
         if self.metric.log_folded_density(self.loc, self.loc, self.time) is not None:
             return Estimate(torch.zeros_like(self.time), torch.zeros_like(self.time))
-        return folded_mass(self.metric, self.loc.detach(), self.time.detach(), num_directions)[0]
+        return folded_mass(self.metric, self.loc.detach(), self.time.detach(), num_directions, closely=True)[0]
 
     def _log_density_of_one_geodesic(self, value: Tensor, loc: Tensor, z: Tensor) -> Tensor:
         """Log density with respect to dM by the geodesic that was drawn, else by the shortest one."""
