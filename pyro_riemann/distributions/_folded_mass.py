@@ -23,7 +23,9 @@ _warned: WeakKeyDictionary[RiemannianMetric, float] = WeakKeyDictionary()
 
 
 @torch.no_grad()
-def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int, closely: bool) -> tuple[Estimate, Tensor]:
+def folded_mass(
+    metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int, closely: bool
+) -> tuple[Estimate, Tensor]:
     """Mass of the tangent Gaussian at every ``loc (*batch, d)`` beyond the cut radius of its direction, ``(*batch)``.
 
     One integration of the flow along a direction passes through all radii. A geodesic that has stopped being the
@@ -68,7 +70,7 @@ def folded_mass(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directi
 
 
 def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int = 8) -> None:
-    """Warn if more than ``BOUND`` of the Gaussians with the longest times is folded: once a metric, or if it doubles."""
+    """Warn if more than ``BOUND`` of the Gaussians with the longest times is folded; again only if it doubles."""
     times = time.detach().flatten()
     chosen = times.argsort(descending=True, stable=True)[: max(1, 4 // metric.dim)]
     centres, times = loc.detach().reshape(-1, metric.dim)[chosen], times[chosen]
@@ -86,9 +88,9 @@ def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_dire
         return
     _warned[metric] = worst
     warnings.warn(
-        f"{100 * worst:.3g} % of a RiemannianWrappedNormal with time {float(times[mass.argmax()]):.4g} lies past the cut "
-        "locus of its centre, where several geodesics meet and `log_prob` counts one of them. Its mass is not 1, and an "
-        "evidence lower bound with it is none. Shorten `time`; `folded_mass()` has the number.",
+        f"{100 * worst:.3g} % of a RiemannianWrappedNormal with time {float(times[mass.argmax()]):.4g} lies past the "
+        "cut locus of its centre, where several geodesics meet and `log_prob` counts one of them. Its mass is not 1, and "
+        "an evidence lower bound with it is none. Shorten `time`; `folded_mass()` has the number.",
         UserWarning,
         stacklevel=4,
     )

@@ -135,7 +135,7 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         return log_density + 0.5 * self.metric.logdet(value)
 
     def folded_mass(self, num_directions: int = 32) -> Estimate:
-        """Share of the draws that lie past the cut locus, where :meth:`log_prob` knows one geodesic of several, ``(*batch)``.
+        """Share of the draws past the cut locus, where :meth:`log_prob` knows one geodesic of several, ``(*batch)``.
 
         Along each direction from ``loc`` the radius from which on the geodesic is no longer the shortest, by bisection
         with distances. A lower bound as far as the solver misses shorter curves; what lies beyond the edge of a chart

@@ -226,9 +226,9 @@ def _warn_unnormalized(masses: Tensor | None) -> None:
     if masses is None or float(masses.abs().mean()) < _SMALL_MASS:
         return
     warnings.warn(
-        f"The density of the heat-kernel posterior is not normalised: its log mass, {float(masses.mean()):.3g} in the mean "
-        "over the data, is subtracted here. An evidence lower bound with that density as it is, as in training, is none; "
-        '`posterior="wrapped_normal"` has mass 1.',
+        f"The density of the heat-kernel posterior is not normalised: its log mass, {float(masses.mean()):.3g} in the "
+        "mean over the data, is subtracted here. An evidence lower bound with that density as it is, as in training, is "
+        'none; `posterior="wrapped_normal"` has mass 1.',
         UserWarning,
         stacklevel=4,
     )
@@ -280,7 +280,11 @@ def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimat
         >>> prior_mass(vae).value.item()  # a normalised prior
         0.0
     """
-    target = vae.prior_distribution() if prior is None else prior
+    with evaluation_mode(vae):
+        return _prior_mass(vae, vae.prior_distribution() if prior is None else prior)
+
+
+def _prior_mass(vae: VAE, target: dist.TorchDistribution) -> Estimate:
     if isinstance(target, VampPrior):
         return target.log_normalizer()
     if isinstance(target, RiemannianHeatKernel) and not target.normalize:

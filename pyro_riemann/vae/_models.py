@@ -225,7 +225,9 @@ class VAE(PyroModule):
             return dist.Normal(loc, scale.expand_as(loc)).to_event(1)
         time = scale[..., 0].square() * (self.metric.logdet(loc) / self.latent_dim + self.log_time_factor).exp()
         # every trained posterior has the full density
-        constant = self.leaves_out_constants and not (loc.requires_grad or time.requires_grad or self._metric_is_trained())
+        constant = self.leaves_out_constants and not (
+            loc.requires_grad or time.requires_grad or self._metric_is_trained()
+        )
         if self.posterior_family == "wrapped_normal":
             return (FrozenWrappedNormal if constant else RiemannianWrappedNormal)(loc, time, self.metric)
         kernel = FrozenHeatKernel if constant else RiemannianHeatKernel

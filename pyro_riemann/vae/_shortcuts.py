@@ -57,7 +57,7 @@ class LastCall:
 
 @contextmanager
 def constants_left_out(vae: Any) -> Iterator[None]:
-    """Posterior densities without their costly constants inside: for steps of training, whose gradients do not see them.
+    """Posterior densities without their costly constants inside: for training steps, whose gradients do not see them.
 
     Never for a number that is reported.
     """

@@ -33,7 +33,7 @@ LOC = torch.tensor([0.4, -0.7, 0.2], dtype=F64)
 
 
 def polar_rule(metric: RiemannianMetric, loc: Tensor, size: int = 64) -> tuple[Tensor, Tensor]:
-    """Points of a sphere's chart and weights for dM, in polar coordinates about ``loc``: no node at either pole of them."""
+    """Points of a sphere's chart and weights for dM, in polar coordinates about ``loc``; no node at a pole of these."""
     dim, sphere = metric.dim, Sphere(metric.dim)
     base = metric.to_base(loc) if isinstance(metric, WarpedMetric) else loc
     nodes, weight = np.polynomial.legendre.leggauss(size)
@@ -52,7 +52,13 @@ def polar_rule(metric: RiemannianMetric, loc: Tensor, size: int = 64) -> tuple[T
     return from_sphere(metric, points), weights.reshape(-1)
 
 
-SPHERES = {"S1": Sphere(1), "S2": Sphere(2), "S3": Sphere(3), "warped S2": warped_sphere(2), "warped S3": warped_sphere(3)}
+SPHERES = {
+    "S1": Sphere(1),
+    "S2": Sphere(2),
+    "S3": Sphere(3),
+    "warped S2": warped_sphere(2),
+    "warped S3": warped_sphere(3),
+}
 
 
 @pytest.mark.parametrize("name", SPHERES)
@@ -153,7 +159,9 @@ def test_traced_and_vmapped() -> None:
 # ---------------------------------------------------------------- bounds
 
 NORMAL = dist.Normal(torch.zeros(2, dtype=F64), torch.tensor([1.0, 0.7], dtype=F64)).to_event(1)
-KERNEL = KernelMetric(torch.tensor([[0.0, 0.0], [1.0, 0.5]]).double(), torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double(), 2.0, 0.5)
+KERNEL = KernelMetric(
+    torch.tensor([[0.0, 0.0], [1.0, 0.5]]).double(), torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double(), 2.0, 0.5
+)
 GUIDES = {
     "sphere": (warped_sphere(2), [0.1, 1.0, 6.0, 40.0]),
     "torus": (warped_torus(2, 2.0), [0.1, 1.0, 6.0, 40.0]),
@@ -177,7 +185,7 @@ def test_a_bound_without_data_is_at_most_zero(name: str) -> None:
 
 
 def test_the_bound_on_a_compact_manifold_is_the_divergence_at_every_time() -> None:
-    """S^3, where the heat kernel is known: no time passes the log evidence, 0, and none comes near it but the prior's."""
+    """S^3, where the heat kernel is known: no time passes the log evidence, 0, and the prior's comes near it."""
     metric = Sphere(3)
 
     class Kernel(dist.TorchDistribution):

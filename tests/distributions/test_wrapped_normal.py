@@ -211,12 +211,12 @@ def test_memory_is_never_stale() -> None:
 def test_a_change_that_no_version_counter_sees_is_seen() -> None:
     wrapped, calls, loc, _ = law()
     bend = next(wrapped.metric.parameters())
-    for change in (lambda: bend.data.mul_(1.1), lambda: loc.data.add_(0.1), lambda: z.data.add_(0.1)):
+    for name, factor in (("bend", 1.1), ("loc", 1.2), ("z", 1.1)):
         z = wrapped.sample((2,))
         before = len(calls)
         wrapped.log_prob(z)
         assert len(calls) == before
-        change()
+        {"bend": bend, "loc": loc, "z": z}[name].data.mul_(factor)
         changed = wrapped.log_prob(z)
         assert len(calls) == before + 1
         assert torch.allclose(changed, wrapped.log_prob(z.clone()), atol=1e-12)

@@ -31,7 +31,7 @@ def curved_vae(posterior: str, metric: Any, time_factor: float = 3.0, **settings
 MEASURES: dict[str, Callable[[Any], Any]] = {
     "elbo_terms": lambda vae: elbo_terms(vae, DATA, 5).elbo,
     "importance": lambda vae: importance_log_likelihood(vae, DATA, 5),
-    "evaluate": lambda vae: torch.tensor([x for x in evaluate(vae, DATA, num_importance=5).values()]),
+    "evaluate": lambda vae: torch.tensor(list(evaluate(vae, DATA, num_importance=5).values())),
 }
 
 

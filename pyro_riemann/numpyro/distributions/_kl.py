@@ -1,4 +1,4 @@
-r"""Kullback-Leibler divergences, registered with ``numpyro.distributions.kl.kl_divergence`` where they are closed forms.
+r"""Kullback-Leibler divergences, registered with NumPyro's ``kl_divergence`` where they are closed forms.
 
 ================================================  ===========================================================
 pair (p, q)                                       method

@@ -145,11 +145,11 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         return jnp.where(finite, log_density + 0.5 * self.metric.logdet(z), jnp.nan)
 
     def folded_mass(self, num_directions: int = 32) -> Estimate:
-        """Share of the draws that lie past the cut locus, where :meth:`log_prob` knows one geodesic of several, ``(*batch)``.
+        """Share of the draws past the cut locus, where :meth:`log_prob` knows one geodesic of several, ``(*batch)``.
 
         Along each direction from ``loc`` the radius from which on the geodesic is no longer the shortest, by bisection
         with distances. A lower bound as far as the solver misses shorter curves; what lies beyond the edge of a chart
-        counts as error. 0, exactly, where :meth:`log_prob` counts all geodesics. Warns above 0.001, where values are known.
+        counts as error. 0, exactly, where :meth:`log_prob` counts all geodesics. Warns above 0.001, if values are known.
 
         Args:
             num_directions: directions from every ``loc``.
