@@ -89,8 +89,8 @@ def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_dire
     _warned[metric] = worst
     warnings.warn(
         f"{100 * worst:.3g} % of a RiemannianWrappedNormal with time {float(times[mass.argmax()]):.4g} lies past the "
-        "cut locus of its centre, where several geodesics meet and `log_prob` counts one of them. Its mass is not 1, and "
-        "an evidence lower bound with it is none. Shorten `time`; `folded_mass()` has the number.",
+        "cut locus of its centre, where several geodesics meet and `log_prob` counts one of them. Its mass is not 1, "
+        "and an evidence lower bound with it is none. Shorten `time`; `folded_mass()` has the number.",
         UserWarning,
         stacklevel=4,
     )

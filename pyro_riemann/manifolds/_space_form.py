@@ -53,8 +53,8 @@ class SpaceForm(RiemannianMetric):
         r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, in closed form.
 
         With respect to dM, shape ``(*batch)``. In hyperbolic space one geodesic leads to ``y``, on the sphere
-        infinitely many do: for d >= 2 the density is infinite at ``z`` and at its antipode, where all of them meet, and is
-        replaced there by that at a distance of the root of the machine precision.
+        infinitely many do: for d >= 2 the density is infinite at ``z`` and at its antipode, where all of them meet, and
+        is replaced there by that at a distance of the root of the machine precision.
 
         Args:
             z: start, ``(*batch, d)``.

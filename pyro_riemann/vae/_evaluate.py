@@ -227,8 +227,8 @@ def _warn_unnormalized(masses: Tensor | None) -> None:
         return
     warnings.warn(
         f"The density of the heat-kernel posterior is not normalised: its log mass, {float(masses.mean()):.3g} in the "
-        "mean over the data, is subtracted here. An evidence lower bound with that density as it is, as in training, is "
-        'none; `posterior="wrapped_normal"` has mass 1.',
+        "mean over the data, is subtracted here. An evidence lower bound with that density as it is, as in training, "
+        'is none; `posterior="wrapped_normal"` has mass 1.',
         UserWarning,
         stacklevel=4,
     )

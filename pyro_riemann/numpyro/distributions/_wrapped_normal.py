@@ -149,7 +149,7 @@ class RiemannianWrappedNormal(RiemannianDistribution):
 
         Along each direction from ``loc`` the radius from which on the geodesic is no longer the shortest, by bisection
         with distances. A lower bound as far as the solver misses shorter curves; what lies beyond the edge of a chart
-        counts as error. 0, exactly, where :meth:`log_prob` counts all geodesics. Warns above 0.001, if values are known.
+        counts as error. 0, exactly, where :meth:`log_prob` counts all geodesics. Warns above 0.001, if it is known.
 
         Args:
             num_directions: directions from every ``loc``.

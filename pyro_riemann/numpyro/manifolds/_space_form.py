@@ -73,8 +73,8 @@ class SpaceForm(RiemannianMetric):
         r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, in closed form.
 
         With respect to dM, shape ``(*batch)``. In hyperbolic space one geodesic leads to ``y``, on the sphere
-        infinitely many do: for d >= 2 the density is infinite at ``z`` and at its antipode, where all of them meet, and is
-        replaced there by that at a distance of the root of the machine precision.
+        infinitely many do: for d >= 2 the density is infinite at ``z`` and at its antipode, where all of them meet, and
+        is replaced there by that at a distance of the root of the machine precision.
 
         Args:
             z: start, ``(*batch, d)``.
@@ -85,7 +85,7 @@ class SpaceForm(RiemannianMetric):
 
     def _num_turns(self, time: Array) -> int:
         """How many turns the formula of the sphere takes: a power of two, since a new number compiles anew."""
-        longest = math.inf if isinstance(time, jax.core.Tracer) or np.size(time) == 0 else float(np.max(time))
+        longest = math.inf if isinstance(time, jax.core.Tracer) or np.size(time) == 0 else float(np.asarray(time).max())
         return int(2 ** math.ceil(math.log2(folding.num_turns(longest, self.dim)))) if self.curvature > 0 else 0
 
     @partial(jax.jit, static_argnames="turns")
