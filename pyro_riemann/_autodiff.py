@@ -78,6 +78,7 @@ def jacobian(function: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> tuple
     def column(axis: Tensor) -> tuple[Tensor, Tensor]:
         return cast(tuple[Tensor, Tensor], jvp(function, (z,), (axis.expand_as(z).clone(),)))
 
-    # the same value for every axis: not out_dims None, which fails where a user's vmap is around this one
-    value, columns = vmap(column, out_dims=(0, -1))(basis)
-    return value[0], columns
+    # the same value for every axis: not out_dims None, which fails where a user's vmap is around this one; nor -1, at
+    # which torch 2.4 to 2.10 give a constant function's columns a nonsensical shape
+    value, columns = vmap(column)(basis)
+    return value[0], columns.movedim(0, -1)

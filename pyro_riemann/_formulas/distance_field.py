@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
+from scipy.sparse.csgraph import dijkstra
 
 from pyro_riemann._formulas import Array, log_cholesky, spline_table
+from pyro_riemann._formulas.shortest_paths import adjacency
 
 _REACH = 3  # cells between a node and the foot of its characteristic
 _PATIENCE = 8  # sweeps without progress
@@ -143,8 +143,8 @@ class _Builder:
         columns = np.concatenate([targets, around])
         # A node at the centre has length 0, which a sparse matrix would take for no edge.
         lengths = np.concatenate([self.edges[finite], np.maximum(first, 1e-300)])
-        graph = scipy.sparse.csr_array((lengths, (rows, columns)), shape=(num_nodes + 1, num_nodes + 1))
-        return np.asarray(scipy.sparse.csgraph.dijkstra(graph, indices=num_nodes)[:-1])
+        graph = adjacency(rows, columns, lengths, num_nodes + 1)
+        return np.asarray(dijkstra(graph, indices=num_nodes)[:-1])
 
     def refine(self, distance: Array, max_sweeps: int, tolerance: float) -> tuple[Array, int]:
         """Replace each value by u(p) + |p, x|, p a few cells up the characteristic through x, until nothing moves.

@@ -90,7 +90,10 @@ class AllPaths:
 
 
 def adjacency(rows: Numbers, columns: Numbers, lengths: Numbers, count: int) -> csr_matrix:
-    """Graph with an edge of the given length for every pair of nodes."""
+    """Graph with an edge of the given length for every pair of nodes.
+
+    A matrix, not an array of SciPy's: its indices are of 32 bits, without which older searches refuse it.
+    """
     return csr_matrix((lengths, (rows, columns)), shape=(count, count))
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+from tests.precision import enable_x64
+
 
 @pytest.fixture(scope="module", autouse=True)
 def double_precision() -> Iterator[None]:
@@ -15,7 +17,7 @@ def double_precision() -> Iterator[None]:
     The module's compiled programs go with it: some thousands of them in one process exhaust the number of memory maps
     that Linux allows, and the next compilation aborts.
     """
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
     jax.clear_caches()
 

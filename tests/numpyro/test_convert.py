@@ -18,6 +18,7 @@ from pyro_riemann import vae
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid
 from pyro_riemann.numpyro import to_numpyro
+from tests.precision import enable_x64
 
 
 def points(*shape: int) -> torch.Tensor:
@@ -178,7 +179,7 @@ def test_unknown_objects(value: Any, match: str) -> None:
 def test_precision() -> None:
     assert to_numpyro(kernel(), dtype=jnp.float32).centroids.dtype == jnp.float32
     assert to_numpyro(kernel().float()).metric(jnp.zeros(2, jnp.float32)).dtype == jnp.float32
-    with jax.enable_x64(False):
+    with enable_x64(False):
         with pytest.raises(ValueError, match="jax_enable_x64"):
             to_numpyro(kernel())
         assert to_numpyro(kernel(), dtype=jnp.float32).logdet(jnp.zeros(2)).dtype == jnp.float32

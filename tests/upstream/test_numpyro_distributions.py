@@ -34,6 +34,7 @@ from pyro_riemann.numpyro import (
     RiemannianWrappedNormal,
     Sphere,
 )
+from tests.precision import enable_x64
 
 pytestmark = pytest.mark.upstream
 
@@ -152,7 +153,7 @@ def parameters(name: str, batched: bool) -> tuple[jax.Array, jax.Array]:
 @pytest.fixture(autouse=True)
 def double_precision() -> Iterator[None]:
     """NumPyro compares gradients with finite differences of step 1e-3."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
     # each compiled program holds memory maps, of which Linux gives a process 65,530
     maps = Path("/proc/self/maps")
