@@ -37,7 +37,7 @@ def polar_rule(metric: RiemannianMetric, loc: Tensor, size: int = 64) -> tuple[T
     dim, sphere = metric.dim, Sphere(metric.dim)
     base = metric.to_base(loc) if isinstance(metric, WarpedMetric) else loc
     nodes, weight = np.polynomial.legendre.leggauss(size)
-    radius, weight = torch.from_numpy((nodes + 1) * math.pi / 2), torch.from_numpy(weight * math.pi / 2)
+    radius, along = torch.from_numpy((nodes + 1) * math.pi / 2), torch.from_numpy(weight * math.pi / 2)
     if dim == 1:
         units, area = torch.tensor([[1.0], [-1.0]], dtype=F64), torch.ones(2, dtype=F64)
     elif dim == 2:
@@ -48,7 +48,7 @@ def polar_rule(metric: RiemannianMetric, loc: Tensor, size: int = 64) -> tuple[T
         area = torch.full((6,), 4 * math.pi / 6, dtype=F64)
     v = units * radius[:, None, None] * (1 + base.square().sum()) / 2
     points = sphere.expmap(base.expand_as(v), v).reshape(-1, dim)
-    weights = (weight * radius.sin() ** (dim - 1)).unsqueeze(-1) * area
+    weights = (along * radius.sin() ** (dim - 1)).unsqueeze(-1) * area
     return from_sphere(metric, points), weights.reshape(-1)
 
 
@@ -242,8 +242,8 @@ def test_folded_mass_of_a_sphere_by_its_metric_alone() -> None:
         mass = RiemannianWrappedNormal(loc, time, RoundSphere()).folded_mass()
         assert abs(mass.value - math.exp(-(math.pi**2) / 2 / time)) < 3 * mass.standard_error
         assert mass.standard_error < 0.03
-    assert RiemannianWrappedNormal(loc, 1.5, warped_sphere(2)).folded_mass() == (0.0, 0.0)  # all are counted
-    assert RiemannianWrappedNormal(loc, 1.5, EuclideanMetric(2)).folded_mass() == (0.0, 0.0)
+    assert RiemannianWrappedNormal(loc, 1.5, warped_sphere(2)).folded_mass().value == 0.0  # all are counted
+    assert RiemannianWrappedNormal(loc, 1.5, EuclideanMetric(2)).folded_mass().value == 0.0
 
 
 class OwnTorus(EuclideanMetric):

@@ -84,7 +84,9 @@ def _walk(metric: RiemannianMetric, z: Array, v: Array) -> tuple[Array, Array, A
     """
     energy, step = metric.inner(z, v, v), 1 / (_STEPS * _PARTS)
 
-    def advance(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
+    def advance(
+        state: tuple[Array, Array, Array], _: None
+    ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
         z, v, going = state
         end, velocity = jax.lax.fori_loop(
             0, _PARTS, lambda _, at: runge_kutta.step(metric.christoffel, at[0], at[1], step), (z, v)
