@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"_formulas", "_arviz", "_autodiff", "_jets", "_linalg", "_checks", "_estimate"},
     {"geodesics"},
     {"metrics", "manifolds"},
-    {"brownian"},
+    {"brownian", "_walk"},
     {"distributions"},
     {"vae", "autoencoders", "sampling", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
     {"cli", "experiments", "explorer", "__main__"},

@@ -17,6 +17,14 @@ def root(xp: Namespace, z: Array, v: Array) -> Array:
     return v - z * xp.sum(z * v, -1)[..., None] / (above * (above + 1))
 
 
+def cholesky(xp: Namespace, z: Array) -> tuple[Array, Array]:
+    """Cholesky factor of G, below the diagonal and on it; far out the entries of G do not tell that it is positive."""
+    from_here = 1 + xp.flip(xp.cumsum(xp.flip(xp.square(z), (-1,)), -1), (-1,))  # 1 + squares of this and later axes
+    after = xp.concat([from_here[..., 1:], xp.ones_like(z[..., :1])], axis=-1)
+    below = xp.tril(-z[..., :, None] * (z / xp.sqrt(from_here * after))[..., None, :], -1)
+    return below, xp.sqrt(after / from_here)
+
+
 def half_chord(xp: Namespace, z: Array, y: Array) -> Array:
     """``sinh(l/2)^2``."""
     # in the ball this is |a - b|^2 / ((1 - |a|^2)(1 - |b|^2)), and here 1 - |a|^2 is known to all digits

@@ -73,7 +73,7 @@ def squared_arc_ratio(xp: Namespace, s: Array, c: Array, curvature: int) -> Arra
     """
     threshold = 0.02
     near = xp.where(s < threshold, s, xp.zeros_like(s))
-    series = _horner(xp, _ARC, curvature * near)
+    series = arc_series(xp, curvature * near)
     if curvature < 0:
         return _even(xp, s, series, lambda root: xp.square(xp.asinh(root) / root), threshold)
     # at the antipode itself the cosine is 0 and its root has no derivative: it is held fixed there
@@ -81,3 +81,8 @@ def squared_arc_ratio(xp: Namespace, s: Array, c: Array, curvature: int) -> Arra
     cosine = xp.sqrt(xp.where((s < threshold) | (c < tiny), xp.ones_like(c), c))
     cosine = xp.where(c < tiny, xp.zeros_like(c), cosine)
     return _even(xp, s, series, lambda root: xp.square(xp.atan2(root, cosine) / root), threshold)
+
+
+def arc_series(xp: Namespace, s: Array) -> Array:
+    """``asin(sqrt(s))^2 / s`` for small ``s``, real or complex, to all digits up to ``|s| = 0.02``."""
+    return _horner(xp, _ARC, s)

@@ -38,9 +38,10 @@ class _HyperbolicChart(SpaceForm):
             time: variance of small steps, positive, a number or ``(*batch)``.
 
         Raises:
-            ValueError: if ``time`` is not finite and positive.
+            ValueError: if ``time`` is not finite and positive, or as there.
         """
-        return _heat_kernel.hyperbolic(self._half_angle(z, y)[0], _heat_kernel.as_time(time, z), self.dim)
+        value = _heat_kernel.hyperbolic(self._half_angle(z.double(), y.double())[0], time, self.dim)
+        return value.to(torch.result_type(z, y))
 
 
 class Hyperboloid(_HyperbolicChart):
@@ -67,6 +68,10 @@ class Hyperboloid(_HyperbolicChart):
     def metric(self, z: Tensor) -> Tensor:
         slope = z / hyperboloid.height(torch, check_point("z", z, self.dim))
         return torch.eye(self.dim, dtype=z.dtype, device=z.device) - slope[..., :, None] * slope[..., None, :]
+
+    def cholesky(self, z: Tensor) -> Tensor:
+        below, diagonal = hyperboloid.cholesky(torch, check_point("z", z, self.dim))
+        return below + torch.diag_embed(diagonal)
 
     def logdet(self, z: Tensor) -> Tensor:
         return -check_point("z", z, self.dim).square().sum(-1).log1p()

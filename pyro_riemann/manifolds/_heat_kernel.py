@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_riemann import _autodiff
-from pyro_riemann._checks import check_positive
-from pyro_riemann._formulas import heat_kernel
+from pyro_riemann._checks import check_positive, holds
+from pyro_riemann._formulas import heat_kernel, space_form
 
 
 def as_time(time: float | Tensor, like: Tensor) -> Tensor:
@@ -20,44 +19,40 @@ def circle(step: Tensor, time: Tensor, period: float | Tensor) -> Tensor:
     return heat_kernel.circle(torch, step, time, torch.as_tensor(period, dtype=step.dtype, device=step.device))
 
 
-def sphere(s: Tensor, c: Tensor, time: Tensor, dim: int) -> Tensor:
-    """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``."""
-    dtype = s.dtype
-    s, c, time = torch.broadcast_tensors(s.double(), c.double(), time.double())
-    if dim > 3:
-        return _sphere_series(s, time, dim, _series_degree(time, dim)).to(dtype)
-    soon = time.clamp(max=1.0)
-    if dim == 2:
-        with torch.no_grad():
-            end = heat_kernel.sphere_two_end(torch, s, c, soon)
-        short = heat_kernel.sphere_two(torch, s, c, soon, end)
-    else:
-        short = heat_kernel.sphere_three(torch, s, c, soon)
-    return torch.where(time < 1, short, _sphere_series(s, time.clamp(min=1.0), dim, 12)).to(dtype)
+def sphere(s: Tensor, c: Tensor, time: float | Tensor, dim: int) -> Tensor:
+    """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``, both in float64."""
+    s, c, duration = torch.broadcast_tensors(s, c, as_time(time, s))
+    _check_digits(space_form.squared_dist(torch, s, c, 1), duration, dim)
+    switch = heat_kernel.sphere_switch(dim)
+    early = heat_kernel.sphere(torch, s, c, duration.clamp(max=switch), dim)
+    return torch.where(duration < switch, early, _sphere_series(s, duration.clamp(min=switch), dim))
 
 
-def _sphere_series(s: Tensor, time: Tensor, dim: int, degree: int) -> Tensor:
+def _sphere_series(s: Tensor, time: Tensor, dim: int) -> Tensor:
     """Sum over spherical harmonics, by Gegenbauer polynomials in ``1 - 2 s``."""
     x = 1 - 2 * s
     state = heat_kernel.sphere_series_start(torch, x, time, dim)
-    for n in range(1, degree + 1):
+    for n in range(1, heat_kernel.sphere_series_degree(dim) + 1):
         state = heat_kernel.sphere_series_step(torch, state, n, x, time, dim)
     return heat_kernel.sphere_series_end(torch, state, dim)
 
 
-def _series_degree(time: Tensor, dim: int) -> int:
-    """Degree that suffices for the shortest time; a fixed one under ``torch.jit.trace``."""
-    return 128 if torch.jit.is_tracing() else heat_kernel.sphere_series_degree(float(time.detach().min()), dim)
-
-
-def hyperbolic(s: Tensor, time: Tensor, dim: int) -> Tensor:
-    """Heat kernel of H^d at ``s = sinh(l/2)^2``."""
-    dtype = s.dtype
-    s, time = torch.broadcast_tensors(s.double(), time.double())
+def hyperbolic(s: Tensor, time: float | Tensor, dim: int) -> Tensor:
+    """Heat kernel of H^d at ``s = sinh(l/2)^2``, in float64."""
+    s, duration = torch.broadcast_tensors(s, as_time(time, s))
+    if not holds(torch.isfinite(s)):
+        raise ValueError(heat_kernel.too_far("float64"))
+    _check_digits(space_form.squared_dist(torch, s, 1 + s, -1), duration, dim)
     if dim % 2 == 1:
-        value = heat_kernel.hyperbolic_odd(torch, s, time, dim, _autodiff.directional)
-    else:
-        with torch.no_grad():
-            end = heat_kernel.hyperbolic_even_end(torch, s, time)
-        value = heat_kernel.hyperbolic_even(torch, s, time, end, dim, _autodiff.directional)
-    return value.to(dtype)
+        return heat_kernel.hyperbolic_odd(torch, s, duration, dim)
+    with torch.no_grad():
+        end = heat_kernel.hyperbolic_even_end(torch, s, duration, dim)
+    return heat_kernel.hyperbolic_even(torch, s, duration, end, dim)
+
+
+def _check_digits(squared: Tensor, time: Tensor, dim: int) -> None:
+    exponent = squared.detach() / (2 * time.detach())
+    if not holds(exponent * torch.finfo(exponent.dtype).eps < heat_kernel.LARGEST_ERROR):
+        worst = int(exponent.argmax())
+        values = time.flatten()[worst].item(), squared.flatten()[worst].item() ** 0.5, exponent.flatten()[worst].item()
+        raise ValueError(heat_kernel.no_digits(dim, *values, "float64"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from pyro_riemann._checks import holds
@@ -53,7 +54,10 @@ class Hyperbolic(ConformalSpaceForm):
         """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
 
         The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small
-        steps. Odd d is a closed form, even d McKean's integral by Gauss-Legendre quadrature.
+        steps. Odd d is a closed form, even d an integral by Gauss-Legendre quadrature, McKean's for d = 2; no term is
+        negative. Accurate in the logarithm at all times and distances up to 709: to 1e-12, or to the rounding of the
+        exponents ``l^2 / 2t`` and ``(d - 1)^2 t / 8`` where this is more.
+        Computed in float64 from float32 points as well.
 
         Args:
             z: points, ``(*batch, d)``.
@@ -61,7 +65,8 @@ class Hyperbolic(ConformalSpaceForm):
             time: variance of small steps, positive, a number or ``(*batch)``.
 
         Raises:
-            ValueError: if ``time`` is not finite and positive.
+            ValueError: if ``time`` is not finite and positive, or so short that the rounding of ``l^2 / 2t``
+                exceeds 0.1, or points lie so far apart that ``sinh(l/2)^2`` overflows.
 
         Source: McKean (1970), *An upper bound to the spectrum of Delta on a manifold of negative curvature*;
         Grigor'yan & Noguchi (1998), *The heat kernel on hyperbolic space*.
@@ -73,4 +78,5 @@ class Hyperbolic(ConformalSpaceForm):
             >>> bool(torch.isclose(kernel, expected))
             True
         """
-        return _heat_kernel.hyperbolic(self._half_angle(z, y)[0], _heat_kernel.as_time(time, z), self.dim)
+        value = _heat_kernel.hyperbolic(self._half_angle(z.double(), y.double())[0], time, self.dim)
+        return value.to(torch.result_type(z, y))

@@ -65,9 +65,10 @@ class Sphere(ConformalSpaceForm):
         """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
 
         The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small
-        steps. d = 1 is the wrapped normal, d = 2 an integral, d = 3 a theta series, each accurate
-        in the logarithm at all times; d > 3 is a Gegenbauer series, accurate to 1e-14 of the
-        largest value of the density.
+        steps. One contour integral serves every dimension at small times, spherical harmonics at large ones.
+        Accurate in the logarithm at all times and distances, the antipode included: to 1e-12, or to the
+        rounding of the exponent ``l^2 / 2t`` where this is more.
+        Computed in float64 from float32 points as well.
 
         Args:
             z: points, ``(*batch, d)``.
@@ -75,7 +76,8 @@ class Sphere(ConformalSpaceForm):
             time: variance of small steps, positive, a number or ``(*batch)``.
 
         Raises:
-            ValueError: if ``time`` is not finite and positive.
+            ValueError: if ``time`` is not finite and positive, or so short that the rounding of ``l^2 / 2t``
+                exceeds 0.1.
 
         Source: Camporesi (1990), *Harmonic analysis and propagators on homogeneous spaces*.
 
@@ -85,7 +87,10 @@ class Sphere(ConformalSpaceForm):
             >>> round(kernel.exp().item() * 4 * torch.pi, 4)  # uniform after a long time
             1.0
         """
+        wide, other = z.double(), y.double()
         if self.dim == 1:
-            turn = 2 * (torch.atan(y) - torch.atan(z)).squeeze(-1)
-            return _heat_kernel.circle(turn, _heat_kernel.as_time(time, z), 2 * torch.pi)
-        return _heat_kernel.sphere(*self._half_angle(z, y), _heat_kernel.as_time(time, z), self.dim)
+            turn = 2 * (torch.atan(other) - torch.atan(wide)).squeeze(-1)
+            value = _heat_kernel.circle(turn, _heat_kernel.as_time(time, turn), 2 * torch.pi)
+        else:
+            value = _heat_kernel.sphere(*self._half_angle(wide, other), time, self.dim)
+        return value.to(torch.result_type(z, y))

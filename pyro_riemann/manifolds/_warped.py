@@ -152,6 +152,9 @@ class WarpedMetric(RiemannianMetric):
         _, _, bend = _autodiff.second_directional(self.to_base, z.expand_as(frame), frame)
         return self._pull(jacobian, self.base.drift(x) - bend.sum(0) / 2)
 
+    def on_floor(self, z: Tensor) -> Tensor | None:
+        return self.base.on_floor(self.to_base(z))
+
     def scalar_curvature(self, z: Tensor) -> Tensor:
         return self.base.scalar_curvature(self.to_base(z))
 

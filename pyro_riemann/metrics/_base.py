@@ -107,6 +107,17 @@ class RiemannianMetric(nn.Module):
         """Riemannian length ``sqrt(v^T G(z) v)`` of vectors ``v`` at ``z``, shape ``(*batch)``; gradient 0 at v = 0."""
         return _safe_sqrt(self.inner(z, v, v))
 
+    def on_floor(self, z: Tensor) -> Tensor | None:
+        """Where G(z) is hardly more than a constant put in for safety (a jitter, a regularisation), ``(*batch)``.
+
+        There the metric knows nothing of data or model, and a random walk or a uniform draw goes anywhere. None
+        for a metric without such a floor, as this base class has none; a metric that rewrites another passes it on.
+
+        Args:
+            z: points, ``(*batch, d)``.
+        """
+        return None
+
     def conformal(self, log_scale: float = 0.0) -> RiemannianMetric:
         """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data.
 

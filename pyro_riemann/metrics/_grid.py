@@ -165,6 +165,10 @@ class GridMetric(RiemannianMetric):
             return total
         return total.index_put((beyond,), self.base.speed_hessian(z[beyond], v[beyond]))
 
+    def on_floor(self, z: Tensor) -> Tensor | None:
+        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if the table has forgotten it."""
+        return None if self.base is None else self.base.on_floor(z)
+
     def prepare_paths(self, resolution: int = 64) -> GridMetric:
         """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
 

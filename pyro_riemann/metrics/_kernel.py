@@ -253,10 +253,17 @@ class KernelMetric(RiemannianMetric):
 
         Well below 1 the kernels are isolated bumps: use a larger bandwidth or more centroids.
         """
-        floor = self.regularization.to(codes.dtype)
-        rows = max(64, 2**18 // len(self.centroids))  # bounds the table of codes and centroids
-        pieces = codes.reshape(-1, codes.shape[-1]).split(rows)
-        return torch.cat([((self.diagonal(p) - floor).mean(-1) > floor).to(codes.dtype) for p in pieces]).mean()
+        return (~self.on_floor(codes)).to(codes.dtype).mean()
+
+    def on_floor(self, z: Tensor) -> Tensor:
+        r"""Where the kernels do not outweigh the floor at ``z``, :math:`\mathrm{tr}(G - \lambda I) \le \lambda d`.
+
+        Shape ``(*batch)``.
+        """
+        floor = self.regularization.to(z.dtype)
+        rows = max(64, 2**18 // len(self.centroids))  # bounds the table of points and centroids
+        pieces = check_point("z", z, self.dim).reshape(-1, self.dim).split(rows)
+        return torch.cat([(self.diagonal(p) - floor).mean(-1) <= floor for p in pieces]).reshape(z.shape[:-1])
 
     # ---------------------------------------------------------------- first derivatives
 

@@ -145,6 +145,19 @@ class PullbackMetric(RiemannianMetric):
 
         return jacobian.mT @ jacobian, force
 
+    def on_floor(self, z: Tensor) -> Tensor | None:
+        """Where some direction at ``z`` has hardly more than the jitter: the least eigenvalue of G is below ten of it.
+
+        Shape ``(*batch)``; None without jitter.
+        """
+        if self.jitter == 0:
+            return None
+        jacobian = self.embed_jacobian(z)[1].detach()
+        # the square of a Jacobian in float32 has lost what a jitter of 1e-6 is compared with
+        wide = jacobian if jacobian.device.type == "mps" else jacobian.double()
+        eye = torch.eye(self.dim, dtype=wide.dtype, device=wide.device)
+        return torch.linalg.cholesky_ex(wide.mT @ wide - 10 * self.jitter * eye).info != 0
+
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         metric, force = self.metric_and_force(z)
         return _linalg.solve(metric, force(v))

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.distributions.transforms import AffineTransform, ComposeTransform, ExpTransform, TanhTransform
 
-from pyro_riemann import ConstantMetric, EuclideanMetric, Hyperbolic, PullbackMetric, Sphere, WarpedMetric
+from pyro_riemann import (
+    ConstantMetric,
+    EuclideanMetric,
+    GridMetric,
+    Hyperbolic,
+    KernelMetric,
+    PullbackMetric,
+    Sphere,
+    WarpedMetric,
+)
 from tests.charts import cylinder, shear, unshear, warped_sphere
 
 DTYPE = torch.float64
@@ -167,3 +176,21 @@ def test_a_map_that_changes_the_dimension_is_refused() -> None:
 def test_a_wrong_shape_is_named() -> None:
     with pytest.raises(ValueError, match=r"shape \(\*batch, 2\)"):
         warped_sphere(2).metric(torch.zeros(3))
+
+
+def test_rewritten_metrics_know_the_floor_of_their_base() -> None:
+    kernel = KernelMetric(torch.zeros(1, 2).double(), torch.ones(1, 2).double(), 1.0, 1e-3)
+    z = torch.tensor([[0.2, 0.1], [3.0, 0.4]], dtype=torch.float64)  # w = 0.95 and 1e-4, against a floor of 1e-3
+    warped = WarpedMetric(kernel, (shear, unshear))
+    for metric, points in (
+        (kernel, z),
+        (warped, unshear(z)),
+        (kernel.conformal(), z),
+        (kernel.tabulate(-4.0, 4.0, 5), z),
+        (WarpedMetric(kernel.conformal(), (shear, unshear)), unshear(z)),
+    ):
+        assert metric.on_floor(points).tolist() == [False, True]
+    assert kernel.coverage(z) == 0.5
+    assert Sphere(2).on_floor(z) is None
+    assert warped_sphere(2).on_floor(z) is None
+    assert GridMetric(kernel, -4.0, 4.0, 5, outside="error").on_floor(z) is None

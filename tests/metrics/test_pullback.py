@@ -137,3 +137,15 @@ def test_wrong_points() -> None:
         metric.embed(torch.zeros(3))
     with pytest.raises(TypeError, match="floating"):
         metric.metric(torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_saturated_immersion_is_on_its_floor(dtype: torch.dtype) -> None:
+    """``tanh`` has the slope ``cosh^-2``: the least eigenvalue is known, and falls below ten jitters at |z| = 3.6."""
+    metric = PullbackMetric(lambda z: torch.cat([torch.tanh(z), 30 * torch.tanh(z[..., :1])], -1), 2, jitter=1e-6)
+    z = torch.tensor([[0.0, 0.0], [0.0, 3.5], [0.0, 3.7], [9.0, 0.3], [9.0, 9.0]], dtype=dtype)
+    smallest = torch.tensor([0.0, 3.5, 3.7, 9.0, 9.0]).double().cosh() ** -4
+    expected = smallest + 1e-6 < 1e-5
+    assert metric.on_floor(z).tolist() == expected.tolist() == [False, False, True, True, True]
+    assert metric.on_floor(z[2]).shape == ()
+    assert PullbackMetric(lambda z: torch.cat([z, z**2], -1), 2, jitter=0.0).on_floor(z) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,8 @@ from jax import Array
 from jax.test_util import check_grads
 
 from pyro_riemann.numpyro import ConstantMetric, PullbackMetric, RiemannianMetric, Sphere, brownian_motion
-from pyro_riemann.numpyro.brownian import METHODS, default_method
+from pyro_riemann.numpyro.brownian import METHODS, choose_steps, default_method
+from pyro_riemann.numpyro.manifolds import HalfSpace, Hyperboloid
 from tests.numpyro import charts
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -222,3 +223,44 @@ def test_bad_input() -> None:
         brownian_motion(Vanishing(), jnp.ones((3, 1)), 0.1, 4, noise=jnp.ones((4, 3, 3)))
     with pytest.raises(ValueError, match="either a `key`"):
         brownian_motion(metric, start, 0.1, 4)
+
+
+@pytest.mark.parametrize(("dim", "time"), [(3, 1.6), (9, 0.8)])
+@pytest.mark.parametrize("space", [Sphere, Hyperboloid])
+def test_default_steps_keep_the_mean_distance(space: Any, dim: int, time: float) -> None:
+    """E cosh l = exp(d t / 2), E cos l = exp(-d t / 2); the distance itself from the exact heat kernel."""
+    metric, start = space(dim), jnp.zeros((4000, dim))
+    positive = space is Sphere
+    top = np.pi if positive else dim * time / 2 + 10 * time**0.5
+    r = (np.arange(3000) + 0.5) / 3000 * top
+    y = np.zeros((3000, dim))
+    y[:, 0] = np.tan(r / 2) if positive else np.sinh(r)
+    kernel = metric.log_heat_kernel(jnp.zeros(dim), jnp.asarray(y), time)
+    weight = np.exp(np.asarray(kernel) + (dim - 1) * np.log(np.sin(r) if positive else np.sinh(r)))
+    exact = (weight * r).sum() / weight.sum()
+    drawn = metric.dist(start, brownian_motion(metric, start, time, key=jax.random.key(0)))
+    assert abs(float(drawn.mean()) / exact - 1) < 0.01 + 3 * float(drawn.std()) / 4000**0.5 / exact
+
+
+def test_default_steps_of_a_users_metric() -> None:
+    class Own(RiemannianMetric):
+        dim = 3
+
+        def metric(self, z: Array) -> Array:
+            return HalfSpace(3).metric(z)
+
+    metric, start = Own(), jnp.zeros((1500, 3))
+    num_steps = choose_steps(metric, start, jnp.full((1500, 1), 0.4), "second_order")
+    assert 24 <= num_steps <= 512
+    cosh = half_space_cosh(brownian_motion(metric, start, 0.4, num_steps, key=jax.random.key(1))) / np.exp(0.6)
+    assert abs(float(cosh.mean()) - 1) < 0.015 + 3 * float(cosh.std()) / 1500**0.5
+    traced = jax.jit(lambda key: brownian_motion(metric, start[:2], 0.4, return_path=True, key=key))
+    assert traced(jax.random.key(0)).shape == (65, 2, 3)
+
+
+def test_paths_that_run_off_to_the_floor_are_reported() -> None:
+    metric = PullbackMetric(lambda z: jnp.tanh(jnp.concatenate([z, 0.5 * z], -1)), 2)
+    start = jnp.full((400, 2), 3.2)
+    with pytest.warns(UserWarning, match=r"\d+% of 400 Brownian paths end where the PullbackMetric is only its floor"):
+        brownian_motion(metric, start, 0.2, 16, key=jax.random.key(0))
+    brownian_motion(metric, jnp.zeros((400, 2)), 0.01, 8, key=jax.random.key(0))

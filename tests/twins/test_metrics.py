@@ -165,3 +165,23 @@ def test_the_same_codes_give_the_same_kernels_tables_and_fields() -> None:
     z = 0.9 * (2 * torch.rand(20, 2, dtype=torch.float64) - 1)
     close(mirrored.dist(jnp.asarray(z.numpy())), field.dist(z))
     close(mirrored.eikonal_error, field.eikonal_error)
+
+
+def test_floors() -> None:
+    """A kernel's floor, alone and behind every kind of wrapper."""
+    base = here.KernelMetric(torch.zeros(1, 2).double(), torch.ones(1, 2).double(), 1.0, 1e-3)
+    z = 2.5 * numbers(40, 2)
+    base_twin = twin.to_numpyro(base)
+    wrapped = {
+        "itself": (base, base_twin),
+        "conformal": (base.conformal(), base_twin.conformal()),
+        "table": (base.tabulate(-4.0, 4.0, 5), base_twin.tabulate(-4.0, 4.0, 5)),
+        "warped": tuple(
+            face.WarpedMetric(metric, (lambda z: 2 * z, lambda x: x / 2))
+            for face, metric in ((here, base), (twin, base_twin))
+        ),
+    }
+    for name, (ours, theirs) in wrapped.items():
+        share = ours.on_floor(z).double().mean().item()
+        assert 0.1 < share < 0.95, name
+        np.testing.assert_array_equal(ours.on_floor(z).numpy(), np.asarray(theirs.on_floor(jnp.asarray(z.numpy()))))

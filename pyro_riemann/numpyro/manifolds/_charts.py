@@ -36,10 +36,11 @@ class _HyperbolicChart(SpaceForm):
             time: variance of small steps, positive, a number or ``(*batch)``.
 
         Raises:
-            ValueError: if ``time`` is not finite and positive.
+            ValueError: if ``time`` is not finite and positive, or as there.
         """
-        s = self._half_chord(self._check("z", z), self._check("y", y))
-        return _heat_kernel.hyperbolic(s, _heat_kernel.as_time(time, s), self.dim)
+        z, y = self._check("z", z), self._check("y", y)
+        s = self._half_chord(_heat_kernel.widest(z), _heat_kernel.widest(y))
+        return _heat_kernel.hyperbolic(s, time, self.dim).astype(jnp.result_type(z, y))
 
 
 class Hyperboloid(_HyperbolicChart):
@@ -66,6 +67,10 @@ class Hyperboloid(_HyperbolicChart):
     def metric(self, z: Array) -> Array:
         slope = z / hyperboloid.height(jnp, self._check("z", z))
         return jnp.eye(self.dim, dtype=z.dtype) - slope[..., :, None] * slope[..., None, :]
+
+    def cholesky(self, z: Array) -> Array:
+        below, diagonal = hyperboloid.cholesky(jnp, self._check("z", z))
+        return below + diagonal[..., None] * jnp.eye(self.dim, dtype=diagonal.dtype)
 
     def logdet(self, z: Array) -> Array:
         return -jnp.log1p(jnp.square(self._check("z", z)).sum(-1))

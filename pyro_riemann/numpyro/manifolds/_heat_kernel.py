@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import heat_kernel
-from pyro_riemann.numpyro import _autodiff
-from pyro_riemann.numpyro._checks import check_positive
+from pyro_riemann._formulas import heat_kernel, space_form
+from pyro_riemann.numpyro._checks import check_positive, holds
 
-# a new degree compiles anew, hence a few of them; without a known time, the one that serves times from 2e-3 on
-_DEGREES = (16, 64, 256, 1024, 4096)
-_DEGREE_WHILE_TRACING = 256
+
+def widest(value: Array) -> Array:
+    """``value`` in float64, or in float32 where JAX is not set to 64 bits."""
+    return value.astype(jnp.result_type(float))
 
 
 def as_time(time: Any, like: Array) -> Array:
@@ -30,26 +30,21 @@ def circle(step: Array, time: Array, period: Any) -> Array:
     return heat_kernel.circle(jnp, step, time, jnp.asarray(period, step.dtype))
 
 
-def sphere(s: Array, c: Array, time: Array, dim: int) -> Array:
-    """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``."""
-    return _sphere(s, c, time, dim, _series_degree(time, dim) if dim > 3 else 12)
+def sphere(s: Array, c: Array, time: Any, dim: int) -> Array:
+    """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``, both :func:`widest`."""
+    s, c, time = jnp.broadcast_arrays(s, c, as_time(time, s))
+    _check_digits(space_form.squared_dist(jnp, s, c, 1), time, dim)
+    return _sphere(s, c, time, dim)
 
 
-@partial(jax.jit, static_argnames=("dim", "degree"))
-def _sphere(s: Array, c: Array, time: Array, dim: int, degree: int) -> Array:
-    dtype, (s, c, time) = s.dtype, _widest(s, c, time)
-    if dim > 3:
-        return _sphere_series(s, time, dim, degree).astype(dtype)
-    soon = jnp.clip(time, max=1.0)
-    if dim == 2:
-        end = jax.lax.stop_gradient(heat_kernel.sphere_two_end(jnp, s, c, soon))
-        short = heat_kernel.sphere_two(jnp, s, c, soon, end)
-    else:
-        short = heat_kernel.sphere_three(jnp, s, c, soon)
-    return jnp.where(time < 1, short, _sphere_series(s, jnp.clip(time, min=1.0), dim, degree)).astype(dtype)
+@partial(jax.jit, static_argnames="dim")
+def _sphere(s: Array, c: Array, time: Array, dim: int) -> Array:
+    switch = heat_kernel.sphere_switch(dim)
+    early = heat_kernel.sphere(jnp, s, c, jnp.clip(time, max=switch), dim)
+    return jnp.where(time < switch, early, _sphere_series(s, jnp.clip(time, min=switch), dim))
 
 
-def _sphere_series(s: Array, time: Array, dim: int, degree: int) -> Array:
+def _sphere_series(s: Array, time: Array, dim: int) -> Array:
     """Sum over spherical harmonics, by Gegenbauer polynomials in ``1 - 2 s``."""
     x = 1 - 2 * s
 
@@ -57,30 +52,31 @@ def _sphere_series(s: Array, time: Array, dim: int, degree: int) -> Array:
         return heat_kernel.sphere_series_step(jnp, state, n, x, time, dim), None
 
     start = heat_kernel.sphere_series_start(jnp, x, time, dim)
-    state, _ = jax.lax.scan(step, start, jnp.arange(1, degree + 1, dtype=x.dtype))
+    degrees = jnp.arange(1, heat_kernel.sphere_series_degree(dim) + 1, dtype=x.dtype)
+    state, _ = jax.lax.scan(step, start, degrees)
     return heat_kernel.sphere_series_end(jnp, state, dim)
 
 
-def _series_degree(time: Array, dim: int) -> int:
-    """Degree that suffices for the shortest time; a fixed one where the time is not known."""
-    if isinstance(time, jax.core.Tracer):
-        return _DEGREE_WHILE_TRACING
-    needed = heat_kernel.sphere_series_degree(float(np.min(time)), dim)
-    return next((degree for degree in _DEGREES if degree >= needed), _DEGREES[-1])
+def hyperbolic(s: Array, time: Any, dim: int) -> Array:
+    """Heat kernel of H^d at ``s = sinh(l/2)^2``, :func:`widest`."""
+    s, time = jnp.broadcast_arrays(s, as_time(time, s))
+    if not holds(jnp.isfinite(s)):
+        raise ValueError(heat_kernel.too_far(str(s.dtype)))
+    _check_digits(space_form.squared_dist(jnp, s, 1 + s, -1), time, dim)
+    return _hyperbolic(s, time, dim)
 
 
-@partial(jax.jit, static_argnames=("dim",))
-def hyperbolic(s: Array, time: Array, dim: int) -> Array:
-    """Heat kernel of H^d at ``s = sinh(l/2)^2``."""
-    dtype, (s, time) = s.dtype, _widest(s, time)
+@partial(jax.jit, static_argnames="dim")
+def _hyperbolic(s: Array, time: Array, dim: int) -> Array:
     if dim % 2 == 1:
-        value = heat_kernel.hyperbolic_odd(jnp, s, time, dim, _autodiff.directional)
-    else:
-        end = jax.lax.stop_gradient(heat_kernel.hyperbolic_even_end(jnp, s, time))
-        value = heat_kernel.hyperbolic_even(jnp, s, time, end, dim, _autodiff.directional)
-    return value.astype(dtype)
+        return heat_kernel.hyperbolic_odd(jnp, s, time, dim)
+    end = jax.lax.stop_gradient(heat_kernel.hyperbolic_even_end(jnp, s, time, dim))
+    return heat_kernel.hyperbolic_even(jnp, s, time, end, dim)
 
 
-def _widest(*values: Array) -> list[Array]:
-    """All in the widest floating dtype, broadcast to one shape."""
-    return jnp.broadcast_arrays(*(value.astype(jnp.result_type(float)) for value in values))
+def _check_digits(squared: Array, time: Array, dim: int) -> None:
+    exponent = squared / (2 * time)
+    if not holds(exponent * jnp.finfo(exponent.dtype).eps < heat_kernel.LARGEST_ERROR):
+        worst = int(np.argmax(exponent))
+        values = float(np.ravel(time)[worst]), float(np.ravel(squared)[worst]) ** 0.5, float(np.ravel(exponent)[worst])
+        raise ValueError(heat_kernel.no_digits(dim, *values, str(exponent.dtype)))

@@ -69,10 +69,10 @@ class Sphere(ConformalSpaceForm):
         """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
 
         The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small
-        steps. d = 1 is the wrapped normal, d = 2 an integral, d = 3 a theta series, each accurate
-        in the logarithm at all times; d > 3 is a Gegenbauer series, accurate to 1e-14 (in float32: 1e-6) of the
-        largest value of the density. Where a transformation hides ``time``, the series has the terms for times
-        from 2e-3 on.
+        steps. One contour integral serves every dimension at small times, spherical harmonics at large ones.
+        Accurate in the logarithm at all times and distances, the antipode included: to 1e-12, or to the
+        rounding of the exponent ``l^2 / 2t`` where this is more.
+        Computed in float64 where ``jax_enable_x64`` is set, else in float32: then to 1e-5 and the rounding of that.
 
         Args:
             z: points, ``(*batch, d)``.
@@ -80,7 +80,8 @@ class Sphere(ConformalSpaceForm):
             time: variance of small steps, positive, a number or ``(*batch)``.
 
         Raises:
-            ValueError: if ``time`` is not finite and positive.
+            ValueError: if ``time`` is not finite and positive, or so short that the rounding of ``l^2 / 2t``
+                exceeds 0.1.
 
         Source: Camporesi (1990), *Harmonic analysis and propagators on homogeneous spaces*.
 
@@ -91,7 +92,10 @@ class Sphere(ConformalSpaceForm):
             1.0
         """
         z, y = self._check("z", z), self._check("y", y)
-        time = _heat_kernel.as_time(time, z)
+        wide, other = _heat_kernel.widest(z), _heat_kernel.widest(y)
         if self.dim == 1:
-            return _heat_kernel.circle(2 * (jnp.atan(y) - jnp.atan(z))[..., 0], time, 2 * np.pi)
-        return _heat_kernel.sphere(*self._half_angle(z, y), time, self.dim)
+            turn = 2 * (jnp.atan(other) - jnp.atan(wide))[..., 0]
+            value = _heat_kernel.circle(turn, _heat_kernel.as_time(time, turn), 2 * np.pi)
+        else:
+            value = _heat_kernel.sphere(*self._half_angle(wide, other), time, self.dim)
+        return value.astype(jnp.result_type(z, y))

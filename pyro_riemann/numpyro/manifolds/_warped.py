@@ -153,6 +153,9 @@ class WarpedMetric(RiemannianMetric):
         _, _, bend = _autodiff.second_directional(self.to_base, jnp.broadcast_to(z, frame.shape), frame)
         return self._pull(jacobian, self.base.drift(x) - bend.sum(0) / 2)
 
+    def on_floor(self, z: Array) -> Array | None:
+        return self.base.on_floor(self.to_base(z))
+
     def scalar_curvature(self, z: Array) -> Array:
         return self.base.scalar_curvature(self.to_base(z))
 

@@ -140,6 +140,10 @@ class GridMetric(RiemannianMetric):
         z = check_point("z", z, self.dim)
         return _speed_hessian(self, z, v, inside=self._inside(z))
 
+    def on_floor(self, z: Array) -> Array | None:
+        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if the table has forgotten it."""
+        return None if self.base is None else self.base.on_floor(z)
+
     def prepare_paths(self, resolution: int = 64) -> GridMetric:
         """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
 

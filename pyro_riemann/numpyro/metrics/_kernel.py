@@ -160,9 +160,16 @@ class KernelMetric(RiemannianMetric):
 
         Well below 1 the kernels are isolated bumps: use a larger bandwidth or more centroids.
         """
-        diagonal = self.diagonal(codes)
+        return 1 - self.on_floor(codes).mean()
+
+    def on_floor(self, z: Array) -> Array:
+        r"""Where the kernels do not outweigh the floor at ``z``, :math:`\mathrm{tr}(G - \lambda I) \le \lambda d`.
+
+        Shape ``(*batch)``.
+        """
+        diagonal = self.diagonal(z)
         floor = self.regularization.astype(diagonal.dtype)
-        return ((diagonal - floor).mean(-1) > floor).astype(diagonal.dtype).mean()
+        return (diagonal - floor).mean(-1) <= floor
 
     # ---------------------------------------------------------------- first derivatives
 

@@ -131,6 +131,13 @@ class PullbackMetric(RiemannianMetric):
         _, jacobian = _embed_jacobian(self, z)
         return jacobian.mT @ jacobian, partial(_force, self, z, jacobian)
 
+    def on_floor(self, z: Array) -> Array | None:
+        """Where some direction at ``z`` has hardly more than the jitter: the least eigenvalue of G is below ten of it.
+
+        Shape ``(*batch)``; None without jitter.
+        """
+        return None if self.jitter == 0 else _on_floor(self, check_point("z", z, self.dim))
+
     def christoffel(self, z: Array, v: Array) -> Array:
         return _christoffel(self, check_point("z", z, self.dim), v)
 
@@ -171,6 +178,13 @@ def _embed_jacobian(metric: PullbackMetric, z: Array) -> tuple[Array, Array]:
 def _metric(metric: PullbackMetric, z: Array) -> Array:
     _, jacobian = _embed_jacobian(metric, z)
     return jacobian.mT @ jacobian
+
+
+@jax.jit
+def _on_floor(metric: PullbackMetric, z: Array) -> Array:
+    # singular values: the square of a Jacobian in float32 has lost what a jitter of 1e-6 is compared with
+    values = jnp.linalg.svd(_embed_jacobian(metric, z)[1], compute_uv=False)
+    return jnp.square(values[..., -1]) < 10 * metric.jitter
 
 
 @jax.jit

@@ -167,3 +167,13 @@ def test_wrong_types() -> None:
         PullbackMetric(saddle, 2, jitter=-1.0)
     with pytest.raises(TypeError, match="floating"):
         PullbackMetric(saddle, 2).metric(jnp.zeros(2, int))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_saturated_immersion_is_on_its_floor(dtype: Any) -> None:
+    """``tanh`` has the slope ``cosh^-2``: the least eigenvalue is known, and falls below ten jitters at |z| = 3.6."""
+    metric = PullbackMetric(lambda z: jnp.concatenate([jnp.tanh(z), 30 * jnp.tanh(z[..., :1])], -1), 2, jitter=1e-6)
+    z = jnp.asarray([[0.0, 0.0], [0.0, 3.5], [0.0, 3.7], [9.0, 0.3], [9.0, 9.0]], dtype)
+    assert metric.on_floor(z).tolist() == [False, False, True, True, True]
+    assert jax.jit(lambda z: metric.on_floor(z).mean())(z) == 0.6
+    assert PullbackMetric(saddle, 2, jitter=0.0).on_floor(z) is None

@@ -1,0 +1,86 @@
+"""How many steps a random walk needs, so that its distances have the law of Brownian motion."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+from pyro_riemann._formulas import Array, Namespace
+
+TOLERANCE = 0.01
+"""Relative error of the mean distance that the default number of steps allows."""
+
+LEVELS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Numbers of steps to choose from by default: few, since JAX compiles each anew; the last is the bound."""
+
+UNKNOWN = 64
+"""Number of steps where nothing can be tried: under the transformations of JAX, ``torch.jit.trace`` and ``vmap``."""
+
+FLOOR_SHARE = 0.05
+"""Share of end points on a metric's floor above which a walk warns."""
+
+
+def level(needed: float) -> int:
+    """The smallest of :data:`LEVELS` that is not below ``needed``; the last if there is none."""
+    return next((count for count in LEVELS if count >= needed), LEVELS[-1])
+
+
+def needed_on_space_form(dim: int, curvature: float, time: float) -> float:
+    """Steps along geodesics that a space of constant scalar curvature needs.
+
+    By the addition theorem, n such steps multiply ``E cosh(l)`` (``E cos(l)`` on the sphere) n times by that of one
+    step, which is known, as is the exact ``exp(-K d t / 2)``: a closed form for the error.
+    """
+    if dim == 1 or curvature == 0:
+        return 1
+    unit = abs(curvature) / (dim * (dim - 1))
+    return time * unit / _longest_step(dim, curvature > 0)
+
+
+@cache
+def _longest_step(dim: int, positive: bool) -> float:
+    """Longest time of a step, at curvature 1 or -1, with half the tolerated error of ``log E cosh(l)``."""
+    low, high = 1e-6, 4.0
+    while high / low > 1.001:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if _error(dim, middle, positive) < TOLERANCE / 2 else (low, middle)
+    return low
+
+
+def _error(dim: int, step: float, positive: bool) -> float:
+    bend = step * (dim - 1) / 6  # as in step_variance
+    variance = step / (1 + bend) if positive else step * (1 + bend)
+    term, total = 1.0, 1.0  # E cosh|v| = sum of E|v|^2k / (2k)!, v ~ N(0, variance I)
+    for k in range(1, 60):
+        term *= (-variance if positive else variance) * (dim + 2 * k - 2) / ((2 * k - 1) * (2 * k))
+        total += term
+    exact = dim * step / 2
+    return abs(math.log(total) - (-exact if positive else exact)) / exact if total > 0 else math.inf
+
+
+def step_variance(xp: Namespace, step: Array, ricci: Array) -> Array:
+    """Variance of a step of duration ``step`` along a geodesic where the Ricci tensor is ``ricci`` times the metric.
+
+    Steps of variance h err by ``h^2 / 12 div(Ric grad f)``, from the curvature terms of the fourth derivative; with
+    ``h (1 - h ricci / 6)`` the walk is of weak order 2 where the curvature is constant. Positive for long steps too.
+    """
+    bend = step * ricci / 6
+    return step * xp.where(bend > 0, 1 / (1 + xp.clip(bend, min=0.0)), 1 - xp.clip(bend, max=0.0))
+
+
+def too_few(needed: float, used: int, order: int, time: float) -> str:
+    """What a walk says that needs more steps than the bound."""
+    return (
+        f"Brownian motion over time {time:.3g} needs about {needed:.0f} steps for its mean distance to be right within "
+        f"{TOLERANCE:.0%}; the default stops at {used}, with an error of about "
+        f"{min(TOLERANCE * (needed / used) ** order, 1.0):.0%}. Give `num_steps`, or walk a shorter `time`."
+    )
+
+
+def mostly_floor(share: float, count: int, metric: str) -> str:
+    """What a walk says whose paths have run off to where the metric knows nothing."""
+    return (
+        f"{share:.0%} of {count} Brownian paths end where {metric} is only its floor (`jitter` or `regularization`): "
+        "there the walk goes anywhere, far from any data. Use a shorter `time`, a larger jitter, or a metric that "
+        "grows away from the data (a decoder with a standard deviation, a kernel metric with a larger bandwidth)."
+    )
