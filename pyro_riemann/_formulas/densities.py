@@ -15,6 +15,11 @@ def short_time(xp: Namespace, dim: int, time: Array, squared: Array, logdet: Arr
     return -0.5 * dim * xp.log(2 * math.pi * time) - 0.5 * squared / time + 0.5 * logdet
 
 
+def single_geodesic(xp: Namespace, dim: int, time: Array, squared: Array, log_van_vleck: Array) -> Array:
+    """Wrapped normal with respect to dM, of one geodesic to z alone."""
+    return -0.5 * dim * xp.log(2 * math.pi * time) - 0.5 * squared / time + log_van_vleck
+
+
 def riemannian_normal(scale: Array, squared: Array, logdet: Array, log_normalizer: Array) -> Array:
     """Riemannian normal, ``exp(-l^2 / (2 scale^2)) / C`` in the Riemannian measure."""
     return -0.5 * squared / scale**2 - log_normalizer + 0.5 * logdet

@@ -44,6 +44,10 @@ class RiemannianHeatKernel(RiemannianDistribution):
     where the last two terms are included on request. The approximation has a mass near, not equal
     to, 1; :meth:`log_normalizer` gives it. :meth:`sample` draws from Brownian motion itself.
 
+    As a guide: an evidence lower bound with a density q that is not normalised is no bound, and rewards a q of small
+    mass. Set ``normalize``; what remains is the difference of the normalised density to the law of the draws. The
+    density of :class:`RiemannianWrappedNormal` is that of its draws.
+
     Args:
         loc: start :math:`\mu`, ``(*batch, d)``.
         time: running time t, ``(*batch)``; the variance where the metric is the identity.

@@ -9,7 +9,6 @@ together with some points at which it has looked, and used again only while the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -30,14 +29,6 @@ class _Kept(NamedTuple):
 
 
 _kept: WeakKeyDictionary[RiemannianMetric, dict[Any, _Kept]] = WeakKeyDictionary()
-
-
-def state_version(metric: RiemannianMetric, *tensors: Tensor) -> tuple[Any, ...] | None:
-    """Changes whenever a parameter or buffer, or one of ``tensors``, is written to; None if that cannot be seen."""
-    state = (*tensors, *chain(metric.parameters(), metric.buffers()))
-    if any(tensor.is_inference() for tensor in state):
-        return None
-    return (metric.solver, *((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in state))
 
 
 def wants_gradient(metric: RiemannianMetric, z: Tensor, *tensors: Tensor) -> bool:

@@ -10,10 +10,12 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pyro_riemann._checks import holds
+from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.tangent_rule import check_num_nodes
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
-from pyro_riemann.distributions._memo import state_version, wants_gradient
+from pyro_riemann.distributions._folded_mass import folded_mass, warn_if_folded
 from pyro_riemann.distributions._tangent import chart_moments, is_closed_form, tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -25,7 +27,7 @@ class _Draw:
     v: Tensor
     squared_noise: Tensor
     log_van_vleck: Tensor | None
-    version: tuple[Any, ...] | None
+    seen: tuple[Tensor, ...] | None  # copies of all that must still be as it was; None while torch.jit traces
 
 
 class RiemannianWrappedNormal(RiemannianDistribution):
@@ -37,15 +39,21 @@ class RiemannianWrappedNormal(RiemannianDistribution):
     with respect to Lebesgue measure dz in the chart; V is the Van Vleck-Morette determinant, the
     inverse Jacobian determinant of the exponential map. Exactly normalised, with exact, reparametrised draws.
 
-    On a metric without closed forms the density of a draw of its own needs no boundary-value problem:
-    :meth:`log_prob`, given the very tensor that :meth:`rsample` returned (as Pyro's ELBOs do), takes length and
-    determinant from the tangent vector behind it. The gradient is then the total derivative along the
-    draw's path. For the partial derivative at a fixed point pass another tensor, for
-    instance ``z.detach()`` or ``z.clone()``.
+    *Where geodesics meet again* several tangent vectors lead to one point and the density is a sum over them. On flat
+    tori and cylinders, spheres and hyperbolic space, in whatever coordinates, :meth:`log_prob` is that sum in closed
+    form (:meth:`RiemannianMetric.log_folded_density <pyro_riemann.metrics.RiemannianMetric.log_folded_density>`; on a
+    torus of mass 1 over one period): its mass is 1 at every ``time``, and an evidence lower bound with it is one. On
+    the sphere, d >= 2, it is infinite at ``loc`` and at the antipode, and a large number there.
 
-    Past a cut locus the Gaussian folds over: :meth:`log_prob` counts the shortest geodesic to a point (the
-    draw's own one, if it remembers it), not the mass of the folds. Keep ``time`` small against the square of the
-    manifold's size.
+    On any other metric :meth:`log_prob` knows one geodesic: the shortest or, of its own draws, the one that was
+    drawn. :meth:`folded_mass` is the share of the draws past the cut locus, where this is too little; where it
+    exceeds 0.001, :meth:`log_prob` warns with the number, at calls that no gradient is asked of.
+
+    *Own draws.* On a metric without closed forms :meth:`log_prob`, given the very tensor that :meth:`rsample` returned
+    (as Pyro's ELBOs do), takes length and determinant from the tangent vector behind it and solves no boundary-value
+    problem, for as long as loc, time and the metric at the draw are what they were. The gradient is the total
+    derivative along the draw's path, as it is for ``z.clone()``; for the partial derivative at a fixed point pass
+    ``z.detach()``.
 
     Args:
         loc: centre :math:`\mu`, ``(*batch, d)``.
@@ -82,17 +90,17 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         shape = self._extended_shape(sample_shape)
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         v = tangent_vectors(self.metric, self.loc, self.time, noise)
+        centre, remembered = self.loc.expand_as(v), not is_closed_form(self.metric)
         log_van_vleck = None
-        if torch.is_grad_enabled():  # a guide's draw: its density is asked for next
-            z, log_van_vleck = self.metric.expmap_log_van_vleck(self.loc.expand_as(v), v)
+        if remembered and torch.is_grad_enabled():  # a guide's draw: its density is asked for next
+            z, log_van_vleck = self.metric.expmap_log_van_vleck(centre, v)
         else:
-            z = self.metric.expmap(self.loc.expand_as(v), v)
-        if not z.is_inference() and not is_closed_form(self.metric):
+            z = self.metric.expmap(centre, v)
+        if remembered and not z.is_inference():
             # keyed by the tensor itself and weakly: an entry dies with its draw and holds no graph beyond it
             draws = self.__dict__.setdefault("_draws", WeakIdKeyDictionary())
-            draws[z] = _Draw(
-                v, noise.square().sum(-1), log_van_vleck, state_version(self.metric, z, self.loc, self.time)
-            )
+            seen = None if torch.jit.is_tracing() else tuple(part.clone() for part in self._state(z)[0])
+            draws[z] = _Draw(v, noise.square().sum(-1), log_van_vleck, seen)
         return z
 
     def rsample_with_log_prob(self, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
@@ -121,28 +129,68 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         if self._validate_args:
             self._validate_sample(value)
         z, loc = torch.broadcast_tensors(value, self.loc)
-        draw = self._recall(value)
-        if draw is None:
-            log_van_vleck = self.metric.log_van_vleck(loc, z)
-            squared = self.metric.squared_dist(loc, z)
-        else:
-            squared = self.time * draw.squared_noise
-            if draw.log_van_vleck is None:
-                draw.log_van_vleck = self.metric.expmap_log_van_vleck(loc, draw.v)[1]
-            log_van_vleck = draw.log_van_vleck
-        log_prob: Tensor = densities.short_time(torch, self.metric.dim, self.time, squared, self.metric.logdet(value))
-        return log_prob + log_van_vleck
+        log_density = self.metric.log_folded_density(loc, z, self.time)
+        if log_density is None:
+            log_density = self._log_density_of_one_geodesic(value, loc, z)
+        return log_density + 0.5 * self.metric.logdet(value)
 
-    def _recall(self, value: Tensor) -> _Draw | None:
-        """The record behind ``value`` if it is an untouched draw of this very distribution."""
-        draw = self.__dict__.get("_draws", {}).get(value) if isinstance(value, Tensor) else None
-        if draw is None or draw.version != state_version(self.metric, value, self.loc, self.time):
-            return None
-        if value.grad_fn is None and (
-            value.requires_grad or wants_gradient(self.metric, self.loc, self.loc, self.time)
-        ):
-            return None  # a detached draw: gradients at a fixed point are wanted
-        return draw
+    def folded_mass(self, num_directions: int = 32) -> Estimate:
+        """Share of the draws past the cut locus, where :meth:`log_prob` knows one geodesic of several, ``(*batch)``.
+
+        Along each direction from ``loc`` the radius from which on the geodesic is no longer the shortest, by bisection
+        with distances. A lower bound as far as the solver misses shorter curves; what lies beyond the edge of a chart
+        counts as error. 0, exactly, where :meth:`log_prob` counts all geodesics.
+
+        Args:
+            num_directions: directions from every ``loc``.
+
+        Raises:
+            ValueError: if ``num_directions`` is less than 2.
+        """
+        if num_directions < 2:
+            raise ValueError(f"`num_directions` must be at least 2, got {num_directions}.")
+        if self.metric.log_folded_density(self.loc, self.loc, self.time) is not None:
+            return Estimate(torch.zeros_like(self.time), torch.zeros_like(self.time))
+        return folded_mass(self.metric, self.loc.detach(), self.time.detach(), num_directions, closely=True)[0]
+
+    def _log_density_of_one_geodesic(self, value: Tensor, loc: Tensor, z: Tensor) -> Tensor:
+        """Log density with respect to dM by the geodesic that was drawn, else by the shortest one."""
+        dim, draw = self.metric.dim, self.__dict__.get("_draws", {}).get(value)
+        if torch.jit.is_tracing():
+            state, carries = None, True
+        else:
+            state, carries = self._state(value)
+        if not carries:
+            warn_if_folded(self.metric, self.loc, self.time)
+        if draw is None or not _same(draw.seen, state):
+            return densities.single_geodesic(
+                torch, dim, self.time, self.metric.squared_dist(loc, z), self.metric.log_van_vleck(loc, z)
+            )
+        if draw.log_van_vleck is None:
+            draw.log_van_vleck = self.metric.expmap_log_van_vleck(loc.detach(), draw.v)[1].detach()
+        of_draw = densities.single_geodesic(torch, dim, self.time, self.time * draw.squared_noise, draw.log_van_vleck)
+        if value.grad_fn is not None or not carries:
+            return of_draw
+        # a detached draw: the value is the same, the gradient that at a fixed point
+        solved = densities.single_geodesic(
+            torch, dim, self.time, self.metric.squared_dist(loc, z), self.metric.log_van_vleck(loc, z)
+        )
+        return solved + (of_draw - solved).detach()
+
+    def _state(self, z: Tensor) -> tuple[tuple[Tensor, ...], bool]:
+        """What the density of a draw depends on, and whether a density at ``z`` would carry a gradient."""
+        with torch.enable_grad():  # the same kernels whatever the mode
+            metric = self.metric.metric(z.detach())
+        carries = metric.requires_grad or any(part.requires_grad for part in (z, self.loc, self.time))
+        state = (z.detach(), self.loc.detach(), self.time.detach(), metric.detach())
+        return state, carries and torch.is_grad_enabled()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: entry for name, entry in self.__dict__.items() if name != "_draws"}
+
+
+def _same(seen: tuple[Tensor, ...] | None, now: tuple[Tensor, ...] | None) -> bool:
+    """Whether nothing has changed, to the last bit; nothing can be compared while ``torch.jit`` traces."""
+    if seen is None or now is None:
+        return seen is None and now is None
+    return all(one.shape == two.shape and holds(one == two) for one, two in zip(seen, now, strict=True))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_point
-from pyro_riemann._formulas import conformal, space_form
+from pyro_riemann._formulas import conformal, densities, folding, space_form
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -47,6 +48,26 @@ class SpaceForm(RiemannianMetric):
         """
         squared = self.inner(z, v, v)
         return self.expmap(z, v), space_form.log_van_vleck_of_velocity(torch, squared, self.curvature, self.dim)
+
+    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
+        r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, in closed form.
+
+        With respect to dM, shape ``(*batch)``. In hyperbolic space one geodesic leads to ``y``, on the sphere
+        infinitely many do: for d >= 2 the density is infinite at ``z`` and at its antipode, where all of them meet, and
+        is replaced there by that at a distance of the root of the machine precision.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            time: variance t of the tangent vectors, ``(*batch)``.
+        """
+        s, c = self._half_angle(z, y)
+        if self.curvature < 0:
+            squared = space_form.squared_dist(torch, s, c, self.curvature)
+            log_van_vleck = space_form.log_van_vleck(torch, s, c, self.curvature, self.dim)
+            return densities.single_geodesic(torch, self.dim, time, squared, log_van_vleck)
+        s, c, time = torch.broadcast_tensors(s, c, time)
+        return folding.log_density(torch, s, c, time, self.dim, folding.num_turns(_longest(time), self.dim))
 
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
         """Shortest curve from ``z`` to ``y`` in closed form, batches broadcast.
@@ -105,3 +126,11 @@ class ConformalSpaceForm(SpaceForm):
 
 def _eye(dim: int, like: Tensor) -> Tensor:
     return torch.eye(dim, dtype=like.dtype, device=like.device)
+
+
+def _longest(time: Tensor) -> float:
+    """The longest of the times; infinite where values cannot be read (``torch.jit.trace``, ``torch.vmap``)."""
+    try:
+        return math.inf if torch.jit.is_tracing() or time.numel() == 0 else float(time.detach().max())
+    except RuntimeError:
+        return math.inf

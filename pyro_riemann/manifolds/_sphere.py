@@ -56,6 +56,11 @@ class Sphere(ConformalSpaceForm):
             raise ValueError("`x` must be of unit length; divide it by `x.norm(dim=-1, keepdim=True)`.")
         return x[..., :-1] / (1 - x[..., -1:])
 
+    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
+        if self.dim == 1:  # the circle, where the heat kernel is the wrapped normal
+            return self.log_heat_kernel(z, y, time)
+        return super().log_folded_density(z, y, time)
+
     def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
         """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
 

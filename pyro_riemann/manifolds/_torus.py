@@ -68,6 +68,9 @@ class FlatTorus(EuclideanMetric):
     def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
         return self.wrap(y - z).square().sum(-1)
 
+    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
+        return self.log_heat_kernel(z, y, time)  # on flat manifolds the same law
+
     def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
         """Log transition density of Brownian motion at variance ``time``, exact: a wrapped normal per axis.
 

@@ -191,6 +191,9 @@ class WarpedMetric(RiemannianMetric):
     def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
         return self.base.log_van_vleck(self.to_base(z), self.to_base(y))
 
+    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
+        return self.base.log_folded_density(self.to_base(z), self.to_base(y), time)
+
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
         base = self.base.geodesic(self.to_base(z), self.to_base(y), init=init, **settings)
         points = self.from_base(base.points)

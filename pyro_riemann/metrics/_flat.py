@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann._formulas import densities
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics._base import RiemannianMetric
 
@@ -73,6 +74,11 @@ class ConstantMetric(RiemannianMetric):
 
     def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
         return torch.zeros_like((z + y)[..., 0])
+
+    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
+        if type(self).squared_dist is not ConstantMetric.squared_dist:
+            return None  # a subclass that identifies points, of which there are more geodesics than one
+        return densities.single_geodesic(torch, self.dim, time, self.squared_dist(z, y), self.log_van_vleck(z, y))
 
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
-from pyro_riemann.distributions import RiemannianHeatKernel
+from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNormal, VampPrior
 from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric
@@ -21,6 +22,8 @@ from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._phases import encode_all, fixed_seed
 from pyro_riemann.vae._priors import HeatKernelPrior
 
+_SMALL_MASS = 0.01  # nats: a log mass below that is not worth a warning
+_FOLDED_DATA = 4  # posteriors whose tangent mass past the cut locus is measured
 _ACCURATE = GeodesicSolver(num_knots=16, num_segments=64)
 Proposal = Callable[[Tensor], dist.TorchDistribution]
 
@@ -71,6 +74,10 @@ def elbo_terms(
 ) -> ELBOTerms:
     """Monte Carlo ELBO of every datum, in nats; the KL keeps its sign (an estimate may be negative).
 
+    In evaluation mode whatever mode the VAE is in, which it gets back. A posterior whose density is not normalised (a
+    heat kernel without ``normalize``) would give no bound: the log of its mass is subtracted from its log density,
+    with a warning where it matters.
+
     Args:
         vae: the model.
         data: ``(n, D)``.
@@ -91,8 +98,19 @@ def elbo_terms(
         >>> terms.elbo.shape
         torch.Size([5])
     """
-    likelihood, gap = _draws(vae, data, num_samples, prior, seed, chunk_size, lambda a, b: (a.mean(0), b.mean(0)))
-    return ELBOTerms(likelihood, gap)
+    terms, masses = _elbo_terms(vae, data, num_samples, prior, seed, chunk_size)
+    _warn_unnormalized(masses)
+    return terms
+
+
+def _elbo_terms(
+    vae: VAE, data: Tensor, num_samples: int, prior: dist.TorchDistribution | None, seed: int, chunk_size: int
+) -> tuple[ELBOTerms, Tensor | None]:
+    """The terms, and the log masses of the posteriors where these are not normalised."""
+    (likelihood, gap), masses = _draws(
+        vae, data, num_samples, prior, seed, chunk_size, lambda a, b: (a.mean(0), b.mean(0))
+    )
+    return ELBOTerms(likelihood, gap), masses
 
 
 @torch.no_grad()
@@ -110,7 +128,8 @@ def importance_log_likelihood(
 
     Rises to log p(x), a density with respect to dx, with K, and so compares models across priors and posteriors,
     provided that q's density is that of its draws: true of ``"normal"`` and ``"wrapped_normal"``, approximately of
-    ``"heat_kernel"``. A prior whose density has mass m must be credited with -log m, see :func:`evaluate`.
+    ``"heat_kernel"``, whose density is divided by its mass as in :func:`elbo_terms`. A prior whose density has mass m
+    must be credited with -log m, see :func:`evaluate`.
 
     The limit is the same from any q: where the posterior's own density is dear (that of a wrapped normal asks for d
     Jacobi fields a draw), a ``proposal`` near it serves as well.
@@ -137,13 +156,30 @@ def importance_log_likelihood(
         torch.Size([5])
     """
 
+    bound, masses = _importance(vae, data, num_samples, prior, proposal, seed, chunk_size)
+    _warn_unnormalized(masses)
+    return bound
+
+
+def _importance(
+    vae: VAE,
+    data: Tensor,
+    num_samples: int,
+    prior: dist.TorchDistribution | None,
+    proposal: Proposal | None,
+    seed: int,
+    chunk_size: int | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The bound, and the log masses of the posteriors where these are not normalised."""
+
     def combine(likelihood: Tensor, gap: Tensor) -> tuple[Tensor, ...]:
         return (torch.logsumexp((likelihood - gap).double(), 0) - math.log(num_samples),)
 
     if chunk_size is None:
         on_decoder = vae.needs_metric and not vae.warm_up and not isinstance(vae.metric, GridMetric)
         chunk_size = 2_000 if on_decoder else 20_000
-    return _draws(vae, data, num_samples, prior, seed, chunk_size, combine, proposal)[0].to(data.dtype)
+    (bound,), masses = _draws(vae, data, num_samples, prior, seed, chunk_size, combine, proposal)
+    return bound.to(data.dtype), masses
 
 
 def _draws(
@@ -155,20 +191,72 @@ def _draws(
     chunk_size: int,
     combine: Any,
     proposal: Proposal | None = None,
-) -> tuple[Tensor, ...]:
-    """``combine(log p(x | z), log q(z | x) - log p(z))`` for blocks of rows, with ``count`` draws each."""
+) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """``combine(log p(x | z), log q(z | x) - log p(z))`` for blocks of rows, with ``count`` draws each, and log masses.
+
+    The log mass ``(n)`` of a q whose density is not normalised is subtracted from its log density; None if it is.
+    """
     if count < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {count}.")
     data = data.to(next(vae.parameters()))
     target = vae.prior_distribution() if prior is None else prior
-    parts = []
-    with fixed_seed(seed, data.device):
+    parts, masses = [], []
+    with fixed_seed(seed, data.device), evaluation_mode(vae):
         for rows in data.split(max(1, chunk_size // count)):
             posterior = (proposal or vae.posterior)(rows)
             z = posterior.rsample((count,))
             likelihood = vae.decoder.observation(z, warm_up=vae.warm_up).log_prob(rows)
-            parts.append(combine(likelihood, posterior.log_prob(z) - target.log_prob(z)))
-    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+            log_q = posterior.log_prob(z)
+            if (mass := _log_masses(posterior)) is not None:
+                masses.append(mass)
+                log_q = log_q - mass
+            parts.append(combine(likelihood, log_q - target.log_prob(z)))
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True)), torch.cat(masses) if masses else None
+
+
+def _log_masses(law: dist.TorchDistribution) -> Tensor | None:
+    """Log masses ``(n)`` of densities that are not normalised, a few at a time: each asks for many geodesics."""
+    if not isinstance(law, RiemannianHeatKernel) or law.normalize:
+        return None
+    rows = torch.arange(law.batch_shape[-1], device=law.loc.device).split(64)
+    return torch.cat([law.take(some).log_mass().value for some in rows])
+
+
+def _warn_unnormalized(masses: Tensor | None) -> None:
+    if masses is None or float(masses.abs().mean()) < _SMALL_MASS:
+        return
+    warnings.warn(
+        f"The density of the heat-kernel posterior is not normalised: its log mass, {float(masses.mean()):.3g} in the "
+        "mean over the data, is subtracted here. An evidence lower bound with that density as it is, as in training, "
+        'is none; `posterior="wrapped_normal"` has mass 1.',
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+@contextmanager
+def evaluation_mode(vae: VAE) -> Iterator[None]:
+    """All modules of a VAE in evaluation mode inside, afterwards each in the mode that it had.
+
+    Args:
+        vae: the model.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> vae = make_vae(data_dim=4, hidden=(8,), num_centers=3).train()
+        >>> with evaluation_mode(vae):
+        ...     vae.training
+        False
+        >>> vae.training
+        True
+    """
+    training = [module for module in vae.modules() if module.training]
+    vae.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @torch.no_grad()
@@ -192,8 +280,14 @@ def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimat
         >>> prior_mass(vae).value.item()  # a normalised prior
         0.0
     """
-    target = vae.prior_distribution() if prior is None else prior
-    if isinstance(target, RiemannianHeatKernel):
+    with evaluation_mode(vae):
+        return _prior_mass(vae, vae.prior_distribution() if prior is None else prior)
+
+
+def _prior_mass(vae: VAE, target: dist.TorchDistribution) -> Estimate:
+    if isinstance(target, VampPrior):
+        return target.log_normalizer()
+    if isinstance(target, RiemannianHeatKernel) and not target.normalize:
         if vae.latent_dim <= 2 and vae.metric_mode != "own" and target.correction == "none":
             low, high = vae.box
             metric = vae.metric if isinstance(vae.metric, GridMetric) else GridMetric(vae.metric, low, high, 160)
@@ -281,7 +375,10 @@ def evaluate(
     Returns:
         ``reconstruction``, ``kl``, ``elbo`` with ``..._standard_error`` over the data; ``iwae`` and its standard error;
         for Riemannian priors ``log_mass``, ``log_mass_error``, ``elbo_normalized``, ``iwae_normalized``,
-        ``converged_geodesics``; for the heat kernel ``prior_time``.
+        ``converged_geodesics``; for the heat kernel ``prior_time``. For a heat kernel as posterior
+        ``posterior_log_mass``, the mean of what was subtracted from its log density; for a wrapped normal
+        ``posterior_folded_mass``, the largest share among the first posteriors that lies past the cut locus, where its
+        density is too small and the ELBO too large.
 
     Raises:
         ValueError: if ``num_samples`` is less than 1.
@@ -295,12 +392,27 @@ def evaluate(
         >>> abs(report["elbo"] - (report["reconstruction"] - report["kl"])) < 1e-9
         True
     """
-    terms = elbo_terms(vae, data, num_samples, prior=prior, seed=seed)
+    with evaluation_mode(vae):
+        return _evaluate(vae, data, num_samples, num_importance, num_importance_data, prior, proposal, num_pairs, seed)
+
+
+@torch.no_grad()
+def _evaluate(
+    vae: VAE,
+    data: Tensor,
+    num_samples: int,
+    num_importance: int,
+    num_importance_data: int | None,
+    prior: dist.TorchDistribution | None,
+    proposal: Proposal | None,
+    num_pairs: int,
+    seed: int,
+) -> dict[str, Any]:
+    terms, masses = _elbo_terms(vae, data, num_samples, prior, seed, 2000)
+    _warn_unnormalized(masses)
     report: dict[str, Any] = {**terms.means(), "num_data": len(data)}
     if num_importance > 0:
-        bound = importance_log_likelihood(
-            vae, data[:num_importance_data], num_importance, prior=prior, proposal=proposal, seed=seed
-        ).double()
+        bound = _importance(vae, data[:num_importance_data], num_importance, prior, proposal, seed)[0].double()
         report |= {"iwae": bound.mean().item(), "iwae_standard_error": _standard_error(bound)}
         report |= {"iwae_samples": num_importance, "iwae_num_data": len(bound)}
     if vae.prior.riemannian and not vae.warm_up:
@@ -312,6 +424,11 @@ def evaluate(
         report["converged_geodesics"] = converged_share(vae, encode_all(vae, data[:num_pairs]), num_pairs)
         if isinstance(vae.prior, HeatKernelPrior):
             report["prior_time"] = vae.prior.time.item()
+    if masses is not None:
+        report["posterior_log_mass"] = masses.mean().item()
+    posterior = vae.posterior(data[:_FOLDED_DATA].to(next(vae.parameters())))
+    if isinstance(posterior, RiemannianWrappedNormal):
+        report["posterior_folded_mass"] = posterior.folded_mass().value.max().item()
     return report
 
 

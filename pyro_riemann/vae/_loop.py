@@ -27,6 +27,7 @@ from pyro_riemann.vae._phases import (
     start_phase_two,
 )
 from pyro_riemann.vae._settings import History, TrainingConfig
+from pyro_riemann.vae._shortcuts import constants_left_out
 
 Clocks = tuple[float, float]
 
@@ -121,7 +122,7 @@ class TrainingRun:
     def steps(self) -> float:
         """All steps of an epoch by SVI; returns the mean ELBO per datum."""
         losses = []
-        with self._store(), self.randomness():
+        with self._store(), self.randomness(), constants_left_out(self.vae):
             svi, weight = self.svi or self._make_svi(), self.kl_weight
             for rows in self.draw_order().split(self.config.batch_size):
                 loss = svi.step(self.data[rows], size=len(self.data), kl_weight=weight)

@@ -51,9 +51,9 @@ class VAE(PyroModule):
     :math:`t = s^2 \det G(loc)^{1/d}`, with s the encoder's scale, for which the volume of the posterior in the chart
     is that of the Gaussian of phase 1; so phase 2 starts where phase 1 ended although the units have changed.
 
-    In training mode (:meth:`torch.nn.Module.train`), while nothing that a Riemannian posterior depends on is being
-    trained (K20's phase 2), its log density is a constant that no gradient sees, and is approximated: the wrapped
-    normal's leaves out log V, the heat kernel's takes straight lines for geodesics. In evaluation mode it is complete.
+    While :func:`train` takes its steps, and nothing that a Riemannian posterior depends on is being trained (K20's
+    phase 2), its log density is a constant that no gradient sees, and is approximated: the wrapped normal's leaves out
+    log V, the heat kernel's takes straight lines for geodesics. Everywhere else, in training mode too, it is complete.
 
     *Metric.* ``"fixed"``: the pullback of a frozen copy of the decoder (reduced by QR, see
     :meth:`GaussianDecoder.distance_immersion`), renewed by :meth:`refresh_metric`. ``"grid"``: the same,
@@ -127,6 +127,7 @@ class VAE(PyroModule):
         self.log_time_factor = nn.Parameter(torch.tensor(0.0))
         self.latent_dim, self.store_name = dim, name
         self.warm_up = False
+        self.leaves_out_constants = False  # see constants_left_out
         self.solver = solver or training_solver(dim)
         self.register_buffer("box", torch.tensor([[-5.0], [5.0]]).repeat(1, dim))
         self.grid_resolution = grid_resolution
@@ -223,8 +224,10 @@ class VAE(PyroModule):
         if self.warm_up or self.posterior_family == "normal":
             return dist.Normal(loc, scale.expand_as(loc)).to_event(1)
         time = scale[..., 0].square() * (self.metric.logdet(loc) / self.latent_dim + self.log_time_factor).exp()
-        # evaluation mode, and every trained posterior, has the full density
-        constant = self.training and not (loc.requires_grad or time.requires_grad or self._metric_is_trained())
+        # every trained posterior has the full density
+        constant = self.leaves_out_constants and not (
+            loc.requires_grad or time.requires_grad or self._metric_is_trained()
+        )
         if self.posterior_family == "wrapped_normal":
             return (FrozenWrappedNormal if constant else RiemannianWrappedNormal)(loc, time, self.metric)
         kernel = FrozenHeatKernel if constant else RiemannianHeatKernel

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,6 +53,19 @@ class LastCall:
         except RuntimeError:  # inside a function transform
             return None
         return (place, z.shape, z.stride(), z.dtype, z._version, z.requires_grad, id(z.grad_fn))
+
+
+@contextmanager
+def constants_left_out(vae: Any) -> Iterator[None]:
+    """Posterior densities without their costly constants inside: for training steps, whose gradients do not see them.
+
+    Never for a number that is reported.
+    """
+    vae.leaves_out_constants = True
+    try:
+        yield
+    finally:
+        vae.leaves_out_constants = False
 
 
 class FrozenWrappedNormal(RiemannianWrappedNormal):

@@ -1,12 +1,14 @@
-"""Registered divergences: closed forms, quadrature against grids, invariance, gradients."""
+"""Registered divergences are closed forms; the others are estimated, with their error, here and by Pyro itself."""
 
 from __future__ import annotations
 
 import math
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
@@ -79,25 +81,6 @@ def laws(metric: RiemannianMetric) -> dict[str, Distribution]:
     }
 
 
-@pytest.mark.parametrize("chart", SPHERES)
-@pytest.mark.parametrize("name_p", ("wrapped", "normal"))
-@pytest.mark.parametrize("name_q", ("heat", "wrapped2", "normal2"))
-def test_quadrature_in_the_tangent_space_against_a_grid(chart: str, name_p: str, name_q: str) -> None:
-    metric = SPHERES[chart]
-    p, q = laws(metric)[name_p], laws(metric)[name_q]
-    z, weights = sphere_rule(metric)
-    log_p, log_q = p.log_prob(z), q.log_prob(z)
-    density = (log_p - 0.5 * metric.logdet(z)).exp()
-    exact = (weights * density * torch.where(density > 1e-30, log_p - log_q, 0.0)).sum()
-    assert abs(kl_divergence(p, q) - exact) < 1e-6
-
-
-@pytest.mark.parametrize("name_p", ("wrapped", "normal"))
-def test_divergence_does_not_depend_on_the_chart(name_p: str) -> None:
-    values = [kl_divergence(laws(metric)[name_p], laws(metric)["heat"]) for metric in SPHERES.values()]
-    assert abs(values[0] - values[1]) < 1e-5
-
-
 def test_the_divergence_of_the_paper_depends_on_the_chart() -> None:
     """Eq. 3.8: the invariant divergence plus half the log ratio of the volumes at the two centres."""
     values, shifts = [], []
@@ -113,29 +96,62 @@ def test_the_divergence_of_the_paper_depends_on_the_chart() -> None:
     assert abs((values[0] - shifts[0]) - (values[1] - shifts[1])) < 1e-6
 
 
-def test_monte_carlo_is_within_its_error_and_signed() -> None:
+@pytest.mark.parametrize("chart", SPHERES)
+def test_monte_carlo_is_within_its_error_and_signed(chart: str) -> None:
     torch.manual_seed(0)
-    family = laws(Sphere(2))
+    metric = SPHERES[chart]
+    family, (z, weights) = laws(metric), sphere_rule(metric)
     for p in ("wrapped", "normal"):
+        log_p, log_q = family[p].log_prob(z), family["heat"].log_prob(z)
+        density = (log_p - 0.5 * metric.logdet(z)).exp()
+        exact = (weights * density * torch.where(density > 1e-30, log_p - log_q, 0.0)).sum()
         estimate = monte_carlo_kl(family[p], family["heat"], 5000)
-        assert abs(estimate.value - kl_divergence(family[p], family["heat"])) < 4 * estimate.standard_error
+        assert abs(estimate.value - exact) < 4 * estimate.standard_error
     # a mass below 1 makes the divergence to oneself the negative log mass, not its absolute value
     plain = RiemannianHeatKernel(torch.zeros(2, dtype=F64), 0.1, Sphere(2))
     honest = RiemannianHeatKernel(torch.zeros(2, dtype=F64), 0.1, Sphere(2), normalize=True)
     assert abs(monte_carlo_kl(plain, honest, 10).value - math.log(0.96732391)) < 1e-6
 
 
-def test_heat_kernel_and_foreign_pairs_by_monte_carlo() -> None:
-    torch.manual_seed(0)
+def test_pairs_without_a_closed_form_are_not_registered() -> None:
     metric = warped_sphere(2)
-    heat = laws(metric)["heat"]
-    normal = dist.Normal(torch.zeros(3, 2, dtype=F64), 0.3).to_event(1)
-    for p, q in ((heat, normal), (normal, heat), (heat, laws(metric)["wrapped"])):
-        torch.manual_seed(1)
-        value = kl_divergence(p, q)
-        torch.manual_seed(1)
-        assert torch.equal(value, monte_carlo_kl(p, q, 32).value)
-        assert value.shape == torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    family, zero = laws(metric), torch.zeros(3, 2, dtype=F64)
+    normal, student = dist.Normal(zero, 0.3).to_event(1), dist.StudentT(3.0, zero, 0.3).to_event(1)
+    flat = RiemannianWrappedNormal(zero, 0.3, EuclideanMetric(2))
+    box = RiemannianUniform(metric, -0.5, 0.5)
+    mixture = VampPrior(normal)
+    curved = [(p, q) for p in family.values() for q in (*family.values(), normal, mixture)]
+    for p, q in (*curved, (normal, family["heat"]), (flat, mixture), (flat, student), (mixture, flat), (box, normal)):
+        with pytest.raises(NotImplementedError):
+            kl_divergence(p, q)
+
+
+PEAKS = VampPrior(dist.Normal(torch.tensor([[-1.2, 0.3], [0.9, 0.9], [0.4, -1.5]], dtype=F64), 0.15).to_event(1))
+PRIORS = {
+    "mixture": (PEAKS, EuclideanMetric(2)),
+    "sphere": (dist.Normal(torch.zeros(2, dtype=F64), 1.0).to_event(1), warped_sphere(2)),
+    "flat": (RiemannianHeatKernel(torch.ones(2, dtype=F64), 0.5, EuclideanMetric(2)), EuclideanMetric(2)),
+}
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_mean_field_elbo_is_the_elbo(name: str) -> None:
+    """Where there is no closed form Pyro takes draws by itself; where there is one it is the same number."""
+    prior, metric = PRIORS[name]
+
+    def model() -> None:
+        pyro.sample("z", prior)
+
+    def guide() -> None:
+        pyro.sample("z", RiemannianWrappedNormal(torch.tensor([0.1, 0.2], dtype=F64), 0.3, metric))
+
+    pyro.set_rng_seed(0)
+    values = []
+    for elbo in (Trace_ELBO, TraceMeanField_ELBO):
+        losses = [elbo(100, max_plate_nesting=0, vectorize_particles=True).loss(model, guide) for _ in range(20)]
+        values.append(torch.tensor(losses))
+    (plain, field), errors = values, [x.std() / 20**0.5 for x in values]
+    assert abs(plain.mean() - field.mean()) < 4 * torch.stack(errors).norm() + 1e-9
 
 
 def test_gradients_in_the_parameters_of_both() -> None:
@@ -146,14 +162,15 @@ def test_gradients_in_the_parameters_of_both() -> None:
 
     def divergence(x: Tensor, y: Tensor, t: Tensor, law: RiemannianMetric | None = None) -> Tensor:
         law = metric if law is None else law
-        return kl_divergence(RiemannianWrappedNormal(x, t, law), RiemannianHeatKernel(y, 2 * t, law))
+        torch.manual_seed(0)
+        return monte_carlo_kl(RiemannianWrappedNormal(x, t, law), RiemannianHeatKernel(y, 2 * t, law), 20).value
 
     gradients = torch.autograd.grad(divergence(one, two, time), (one, two, time, strength))
-    assert torch.allclose(gradients[0], derivative(lambda x: divergence(x, two, time), one), atol=1e-8)
-    assert torch.allclose(gradients[1], derivative(lambda x: divergence(one, x, time), two), atol=1e-8)
-    assert torch.allclose(gradients[2], derivative(lambda x: divergence(one, two, x), time), atol=1e-8)
+    assert torch.allclose(gradients[0], derivative(lambda x: divergence(x, two, time), one), atol=1e-7)
+    assert torch.allclose(gradients[1], derivative(lambda x: divergence(one, x, time), two), atol=1e-7)
+    assert torch.allclose(gradients[2], derivative(lambda x: divergence(one, two, x), time), atol=1e-6)
     moved = derivative(lambda x: divergence(one, two, time, twisted_sphere(x)[0]), strength)
-    assert torch.allclose(gradients[3], moved, atol=1e-8)
+    assert torch.allclose(gradients[3], moved, atol=1e-7)
 
 
 def test_score_function_gradient_where_draws_are_not_reparametrised() -> None:
@@ -176,27 +193,23 @@ def test_uniforms_on_boxes() -> None:
     assert abs(monte_carlo_kl(small, large, 100).value - ratio) < 1e-4
     heat = RiemannianHeatKernel(torch.zeros(2), 0.1, metric)
     assert kl_divergence(heat, small) == math.inf
-    assert torch.isfinite(kl_divergence(small, heat))
+    assert kl_divergence(dist.Normal(torch.zeros(4, 2), 1.0).to_event(1), small).tolist() == [math.inf] * 4
 
 
 def test_a_flat_torus_is_not_mistaken_for_a_plane() -> None:
     torus, loc = FlatTorus(2), torch.tensor([3.0, 0.0], dtype=F64)
     p, q = RiemannianWrappedNormal(loc, 0.1, torus), RiemannianWrappedNormal(-loc, 0.1, torus)
-    near = (2 * math.pi - 6) ** 2 / 0.2
-    assert abs(kl_divergence(p, q) - near) < 0.05
-
-
-def test_points_and_mixtures() -> None:
+    with pytest.raises(NotImplementedError):
+        kl_divergence(p, q)
     torch.manual_seed(0)
+    estimate = monte_carlo_kl(p, q, 5000)
+    assert abs(estimate.value - (2 * math.pi - 6) ** 2 / 0.2) < 4 * estimate.standard_error
+
+
+def test_points() -> None:
     heat = RiemannianHeatKernel(torch.zeros(2, dtype=F64), 0.1, Sphere(2))
     point = torch.tensor([0.1, 0.2], dtype=F64)
     assert torch.allclose(kl_divergence(dist.Delta(point, event_dim=1), heat), -heat.log_prob(point))
-    mixture = VampPrior(heat.expand((3,)))
-    assert (
-        abs(kl_divergence(laws(Sphere(2))["wrapped"], mixture) - kl_divergence(laws(Sphere(2))["wrapped"], heat))
-        < 1e-12
-    )
-    assert torch.isfinite(kl_divergence(mixture, heat))
 
 
 def test_bad_arguments_are_named() -> None:

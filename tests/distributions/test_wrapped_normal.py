@@ -208,17 +208,66 @@ def test_memory_is_never_stale() -> None:
     assert len(calls) == 5
 
 
+def test_a_change_that_no_version_counter_sees_is_seen() -> None:
+    wrapped, calls, loc, _ = law()
+    bend = next(wrapped.metric.parameters())
+    for name, factor in (("bend", 1.1), ("loc", 1.2), ("z", 1.1)):
+        z = wrapped.sample((2,))
+        before = len(calls)
+        wrapped.log_prob(z)
+        assert len(calls) == before
+        {"bend": bend, "loc": loc, "z": z}[name].data.mul_(factor)
+        changed = wrapped.log_prob(z)
+        assert len(calls) == before + 1
+        assert torch.allclose(changed, wrapped.log_prob(z.clone()), atol=1e-12)
+    strength = torch.tensor(0.8, dtype=F64)  # seen by a closure alone
+    metric = PullbackMetric(lambda z: torch.cat([z, (strength * z).sin().sum(-1, keepdim=True)], -1), 2, jitter=0.0)
+    wrapped = RiemannianWrappedNormal(loc, 0.05, metric)
+    z = wrapped.sample((2,))
+    strength.mul_(1.5)
+    assert torch.allclose(wrapped.log_prob(z), wrapped.log_prob(z.clone()), atol=1e-12)
+
+
 def test_gradients_at_a_fixed_point_do_not_use_the_memory() -> None:
     wrapped, calls, loc, _ = law(requires_grad=True)
     z = wrapped.sample((2,))  # detached: the score function is wanted
     gradient = torch.autograd.grad(wrapped.log_prob(z).sum(), loc)[0]
     assert len(calls) == 1
-    assert torch.isfinite(gradient).all()
+    assert torch.equal(gradient, torch.autograd.grad(wrapped.log_prob(z.clone()).sum(), loc)[0])
     assert gradient.abs().max() > 0
     wrapped, calls, _, _ = law()
     z = wrapped.sample((2,)).requires_grad_()  # a leaf, as in HMC
     assert torch.autograd.grad(wrapped.log_prob(z).sum(), z)[0].abs().max() > 0
     assert len(calls) == 1
+
+
+def test_one_value_in_all_modes() -> None:
+    torch.manual_seed(0)
+    wrapped, _, _, _ = law(requires_grad=True)
+    for z in (wrapped.sample((2,)), wrapped.rsample((2,))):
+        value = wrapped.log_prob(z)
+        with torch.no_grad():
+            assert torch.equal(wrapped.log_prob(z), value)
+        wrapped.metric.eval()
+        assert torch.equal(wrapped.log_prob(z), value)
+        assert torch.allclose(wrapped.log_prob(z.clone()), value, atol=1e-5)
+
+
+def test_draw_and_clone_have_one_density_and_one_gradient_where_geodesics_are_closed_forms() -> None:
+    """The total derivative along the path of the draw, of both; of ``z.detach()`` the partial one."""
+    metric, strength = twisted_sphere(0.4)
+    loc = torch.tensor([0.3, -0.2], dtype=F64, requires_grad=True)
+    torch.manual_seed(0)
+    wrapped = RiemannianWrappedNormal(loc, 2.0, metric)
+    z = wrapped.rsample((20,))
+    values = [wrapped.log_prob(x) for x in (z, z.clone(), z.detach())]
+    gradients = [torch.autograd.grad(x.sum(), (loc, strength), retain_graph=True) for x in values]
+    assert all(torch.equal(values[0], x) for x in values)
+    assert all(torch.equal(one, two) for one, two in zip(gradients[0], gradients[1], strict=True))
+    along = torch.autograd.grad(wrapped.log_prob(fixed := z.detach().requires_grad_()).sum(), fixed)[0]
+    path = torch.autograd.grad(z, (loc, strength), along)
+    for total, partial, moved in zip(gradients[0], gradients[2], path, strict=True):
+        assert torch.allclose(total, partial + moved, atol=1e-9)
 
 
 def test_memory_dies_with_the_draw() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pyro
 import pyro.distributions as dist
@@ -24,6 +25,7 @@ from pyro_riemann.vae import (
     set_phase,
     solver_settings,
 )
+from pyro_riemann.vae._shortcuts import constants_left_out
 from tests.vae._models import codes, curve_data, linear_vae, phase_two_vae, small_vae
 
 PRIORS = ("normal", "vamp", "heat_kernel", "uniform")
@@ -155,10 +157,10 @@ def test_shortcuts_of_a_frozen_posterior_change_no_gradient(posterior: str, metr
     data = curve_data(60)
     vae = phase_two_vae(data, "heat_kernel", posterior, metric)
     grads, losses = [], []
-    for training in (True, False):
-        vae.train(training).zero_grad()
+    for steps in (constants_left_out(vae), nullcontext()):
+        vae.zero_grad()
         torch.manual_seed(0)
-        with pyro.get_param_store().scope():
+        with pyro.get_param_store().scope(), steps:
             losses.append(Trace_ELBO().loss_and_grads(vae.model, vae.guide, data[:16]))
         grads.append(torch.cat([value.grad.flatten() for value in vae.parameters() if value.requires_grad]))
     assert losses[0] != losses[1]  # training takes the shortcut

@@ -12,8 +12,10 @@ from numpyro.distributions.util import validate_sample
 
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.tangent_rule import check_num_nodes
+from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, broadcast_loc, check_key
-from pyro_riemann.numpyro.distributions._tangent import chart_moments, tangent_vectors
+from pyro_riemann.numpyro.distributions._folded_mass import folded_mass, warn_if_folded
+from pyro_riemann.numpyro.distributions._tangent import chart_moments, is_closed_form, tangent_vectors
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 
@@ -26,14 +28,21 @@ class RiemannianWrappedNormal(RiemannianDistribution):
     with respect to Lebesgue measure dz in the chart; V is the Van Vleck-Morette determinant, the
     inverse Jacobian determinant of the exponential map. Exactly normalised, with exact, reparametrised draws.
 
-    The density of a draw of its own needs no boundary-value problem: :meth:`sample_with_intermediates`, which
-    ``numpyro.sample`` calls, returns length and determinant along with the draw, and the evidence lower bounds of
-    NumPyro hand them to :meth:`log_prob`. The gradient is then the total derivative along the draw's path. For the
-    partial derivative at a fixed point call ``log_prob(z)`` with ``z`` alone.
+    *Where geodesics meet again* several tangent vectors lead to one point and the density is a sum over them. On flat
+    tori and cylinders, spheres and hyperbolic space, in whatever coordinates, :meth:`log_prob` is that sum in closed
+    form (:meth:`RiemannianMetric.log_folded_density
+    <pyro_riemann.numpyro.metrics.RiemannianMetric.log_folded_density>`; on a torus of mass 1 over one period): its mass
+    is 1 at every ``time``, and an evidence lower bound with it is one. On the sphere, d >= 2, it is infinite at ``loc``
+    and at the antipode, and a large number there.
 
-    Past a cut locus the Gaussian folds over: :meth:`log_prob` counts the shortest geodesic to a point (the
-    draw's own one, given its intermediates), not the mass of the folds. Keep ``time`` small against the square of the
-    manifold's size.
+    On any other metric :meth:`log_prob` knows one geodesic: the shortest or, given the intermediates of a draw, the
+    one that was drawn. :meth:`folded_mass` is the share of the draws past the cut locus, where this is too little, and
+    warns where it exceeds 0.001: call it for the guide that you have fitted (compiled code cannot warn).
+
+    *Own draws.* On a metric without closed forms :meth:`sample_with_intermediates`, which ``numpyro.sample`` calls,
+    returns length and determinant along with the draw, and the evidence lower bounds of NumPyro hand them to
+    :meth:`log_prob`, which then solves no boundary-value problem. The gradient is the total derivative along the
+    draw's path. For the partial derivative at a fixed point call ``log_prob(jax.lax.stop_gradient(z))``.
 
     Args:
         loc: centre :math:`\mu`, ``(*batch, d)``.
@@ -78,10 +87,14 @@ class RiemannianWrappedNormal(RiemannianDistribution):
     def sample_with_intermediates(self, key: Array, sample_shape: Shape = ()) -> tuple[Array, list[Any]]:
         """A draw, and what its density needs: squared length over time and ``log V``, ``(*sample, *batch)`` each.
 
+        Nothing besides the draw where distances have a closed form.
+
         Args:
             key: one key of ``jax.random``.
             sample_shape: shape of the draws.
         """
+        if is_closed_form(self.metric):
+            return self.sample(key, sample_shape), []
         noise, v = self._tangent_draw(key, sample_shape)
         z, log_van_vleck = self.metric.expmap_log_van_vleck(jnp.broadcast_to(self.loc, v.shape), v)
         return z, [jnp.square(noise).sum(-1), log_van_vleck]
@@ -122,9 +135,32 @@ class RiemannianWrappedNormal(RiemannianDistribution):
                 problem.
         """
         z, loc, finite = self._at(value)
-        if intermediates:
-            squared, log_van_vleck = self.time * intermediates[0], intermediates[1]
-        else:
-            squared, log_van_vleck = self.metric.squared_dist(loc, z), self.metric.log_van_vleck(loc, z)
-        log_prob = densities.short_time(jnp, self.metric.dim, self.time, squared, self.metric.logdet(z))
-        return jnp.where(finite, log_prob + log_van_vleck, jnp.nan)
+        log_density = self.metric.log_folded_density(loc, z, self.time)
+        if log_density is None:
+            if intermediates:
+                squared, log_van_vleck = self.time * intermediates[0], intermediates[1]
+            else:
+                squared, log_van_vleck = self.metric.squared_dist(loc, z), self.metric.log_van_vleck(loc, z)
+            log_density = densities.single_geodesic(jnp, self.metric.dim, self.time, squared, log_van_vleck)
+        return jnp.where(finite, log_density + 0.5 * self.metric.logdet(z), jnp.nan)
+
+    def folded_mass(self, num_directions: int = 32) -> Estimate:
+        """Share of the draws past the cut locus, where :meth:`log_prob` knows one geodesic of several, ``(*batch)``.
+
+        Along each direction from ``loc`` the radius from which on the geodesic is no longer the shortest, by bisection
+        with distances. A lower bound as far as the solver misses shorter curves; what lies beyond the edge of a chart
+        counts as error. 0, exactly, where :meth:`log_prob` counts all geodesics. Warns above 0.001, if it is known.
+
+        Args:
+            num_directions: directions from every ``loc``.
+
+        Raises:
+            ValueError: if ``num_directions`` is less than 2.
+        """
+        if num_directions < 2:
+            raise ValueError(f"`num_directions` must be at least 2, got {num_directions}.")
+        if self.metric.log_folded_density(self.loc, self.loc, self.time) is not None:
+            return Estimate(jnp.zeros_like(self.time), jnp.zeros_like(self.time))
+        mass = folded_mass(self.metric, self.loc, self.time, num_directions)
+        warn_if_folded(mass, self.time)
+        return mass

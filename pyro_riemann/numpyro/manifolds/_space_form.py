@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import conformal, space_form
+from pyro_riemann._formulas import conformal, densities, folding, space_form
 from pyro_riemann.numpyro._checks import check_point
 from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -65,6 +68,35 @@ class SpaceForm(RiemannianMetric):
     @jax.jit
     def _log_van_vleck_of_velocity(self, squared: Array) -> Array:
         return space_form.log_van_vleck_of_velocity(jnp, squared, self.curvature, self.dim)
+
+    def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
+        r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, in closed form.
+
+        With respect to dM, shape ``(*batch)``. In hyperbolic space one geodesic leads to ``y``, on the sphere
+        infinitely many do: for d >= 2 the density is infinite at ``z`` and at its antipode, where all of them meet, and
+        is replaced there by that at a distance of the root of the machine precision.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            time: variance t of the tangent vectors, ``(*batch)``.
+        """
+        return self._log_folded_density(self._check("z", z), self._check("y", y), time, self._num_turns(time))
+
+    def _num_turns(self, time: Array) -> int:
+        """How many turns the formula of the sphere takes: a power of two, since a new number compiles anew."""
+        longest = math.inf if isinstance(time, jax.core.Tracer) or np.size(time) == 0 else float(np.asarray(time).max())
+        return int(2 ** math.ceil(math.log2(folding.num_turns(longest, self.dim)))) if self.curvature > 0 else 0
+
+    @partial(jax.jit, static_argnames="turns")
+    def _log_folded_density(self, z: Array, y: Array, time: Array, turns: int) -> Array:
+        s, c = self._half_angle(z, y)
+        if self.curvature < 0:
+            squared = space_form.squared_dist(jnp, s, c, self.curvature)
+            log_van_vleck = space_form.log_van_vleck(jnp, s, c, self.curvature, self.dim)
+            return densities.single_geodesic(jnp, self.dim, time, squared, log_van_vleck)
+        s, c, time = jnp.broadcast_arrays(s, c, time)
+        return folding.log_density(jnp, s, c, time, self.dim, turns)
 
     def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
         """Shortest curve from ``z`` to ``y`` in closed form, batches broadcast.

@@ -60,6 +60,11 @@ class Sphere(ConformalSpaceForm):
             raise ValueError("`x` must be of unit length; divide it by its norm along the last axis.")
         return x[..., :-1] / (1 - x[..., -1:])
 
+    def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
+        if self.dim == 1:  # the circle, where the heat kernel is the wrapped normal
+            return self.log_heat_kernel(z, y, time)
+        return super().log_folded_density(z, y, time)
+
     def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
         """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
 

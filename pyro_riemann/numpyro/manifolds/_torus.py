@@ -69,6 +69,9 @@ class FlatTorus(EuclideanMetric):
     def squared_dist(self, z: Array, y: Array) -> Array:
         return jnp.square(self.wrap(y - z)).sum(-1)
 
+    def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
+        return self.log_heat_kernel(z, y, time)  # on flat manifolds the same law
+
     def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
         """Log transition density of Brownian motion at variance ``time``, exact: a wrapped normal per axis.
 

@@ -192,6 +192,9 @@ class WarpedMetric(RiemannianMetric):
     def log_van_vleck(self, z: Array, y: Array) -> Array:
         return self.base.log_van_vleck(self.to_base(z), self.to_base(y))
 
+    def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
+        return self.base.log_folded_density(self.to_base(z), self.to_base(y), time)
+
     def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
         base = self.base.geodesic(self.to_base(z), self.to_base(y), init=init, **settings)
         points = self.from_base(base.points)

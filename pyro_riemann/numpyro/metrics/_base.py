@@ -215,6 +215,18 @@ class RiemannianMetric(Pytree):
         """
         return expmap_log_van_vleck(self, z, v, self.flow_steps)
 
+    def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
+        r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, all geodesics counted.
+
+        With respect to dM, shape ``(*batch)``. None, as here, where they are not all known in closed form.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            time: variance t of the tangent vectors, ``(*batch)``.
+        """
+        return None
+
     # ---------------------------------------------------------------- boundary-value problem
 
     def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:

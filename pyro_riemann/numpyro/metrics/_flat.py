@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._formulas import densities
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, holds
 from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
@@ -75,6 +76,11 @@ class ConstantMetric(RiemannianMetric):
 
     def log_van_vleck(self, z: Array, y: Array) -> Array:
         return jnp.zeros_like((z + y)[..., 0])
+
+    def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
+        if type(self).squared_dist is not ConstantMetric.squared_dist:
+            return None  # a subclass that identifies points, of which there are more geodesics than one
+        return densities.single_geodesic(jnp, self.dim, time, self.squared_dist(z, y), self.log_van_vleck(z, y))
 
     def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)

@@ -1,4 +1,4 @@
-"""Registered divergences: closed forms, quadrature against grids, invariance, gradients."""
+"""Registered divergences are closed forms; the others are estimated, with their error, here and by NumPyro itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.distributions.kl import kl_divergence
+from numpyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 from pyro_riemann.numpyro import (
     ConstantMetric,
@@ -71,24 +73,16 @@ def laws(metric: RiemannianMetric) -> dict[str, dist.Distribution]:
     }
 
 
-def test_quadrature_in_the_tangent_space_against_a_grid_in_two_charts() -> None:
-    for make in SPHERES.values():
-        metric = make()
-        family = laws(metric)
-        z, weights = sphere_rule(metric)
-        log_probs = {name: law.log_prob(z) for name, law in family.items()}
-        for p in ("wrapped", "normal"):
-            density = jnp.exp(log_probs[p] - 0.5 * metric.logdet(z))
-            for q in ("heat", "normal2"):
-                exact = (weights * density * jnp.where(density > 1e-30, log_probs[p] - log_probs[q], 0.0)).sum()
-                assert abs(kl_divergence(family[p], family[q]) - exact) < 1e-6
-
-
 def test_monte_carlo_is_within_its_error_and_signed() -> None:
-    family = laws(Sphere(2))
+    metric = SPHERES["warped"]()
+    family, (z, weights) = laws(metric), sphere_rule(metric)
+    log_q = family["heat"].log_prob(z)
     for p in ("wrapped", "normal"):
+        log_p = family[p].log_prob(z)
+        density = jnp.exp(log_p - 0.5 * metric.logdet(z))
+        exact = (weights * density * jnp.where(density > 1e-30, log_p - log_q, 0.0)).sum()
         estimate = monte_carlo_kl(family[p], family["heat"], KEY, 5000)
-        assert abs(estimate.value - kl_divergence(family[p], family["heat"])) < 4 * estimate.standard_error
+        assert abs(estimate.value - exact) < 4 * estimate.standard_error
     # a mass below 1 makes the divergence to oneself the negative log mass, not its absolute value
     plain, honest = (
         RiemannianHeatKernel(jnp.zeros(2), 0.1, Sphere(2), normalize=n, num_steps=4) for n in (False, True)
@@ -96,29 +90,34 @@ def test_monte_carlo_is_within_its_error_and_signed() -> None:
     assert abs(monte_carlo_kl(plain, honest, KEY, 10).value - math.log(0.96732391)) < 1e-6
 
 
-def test_pairs_that_need_draws_ask_for_a_key() -> None:
-    heat, normal = laws(warped_sphere(2))["heat"], dist.Normal(jnp.zeros((3, 2)), 0.3).to_event(1)
-    for p, q in ((heat, normal), (normal, heat), (heat, heat), (VampPrior(heat.expand((2,))), heat)):
-        with pytest.raises(NotImplementedError, match="monte_carlo_kl"):
+def test_pairs_without_a_closed_form_are_not_registered() -> None:
+    family, normal = laws(warped_sphere(2)), dist.Normal(jnp.zeros((3, 2)), 0.3).to_event(1)
+    flat, mixture = RiemannianWrappedNormal(jnp.zeros(2), 0.3, EuclideanMetric(2)), VampPrior(normal)
+    student = dist.StudentT(3.0, jnp.zeros(2), 0.3).to_event(1)
+    curved = [(p, q) for p in family.values() for q in (*family.values(), normal, mixture)]
+    for p, q in (*curved, (normal, family["heat"]), (flat, mixture), (flat, student), (mixture, flat)):
+        with pytest.raises(NotImplementedError):
             kl_divergence(p, q)
-    assert monte_carlo_kl(normal, heat, KEY).value.shape == (3,)
+    assert monte_carlo_kl(normal, family["heat"], KEY).value.shape == (3,)
 
 
-def test_gradients_in_the_parameters_of_both() -> None:
-    metric = Sphere(2)
+def test_mean_field_elbo_is_the_elbo() -> None:
+    """Where there is no closed form NumPyro takes draws by itself, here against a prior of narrow peaks."""
+    peaks = VampPrior(dist.Normal(jnp.array([[-1.2, 0.3], [0.9, 0.9], [0.4, -1.5]]), 0.15).to_event(1))
+    for prior, metric in ((peaks, EuclideanMetric(2)), (dist.Normal(jnp.zeros(2), 1.0).to_event(1), Sphere(2))):
 
-    def divergence(x: jax.Array, y: jax.Array, t: jax.Array) -> jax.Array:
-        return kl_divergence(RiemannianWrappedNormal(x, t, metric), RiemannianHeatKernel(y, 2 * t, metric))
+        def model(prior: dist.Distribution = prior) -> None:
+            numpyro.sample("z", prior)
 
-    at = [jnp.array([0.2, -0.1]), jnp.array([0.4, 0.1]), jnp.asarray(0.05)]
-    gradients = jax.grad(divergence, (0, 1, 2))(*at)
-    for index, gradient in enumerate(gradients):
-        ends = []
-        for step in (1e-5, -1e-5):
-            moved = list(at)
-            moved[index] = at[index] + step
-            ends.append(divergence(*moved))
-        assert abs((ends[0] - ends[1]) / 2e-5 - gradient.sum()) < 1e-6 * jnp.maximum(1, jnp.abs(gradient).sum())
+        def guide(metric: RiemannianMetric = metric) -> None:
+            numpyro.sample("z", RiemannianWrappedNormal(jnp.array([0.1, 0.2]), 0.3, metric))
+
+        values = []
+        for elbo in (Trace_ELBO, TraceMeanField_ELBO):
+            loss = elbo(num_particles=4000).loss
+            values.append(jnp.stack([loss(key, {}, model, guide) for key in jax.random.split(KEY, 5)]))
+        spread = jnp.sqrt((values[0].var(ddof=1) + values[1].var(ddof=1)) / 5)
+        assert abs(values[0].mean() - values[1].mean()) < 5 * spread + 1e-9
 
 
 def test_score_function_gradient_where_draws_are_not_reparametrised() -> None:
@@ -150,16 +149,15 @@ def test_uniforms_on_boxes() -> None:
 def test_a_flat_torus_is_not_mistaken_for_a_plane() -> None:
     torus, loc = FlatTorus(2), jnp.array([3.0, 0.0])
     p, q = RiemannianWrappedNormal(loc, 0.1, torus), RiemannianWrappedNormal(-loc, 0.1, torus)
-    assert abs(kl_divergence(p, q) - (2 * math.pi - 6) ** 2 / 0.2) < 0.05
+    with pytest.raises(NotImplementedError):
+        kl_divergence(p, q)
+    estimate = monte_carlo_kl(p, q, KEY, 5000)
+    assert abs(estimate.value - (2 * math.pi - 6) ** 2 / 0.2) < 4 * estimate.standard_error
 
 
-def test_points_and_mixtures() -> None:
-    family = laws(Sphere(2))
-    heat, point = family["heat"], jnp.array([0.1, 0.2])
+def test_points() -> None:
+    heat, point = laws(Sphere(2))["heat"], jnp.array([0.1, 0.2])
     assert jnp.allclose(kl_divergence(dist.Delta(point, event_dim=1), heat), -heat.log_prob(point))
-    wide = RiemannianHeatKernel(jnp.broadcast_to(heat.loc, (3, 2)), heat.time, heat.metric, heat.correction)
-    value = kl_divergence(family["wrapped"], VampPrior(wide))
-    assert abs(value - kl_divergence(family["wrapped"], heat)) < 1e-12
 
 
 def test_bad_arguments_are_named() -> None:
