@@ -25,11 +25,10 @@ class RiemannianNormal(RiemannianDistribution):
         \log p(z) = -\frac{\ell^2(z, \mu)}{2 \sigma^2} - \log C(\mu, \sigma) + \tfrac12 \log\det G(z)
 
     with respect to Lebesgue measure dz in the chart. In polar coordinates about :math:`\mu` the constant is
-    :math:`C = \int \int_0^{c(u)} e^{-r^2 / 2 \sigma^2}\, r^{d-1} / V(r u)\, dr\, du` with the cut radius c(u) and the Van
-    Vleck-Morette determinant V. It depends on both parameters and on the metric, and its gradient is part of that of
-    :meth:`log_prob`. Where the metric knows its volume (:meth:`RiemannianMetric.radial_law
-    <pyro_riemann.metrics.RiemannianMetric.radial_law>`: spheres, hyperbolic spaces, flat metrics, in any coordinates)
-    it is one-dimensional, elsewhere geodesics are followed in many directions.
+    :math:`C = \int \int_0^{c(u)} e^{-r^2 / 2 \sigma^2}\, r^{d-1} / V(r u)\, dr\, du` with the cut radius c(u) and the
+    Van Vleck-Morette determinant V. It depends on both parameters and on the metric, and its gradient is part of
+    that of :meth:`log_prob`. Where the metric knows its volume (its ``radial_law``: spheres, hyperbolic spaces and flat
+    metrics, in any coordinates) it is one-dimensional; elsewhere geodesics are followed in many directions.
 
     Draws are exact where the metric knows its volume. Elsewhere the direction is drawn by rejection and the radius by
     its distribution on that ray; :attr:`sampling_report` says how efficient that is. They are not reparametrised.
@@ -87,10 +86,10 @@ class RiemannianNormal(RiemannianDistribution):
 
         Deterministic, the same with and without gradients. The error is 0 in closed form; it is the difference of two
         rules on space forms. On rays it is made of the spread over independent sets of directions (in the plane,
-        the difference to half of them), the difference to longer steps, and what the cut radii leave open. Rays are kept
-        for as long as the metric is unchanged, also when a model builds the distribution anew at every call.
-        First derivatives are those of the integral. Under ``torch.jit.trace`` a fixed rule in the tangent space takes the
-        place of rays.
+        the difference to half of them), the difference to longer steps, and what the cut radii leave open. Rays are
+        kept for as long as the metric is unchanged, also when a model builds the distribution anew at every call.
+        First derivatives are those of the integral. Under ``torch.jit.trace`` a fixed rule in the tangent space takes
+        the place of rays.
 
         Warns:
             UserWarning: if the error exceeds 0.1, or few directions have all the mass.

@@ -1,4 +1,4 @@
-r"""Masses of radial functions, :math:`\int V^{q}\,e^{t \bar R / 12}\,e^{-\ell^2 / 2t}\,dM`: exact, or by the ray rule."""
+r"""Integrals of radial functions, :math:`V^{q}\,e^{t \bar R / 12}\,e^{-\ell^2 / 2t}`: exact, or by the ray rule."""
 
 from __future__ import annotations
 

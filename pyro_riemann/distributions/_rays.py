@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._formulas import ray_rule
-from pyro_riemann._formulas.tangent_rule import REPLICATES
 from pyro_riemann.distributions._tangent import is_closed_form
 from pyro_riemann.geodesics._rays import Rays, across, follow_rays, log_area
 from pyro_riemann.metrics import RiemannianMetric

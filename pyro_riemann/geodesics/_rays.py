@@ -9,7 +9,6 @@ from torch import Tensor
 
 from pyro_riemann._formulas import ray_rule
 
-
 _NUMBERS = 1 << 24  # in the derivatives of the Jacobians of one batch of rays
 
 
@@ -46,7 +45,7 @@ class Rays(NamedTuple):
     lost: Tensor
 
     def at(self, step: Tensor, share: Tensor, ray: Tensor | None = None) -> State:
-        """State at ``share`` in [0, 1] of step number ``step``, of every ray or those with numbers ``ray``; ``(*batch, n)``.
+        """State at ``share`` in [0, 1] of step ``step``, of every ray or those with numbers ``ray``; ``(*batch, n)``.
 
         By quintic interpolation, without accelerations.
         """
