@@ -17,11 +17,14 @@ from pyro_riemann._formulas.tangent_rule import REPLICATES
 
 Table = NDArray[np.float64]
 
+_BUDGET = 2.4e11  # multiplications, half a minute of one processor
+_USUAL_STEPS = 40
+
 PANEL = 5
 """Gauss-Legendre nodes in each step of a ray."""
 DROP = 26.0
 """Nats below the peak of the integrand at which a ray ends."""
-MAX_STEPS = 400
+MAX_STEPS = 200
 """Trial steps of one ray; what has not come to its end then is reported."""
 LOOSER = 16.0
 """Ratio of the tolerances of the two integrations whose difference is the error of the steps."""
@@ -46,13 +49,20 @@ def check_num_directions(num_directions: int | None, dim: int) -> int | None:
     return num_directions
 
 
-def attempts(num_directions: int | None, dim: int) -> tuple[int, ...]:
-    """Numbers of directions that are tried until the error is small: one if it is given."""
+def attempts(num_directions: int | None, dim: int, num_parameters: int = 0) -> tuple[int, ...]:
+    """Numbers of directions that are tried until the error is small: one if it is given.
+
+    At most as many as half a minute of one processor allows, a step of a ray taking ``6 (2 d - 1)`` Jacobians of a
+    network with that many parameters; but at least eight.
+    """
     if dim == 1:
         return (2,)
     if num_directions is not None:
         return (num_directions,)
-    return (64, 256) if dim == 2 else (min(128, 16 * dim), 512)
+    numbers = (64, 256) if dim == 2 else (min(128, 16 * dim), 512)
+    cost = _USUAL_STEPS * 6 * (2 * dim - 1) * dim * num_parameters
+    affordable = int(_BUDGET // cost) if cost else max(numbers)
+    return tuple(n for n in numbers if n <= affordable) or (max(8, affordable // 16 * 16),)
 
 
 @lru_cache(maxsize=32)

@@ -16,7 +16,7 @@ from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES
 from pyro_riemann.distributions._memo import remember
-from pyro_riemann.distributions._rays import RayRule, cast_rays
+from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import WarpedMetric
 from pyro_riemann.metrics import RiemannianMetric
@@ -147,7 +147,8 @@ def judged_rays(
     """Rays in as many directions as it takes for a small error; kept while the metric is unchanged."""
 
     def compute() -> Cast:
-        for count in ray_rule.attempts(num_directions, metric.dim):
+        parameters = sum(p.numel() for p in metric.parameters())
+        for count in ray_rule.attempts(num_directions, metric.dim, parameters):
             cast = _judged(metric, loc, variance, integrand, count)
             if bool((cast.error < _SETTLED).all()):
                 break
@@ -178,7 +179,7 @@ def _judged(metric: RiemannianMetric, loc: Tensor, variance: Tensor, integrand: 
         squared = groups.var(0) / REPLICATES
     # the steps
     rough = loose.log_integrand(variance.repeat(loose.cut.shape[0] // batch), power).logsumexp(0).reshape(-1, batch)
-    fine = rule.log_integrand(times, power).logsumexp(0).reshape(-1, batch)[:: max(1, len(white) // len(rough))]
+    fine = rule.log_integrand(times, power).logsumexp(0).reshape(-1, batch)[:: min(len(white), LOOSE)]
     squared = squared + ((rough.logsumexp(0) - fine.logsumexp(0)) / _STEP_GAIN).square()
     # the ends of rays
     brink = rule.brink(times, power) + rule.doubt.log()

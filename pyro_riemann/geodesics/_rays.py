@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_riemann import _autodiff
 from pyro_riemann._formulas import ray_rule
 
+_FEW = 4  # dimensions, up to which a Jacobian of an immersion is as cheap as a few passes through it
+_SHORTEST = 1e-4  # step, relative to the spread: a ray that needs shorter ones is given up
 _NUMBERS = 1 << 24  # in the derivatives of the Jacobians of one batch of rays
 
 
@@ -148,7 +151,7 @@ def follow_rays(
         gone = (height < peak[group[kept]] - ray_rule.DROP) & (height < value[kept])
         bend[kept], value[kept], conjugate[kept] = bent, height, met
         end[kept[met | gone]] = radius[kept[met | gone]]
-        active = active[torch.isinf(end[active]) & (step[active] > 1e-9 * variance[active].sqrt())]
+        active = active[torch.isinf(end[active]) & (step[active] > _SHORTEST * variance[active].sqrt())]
     unfinished = torch.isinf(end)
     rays = Rays(
         torch.stack(radii),
@@ -171,6 +174,11 @@ def _rates(metric: Any, z: Tensor, v: Tensor, field: Tensor, slope: Tensor, unit
     size = (across / unit.unsqueeze(-1)).square().sum(-1) + turn.square().sum(-1)
     small = (torch.finfo(z.dtype).eps ** (1 / 3) * v.norm(dim=-1) / size.sqrt()).unsqueeze(-1)
     shift, twist = small * across, small * turn
+    if metric.dim > _FEW and hasattr(metric, "embed"):
+        symbol = metric.christoffel(z, v)
+        forward, backward = (_force(metric, z + s * shift, v + s * twist, symbol) for s in (1, -1))
+        slope_of_force = ((forward - backward) / (2 * small)).movedim(0, -1)
+        return -symbol, -torch.linalg.solve(metric.metric(z), slope_of_force)
     blank = torch.zeros_like(shift[:1])
     acceleration = -metric.christoffel(
         z + torch.cat([blank, shift, -shift]),
@@ -178,6 +186,20 @@ def _rates(metric: Any, z: Tensor, v: Tensor, field: Tensor, slope: Tensor, unit
     )
     middle, plus, minus = acceleration.split([1, metric.dim - 1, metric.dim - 1])
     return middle[0], ((plus - minus) / (2 * small)).movedim(0, -1)
+
+
+def _force(metric: Any, z: Tensor, v: Tensor, symbol: Tensor) -> Tensor:
+    r""":math:`J^\top (D^2 f[v, v] - J \Gamma)`, whose derivative, where it is 0, is G times that of the symbols.
+
+    Of an immersion of many dimensions: some passes through it in place of a Jacobian with as many columns.
+    """
+    z, v = z.contiguous(), v.contiguous()
+    acceleration = _autodiff.second_directional(metric.embed, z, v)[2]
+    push = _autodiff.directional(metric.embed, z, symbol.expand_as(z).contiguous())[1]
+    with torch.enable_grad():
+        free = z.detach().requires_grad_()
+        (force,) = torch.autograd.grad(metric.embed(free), free, (acceleration - push).detach())
+    return force
 
 
 def _in_pieces(

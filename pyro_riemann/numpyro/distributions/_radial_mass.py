@@ -113,7 +113,8 @@ def judged_rays(
     metric: RiemannianMetric, loc: Array, variance: Array, integrand: Integrand, num_directions: int | None
 ) -> Cast:
     """Rays in as many directions as it takes for a small error; under ``jit`` the first number that is tried."""
-    for count in ray_rule.attempts(num_directions, metric.dim):
+    parameters = sum(jnp.size(leaf) for leaf in jax.tree.leaves(metric))
+    for count in ray_rule.attempts(num_directions, metric.dim, parameters):
         cast = _judged(metric, loc, variance, integrand, count)
         if not is_known(cast.error) or bool((cast.error < _SETTLED).all()):
             break
@@ -153,7 +154,7 @@ def _judged(metric: RiemannianMetric, loc: Array, variance: Array, integrand: In
         squared = jnp.exp(groups - mean).var(0, ddof=1) / REPLICATES
     # the steps
     rough = logsumexp(logsumexp(loose.log_integrand(variance, power), 0), 0)
-    fine = logsumexp(logsumexp(rule.log_integrand(variance, power), 0)[:: max(1, len(white) // LOOSE)], 0)
+    fine = logsumexp(logsumexp(rule.log_integrand(variance, power), 0)[:: min(len(white), LOOSE)], 0)
     squared = squared + jnp.square((rough - fine) / _STEP_GAIN)
     # the ends of rays
     brink = rule.brink(variance, power) + jnp.log(rule.doubt)

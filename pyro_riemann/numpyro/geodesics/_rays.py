@@ -10,6 +10,7 @@ from jax import Array
 
 from pyro_riemann._formulas import ray_rule
 
+_SHORTEST = 1e-4  # step, relative to the spread: a ray that needs shorter ones is given up
 MAX_STEPS = 128  # trial steps of one ray: a compiled program has fixed shapes
 
 
@@ -132,7 +133,7 @@ def follow_rays(
         end = jnp.where(met | gone, radius, end)
         bend, value = jnp.where(good, bent, bend), jnp.where(good, height, value)
         step = jnp.where(active, jnp.minimum(ray_rule.next_step(jnp, step, error), unit), step)
-        active = active & jnp.isinf(end) & (step > 1e-9 * unit)
+        active = active & jnp.isinf(end) & (step > _SHORTEST * unit)
         return index + 1, history, radius, state, step, bend, value, end, conjugate | met, peak, active
 
     far, yes = jnp.full_like(unit, jnp.inf), jnp.ones_like(unit, bool)
