@@ -100,6 +100,14 @@ def panel() -> tuple[Table, Table, Table]:
 
 
 @lru_cache(maxsize=1)
+def from_every_second() -> Table:
+    """The matrix ``(nodes, 3)`` that interpolates from the first, middle and last node of a panel to all."""
+    nodes = panel()[0]
+    matrix: Table = nodes[:, None] ** np.arange(3) @ np.linalg.inv(nodes[::2, None] ** np.arange(3))
+    return matrix
+
+
+@lru_cache(maxsize=1)
 def panel_polynomials() -> Table:
     """Coefficients ``(nodes, powers)``, from the constant up, of Lagrange's polynomials of a panel's nodes."""
     inverse: Table = np.linalg.inv(panel()[0][:, None] ** np.arange(PANEL)).T

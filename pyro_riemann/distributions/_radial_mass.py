@@ -193,15 +193,15 @@ def _judged(metric: RiemannianMetric, loc: Tensor, variance: Tensor, integrand: 
 
 
 def _curvature_term(metric: RiemannianMetric, loc: Tensor, variance: Tensor, rule: RayRule) -> Tensor:
-    """``t R / 12`` at every node ``(m, n)``, R the mean of both ends; that of a step at its middle."""
+    """``t R / 12`` at every node ``(m, n)``, R the mean of both ends; interpolated from every second node."""
     count = rule.radius.shape[1] // len(loc)
-    middle = rule.point[ray_rule.PANEL // 2 :: ray_rule.PANEL]
-    there = torch.zeros_like(middle[..., 0])
-    used = (rule.width[ray_rule.PANEL // 2 :: ray_rule.PANEL] > 0).nonzero()
-    for step, ray in (index.T for index in used.split(_POINTS)):
-        there[step, ray] = metric.scalar_curvature(middle[step, ray])
-    both = 0.5 * (there + metric.scalar_curvature(loc).repeat(count))
-    return (variance.repeat(count) * both / 12).repeat_interleave(ray_rule.PANEL, 0)
+    point, width = (part.unflatten(0, (-1, ray_rule.PANEL))[:, ::2] for part in (rule.point, rule.width))
+    there = torch.zeros_like(width)
+    for step, node, ray in (index.T for index in (width > 0).nonzero().split(_POINTS)):
+        there[step, node, ray] = metric.scalar_curvature(point[step, node, ray])
+    matrix = torch.as_tensor(ray_rule.from_every_second()).to(loc)
+    everywhere = torch.einsum("ij,kjn->kin", matrix, there).flatten(0, 1)
+    return variance.repeat(count) * (everywhere + metric.scalar_curvature(loc).repeat(count)) / 24
 
 
 def log_integrand_slope(

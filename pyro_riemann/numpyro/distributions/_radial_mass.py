@@ -139,7 +139,8 @@ def _judged(metric: RiemannianMetric, loc: Array, variance: Array, integrand: In
     white = jnp.asarray(ray_rule.directions(dim, count), loc.dtype)
     every = cast_rays(metric, loc, variance, jnp.broadcast_to(white[:, None], (len(white), *loc.shape)), power)
     rule, loose = every.rays(slice(0, len(white))), every.rays(slice(len(white), None))
-    extra = _curvature_term(metric, loc, variance, rule.point) if integrand.curvature else 0.0
+    point = jnp.where(rule.width[..., None] > 0, rule.point, loc)
+    extra = _curvature_term(metric, loc, variance, point) if integrand.curvature else 0.0
     log_weight = rule.log_integrand(variance, power, extra)
     ray_mass = logsumexp(log_weight, 0)
     total, log_count = logsumexp(ray_mass, 0), math.log(len(white))
@@ -168,11 +169,12 @@ def _judged(metric: RiemannianMetric, loc: Array, variance: Array, integrand: In
 
 
 def _curvature_term(metric: RiemannianMetric, loc: Array, variance: Array, point: Array) -> Array:
-    """``t R / 12`` at every node ``(m, N, b)``, R the mean of both ends; that of a step at its middle."""
-    middle = point[ray_rule.PANEL // 2 :: ray_rule.PANEL]
-    there = jax.lax.map(metric.scalar_curvature, middle)
-    term = variance * (there + metric.scalar_curvature(loc)) / 24
-    return jnp.repeat(term, ray_rule.PANEL, 0)
+    """``t R / 12`` at every node ``(m, N, b)``, R the mean of both ends; interpolated from every second node."""
+    some = point.reshape(-1, ray_rule.PANEL, *point.shape[1:])[:, ::2]
+    there = jax.lax.map(metric.scalar_curvature, some)
+    matrix = jnp.asarray(ray_rule.from_every_second(), loc.dtype)
+    everywhere = jnp.einsum("ij,kj...->ki...", matrix, there).reshape(point.shape[:-1])
+    return variance * (everywhere + metric.scalar_curvature(loc)) / 24
 
 
 def _slope(metric: RiemannianMetric, loc: Array, variance: Array, integrand: Integrand, cast: Cast) -> Array:
@@ -188,7 +190,8 @@ def _slope(metric: RiemannianMetric, loc: Array, variance: Array, integrand: Int
     weight = jnp.exp(cast.log_weight)
     slope = -0.5 * (weight * rule.radius**2).sum((0, 1)) / variance - 0.5 * dim * jnp.log(variance)
     if integrand.curvature:
-        curvature = _curvature_term(fixed_metric, fixed_loc, jnp.ones_like(variance), rule.point)
+        point = jnp.where(rule.width[..., None] > 0, rule.point, fixed_loc)
+        curvature = _curvature_term(fixed_metric, fixed_loc, jnp.ones_like(variance), point)
         slope = slope + variance * (weight * curvature).sum((0, 1))
     if integrand.van_vleck:
 
