@@ -241,7 +241,8 @@ def _wrapped_normal(law: Any, read: _Converter) -> Any:
 
 def _riemannian_normal(law: Any, read: _Converter) -> Any:
     arguments = read.array(law.loc), read.array(law.scale), read.metric_of(law)
-    return distributions.RiemannianNormal(*arguments, num_directions=law.num_directions, validate_args=law._validate_args)
+    settings = {"num_directions": law.num_directions, "validate_args": law._validate_args}
+    return distributions.RiemannianNormal(*arguments, **settings)
 
 
 def _uniform(law: Any, read: _Converter) -> Any:
