@@ -80,8 +80,7 @@ def directions(dim: int, count: int) -> Table:
     generator = np.random.default_rng(dim)
     frames = [np.linalg.qr(generator.normal(size=(dim, dim)))[0] for _ in range(-(-count // (2 * dim)))]
     axes = np.concatenate(frames)[: count // 2]
-    unit: Table = np.stack([axes, -axes], 1).reshape(count, dim)
-    return unit
+    return np.asarray(np.stack([axes, -axes], 1).reshape(count, dim), np.float64)
 
 
 def log_sphere_area(dim: int) -> float:
@@ -110,8 +109,8 @@ def from_every_second() -> Table:
 @lru_cache(maxsize=1)
 def panel_polynomials() -> Table:
     """Coefficients ``(nodes, powers)``, from the constant up, of Lagrange's polynomials of a panel's nodes."""
-    inverse: Table = np.linalg.inv(panel()[0][:, None] ** np.arange(PANEL)).T
-    return inverse
+    inverse = np.linalg.inv(panel()[0][:, None] ** np.arange(PANEL)).T
+    return np.asarray(inverse, np.float64)
 
 
 def quintic(x: Array) -> tuple[Array, ...]:

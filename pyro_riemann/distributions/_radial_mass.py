@@ -43,7 +43,8 @@ class Integrand(NamedTuple):
 def unwarped(metric: RiemannianMetric, loc: Tensor) -> tuple[RiemannianMetric, Tensor]:
     """A metric and a point in the coordinates in which the metric was given."""
     while isinstance(metric, WarpedMetric):
-        metric, loc = metric.base, metric.to_base(loc)
+        loc = metric.to_base(loc)
+        metric = metric.base
     return metric, loc
 
 
@@ -243,7 +244,7 @@ def log_integrand_slope(
         return slope
     for node, ray in (index.T for index in used.split(_POINTS)):
         arguments = (rule.point[node, ray], rule.velocity[node, ray], weight[node, ray], lever[node, ray])
-        part: Tensor = checkpoint(local, *arguments, use_reentrant=False)  # type: ignore[assignment]
+        part: Tensor = checkpoint(local, *arguments, use_reentrant=False)
         slope = slope.index_add(0, ray % batch, part)
     return slope
 

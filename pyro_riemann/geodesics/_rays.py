@@ -141,7 +141,8 @@ def follow_rays(
         kept, new = active[good], State(*(part[good] for part in new))
         state = State(*(part.index_put((kept,), fresh) for part, fresh in zip(state, new, strict=True)))
         radius = radius.index_put((kept,), radius[kept] + width[good])
-        radii.append(radius), history.append(state)
+        radii.append(radius)
+        history.append(state)
         # where rays end
         bent = _bend(metric, new)
         met = bent - bend[kept] > 2 / width[good]

@@ -43,7 +43,8 @@ class Integrand(NamedTuple):
 def unwarped(metric: RiemannianMetric, loc: Array) -> tuple[RiemannianMetric, Array]:
     """A metric and a point in the coordinates in which the metric was given."""
     while isinstance(metric, WarpedMetric):
-        metric, loc = metric.base, metric.to_base(loc)
+        loc = metric.to_base(loc)
+        metric = metric.base
     return metric, loc
 
 

@@ -69,7 +69,7 @@ class RayRule(NamedTuple):
 
     def rays(self, where: slice) -> RayRule:
         """Some of the rays of every centre."""
-        return RayRule(*(part[:, where] for part in self[:5]), *(part[where] for part in self[5:]))
+        return RayRule(*(part[..., where, :] if part.ndim < 4 else part[:, where] for part in self))
 
 
 def cast_rays(
@@ -112,12 +112,13 @@ def _nodes(metric: RiemannianMetric, rays: Rays, cut: Array, doubt: Array) -> Ra
 
     shape = (MAX_STEPS, ray_rule.PANEL, *cut.shape)
     blank = jnp.zeros((*shape, metric.dim), cut.dtype)
-    tables = jax.lax.fori_loop(0, rays.count, panel, (blank, blank, jnp.zeros(shape, cut.dtype)))
+    tables = jax.lax.fori_loop(0, rays.num_steps, panel, (blank, blank, jnp.zeros(shape, cut.dtype)))
     width = weight[:, None, None] * used[:, None]
     area = jnp.where((width > 0) & jnp.isfinite(tables[2]), tables[2], -jnp.inf)
     radius = left[:, None] + unit[:, None, None] * used[:, None]
     nodes = (part.reshape(-1, *part.shape[2:]) for part in (radius, *tables[:2], width, area))
-    return RayRule(*nodes, cut, doubt, rays.lost)
+    radius, point, velocity, width, area = nodes
+    return RayRule(radius, point, velocity, width, area, cut, doubt, rays.lost)
 
 
 def _cut_radii(metric: RiemannianMetric, centre: Array, rays: Rays) -> tuple[Array, Array]:

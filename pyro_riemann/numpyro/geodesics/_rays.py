@@ -39,14 +39,14 @@ class Rays(NamedTuple):
         state: what is known at their ends, each ``(k + 1, R, b, ...)``.
         end: ``(R, b)``: the first conjugate point, or where the integrand has gone.
         lost: ``(R, b)``, log of the integrand at the end of a ray that could not be followed further; else -inf.
-        count: number of steps that were tried, at most k.
+        num_steps: steps that were tried, at most k.
     """
 
     radius: Array
     state: State
     end: Array
     lost: Array
-    count: Array
+    num_steps: Array
 
     def at(self, step: Array, share: Array) -> State:
         """State of every ray at ``share`` in [0, 1] of its step number ``step``, both ``(R, b)``.
@@ -137,7 +137,7 @@ def follow_rays(
         return index + 1, history, radius, state, step, bend, value, end, conjugate | met, peak, active
 
     far, yes = jnp.full_like(unit, jnp.inf), jnp.ones_like(unit, bool)
-    carry = (0, history, nought, state, 0.1 * unit, far, -far, far, ~yes, -far[0], yes)
+    carry = (jnp.asarray(0), history, nought, state, 0.1 * unit, far, -far, far, ~yes, -far[0], yes)
     count, (radii, states), radius, *_, value, end, conjugate, _, _ = jax.lax.while_loop(going, advance, carry)
     later = jnp.arange(MAX_STEPS + 1) > count
     radii = jnp.where(later[:, None, None], radius, radii)
