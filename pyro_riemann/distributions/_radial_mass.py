@@ -16,7 +16,7 @@ from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES
 from pyro_riemann.distributions._memo import remember
-from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays
+from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays, step_tolerance
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import WarpedMetric
 from pyro_riemann.metrics import RiemannianMetric
@@ -182,6 +182,7 @@ def _judged(metric: RiemannianMetric, loc: Tensor, variance: Tensor, integrand: 
     rough = loose.log_integrand(variance.repeat(loose.cut.shape[0] // batch), power).logsumexp(0).reshape(-1, batch)
     fine = rule.log_integrand(times, power).logsumexp(0).reshape(-1, batch)[:: min(len(white), LOOSE)]
     squared = squared + ((rough.logsumexp(0) - fine.logsumexp(0)) / _STEP_GAIN).square()
+    squared = squared + step_tolerance(loc) ** 2  # two errors may be equal by chance
     # the ends of rays
     brink = rule.brink(times, power) + rule.doubt.log()
     gone = rule.lost + 0.5 * times.log()

@@ -28,6 +28,11 @@ _RAYS = 1 << 13  # followed at once
 LOOSE = 4  # one ray in so many is followed with a looser tolerance as well
 
 
+def step_tolerance(like: Tensor) -> float:
+    """Relative error of a step in the precision of ``like``."""
+    return _TOLERANCE.get(like.dtype, 1e-3)
+
+
 class RayRule(NamedTuple):
     """Nodes on n rays and what belongs to them; without gradient.
 
@@ -98,7 +103,7 @@ def cast_rays(
     rays = torch.arange(count * batch, device=loc.device).reshape(count, batch)
     some = rays[:: min(count, LOOSE)].flatten() if check else rays[:0].flatten()
     every = torch.cat([rays.flatten(), some])
-    tolerance = torch.full((len(every),), _TOLERANCE.get(loc.dtype, 1e-3), dtype=loc.dtype, device=loc.device)
+    tolerance = torch.full((len(every),), step_tolerance(loc), dtype=loc.dtype, device=loc.device)
     tolerance[count * batch :] *= ray_rule.LOOSER
     centre = loc.expand(count, batch, dim).reshape(-1, dim)
     followed = follow_rays(

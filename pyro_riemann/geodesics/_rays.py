@@ -126,6 +126,8 @@ def follow_rays(
     acceleration, bending = _rates(metric, z, direction, blank, frame, variance.sqrt())
     state = State(z, direction, acceleration, blank, frame, bending)
     radius, step = torch.zeros_like(variance), 0.1 * variance.sqrt()
+    # steps that are allowed a larger error may be longer as well, or their difference would not show the error
+    longest = (tolerance / tolerance.amin() if len(tolerance) else tolerance) ** 0.25 * variance.sqrt()
     radii, history = [radius], [state]
     nowhere = torch.full_like(radius, -torch.inf)
     bend, value, end = -nowhere, nowhere.clone(), -nowhere
@@ -137,7 +139,7 @@ def follow_rays(
         old, width = State(*(part[active] for part in state)), step[active]
         new, area, error = _in_pieces(metric, old, width, variance[active], tolerance[active])
         good = error <= 1
-        step[active] = torch.minimum(ray_rule.next_step(torch, width, error), variance[active].sqrt())
+        step[active] = torch.minimum(ray_rule.next_step(torch, width, error), longest[active])
         kept, new = active[good], State(*(part[good] for part in new))
         state = State(*(part.index_put((kept,), fresh) for part, fresh in zip(state, new, strict=True)))
         radius = radius.index_put((kept,), radius[kept] + width[good])

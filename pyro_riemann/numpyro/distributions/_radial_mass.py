@@ -17,7 +17,7 @@ from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES, check_num_nodes
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.distributions._memo import is_known
-from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays
+from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, step_tolerance
 from pyro_riemann.numpyro.distributions._tangent import log_tangent_expectation
 from pyro_riemann.numpyro.manifolds import WarpedMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -158,6 +158,7 @@ def _judged(metric: RiemannianMetric, loc: Array, variance: Array, integrand: In
     rough = logsumexp(logsumexp(loose.log_integrand(variance, power), 0), 0)
     fine = logsumexp(logsumexp(rule.log_integrand(variance, power), 0)[:: min(len(white), LOOSE)], 0)
     squared = squared + jnp.square((rough - fine) / _STEP_GAIN)
+    squared = squared + step_tolerance(loc) ** 2  # two errors may be equal by chance
     # the ends of rays
     brink = rule.brink(variance, power) + jnp.log(rule.doubt)
     gone = rule.lost + 0.5 * jnp.log(variance)

@@ -27,6 +27,11 @@ _BISECTIONS = 9
 LOOSE = 4  # one ray in so many is followed with a looser tolerance as well
 
 
+def step_tolerance(like: Array) -> float:
+    """Relative error of a step in the precision of ``like``."""
+    return _TOLERANCE.get(str(like.dtype), 1e-3)
+
+
 class RayRule(NamedTuple):
     """Nodes on R rays from each of b centres, m on each, and what belongs to them.
 
@@ -86,7 +91,7 @@ def cast_rays(
         check: whether some rays are followed once more with longer steps.
     """
     count = len(white)
-    tolerance = np.full(count, _TOLERANCE.get(str(loc.dtype), 1e-3))
+    tolerance = np.full(count, step_tolerance(loc))
     if check:
         some = white[:: min(count, LOOSE)]
         tolerance = np.append(tolerance, np.full(len(some), ray_rule.LOOSER * tolerance[0]))

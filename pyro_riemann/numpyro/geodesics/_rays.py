@@ -110,6 +110,8 @@ def follow_rays(
     z, direction, frame = start
     dim, unit = metric.dim, jnp.broadcast_to(jnp.sqrt(variance), z.shape[:-1])
     blank, nought = jnp.zeros_like(frame), jnp.zeros_like(unit)
+    # steps that are allowed a larger error may be longer as well, or their difference would not show the error
+    longest = (tolerance / tolerance.min()) ** 0.25 * unit
     acceleration, bending = _rates(metric, z, direction, blank, frame, unit)
     state = State(z, direction, acceleration, blank, frame, bending)
     history = jax.tree.map(lambda part: jnp.broadcast_to(part, (MAX_STEPS + 1, *part.shape)), (nought, state))
@@ -132,7 +134,7 @@ def follow_rays(
         gone = good & (height < peak - ray_rule.DROP) & (height < value)
         end = jnp.where(met | gone, radius, end)
         bend, value = jnp.where(good, bent, bend), jnp.where(good, height, value)
-        step = jnp.where(active, jnp.minimum(ray_rule.next_step(jnp, step, error), unit), step)
+        step = jnp.where(active, jnp.minimum(ray_rule.next_step(jnp, step, error), longest), step)
         active = active & jnp.isinf(end) & (step > _SHORTEST * unit)
         return index + 1, history, radius, state, step, bend, value, end, conjugate | met, peak, active
 
