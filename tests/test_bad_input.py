@@ -206,7 +206,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "unit ball",
     ),
     "normal: negative scale": (lambda: RiemannianNormal(ZERO, -ONE, FLAT), ValueError, "scale"),
-    "normal: no nodes": (lambda: RiemannianNormal(ZERO, ONE, FLAT, num_nodes=0), ValueError, "`num_nodes`"),
+    "normal: no rays": (lambda: RiemannianNormal(ZERO, ONE, FLAT, num_directions=0), ValueError, "`num_directions`"),
     "normal: scale a string": (lambda: RiemannianNormal(ZERO, "1", FLAT), TypeError, "`scale`"),  # type: ignore[arg-type]
     "uniform: infinite bound": (lambda: RiemannianUniform(FLAT, -INF, 1.0), ValueError, "`low`.*infinite"),
     "uniform: no bound": (lambda: RiemannianUniform(FLAT, None, None), ValueError, "`low`.*missing"),  # type: ignore[arg-type]

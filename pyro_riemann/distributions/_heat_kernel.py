@@ -12,16 +12,11 @@ from torch import Tensor
 from pyro_riemann._checks import check_one_of
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import densities
-from pyro_riemann._formulas.tangent_rule import check_num_nodes
+from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.brownian import brownian_motion, choose_steps, default_method
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
-from pyro_riemann.distributions._memo import remember
-from pyro_riemann.distributions._tangent import (
-    chart_moments,
-    log_radial_integral,
-    log_tangent_expectation,
-    probes,
-)
+from pyro_riemann.distributions._radial_mass import Integrand, log_radial_mass
+from pyro_riemann.distributions._radial_moments import radial_moments
 from pyro_riemann.metrics import RiemannianMetric
 
 _LONG_TIME = (
@@ -61,7 +56,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
             right within 1 %, found at the first draw (see :func:`brownian_motion`).
         normalize: subtract ``log_normalizer().value`` in :meth:`log_prob`, so that the density has mass 1 and
             an evidence lower bound is one; its gradient is included.
-        num_nodes: nodes an axis (d <= 3) or points a replicate (above) behind :meth:`log_normalizer`.
+        num_directions: rays behind :meth:`log_normalizer`, a multiple of 16; None for as many as it takes.
         validate_args: check arguments and values; Pyro's own setting if None.
 
     Raises:
@@ -79,7 +74,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real_vector, "time": constraints.positive}
     has_rsample = True
-    _settings: ClassVar[tuple[str, ...]] = ("correction", "num_steps", "normalize", "num_nodes")
+    _settings: ClassVar[tuple[str, ...]] = ("correction", "num_steps", "normalize", "num_directions")
 
     def __init__(
         self,
@@ -90,7 +85,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
         *,
         num_steps: int | None = None,
         normalize: bool = False,
-        num_nodes: int | None = None,
+        num_directions: int | None = None,
         validate_args: bool | None = None,
     ) -> None:
         self.correction = check_one_of("correction", correction, CORRECTIONS)
@@ -98,7 +93,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
             raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
         self.num_steps, self.normalize = num_steps, normalize
         self.loc, self.time = broadcast_loc(loc, "time", time, metric)
-        self.num_nodes = check_num_nodes(num_nodes, metric.dim)
+        self.num_directions = check_num_directions(num_directions, metric.dim)
         super().__init__(metric, self.loc, validate_args)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
@@ -133,40 +128,30 @@ class RiemannianHeatKernel(RiemannianDistribution):
     def log_normalizer(self) -> Estimate:
         r"""Log of the mass of the short-time density (before ``normalize``) with respect to dz, ``(*batch)``.
 
-        The mass is an expectation over the tangent Gaussian of a wrapped normal,
-        :math:`E[V^{-1} \cdot V^{1/2}\,e^{t \bar R / 12}]` with the corrections in use: by a Gauss-Hermite rule for
-        d <= 3 (error: difference to a coarser rule) and by importance sampling from quasi-random
-        points above (error: standard error over replicates). Where the rule does not settle for d <= 2 (a decoder
-        with walls), the chart is summed over instead, for the density without V. Deterministic, differentiable in
-        loc, time and metric. Points past the cut locus have no mass. Kept for as long as the metric is unchanged
-        where no gradient is asked for.
+        In polar coordinates about ``loc``, as the constant of :class:`RiemannianNormal`, with
+        :math:`V^{1/2} e^{t \bar R / 12}` in the integrand where these corrections are in use. Points past the cut locus
+        have no mass. Deterministic, and the same with and without gradients, which are the first derivatives of the
+        integral; with a correction, off closed forms, those in loc and the metric are of a rule in the tangent space.
+
+        Warns:
+            UserWarning: if the error exceeds 0.1, or few directions have all the mass.
         """
-        settings = (self.correction, self.num_nodes)
-        return remember(self.metric, "RiemannianHeatKernel", settings, (self.loc, self.time), self._log_normalizer)
-
-    def _log_normalizer(self) -> tuple[Estimate, Tensor]:
-        def log_ratio(z: Tensor, log_v: Tensor) -> Tensor:
-            if self.correction == "van_vleck":
-                return -0.5 * log_v
-            return -0.5 * log_v + self._curvature_term(z)
-
-        if self.correction.startswith("van_vleck"):
-            mass, error = log_tangent_expectation(self.metric, self.loc, self.time, self.num_nodes, log_ratio)
-        else:
-            mass, error = log_radial_integral(self.metric, self.loc, self.time, self.num_nodes)
+        corrected = self.correction.startswith("van_vleck")
+        integrand = Integrand(0.5 if corrected else 0.0, self.correction == "van_vleck_curvature")
+        mass, error = log_radial_mass(self.metric, self.loc, self.time, integrand, self.num_directions)
         if self.correction == "kalatzis2020":
             mass = mass - 0.5 * self.metric.logdet(self.loc)
-        return Estimate(mass, error), probes(self.metric, self.loc, self.time)
+        return Estimate(mass, error)
 
     @property
     def mean(self) -> Tensor:
-        """Euclidean mean in the chart, ``(*batch, d)``, by quadrature in the tangent space; to second order in time."""
-        return chart_moments(self.metric, self.loc, self.time, self.num_nodes, power=0.5)[0]
+        """Euclidean mean in the chart, ``(*batch, d)``, to second order in time and without gradient."""
+        return radial_moments(self.metric, self.loc, self.time, Integrand(0.5), self.num_directions)[0]
 
     @property
     def variance(self) -> Tensor:
         """Euclidean variance of each coordinate of the chart, ``(*batch, d)``, like :attr:`mean`."""
-        return chart_moments(self.metric, self.loc, self.time, self.num_nodes, power=0.5)[1]
+        return radial_moments(self.metric, self.loc, self.time, Integrand(0.5), self.num_directions)[1]
 
     def log_mass(self) -> Estimate:
         """Log of the mass with respect to dz that :meth:`log_prob` integrates to.

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import densities
-from pyro_riemann._formulas.tangent_rule import check_num_nodes
+from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
-from pyro_riemann.distributions._memo import remember
-from pyro_riemann.distributions._normal_sampler import SamplingReport, pilot, sample_normal
-from pyro_riemann.distributions._tangent import chart_moments, log_radial_integral, probes
+from pyro_riemann.distributions._normal_sampler import SamplingReport, report_of, sample_normal
+from pyro_riemann.distributions._radial_mass import Integrand, log_radial_mass
+from pyro_riemann.distributions._radial_moments import radial_moments
 from pyro_riemann.metrics import RiemannianMetric
 
 
@@ -24,20 +24,20 @@ class RiemannianNormal(RiemannianDistribution):
     .. math::
         \log p(z) = -\frac{\ell^2(z, \mu)}{2 \sigma^2} - \log C(\mu, \sigma) + \tfrac12 \log\det G(z)
 
-    with respect to Lebesgue measure dz in the chart. The constant
-    :math:`C = (2 \pi \sigma^2)^{d/2}\, E[1/V(\mu, \exp_\mu v)]`, :math:`v \sim N(0, \sigma^2 G(\mu)^{-1})` within the
-    cut locus, depends on both parameters and on the metric, and its gradient is part of that of :meth:`log_prob`.
+    with respect to Lebesgue measure dz in the chart. In polar coordinates about :math:`\mu` the constant is
+    :math:`C = \int \int_0^{c(u)} e^{-r^2 / 2 \sigma^2}\, r^{d-1} / V(r u)\, dr\, du` with the cut radius c(u) and the
+    Van Vleck-Morette determinant V. It depends on both parameters and on the metric, and its gradient is part of
+    that of :meth:`log_prob`. Where the metric knows its volume (its ``radial_law``: spheres, hyperbolic spaces and flat
+    metrics, in any coordinates) it is one-dimensional; elsewhere geodesics are followed in many directions.
 
-    Draws: by rejection from the wrapped normal where V >= 1 (positive curvature), else by
-    independence Metropolis from a wrapped normal of inflated variance; :attr:`sampling_report` says which,
-    and how efficient it is. They are not reparametrised.
+    Draws are exact where the metric knows its volume. Elsewhere the direction is drawn by rejection and the radius by
+    its distribution on that ray; :attr:`sampling_report` says how efficient that is. They are not reparametrised.
 
     Args:
         loc: centre :math:`\mu`, ``(*batch, d)``.
         scale: :math:`\sigma`, ``(*batch)``, in units of geodesic distance.
         metric: the Riemannian metric.
-        num_nodes: Gauss-Hermite nodes an axis (d <= 3, default 9) or points in each of eight quasi-random
-            replicates (above, default 128) that estimate C.
+        num_directions: rays from ``loc`` behind C, a multiple of 16; None for as many as it takes.
         validate_args: check arguments and values; Pyro's own setting if None.
 
     Raises:
@@ -55,7 +55,7 @@ class RiemannianNormal(RiemannianDistribution):
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real_vector, "scale": constraints.positive}
     has_rsample = False
-    _settings: ClassVar[tuple[str, ...]] = ("num_nodes",)
+    _settings: ClassVar[tuple[str, ...]] = ("num_directions",)
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class RiemannianNormal(RiemannianDistribution):
         scale: Tensor | float,
         metric: RiemannianMetric,
         *,
-        num_nodes: int | None = None,
+        num_directions: int | None = None,
         validate_args: bool | None = None,
     ) -> None:
         self.loc, self.scale = broadcast_loc(loc, "scale", scale, metric)
-        self.num_nodes = check_num_nodes(num_nodes, metric.dim)
+        self.num_directions = check_num_directions(num_directions, metric.dim)
         super().__init__(metric, self.loc, validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -84,47 +84,42 @@ class RiemannianNormal(RiemannianDistribution):
     def log_normalizer(self) -> Estimate:
         r"""log C, ``(*batch)``: the integral of :math:`e^{-\ell^2 / 2 \sigma^2}` with respect to dM.
 
-        Deterministic. The error is the difference to a rule with two nodes fewer (d <= 3) or the standard
-        error over eight quasi-random replicates (above). Where the rule does not settle in one or two dimensions
-        (a decoder with walls) the chart is summed over instead, the error being the difference to half the
-        resolution. Kept for as long as the metric is unchanged where no
-        gradient is asked for, also when a model builds the distribution anew at every call.
-        """
-        return remember(
-            self.metric, "RiemannianNormal", (self.num_nodes,), (self.loc, self.scale), self._log_normalizer
-        )
+        Deterministic, the same with and without gradients. The error is 0 in closed form; it is the difference of two
+        rules on space forms. On rays it is made of the spread over independent sets of directions (in the plane,
+        the difference to half of them), the difference to longer steps, and what the cut radii leave open. Rays are
+        kept for as long as the metric is unchanged, also when a model builds the distribution anew at every call.
+        First derivatives are those of the integral. Under ``torch.jit.trace`` a fixed rule in the tangent space takes
+        the place of rays.
 
-    def _log_normalizer(self) -> tuple[Estimate, Tensor]:
-        flat = densities.log_flat_mass(torch, self.metric.dim, self.scale**2)
-        value, error = log_radial_integral(self.metric, self.loc, self.scale**2, self.num_nodes)
-        return Estimate(flat + value, error), probes(self.metric, self.loc, self.scale**2)
+        Warns:
+            UserWarning: if the error exceeds 0.1, or few directions have all the mass.
+        """
+        variance = self.scale**2
+        flat = densities.log_flat_mass(torch, self.metric.dim, variance)
+        value, error = log_radial_mass(self.metric, self.loc, variance, Integrand(), self.num_directions)
+        return Estimate(flat + value, error)
 
     @property
     def mean(self) -> Tensor:
-        """Euclidean mean in the chart, ``(*batch, d)``, by quadrature in the tangent space."""
-        return chart_moments(self.metric, self.loc, self.scale**2, self.num_nodes, power=1.0)[0]
+        """Euclidean mean in the chart, ``(*batch, d)``, by the nodes of :meth:`log_normalizer`, without gradient."""
+        return radial_moments(self.metric, self.loc, self.scale**2, Integrand(), self.num_directions)[0]
 
     @property
     def variance(self) -> Tensor:
         """Euclidean variance of each coordinate of the chart, ``(*batch, d)``, like :attr:`mean`."""
-        return chart_moments(self.metric, self.loc, self.scale**2, self.num_nodes, power=1.0)[1]
+        return radial_moments(self.metric, self.loc, self.scale**2, Integrand(), self.num_directions)[1]
 
     @property
     def sampling_report(self) -> SamplingReport:
-        """Method, inflation of the variance, and efficiency of :meth:`sample`, from a fixed pilot run."""
-        with torch.no_grad():
-            variance = self.scale**2
-            return remember(
-                self.metric,
-                "pilot",
-                (),
-                (self.loc, self.scale),
-                lambda: (pilot(self.metric, self.loc, variance), probes(self.metric, self.loc, variance)),
-            )
+        """Method and efficiency of :meth:`sample`."""
+        return report_of(self.metric, self.loc, self.scale**2, self.num_directions)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draws ``(*sample_shape, *batch, d)``, without gradient, by the method of :attr:`sampling_report`."""
+        """Draws ``(*sample_shape, *batch, d)``, without gradient, by the method of :attr:`sampling_report`.
+
+        Raises:
+            RuntimeError: if rejection comes to no end: a few directions have all the mass.
+        """
         with torch.no_grad():
             shape = self._extended_shape(sample_shape)
-            loc, scale = self.loc.expand(shape), self.scale.expand(shape[:-1])
-            return sample_normal(self.metric, loc, scale**2, self.sampling_report)
+            return sample_normal(self.metric, self.loc, self.scale**2, shape, self.num_directions)

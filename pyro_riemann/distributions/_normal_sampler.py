@@ -1,119 +1,174 @@
-"""Draws of the Riemannian normal from wrapped normals."""
+"""Draws of the Riemannian normal: exact radii where the volume is known, elsewhere rays in random directions."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_riemann._formulas.tangent_rule import sobol_normal
-from pyro_riemann.distributions._tangent import spread_out, tangent_vectors, within_cut_locus
+from pyro_riemann._formulas import radial, ray_rule
+from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann.distributions._radial_mass import Integrand, judged_rays, unwarped
+from pyro_riemann.distributions._radial_moments import rewarped
+from pyro_riemann.distributions._rays import RayRule, cast_rays
+from pyro_riemann.distributions._tangent import tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
-_INFLATIONS = (1.1, 1.25, 1.5, 2.0)  # above 1: on negative curvature 1/V outgrows any smaller Gaussian
-_PILOT_POINTS = 256
-_BIAS = 1e-4  # bound on the total-variation error of independence Metropolis, from which its length follows
-_MAX_STEPS = 512
-_BLOCK = 1 << 16  # proposals evaluated at once
+_MARGIN = 0.1  # of the log of the largest ray mass that was seen, for those that were not
+_EFFICIENCY_BOUND = 0.02
+_EXCESS_BOUND = 0.01
+_RAYS = 1 << 13  # followed at once
+_MAX_ROUNDS = 1000
 
 
 class SamplingReport(NamedTuple):
     """How a Riemannian normal is sampled.
 
     Attributes:
-        method: ``"rejection"`` (exact) or ``"metropolis"`` (independence Metropolis).
-        inflation: variance of the proposal relative to ``scale**2``.
-        efficiency: acceptance rate (rejection), or effective share of independent proposals (Metropolis), the
-            worst of the batch.
-        num_steps: proposals for each draw (Metropolis); 1 for rejection, which goes on until it accepts.
+        method: ``"exact"`` where the metric knows its volume, else ``"rejection"`` of directions.
+        efficiency: acceptance rate of directions, the worst of the batch.
 
     Example:
-        >>> RiemannianNormal(torch.zeros(2), 0.5, EuclideanMetric(2)).sampling_report.method
-        'rejection'
+        >>> RiemannianNormal(torch.zeros(2), 0.5, EuclideanMetric(2)).sampling_report
+        SamplingReport(method='exact', efficiency=1.0)
     """
 
     method: str
-    inflation: float
     efficiency: float
-    num_steps: int
 
 
-def pilot(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> SamplingReport:
-    """Choose method and inflation from 256 fixed points around every ``loc``.
-
-    With the target :math:`f = e^{-|x|^2/2} / V` in whitened coordinates and the proposal
-    :math:`N(0, c I)`, weights f / N. All proposals are judged on one set of points, drawn from the widest.
-    """
-    widest = max(_INFLATIONS)
-    nodes = torch.as_tensor(sobol_normal(metric.dim, _PILOT_POINTS, seed=0)).to(loc)
-    _, log_v, minimal = spread_out(metric, loc, widest * variance, nodes)
-    shape = (-1, *(1,) * (loc.dim() - 1))
-    squared = widest * nodes.square().sum(-1).reshape(shape)
-    log_target = torch.where(minimal, -0.5 * squared - log_v, -math.inf)
-    log_wide = -0.5 * squared / widest - 0.5 * metric.dim * math.log(widest)
-    mass = (log_target - log_wide).logsumexp(0) - math.log(len(nodes))
-    if bool((torch.where(minimal, log_v, 0.0) >= -1e-6).all()):
-        # f <= e^{-|x|^2/2}: the weight is at most 1, the acceptance rate is the mass
-        return SamplingReport("rejection", 1.0, min(1.0, float(mass.exp().min())), 1)
-    best = SamplingReport("metropolis", widest, 0.0, _MAX_STEPS)
-    for inflation in _INFLATIONS:
-        log_proposal = -0.5 * squared / inflation - 0.5 * metric.dim * math.log(inflation)
-        log_weight = log_target - log_proposal
-        second = (log_weight + log_target - log_wide).logsumexp(0) - math.log(len(nodes))
-        efficiency = min(1.0, float((2 * mass - second).exp().min()))
-        if efficiency > best.efficiency:
-            bound = max(1.01, float((log_weight.amax(0) - mass).exp().max()))
-            steps = math.ceil(math.log(_BIAS) / math.log1p(-1 / bound))
-            best = SamplingReport("metropolis", inflation, efficiency, min(max(steps, 8), _MAX_STEPS))
-    return best
+def report_of(metric: RiemannianMetric, loc: Tensor, variance: Tensor, num_directions: int | None) -> SamplingReport:
+    """The method for these laws and what it will cost."""
+    metric, loc = unwarped(metric, loc)
+    if metric.radial_law() is not None:
+        return SamplingReport("exact", 1.0)
+    bound, mean = _bounds(metric, loc.reshape(-1, metric.dim), variance.reshape(-1), num_directions)
+    return SamplingReport("rejection", float((mean - bound).exp().min()))
 
 
-def sample_normal(metric: RiemannianMetric, loc: Tensor, variance: Tensor, report: SamplingReport) -> Tensor:
-    """One draw for every ``loc (*shape, d)`` and ``variance (*shape)``."""
-    flat_loc, flat_variance = loc.reshape(-1, metric.dim), variance.reshape(-1)
-    draw = _reject if report.method == "rejection" else _metropolis
-    return draw(metric, flat_loc, flat_variance, report).reshape(loc.shape)
+def sample_normal(
+    metric: RiemannianMetric, loc: Tensor, variance: Tensor, shape: torch.Size, num_directions: int | None
+) -> Tensor:
+    """Draws of shape ``(*sample, *batch, d)`` for every ``loc (*batch, d)`` and ``variance (*batch)``."""
+    base, there = unwarped(metric, loc)
+    flat, times = there.reshape(-1, base.dim), variance.reshape(-1)
+    count = math.prod(shape) // max(1, flat.numel())
+    law = base.radial_law()
+    if flat.numel() == 0 or count == 0:
+        z = flat.new_zeros(shape)
+    elif law is not None:
+        z = _exact(base, law, flat, times, count)
+    else:
+        z = _reject(base, flat, times, count, num_directions)
+    return rewarped(metric, z.reshape(shape))
 
 
-def _propose(metric: RiemannianMetric, loc: Tensor, variance: Tensor, inflation: float) -> tuple[Tensor, Tensor]:
-    """Proposals and their log weights, -inf past the cut locus."""
-    noise = torch.randn_like(loc)
-    v = tangent_vectors(metric, loc, inflation * variance, noise)
-    z, log_v = metric.expmap_log_van_vleck(loc, v)
-    squared = noise.square().sum(-1)
-    minimal = within_cut_locus(metric, loc, z, (inflation * variance * squared).sqrt())
-    log_weight = -0.5 * (inflation - 1) * squared - log_v
-    return z, torch.where(minimal, log_weight, torch.full_like(log_weight, -math.inf))
+# ---------------------------------------------------------------- where the volume is known
 
 
-def _reject(metric: RiemannianMetric, loc: Tensor, variance: Tensor, report: SamplingReport) -> Tensor:
-    z, pending = torch.empty_like(loc), torch.arange(len(loc), device=loc.device)
-    for _ in range(1000):
-        proposal, log_weight = _propose(metric, loc[pending], variance[pending], report.inflation)
-        accept = torch.rand_like(log_weight).log() < log_weight
-        z[pending[accept]] = proposal[accept]
-        pending = pending[~accept]
-        if len(pending) == 0:
-            return z
-    raise RuntimeError(
-        f"Rejection sampling of a RiemannianNormal left {len(pending)} of {len(loc)} draws without an accepted "
-        "proposal in 1000 rounds: `scale` is far larger than the manifold. Use a smaller `scale`."
-    )
+def _exact(metric: RiemannianMetric, law: RadialLaw, loc: Tensor, variance: Tensor, count: int) -> Tensor:
+    """Draws ``(count, b, d)``."""
+    noise = torch.randn(count, *loc.shape, dtype=loc.dtype, device=loc.device)
+    if law.periods is not None:  # a normal law, cut off half a period away on every axis
+        half = (law.periods.to(loc.device).double() / (8 * variance.double().unsqueeze(-1)).sqrt()).erf()
+        uniform = (2 * torch.rand(noise.shape, dtype=torch.float64, device=loc.device) - 1) * half
+        return loc + (2 * variance).sqrt().unsqueeze(-1) * uniform.erfinv().to(loc)
+    if law.is_flat(metric.dim):
+        return loc + tangent_vectors(metric, loc, variance, noise)
+    radius, density, mass = radial.radial_table(torch, law.curvature, metric.dim, variance.double())
+    luck = torch.rand(len(loc), count, dtype=torch.float64, device=loc.device)
+    cell = torch.searchsorted(mass, luck, right=True).clamp(1, mass.shape[-1] - 1) - 1
+
+    def at(table: Tensor, index: Tensor) -> Tensor:
+        return table.gather(-1, index)
+
+    width = at(mass, cell + 1) - at(mass, cell)
+    share = ((luck - at(mass, cell)) / width.clamp(min=torch.finfo(width.dtype).tiny)).clamp(0, 1)
+    inner = radial.within_cell(torch, share, at(density, cell), at(density, cell + 1))
+    r = at(radius, cell) + inner * (at(radius, cell + 1) - at(radius, cell))
+    direction = noise / noise.norm(dim=-1, keepdim=True)
+    v = r.T.to(loc).unsqueeze(-1) * tangent_vectors(metric, loc, torch.ones_like(variance), direction)
+    return metric.expmap(loc.expand_as(v), v)
 
 
-def _metropolis(metric: RiemannianMetric, loc: Tensor, variance: Tensor, report: SamplingReport) -> Tensor:
-    """Independence Metropolis, one chain a draw; the proposals of many steps are evaluated as one batch."""
-    z, current = _propose(metric, loc, variance, report.inflation)
-    block = max(1, _BLOCK // max(1, len(loc)))
-    for start in range(0, report.num_steps, block):
-        steps = min(block, report.num_steps - start)
-        proposals, log_weights = _propose(
-            metric, loc.expand(steps, *loc.shape), variance.expand(steps, *variance.shape), report.inflation
+# ---------------------------------------------------------------- elsewhere
+
+
+def _bounds(
+    metric: RiemannianMetric, loc: Tensor, variance: Tensor, num_directions: int | None
+) -> tuple[Tensor, Tensor]:
+    """Bound and mean of the mass of a ray, in logs, ``(b)``, from those behind the normalising constant."""
+    cast = judged_rays(metric, loc, variance, Integrand(), num_directions)
+    cast.warn()
+    mean = cast.ray_mass.logsumexp(0) - math.log(len(cast.ray_mass))
+    largest = cast.ray_mass.amax(0)
+    spread = (largest - mean).clamp(max=1.0)
+    return largest + _MARGIN * spread.clamp(min=0.01), mean
+
+
+def _reject(metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int, num_directions: int | None) -> Tensor:
+    """Draws ``(count, b, d)``: a direction by rejection from the uniform one, a radius by its law on that ray."""
+    bound, mean = _bounds(metric, loc, variance, num_directions)
+    efficiency = (mean - bound).exp()
+    if float(efficiency.min()) < _EFFICIENCY_BOUND:
+        warnings.warn(
+            f"Only {float(efficiency.min()):.1%} of the directions that a RiemannianNormal proposes are accepted: few "
+            "have all the mass, and draws are dear. Use a smaller `scale` or a smoother metric.",
+            stacklevel=4,
         )
-        for proposal, log_weight in zip(proposals, log_weights, strict=True):
-            accept = (torch.rand_like(log_weight).log() < log_weight - current) | torch.isneginf(current)
-            z = torch.where(accept.unsqueeze(-1), proposal, z)
-            current = torch.where(accept, log_weight, current)
-    return z
+    batch = len(loc)
+    z = torch.empty(count * batch, metric.dim, dtype=loc.dtype, device=loc.device)
+    pending, excess, cast = torch.arange(count * batch, device=loc.device), 0, 0
+    for _ in range(_MAX_ROUNDS):
+        now = pending[:_RAYS]
+        centre = now % batch
+        noise = torch.randn(len(now), metric.dim, dtype=loc.dtype, device=loc.device)
+        white = noise / noise.norm(dim=-1, keepdim=True)
+        rule, _ = cast_rays(metric, loc[centre], variance[centre], white.unsqueeze(0), 1.0, check=False)
+        logs = rule.log_integrand(variance[centre], 1.0)
+        over = logs.logsumexp(0) - bound[centre]
+        accept = torch.rand_like(over).log() < over
+        z[now[accept]] = _along(rule, logs)[accept]
+        excess, cast = excess + int((over > 0).sum()), cast + len(now)
+        pending = torch.cat([now[~accept], pending[_RAYS:]])
+        if len(pending) == 0:
+            break
+    else:
+        raise RuntimeError(
+            f"Rejection sampling of a RiemannianNormal left {len(pending)} of {len(z)} draws without an accepted "
+            f"direction in {_MAX_ROUNDS} rounds: few directions have all the mass. Use a smaller `scale`."
+        )
+    if excess > _EXCESS_BOUND * cast:
+        warnings.warn(
+            f"{excess} of {cast} directions that a RiemannianNormal proposed have more mass than was thought possible: "
+            "its draws have them too rarely. Use more `num_directions`.",
+            stacklevel=4,
+        )
+    return z.reshape(count, batch, metric.dim)
+
+
+def _along(rule: RayRule, logs: Tensor) -> Tensor:
+    """A point on every ray, ``(n, d)``, by the inverse of the distribution function of the radius."""
+    size = ray_rule.PANEL
+    panels = logs.unflatten(0, (-1, size))
+    mass = panels.logsumexp(1).softmax(0).cumsum(0)
+    luck = torch.rand_like(mass[0])
+    chosen = (mass[:-1] < luck).sum(0)
+    ray = torch.arange(len(chosen), device=chosen.device)
+    weight = torch.as_tensor(ray_rule.panel()[1]).to(logs)
+    density = (panels - panels.amax(1, keepdim=True))[chosen, :, ray].exp() / weight
+    powers = torch.as_tensor(ray_rule.panel_polynomials()).to(logs)
+    order = torch.arange(size, device=logs.device)
+    growth = density @ powers / (order + 1)  # coefficients of the running integral, from the first power up
+    goal = torch.rand_like(luck) * growth.sum(-1)
+    low, high = torch.zeros_like(goal), torch.ones_like(goal)
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        below = (growth * middle.unsqueeze(-1) ** (order + 1)).sum(-1) < goal
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    basis = (low.unsqueeze(-1) ** order) @ powers.T
+    points = rule.point.unflatten(0, (-1, size))[chosen, :, ray]
+    return (basis.unsqueeze(-1) * points).sum(1)

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._formulas.tangent_rule import MAX_PRODUCT_DIM, joined_rule, sobol_normal, tangent_rule
-from pyro_riemann.distributions._memo import wants_gradient
-from pyro_riemann.distributions._quadrature import log_chart_integral
+from pyro_riemann._formulas.tangent_rule import MAX_PRODUCT_DIM, check_num_nodes, joined_rule, tangent_rule
 from pyro_riemann.metrics import RiemannianMetric
 
-_SETTLED = 0.01  # the error of a log-constant that the tangent rule may have where there is another rule
 _CUT_TOLERANCE = 0.01  # a shorter way by more than 1 %, above the solver's own discretisation error
+
+
+def default_nodes(dim: int) -> int:
+    """Nodes an axis (d <= 3), or points in each of eight quasi-random replicates (above)."""
+    return check_num_nodes(None, dim)
 
 
 class TangentRule:
@@ -61,13 +63,6 @@ def tangent_vectors(metric: RiemannianMetric, loc: Tensor, variance: Tensor, whi
     return variance.sqrt().unsqueeze(-1) * v
 
 
-def probes(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> Tensor:
-    """A few points of the chart around every ``loc (*batch, d)``, where a change of the metric would show."""
-    white = torch.as_tensor(sobol_normal(metric.dim, 8, seed=0)).to(loc)
-    white = white.reshape(-1, *(1,) * (loc.dim() - 1), metric.dim).expand(-1, *loc.shape)
-    return (loc + tangent_vectors(metric, loc, variance, white)).transpose(0, -2)
-
-
 def is_closed_form(metric: RiemannianMetric) -> bool:
     """Whether distances need no solver (in other coordinates either)."""
     while isinstance(base := getattr(metric, "base", None), RiemannianMetric):
@@ -100,19 +95,6 @@ def spread_out(metric: RiemannianMetric, loc: Tensor, variance: Tensor, nodes: T
     centre = loc.expand_as(v)
     z, log_v = metric.expmap_log_van_vleck(centre, v)
     return z, log_v, within_cut_locus(metric, centre, z, variance.sqrt() * white.norm(dim=-1))
-
-
-def log_radial_integral(metric: RiemannianMetric, loc: Tensor, variance: Tensor, num_nodes: int) -> Estimate:
-    r"""Log of :math:`(2 \pi t)^{-d/2} \int e^{-\ell^2 / 2t}\,dM`, ``(*batch)``.
-
-    By the rule in the tangent space; in one or two dimensions by a sum over the chart where that rule does
-    not settle, as on a decoder with walls, and no gradient in ``loc`` or the metric is asked for.
-    """
-    estimate = log_tangent_expectation(metric, loc, variance, num_nodes, lambda z, log_v: -log_v)
-    if metric.dim > 2 or is_closed_form(metric) or torch.jit.is_tracing() or wants_gradient(metric, loc, loc):
-        return estimate
-    settled = torch.isfinite(estimate.value) & (estimate.standard_error < _SETTLED)
-    return estimate if bool(settled.all()) else log_chart_integral(metric, loc, variance)
 
 
 def chart_moments(

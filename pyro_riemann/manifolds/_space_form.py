@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas import conformal, densities, folding, space_form
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -34,6 +35,9 @@ class SpaceForm(RiemannianMetric):
 
     def scalar_curvature(self, z: Tensor) -> Tensor:
         return torch.full_like(check_point("z", z, self.dim)[..., 0], self.curvature * self.dim * (self.dim - 1))
+
+    def radial_law(self) -> RadialLaw | None:
+        return RadialLaw(float(self.curvature))
 
     def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
         return space_form.squared_dist(torch, *self._half_angle(z, y), self.curvature)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas import torus
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.manifolds import _heat_kernel
 from pyro_riemann.metrics import EuclideanMetric
 
@@ -61,6 +62,9 @@ class FlatTorus(EuclideanMetric):
         """The image ``(*batch, d)`` of ``z`` in ``[-period / 2, period / 2)``, axis by axis; derivative 1."""
         check_point("z", z, self.dim)
         return torus.wrap(torch, z, self.periods.to(z))
+
+    def radial_law(self) -> RadialLaw | None:
+        return RadialLaw(0.0, self.periods)
 
     def logmap(self, z: Tensor, y: Tensor) -> Tensor:
         return self.wrap(y - z)

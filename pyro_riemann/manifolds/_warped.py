@@ -12,6 +12,7 @@ from torch.distributions.transforms import Transform
 from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas.peaks import Peaks, pulled_back
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -152,6 +153,10 @@ class WarpedMetric(RiemannianMetric):
         frame = torch.linalg.solve_triangular(factor.mT, eye, upper=True).movedim(-1, 0)
         _, _, bend = _autodiff.second_directional(self.to_base, z.expand_as(frame), frame)
         return self._pull(jacobian, self.base.drift(x) - bend.sum(0) / 2)
+
+    def radial_law(self) -> RadialLaw | None:
+        """What ``base`` knows of the volume around every point; periods of a torus are of the axes of ``base``."""
+        return self.base.radial_law()
 
     def scalar_curvature(self, z: Tensor) -> Tensor:
         return self.base.scalar_curvature(self.to_base(z))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import holds
 from pyro_riemann._formulas.peaks import Peaks
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.geodesics import (
     Geodesic,
     GeodesicSolver,
@@ -182,6 +183,13 @@ class RiemannianMetric(nn.Module):
     def scalar_curvature(self, z: Tensor) -> Tensor:
         """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
         return scalar_curvature(self, z)
+
+    def radial_law(self) -> RadialLaw | None:
+        """What is known of the volume around every point: constant curvature, or None.
+
+        Normalising constants and draws of radial laws are then exact. Wrappers pass on what their base knows.
+        """
+        return None
 
     def tabulate(self, low: Any, high: Any, resolution: int) -> RiemannianMetric:
         """This metric as a :class:`GridMetric` on a box of the chart; d <= 3.

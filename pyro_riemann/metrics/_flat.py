@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann._formulas import densities
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics._base import RiemannianMetric
 
@@ -58,6 +59,9 @@ class ConstantMetric(RiemannianMetric):
 
     def scalar_curvature(self, z: Tensor) -> Tensor:
         return torch.zeros_like(z[..., 0])
+
+    def radial_law(self) -> RadialLaw | None:
+        return RadialLaw(0.0)
 
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
         return z + v

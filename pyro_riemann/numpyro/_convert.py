@@ -230,7 +230,7 @@ def _independent_transform(transform: Any, read: _Converter) -> Any:
 
 
 def _heat_kernel(law: Any, read: _Converter) -> Any:
-    names = ("correction", "num_steps", "normalize", "num_nodes")
+    names = ("correction", "num_steps", "normalize", "num_directions")
     settings = {name: getattr(law, name) for name in names} | {"validate_args": law._validate_args}
     return distributions.RiemannianHeatKernel(
         read.array(law.loc), read.array(law.time), read.metric_of(law), **settings
@@ -244,7 +244,8 @@ def _wrapped_normal(law: Any, read: _Converter) -> Any:
 
 def _riemannian_normal(law: Any, read: _Converter) -> Any:
     arguments = read.array(law.loc), read.array(law.scale), read.metric_of(law)
-    return distributions.RiemannianNormal(*arguments, num_nodes=law.num_nodes, validate_args=law._validate_args)
+    settings = {"num_directions": law.num_directions, "validate_args": law._validate_args}
+    return distributions.RiemannianNormal(*arguments, **settings)
 
 
 def _uniform(law: Any, read: _Converter) -> Any:

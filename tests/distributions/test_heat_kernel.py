@@ -336,7 +336,7 @@ def test_bad_values_are_named(value: Tensor, error: type[Exception]) -> None:
         kernel.log_prob(value)
 
 
-@pytest.mark.parametrize("settings", [{"num_steps": 0}, {"num_nodes": 1}])
+@pytest.mark.parametrize("settings", [{"num_steps": 0}, {"num_directions": 3}])
 def test_bad_settings_are_named(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         RiemannianHeatKernel(ZERO, ONE, EUCLIDEAN, **settings)  # type: ignore[arg-type]

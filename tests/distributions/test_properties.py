@@ -61,7 +61,7 @@ def build(law: str, metric: RiemannianMetric, loc: Tensor, time: Tensor, **setti
     if law == "wrapped normal":
         return RiemannianWrappedNormal(loc, time, metric, **settings)
     if law == "normal":
-        return RiemannianNormal(loc, time.sqrt(), metric, num_nodes=3, **settings)
+        return RiemannianNormal(loc, time.sqrt(), metric, num_directions=16, **settings)
     return RiemannianUniform(metric, loc - REACH, loc + REACH, **settings)
 
 

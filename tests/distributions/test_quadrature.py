@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_riemann import GridMetric, PullbackMetric, RiemannianHeatKernel, RiemannianMetric, RiemannianNormal
 from pyro_riemann.distributions._quadrature import log_chart_integral
-from pyro_riemann.distributions._tangent import log_radial_integral, log_tangent_expectation
+from pyro_riemann.distributions._tangent import log_tangent_expectation
 from tests import charts
 
 
@@ -60,8 +60,6 @@ class Ridge(torch.nn.Module):
 def test_mass_behind_a_hill_is_that_of_the_density() -> None:
     metric = PullbackMetric(Ridge(), 2, jitter=0.0)
     loc, variance = torch.zeros(2, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
-    tangent = log_tangent_expectation(metric, loc, variance, 9, lambda z, log_v: -log_v)
-    assert tangent.standard_error.item() > 0.01  # it does not settle
     kernel = RiemannianHeatKernel(loc, variance, metric)
     mass = kernel.log_normalizer()
     assert mass.standard_error.item() < 0.05  # it tells how far half as fine a rule is off
@@ -75,4 +73,3 @@ def test_mass_behind_a_hill_is_that_of_the_density() -> None:
     normal = RiemannianNormal(loc, variance.sqrt(), metric)
     flat = torch.log(2 * torch.pi * variance)
     torch.testing.assert_close(normal.log_normalizer().value, mass.value + flat, rtol=0, atol=1e-9)
-    assert torch.equal(log_radial_integral(metric, loc, variance, 9).value, mass.value)

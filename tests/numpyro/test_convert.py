@@ -124,11 +124,11 @@ def test_settings_of_geodesics_come_along() -> None:
 def test_distributions_with_their_settings() -> None:
     metric = here.ConstantMetric(torch.tensor([[2.0, 0.3], [0.3, 1.0]], dtype=torch.float64))
     loc, time = points(3, 2), 0.2 + points(3).abs()
-    heat = here.RiemannianHeatKernel(loc, time, metric, "kalatzis2020", num_steps=7, num_nodes=3)
+    heat = here.RiemannianHeatKernel(loc, time, metric, "kalatzis2020", num_steps=7, num_directions=32)
     laws = [
         heat,
         here.RiemannianWrappedNormal(loc, time, metric),
-        here.RiemannianNormal(loc, time, metric, num_nodes=3),
+        here.RiemannianNormal(loc, time, metric, num_directions=32),
         here.RiemannianUniform(metric, -torch.ones(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)),
         here.VampPrior(here.RiemannianWrappedNormal(loc, time, metric), points(3)),
         torch.distributions.Independent(torch.distributions.Normal(loc, 1 + loc.abs()), 1),
@@ -137,7 +137,7 @@ def test_distributions_with_their_settings() -> None:
     for law in laws:
         converted = to_numpyro(law)
         assert converted.batch_shape == tuple(law.batch_shape)
-        for name in ("loc", "time", "scale", "low", "high", "logits", "num_nodes"):
+        for name in ("loc", "time", "scale", "low", "high", "logits", "num_directions"):
             if isinstance(expected := vars(law).get(name), torch.Tensor):
                 close(getattr(converted, name), expected)
             elif expected is not None:
@@ -145,7 +145,7 @@ def test_distributions_with_their_settings() -> None:
     for law in (heat, laws[-1]):
         close(to_numpyro(law).log_prob(jnp.asarray(z.numpy())), law.log_prob(z))
     mine = to_numpyro(heat)
-    assert (mine.correction, mine.num_steps, mine.normalize, mine.num_nodes) == ("kalatzis2020", 7, False, 3)
+    assert (mine.correction, mine.num_steps, mine.normalize, mine.num_directions) == ("kalatzis2020", 7, False, 32)
 
 
 def test_a_metric_of_your_own_is_handed_over() -> None:

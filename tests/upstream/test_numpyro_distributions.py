@@ -115,7 +115,7 @@ def wrapped_normal(metric: str) -> type[Distribution]:
 def normal(metric: str) -> type[Distribution]:
     class Normal(RiemannianNormal):
         def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-            super().__init__(loc, scale, METRICS[metric](), num_nodes=5, validate_args=validate_args)
+            super().__init__(loc, scale, METRICS[metric](), num_directions=16, validate_args=validate_args)
 
     @vmap_over.register(Normal)
     def axes(law: Any, loc: Any = None, scale: Any = None) -> Any:

@@ -6,20 +6,20 @@ import warnings
 from functools import partial
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
 from pyro_riemann._formulas import densities
-from pyro_riemann._formulas.tangent_rule import check_num_nodes
+from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.numpyro._checks import check_one_of, holds
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.brownian import brownian_motion
 from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, broadcast_loc, check_key
 from pyro_riemann.numpyro.distributions._memo import remember
-from pyro_riemann.numpyro.distributions._tangent import chart_moments, log_radial_integral, log_tangent_expectation
+from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass
+from pyro_riemann.numpyro.distributions._radial_moments import radial_moments
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 _LONG_TIME = (
@@ -59,7 +59,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
             right within 1 %, 64 where values are not known (see :func:`brownian_motion`).
         normalize: subtract ``log_normalizer().value`` in :meth:`log_prob`, so that the density has mass 1 and
             an evidence lower bound is one; its gradient is included.
-        num_nodes: nodes an axis (d <= 3) or points a replicate (above) behind :meth:`log_normalizer`.
+        num_directions: rays behind :meth:`log_normalizer`, a multiple of 16; None for as many as it takes.
         validate_args: check the values of arguments; NumPyro's own setting if None.
 
     Raises:
@@ -77,7 +77,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real_vector, "time": constraints.positive}
     reparametrized_params: ClassVar[list[str]] = ["loc", "time"]
-    pytree_aux_fields: ClassVar[tuple[str, ...]] = ("correction", "num_steps", "normalize", "num_nodes")
+    pytree_aux_fields: ClassVar[tuple[str, ...]] = ("correction", "num_steps", "normalize", "num_directions")
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
         *,
         num_steps: int | None = None,
         normalize: bool = False,
-        num_nodes: int | None = None,
+        num_directions: int | None = None,
         validate_args: bool | None = None,
     ) -> None:
         self.correction = check_one_of("correction", correction, CORRECTIONS)
@@ -96,7 +96,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
             raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
         self.num_steps, self.normalize = num_steps, normalize
         self.loc, self.time = broadcast_loc(loc, "time", time, metric)
-        self.num_nodes = check_num_nodes(num_nodes, metric.dim)
+        self.num_directions = check_num_directions(num_directions, metric.dim)
         super().__init__(metric, self.loc, validate_args)
 
     def sample(self, key: Array, sample_shape: Shape = ()) -> Array:
@@ -139,29 +139,32 @@ class RiemannianHeatKernel(RiemannianDistribution):
     def log_normalizer(self) -> Estimate:
         r"""Log of the mass of the short-time density (before ``normalize``) with respect to dz, ``(*batch)``.
 
-        The mass is an expectation over the tangent Gaussian of a wrapped normal,
-        :math:`E[V^{-1} \cdot V^{1/2}\,e^{t \bar R / 12}]` with the corrections in use: by a Gauss-Hermite rule for
-        d <= 3 (error: difference to a coarser rule) and by importance sampling from quasi-random
-        points above (error: standard error over replicates). Deterministic, differentiable in
-        loc, time and metric. Points past the cut locus have no mass. A constant of the compiled program where
+        In polar coordinates about ``loc``, as the constant of :class:`RiemannianNormal`, with
+        :math:`V^{1/2} e^{t \bar R / 12}` in the integrand where these corrections are in use. Points past the cut locus
+        have no mass. Deterministic; gradients are the first derivatives of the integral; with a correction, off closed
+        forms, those in loc and the metric are of a rule in the tangent space. A constant of the compiled program where
         loc, time and metric are.
+
+        Warns:
+            UserWarning: if the error is known and exceeds 0.1, or few directions have all the mass.
         """
-        return remember(
-            partial(_log_normalizer, num_nodes=self.num_nodes, correction=self.correction),
-            self.metric,
-            self.loc,
-            self.time,
-        )
+        corrected = self.correction.startswith("van_vleck")
+        integrand = Integrand(0.5 if corrected else 0.0, self.correction == "van_vleck_curvature")
+        compute = partial(log_radial_mass, integrand=integrand, num_directions=self.num_directions)
+        mass, error = remember(compute, self.metric, self.loc, self.time)
+        if self.correction == "kalatzis2020":
+            mass = mass - 0.5 * self.metric.logdet(self.loc)
+        return Estimate(mass, error)
 
     @property
     def mean(self) -> Array:
-        """Euclidean mean in the chart, ``(*batch, d)``, by quadrature in the tangent space; to second order in time."""
-        return chart_moments(self.metric, self.loc, self.time, self.num_nodes, power=0.5)[0]
+        """Euclidean mean in the chart, ``(*batch, d)``, to second order in time and without gradient."""
+        return radial_moments(self.metric, self.loc, self.time, Integrand(0.5), self.num_directions)[0]
 
     @property
     def variance(self) -> Array:
         """Euclidean variance of each coordinate of the chart, ``(*batch, d)``, like :attr:`mean`."""
-        return chart_moments(self.metric, self.loc, self.time, self.num_nodes, power=0.5)[1]
+        return radial_moments(self.metric, self.loc, self.time, Integrand(0.5), self.num_directions)[1]
 
     def log_mass(self) -> Estimate:
         """Log of the mass with respect to dz that :meth:`log_prob` integrates to.
@@ -175,18 +178,3 @@ class RiemannianHeatKernel(RiemannianDistribution):
 def _curvature_term(metric: RiemannianMetric, loc: Array, time: Array, z: Array) -> Array:
     """``time R / 12`` with R averaged over the ends."""
     return time * (metric.scalar_curvature(z) + metric.scalar_curvature(loc)) / 24
-
-
-@partial(jax.jit, static_argnames=("num_nodes", "correction"))
-def _log_normalizer(metric: RiemannianMetric, loc: Array, time: Array, num_nodes: int, correction: str) -> Estimate:
-    def log_ratio(z: Array, log_v: Array) -> Array:
-        if correction == "van_vleck":
-            return -0.5 * log_v
-        return -0.5 * log_v + _curvature_term(metric, loc, time, z)
-
-    if correction.startswith("van_vleck"):
-        return log_tangent_expectation(metric, loc, time, num_nodes, log_ratio)
-    mass, error = log_radial_integral(metric, loc, time, num_nodes)
-    if correction == "kalatzis2020":
-        mass = mass - 0.5 * metric.logdet(loc)
-    return Estimate(mass, error)

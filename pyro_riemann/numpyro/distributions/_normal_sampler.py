@@ -1,111 +1,175 @@
-"""Draws of the Riemannian normal from wrapped normals, by a program of fixed shape."""
+"""Draws of the Riemannian normal: exact radii where the volume is known, elsewhere rays in random directions."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import logsumexp
 
-from pyro_riemann._formulas.tangent_rule import sobol_normal
-from pyro_riemann.numpyro.distributions._tangent import spread_out, tangent_vectors, within_cut_locus
+from pyro_riemann._formulas import radial, ray_rule
+from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann.numpyro.distributions._memo import is_known
+from pyro_riemann.numpyro.distributions._radial_mass import Cast, Integrand, judged_rays, unwarped
+from pyro_riemann.numpyro.distributions._radial_moments import rewarped
+from pyro_riemann.numpyro.distributions._rays import RayRule, cast_rays
+from pyro_riemann.numpyro.distributions._tangent import tangent_vectors
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
-_INFLATIONS = (1.0, 1.1, 1.25, 1.5, 2.0)
-_PILOT_POINTS = 256
-_BIAS = 1e-4  # bound on the total-variation error of independence Metropolis, from which its length follows
-_MAX_STEPS = 512
+Shape = tuple[int, ...]
+_MARGIN = 0.1  # of the log of the largest ray mass that was seen, for those that were not
+_EFFICIENCY_BOUND = 0.02
+_MAX_ROUNDS = 1000
 
 
 class SamplingReport(NamedTuple):
-    """How a Riemannian normal is sampled: by independence Metropolis from a wrapped normal.
+    """How a Riemannian normal is sampled.
 
     Attributes:
-        inflation: variance of the proposal relative to ``scale**2``, ``(*batch)``.
-        efficiency: effective share of independent proposals, ``(*batch)``.
-        num_steps: proposals for each draw, the largest number that one of the batch needs.
+        method: ``"exact"`` where the metric knows its volume, else ``"rejection"`` of directions.
+        efficiency: acceptance rate of directions, ``(*batch)``.
 
     Example:
-        >>> report = RiemannianNormal(jnp.zeros(2), 0.5, EuclideanMetric(2)).sampling_report
-        >>> report.efficiency.shape
-        ()
+        >>> RiemannianNormal(jnp.zeros(2), 0.5, EuclideanMetric(2)).sampling_report.method
+        'exact'
     """
 
-    inflation: Array
+    method: str
     efficiency: Array
-    num_steps: Array
 
 
-@jax.jit
-def pilot(metric: RiemannianMetric, loc: Array, variance: Array) -> SamplingReport:
-    """Choose the inflation from 256 fixed points around every ``loc``.
-
-    With the target :math:`f = e^{-|x|^2/2} / V` in whitened coordinates and the proposal
-    :math:`N(0, c I)`, weights f / N. All proposals are judged on one set of points, drawn from the widest.
-    """
-    widest = max(_INFLATIONS)
-    nodes = sobol_normal(metric.dim, _PILOT_POINTS, seed=0)
-    _, log_v, minimal = spread_out(metric, loc, widest * variance, nodes)
-    radius = widest * jnp.square(jnp.asarray(nodes, loc.dtype)).sum(-1)
-    squared = radius.reshape(-1, *(1,) * (loc.ndim - 1))
-    log_target = jnp.where(minimal, -0.5 * squared - log_v, -jnp.inf)
-    log_count = math.log(_PILOT_POINTS)
-
-    def log_proposal(inflation: float) -> Array:
-        return -0.5 * squared / inflation - 0.5 * metric.dim * math.log(inflation)
-
-    mass = logsumexp(log_target - log_proposal(widest), axis=0) - log_count
-    # on negative curvature 1/V outgrows any Gaussian that is not wider than its own
-    positive = jnp.where(minimal, log_v, 0.0).min(0) >= -1e-6
-    efficiencies, bounds = [], []
-    for inflation in _INFLATIONS:
-        log_weight = log_target - log_proposal(inflation)
-        second = logsumexp(log_weight + log_target - log_proposal(widest), axis=0) - log_count
-        efficiency = jnp.minimum(1.0, jnp.exp(2 * mass - second))
-        efficiencies.append(efficiency if inflation > 1 else jnp.where(positive, efficiency, 0.0))
-        bounds.append(jnp.maximum(1.01, jnp.exp(log_weight.max(0) - mass)))
-    best = jnp.argmax(jnp.stack(efficiencies), 0)
-    bound = jnp.choose(best, bounds, mode="clip")
-    steps = jnp.ceil(math.log(_BIAS) / jnp.log1p(-1 / bound)).max(initial=0)
-    return SamplingReport(
-        jnp.asarray(_INFLATIONS, loc.dtype)[best],
-        jnp.choose(best, efficiencies, mode="clip"),
-        jnp.clip(steps, 8, _MAX_STEPS).astype(int),
-    )
+def report_of(metric: RiemannianMetric, loc: Array, variance: Array, num_directions: int | None) -> SamplingReport:
+    """The method for these laws and what it will cost."""
+    metric, there = unwarped(metric, loc)
+    if metric.radial_law() is not None:
+        return SamplingReport("exact", jnp.ones_like(variance))
+    cast = judged_rays(metric, there.reshape(-1, metric.dim), variance.reshape(-1), Integrand(), num_directions)
+    bound, mean = _bounds(cast)
+    return SamplingReport("rejection", jnp.exp(mean - bound).reshape(variance.shape))
 
 
-@partial(jax.jit, static_argnames="shape")
 def sample_normal(
-    metric: RiemannianMetric, loc: Array, variance: Array, report: SamplingReport, key: Array, shape: tuple[int, ...]
+    metric: RiemannianMetric,
+    loc: Array,
+    variance: Array,
+    key: Array,
+    shape: tuple[int, ...],
+    num_directions: int | None,
 ) -> Array:
-    """Draws of shape ``(*sample, *batch, d)``: each the last state of a chain of independence Metropolis.
+    """Draws of shape ``(*sample, *batch, d)`` for every ``loc (*batch, d)`` and ``variance (*batch)``; no gradient."""
+    metric, loc, variance = jax.lax.stop_gradient((metric, loc, variance))
+    base, there = unwarped(metric, loc)
+    flat, times = there.reshape(-1, base.dim), variance.reshape(-1)
+    count = math.prod(shape) // max(1, flat.size)
+    law = base.radial_law()
+    if flat.size == 0 or count == 0:
+        return jnp.zeros(shape, loc.dtype)
+    if law is not None:
+        z = _exact(base, law, flat, times, count, key)
+    else:
+        cast = judged_rays(base, flat, times, Integrand(), num_directions)
+        bound, mean = _bounds(cast)
+        if is_known(bound) and float((mean - bound).min()) < math.log(_EFFICIENCY_BOUND):
+            warnings.warn(
+                f"Only {math.exp(float((mean - bound).min())):.1%} of the directions that a RiemannianNormal proposes "
+                "are accepted: few have all the mass, and draws are dear. Use a smaller `scale` or a smoother metric.",
+                stacklevel=4,
+            )
+        z = _reject(base, flat, times, bound, key, count)
+    return rewarped(metric, z.reshape(shape))
 
-    Not differentiable: the number of steps is a value, not a shape.
+
+# ---------------------------------------------------------------- where the volume is known
+
+
+def _exact(metric: RiemannianMetric, law: RadialLaw, loc: Array, variance: Array, count: int, key: Array) -> Array:
+    """Draws ``(count, b, d)``."""
+    for_noise, for_radius = jax.random.split(key)
+    shape = (count, *loc.shape)
+    if law.periods is not None:  # a normal law, cut off half a period away on every axis
+        half = jax.lax.erf(jnp.asarray(law.periods, loc.dtype) / jnp.sqrt(8 * variance[:, None]))
+        uniform = jax.random.uniform(for_noise, shape, loc.dtype, -1.0, 1.0) * half
+        return loc + jnp.sqrt(2 * variance)[:, None] * jax.lax.erf_inv(uniform)
+    noise = jax.random.normal(for_noise, shape, loc.dtype)
+    if law.is_flat(metric.dim):
+        return loc + tangent_vectors(metric, loc, variance, noise)
+    radius, density, mass = radial.radial_table(jnp, law.curvature, metric.dim, variance)
+    luck = jax.random.uniform(for_radius, (len(loc), count), mass.dtype)
+    cell = jnp.clip(jax.vmap(partial(jnp.searchsorted, side="right"))(mass, luck), 1, mass.shape[-1] - 1) - 1
+
+    def at(table: Array, index: Array) -> Array:
+        return jnp.take_along_axis(table, index, -1)
+
+    width = at(mass, cell + 1) - at(mass, cell)
+    share = jnp.clip((luck - at(mass, cell)) / jnp.maximum(width, jnp.finfo(width.dtype).tiny), 0.0, 1.0)
+    inner = radial.within_cell(jnp, share, at(density, cell), at(density, cell + 1))
+    r = at(radius, cell) + inner * (at(radius, cell + 1) - at(radius, cell))
+    direction = noise / jnp.linalg.norm(noise, axis=-1, keepdims=True)
+    v = r.T[..., None] * tangent_vectors(metric, loc, jnp.ones_like(variance), direction)
+    return metric.expmap(jnp.broadcast_to(loc, v.shape), v)
+
+
+# ---------------------------------------------------------------- elsewhere
+
+
+def _bounds(cast: Cast) -> tuple[Array, Array]:
+    """Bound and mean of the mass of a ray, in logs, ``(b)``, from those behind the normalising constant."""
+    mean = logsumexp(cast.ray_mass, 0) - math.log(len(cast.ray_mass))
+    largest = cast.ray_mass.max(0)
+    return largest + _MARGIN * jnp.clip(largest - mean, 0.01, 1.0), mean
+
+
+@partial(jax.jit, static_argnames="count")
+def _reject(metric: RiemannianMetric, loc: Array, variance: Array, bound: Array, key: Array, count: int) -> Array:
+    """Draws ``(count, b, d)``: a direction by rejection from the uniform one, a radius by its law on that ray.
+
+    NaN where no direction is accepted in 1000 rounds.
     """
-    metric, loc, variance, report = jax.lax.stop_gradient((metric, loc, variance, report))
+    shape = (count, *loc.shape)
 
-    def propose(key: Array) -> tuple[Array, Array]:
-        """Proposals and their log weights, -inf past the cut locus."""
-        noise = jax.random.normal(key, shape, loc.dtype)
-        spread = report.inflation * variance
-        centre, v = jnp.broadcast_to(loc, shape), tangent_vectors(metric, loc, spread, noise)
-        z, log_v = metric.expmap_log_van_vleck(centre, v)
-        squared = jnp.square(noise).sum(-1)
-        minimal = within_cut_locus(metric, centre, z, jnp.sqrt(spread * squared))
-        return z, jnp.where(minimal, -0.5 * (report.inflation - 1) * squared - log_v, -jnp.inf)
+    def propose(carry: Any) -> Any:
+        index, z, pending = carry
+        for_noise, for_choice, for_radius = jax.random.split(jax.random.fold_in(key, index), 3)
+        noise = jax.random.normal(for_noise, shape, loc.dtype)
+        white = noise / jnp.linalg.norm(noise, axis=-1, keepdims=True)
+        rule = cast_rays(metric, loc, variance, white, 1.0, check=False)
+        logs = rule.log_integrand(variance, 1.0)
+        luck = jnp.log(jax.random.uniform(for_choice, pending.shape, loc.dtype))
+        accept = pending & (luck < logsumexp(logs, 0) - bound)
+        return index + 1, jnp.where(accept[..., None], _along(rule, logs, for_radius), z), pending & ~accept
 
-    def step(index: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        z, current = state
-        for_proposal, for_choice = jax.random.split(jax.random.fold_in(key, index))
-        proposal, log_weight = propose(for_proposal)
-        luck = jax.random.uniform(for_choice, current.shape, current.dtype)
-        accept = (jnp.log(luck) < log_weight - current) | jnp.isneginf(current)
-        return jnp.where(accept[..., None], proposal, z), jnp.where(accept, log_weight, current)
+    start = (0, jnp.full(shape, jnp.nan, loc.dtype), jnp.ones(shape[:-1], bool))
+    return jax.lax.while_loop(lambda carry: (carry[0] < _MAX_ROUNDS) & carry[2].any(), propose, start)[1]
 
-    start = propose(jax.random.fold_in(key, _MAX_STEPS))
-    z, _ = jax.lax.fori_loop(0, report.num_steps, step, start)
-    return z
+
+def _along(rule: RayRule, logs: Array, key: Array) -> Array:
+    """A point on every ray, ``(R, b, d)``, by the inverse of the distribution function of the radius."""
+    size = ray_rule.PANEL
+    panels = logs.reshape(-1, size, *logs.shape[1:])
+    mass = jnp.cumsum(jax.nn.softmax(logsumexp(panels, 1), 0), 0)
+    luck, goal = jax.random.uniform(key, (2, *mass.shape[1:]), mass.dtype)
+    chosen = (mass[:-1] < luck).sum(0)
+
+    def pick(table: Array) -> Array:  # (k, size, R, b, ...) at the chosen panels: (R, b, size, ...)
+        first, second = jnp.arange(chosen.shape[0])[:, None], jnp.arange(chosen.shape[1])
+        return table[chosen, :, first, second]
+
+    density = pick(panels)
+    density = jnp.exp(density - density.max(-1, keepdims=True)) / jnp.asarray(ray_rule.panel()[1], logs.dtype)
+    powers, order = jnp.asarray(ray_rule.panel_polynomials(), logs.dtype), jnp.arange(size)
+    growth = density @ powers / (order + 1)  # coefficients of the running integral, from the first power up
+    goal = goal * growth.sum(-1)
+
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        middle = 0.5 * (ends[0] + ends[1])
+        below = (growth * middle[..., None] ** (order + 1)).sum(-1) < goal
+        return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
+
+    low, _ = jax.lax.fori_loop(0, 40, halve, (jnp.zeros_like(goal), jnp.ones_like(goal)))
+    basis = (low[..., None] ** order) @ powers.T
+    return (basis[..., None] * pick(rule.point.reshape(-1, size, *rule.point.shape[1:]))).sum(-2)

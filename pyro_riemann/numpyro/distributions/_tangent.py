@@ -94,12 +94,6 @@ def log_tangent_expectation(
     return Estimate(value, jax.lax.stop_gradient(logs.std(0, ddof=1)) / math.sqrt(len(nodes)))
 
 
-@partial(jax.jit, static_argnames="num_nodes")
-def log_radial_integral(metric: RiemannianMetric, loc: Array, variance: Array, num_nodes: int) -> Estimate:
-    r"""Log of :math:`(2 \pi t)^{-d/2} \int e^{-\ell^2 / 2t}\,dM`, ``(*batch)``, by the rule in the tangent space."""
-    return log_tangent_expectation(metric, loc, variance, num_nodes, lambda z, log_v: -log_v)
-
-
 @partial(jax.jit, static_argnames=("num_nodes", "power"))
 def chart_moments(
     metric: RiemannianMetric, loc: Array, variance: Array, num_nodes: int, power: float

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import conformal, densities, folding, space_form
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro._checks import check_point
 from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -43,6 +44,9 @@ class SpaceForm(RiemannianMetric):
 
     def scalar_curvature(self, z: Array) -> Array:
         return jnp.full_like(self._check("z", z)[..., 0], self.curvature * self.dim * (self.dim - 1))
+
+    def radial_law(self) -> RadialLaw | None:
+        return RadialLaw(float(self.curvature))
 
     def squared_dist(self, z: Array, y: Array) -> Array:
         return self._squared_dist(self._check("z", z), self._check("y", y))

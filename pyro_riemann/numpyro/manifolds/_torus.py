@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import torus
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro.manifolds import _heat_kernel
 from pyro_riemann.numpyro.metrics import EuclideanMetric
@@ -62,6 +63,9 @@ class FlatTorus(EuclideanMetric):
         """The image ``(*batch, d)`` of ``z`` in ``[-period / 2, period / 2)``, axis by axis; derivative 1."""
         z = check_point("z", z, self.dim)
         return torus.wrap(jnp, z, jnp.asarray(self.periods, z.dtype))
+
+    def radial_law(self) -> RadialLaw | None:
+        return RadialLaw(0.0, self.periods)
 
     def logmap(self, z: Array, y: Array) -> Array:
         return self.wrap(y - z)

@@ -13,6 +13,7 @@ from jax import Array
 from numpyro.distributions.transforms import Transform
 
 from pyro_riemann._formulas.peaks import Peaks, pulled_back
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro._partition import join, split
@@ -153,6 +154,10 @@ class WarpedMetric(RiemannianMetric):
         frame = jnp.moveaxis(jnp.linalg.solve(factor.mT, jnp.eye(self.dim, dtype=z.dtype)), -1, 0)
         _, _, bend = _autodiff.second_directional(self.to_base, jnp.broadcast_to(z, frame.shape), frame)
         return self._pull(jacobian, self.base.drift(x) - bend.sum(0) / 2)
+
+    def radial_law(self) -> RadialLaw | None:
+        """What ``base`` knows of the volume around every point; periods of a torus are of the axes of ``base``."""
+        return self.base.radial_law()
 
     def scalar_curvature(self, z: Array) -> Array:
         return self.base.scalar_curvature(self.to_base(z))

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas.peaks import Peaks
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import holds
 from pyro_riemann.numpyro._pytree import Pytree
@@ -185,6 +186,13 @@ class RiemannianMetric(Pytree):
     def scalar_curvature(self, z: Array) -> Array:
         """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
         return scalar_curvature(self, z)
+
+    def radial_law(self) -> RadialLaw | None:
+        """What is known of the volume around every point: constant curvature, or None.
+
+        Normalising constants and draws of radial laws are then exact. Wrappers pass on what their base knows.
+        """
+        return None
 
     def tabulate(self, low: Any, high: Any, resolution: int) -> RiemannianMetric:
         """This metric as a :class:`GridMetric` on a box of the chart; d <= 3.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann._formulas import densities
+from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, holds
 from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
@@ -60,6 +61,9 @@ class ConstantMetric(RiemannianMetric):
 
     def scalar_curvature(self, z: Array) -> Array:
         return jnp.zeros_like(z[..., 0])
+
+    def radial_law(self) -> RadialLaw | None:
+        return RadialLaw(0.0)
 
     def expmap(self, z: Array, v: Array) -> Array:
         return z + v

@@ -177,24 +177,23 @@ def test_radius_of_the_draws_of_the_riemannian_normal(metric, scale: float, end:
     )
     radius = np.asarray(metric.dist(jnp.broadcast_to(loc, z.shape), z))
     assert stats.kstest(radius, lambda r: np.interp(r, grid, cdf / cdf[-1])).pvalue > 1e-3
-    assert normal.sampling_report.efficiency > (0.5 if scale > 1 else 0.7)
+    assert normal.sampling_report.method == "exact"
     v = metric.logmap(jnp.broadcast_to(loc, z.shape), z)  # no direction is preferred
     assert (jnp.abs(v.mean(0)) < 4 * v.std(0) / len(z) ** 0.5).all()
 
 
 def test_one_batch_of_draws_has_the_law_of_each_entry() -> None:
-    """Chains of one batch run for as long as the slowest needs, each from its own proposal."""
     metric, scale = Hyperbolic(2), jnp.array([0.1, 0.9])
     normal = RiemannianNormal(jnp.zeros((2, 2)), scale, metric)
     z = normal.sample(KEY, (4000,))
     squared = metric.squared_dist(jnp.zeros_like(z), z) / scale**2
 
     def constant(s: jax.Array) -> jax.Array:
-        return RiemannianNormal(jnp.zeros((2, 2)), s, metric, num_nodes=21).log_normalizer().value.sum()
+        return RiemannianNormal(jnp.zeros((2, 2)), s, metric).log_normalizer().value.sum()
 
     expected = scale * jax.grad(constant)(scale)  # E l^2 / scale^2 = d log C / d log scale
     assert (jnp.abs(squared.mean(0) - expected) < 4 * squared.std(0) / 4000**0.5).all()
-    assert normal.sampling_report.inflation.shape == (2,)
+    assert normal.sampling_report.efficiency.shape == (2,)
 
 
 def test_squared_radius_of_the_wrapped_normal_is_chi_square() -> None:
@@ -239,6 +238,6 @@ def test_a_metric_that_has_only_its_tensor() -> None:
 
     exact: RiemannianMetric = warped_sphere(2)
     loc, z = jnp.array([0.2, -0.1]), jnp.array([[0.3, 0.1], [0.0, -0.3]])
-    for law in (RiemannianWrappedNormal, lambda *a: RiemannianNormal(*a, num_nodes=5)):
+    for law in (RiemannianWrappedNormal, lambda *a: RiemannianNormal(*a, num_directions=16)):
         generic, closed = law(loc, 0.2, OnlyMetric(exact)).log_prob(z), law(loc, 0.2, exact).log_prob(z)
         assert jnp.abs(generic - closed).max() < 1e-4

@@ -1,0 +1,145 @@
+r"""Tables of the ray rule: steps along geodesics, interpolation between them, directions and panels.
+
+In geodesic polar coordinates about a centre, in an orthonormal frame, :math:`dM = r^{d-1} / V(r u)\,dr\,du`. A
+geodesic that is integrated with its Jacobi fields passes through all radii of its direction u.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyro_riemann._formulas import Array, Namespace
+from pyro_riemann._formulas.tangent_rule import REPLICATES
+
+Table = NDArray[np.float64]
+
+_BUDGET = 2.4e11  # multiplications, half a minute of one processor
+_USUAL_STEPS = 40
+
+PANEL = 5
+"""Gauss-Legendre nodes in each step of a ray."""
+DROP = 26.0
+"""Nats below the peak of the integrand at which a ray ends."""
+MAX_STEPS = 200
+"""Trial steps of one ray; what has not come to its end then is reported."""
+LOOSER = 16.0
+"""Ratio of the tolerances of the two integrations whose difference is the error of the steps."""
+
+# the pair of orders 5 and 4 of Dormand & Prince (1980), whose last stage is the first of the next step
+STAGES = (
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+def check_num_directions(num_directions: int | None, dim: int) -> int | None:
+    """Number of directions of the ray rule, None for as many as it takes."""
+    step = 2 * REPLICATES
+    if num_directions is not None and (num_directions < step or num_directions % step):
+        raise ValueError(f"`num_directions` must be a positive multiple of {step}, got {num_directions}.")
+    return num_directions
+
+
+def attempts(num_directions: int | None, dim: int, num_parameters: int = 0) -> tuple[int, ...]:
+    """Numbers of directions that are tried until the error is small: one if it is given.
+
+    At most as many as half a minute of one processor allows, a step of a ray taking ``6 (2 d - 1)`` Jacobians of a
+    network with that many parameters; but at least eight.
+    """
+    if dim == 1:
+        return (2,)
+    if num_directions is not None:
+        return (num_directions,)
+    numbers = (64, 256) if dim == 2 else (min(128, 16 * dim), 512)
+    cost = _USUAL_STEPS * 6 * (2 * dim - 1) * dim * num_parameters
+    affordable = int(_BUDGET // cost) if cost else max(numbers)
+    return tuple(n for n in numbers if n <= affordable) or (max(8, affordable // 16 * 16),)
+
+
+@lru_cache(maxsize=32)
+def directions(dim: int, count: int) -> Table:
+    """Unit vectors ``(count, d)``; in the plane equally spaced, else eight sets of equal size in a row.
+
+    These are the axes of randomly rotated frames, both ways: for any one frame, quadratic functions of the direction,
+    such as the leading order of log V, are integrated exactly. Fixed: the same at every call.
+    """
+    if dim == 1:
+        return np.array([[1.0], [-1.0]])
+    if dim == 2:
+        angle = 2 * math.pi * (np.arange(count) + 0.25) / count
+        return np.stack([np.cos(angle), np.sin(angle)], -1)
+    generator = np.random.default_rng(dim)
+    frames = [np.linalg.qr(generator.normal(size=(dim, dim)))[0] for _ in range(-(-count // (2 * dim)))]
+    axes = np.concatenate(frames)[: count // 2]
+    return np.asarray(np.stack([axes, -axes], 1).reshape(count, dim), np.float64)
+
+
+def log_sphere_area(dim: int) -> float:
+    """Log area of the unit sphere of directions."""
+    return math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
+
+
+@lru_cache(maxsize=1)
+def panel() -> tuple[Table, Table, Table]:
+    """Nodes and weights of Gauss-Legendre on [0, 1], and the matrix that integrates from 0 up to each node."""
+    nodes, weights = np.polynomial.legendre.leggauss(PANEL)
+    nodes = (nodes + 1) / 2
+    powers = np.arange(1, PANEL + 1)
+    running = (nodes[:, None] ** powers / powers) @ np.linalg.inv(nodes[:, None] ** (powers - 1))
+    return nodes, weights / 2, running
+
+
+@lru_cache(maxsize=1)
+def from_every_second() -> Table:
+    """The matrix ``(nodes, 3)`` that interpolates from the first, middle and last node of a panel to all."""
+    nodes = panel()[0]
+    matrix: Table = nodes[:, None] ** np.arange(3) @ np.linalg.inv(nodes[::2, None] ** np.arange(3))
+    return matrix
+
+
+@lru_cache(maxsize=1)
+def panel_polynomials() -> Table:
+    """Coefficients ``(nodes, powers)``, from the constant up, of Lagrange's polynomials of a panel's nodes."""
+    inverse = np.linalg.inv(panel()[0][:, None] ** np.arange(PANEL)).T
+    return np.asarray(inverse, np.float64)
+
+
+def quintic(x: Array) -> tuple[Array, ...]:
+    """Hermite's basis on [0, 1]: factors of value, slope and curvature at 0, then at 1 (slopes times the width)."""
+    y = 1 - x
+    return (
+        y**3 * (1 + 3 * x + 6 * x**2),
+        y**3 * x * (1 + 3 * x),
+        0.5 * y**3 * x**2,
+        x**3 * (1 + 3 * y + 6 * y**2),
+        -(x**3) * y * (1 + 3 * y),
+        0.5 * x**3 * y**2,
+    )
+
+
+def quintic_slope(x: Array) -> tuple[Array, ...]:
+    """Derivatives of :func:`quintic`."""
+    y = 1 - x
+    return (
+        -30 * x**2 * y**2,
+        y**2 * (1 - 3 * x) * (1 + 5 * x),
+        0.5 * x * y**2 * (2 - 5 * x),
+        30 * x**2 * y**2,
+        x**2 * (1 - 3 * y) * (1 + 5 * y),
+        -0.5 * y * x**2 * (2 - 5 * y),
+    )
+
+
+def next_step(xp: Namespace, step: Array, error: Array) -> Array:
+    """The length of the next step, from the error of this one relative to its tolerance."""
+    sane = xp.where(error == error, error, xp.full_like(error, 1e10))  # NaN: far too long
+    return step * xp.clip(0.9 * xp.clip(sane, min=1e-10) ** -0.2, min=0.2, max=4.0)

@@ -1,0 +1,72 @@
+"""Euclidean moments, in the chart, of laws whose density is a function of the distance from a centre."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._formulas import radial, ray_rule
+from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann.distributions._radial_mass import Integrand, judged_rays, unwarped
+from pyro_riemann.distributions._tangent import chart_moments, default_nodes, tangent_vectors
+from pyro_riemann.manifolds import WarpedMetric
+from pyro_riemann.metrics import RiemannianMetric
+
+_RADII = 128
+
+
+@torch.no_grad()
+def radial_moments(
+    metric: RiemannianMetric, loc: Tensor, variance: Tensor, integrand: Integrand, num_directions: int | None
+) -> tuple[Tensor, Tensor]:
+    r"""Euclidean mean and variance in the chart, ``(*batch, d)``, of the density :math:`V^q e^{-\ell^2 / 2t}` wrt dM.
+
+    By the nodes that the normalising constant has; without gradient.
+    """
+    base, there = unwarped(metric, loc)
+    law, flat, times = base.radial_law(), there.reshape(-1, base.dim), variance.reshape(-1)
+    if law is not None and law.is_flat(base.dim):
+        if law.periods is None or base is not metric:
+            return chart_moments(metric, loc, variance, default_nodes(metric.dim), power=1.0)
+        return loc, _within_a_period(variance.unsqueeze(-1), law.periods.to(loc))
+    if law is None:
+        cast = judged_rays(base, flat, times, integrand, num_directions)
+        cast.warn()
+        points = cast.rule.point.unflatten(1, (-1, len(flat))).flatten(0, 1)
+        weights = cast.log_weight.exp().unflatten(1, (-1, len(flat))).flatten(0, 1)
+    else:
+        points, weights = _exact_nodes(base, law, flat, times, integrand)
+    z, weights = rewarped(metric, points), weights.unsqueeze(-1)
+    mean = (weights * z).sum(0)
+    return mean.reshape(loc.shape), (weights * (z - mean).square()).sum(0).reshape(loc.shape)
+
+
+def rewarped(metric: RiemannianMetric, points: Tensor) -> Tensor:
+    """Points of the chart in which the metric was given, in the chart of ``metric``."""
+    return metric.from_base(rewarped(metric.base, points)) if isinstance(metric, WarpedMetric) else points
+
+
+def _within_a_period(variance: Tensor, periods: Tensor) -> Tensor:
+    """Variance of a normal law that is cut off half a period away on both sides."""
+    end = periods / (2 * variance.sqrt())
+    end = end.clamp(max=1e3)  # infinite periods, where nothing is cut off
+    density = (-0.5 * end.square()).exp() * math.sqrt(2 / math.pi) / (end / math.sqrt(2)).erf()
+    return variance * (1 - end * density)
+
+
+def _exact_nodes(
+    metric: RiemannianMetric, law: RadialLaw, loc: Tensor, variance: Tensor, integrand: Integrand
+) -> tuple[Tensor, Tensor]:
+    """Points ``(n, b, d)`` and weights ``(n, b)`` on a space of constant curvature."""
+    count = ray_rule.attempts(None, metric.dim)[0]
+    white = torch.as_tensor(ray_rule.directions(metric.dim, count)).to(loc)
+    power = 1 - integrand.van_vleck
+    radius, density, _ = radial.radial_table(torch, law.curvature, metric.dim, variance.double(), power)
+    thin = radius.shape[-1] // _RADII
+    radius, density = (part[..., ::thin].T.to(loc) for part in (radius, density))
+    direction = tangent_vectors(metric, loc, torch.ones_like(variance), white.unsqueeze(1).expand(-1, *loc.shape))
+    v = (radius[:, None, :, None] * direction).flatten(0, 1)
+    weights = (density / density.sum(0)).unsqueeze(1).expand(-1, len(white), -1).flatten(0, 1) / len(white)
+    return metric.expmap(loc.expand_as(v), v), weights

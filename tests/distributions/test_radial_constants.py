@@ -1,0 +1,211 @@
+"""Normalising constants and draws of radial laws against exact ones, where tangent Gaussians see none of the mass."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, special, stats
+from torch import Tensor
+
+from pyro_riemann import (
+    FlatTorus,
+    PullbackMetric,
+    RiemannianHeatKernel,
+    RiemannianMetric,
+    RiemannianNormal,
+    Sphere,
+    WarpedMetric,
+)
+from pyro_riemann._formulas import ray_rule
+from pyro_riemann.manifolds import HalfSpace, Hyperboloid
+from tests.charts import OnlyMetric, shear, unshear, warped_hyperbolic, warped_sphere, warped_torus
+from tests.distributions._shared import F64, derivative, paraboloid
+
+
+def radial(dim: int, scale: float, curvature: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Radii, distribution function of the radius, and log C, by Simpson's rule in logarithms."""
+    end = math.pi if curvature > 0 else scale**2 * (dim - 1) + 12 * scale + 3
+    r = np.linspace(0, end, 40_001)
+    with np.errstate(divide="ignore"):
+        log_sine = np.log(np.sin(r).clip(0)) if curvature > 0 else r + np.log1p(-np.exp(-2 * r)) - math.log(2)
+        logs = -(r**2) / (2 * scale**2) + ((dim - 1) * log_sine if dim > 1 else 0)
+    mass = integrate.cumulative_simpson(np.exp(logs - logs.max()), x=r, initial=0)
+    area = math.log(2) + dim / 2 * math.log(math.pi) - special.gammaln(dim / 2)
+    return r, mass / mass[-1], area + math.log(mass[-1]) + logs.max()
+
+
+@pytest.mark.parametrize("dim", (1, 2, 3, 8, 16, 200))
+@pytest.mark.parametrize("curvature", (1, -1))
+def test_constants_of_space_forms_at_all_scales(dim: int, curvature: int) -> None:
+    scales = torch.tensor([0.1, 0.6, 1.4, 3.0], dtype=F64)
+    metric = Sphere(dim) if curvature > 0 else Hyperboloid(dim)
+    value, error = RiemannianNormal(torch.zeros(4, dim, dtype=F64), scales, metric).log_normalizer()
+    for scale, one in zip(scales.tolist(), value.tolist(), strict=True):
+        assert abs(one / radial(dim, scale, curvature)[2] - 1) < 1e-9
+    assert (error < 1e-9).all()
+
+
+def test_constants_do_not_depend_on_the_chart() -> None:
+    for plain, warped in ((Sphere(5), warped_sphere(5)), (Hyperboloid(5), warped_hyperbolic(5))):
+        x = 0.1 * torch.arange(5, dtype=F64)
+        values = [RiemannianNormal(z, 1.3, m).log_normalizer().value for z, m in ((x, plain), (unshear(x), warped))]
+        assert abs(values[0] - values[1]) < 1e-10
+
+
+def test_torus_up_to_its_cut_locus() -> None:
+    """Smooth in time, which the mass of a cut Gaussian is, and the same through a chart that is not flat."""
+    period, times = 2.2, torch.linspace(0.05, 3.0, 60, dtype=F64, requires_grad=True)
+    loc = torch.tensor([0.3, -0.1], dtype=F64).expand(60, 2)
+    exact = 2 * (period / (8 * times) ** 0.5).erf().log()
+    (slope,) = torch.autograd.grad(exact.sum(), times)
+    for metric in (FlatTorus(2, period), warped_torus(2, period)):
+        mass, error = RiemannianHeatKernel(loc, times, metric).log_normalizer()
+        torch.testing.assert_close(mass, exact, rtol=0, atol=1e-12)
+        assert (error == 0).all()
+        torch.testing.assert_close(torch.autograd.grad(mass.sum(), times)[0], slope, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("time", (0.3, 2.0))
+def test_mass_on_a_user_written_sphere_across_its_cut_locus(time: float) -> None:
+    metric, loc = Sphere(3), torch.tensor([0.3, 0.1, -0.2], dtype=F64)
+    exact = RiemannianHeatKernel(loc, time, metric, "van_vleck_curvature").log_normalizer().value
+    kernel = RiemannianHeatKernel(loc, time, OnlyMetric(metric), "van_vleck_curvature", num_directions=16)
+    value, error = kernel.log_normalizer()
+    assert abs(value - exact) < 5 * error
+    assert error < 0.01
+
+
+def test_mass_of_a_hill_against_a_sum_over_the_chart() -> None:
+    """By symmetry the distances from the top are those along straight lines."""
+
+    def hill(z: Tensor) -> Tensor:
+        return torch.cat([z, 3 * torch.exp(-z.square().sum(-1, keepdim=True))], -1)
+
+    metric, time = PullbackMetric(hill, 2, jitter=0.0), 0.7
+    rho = torch.linspace(0, 8, 80_001, dtype=F64)
+    speed = (1 + (6 * rho * (-rho.square()).exp()).square()).sqrt()
+    length = torch.cat([torch.zeros(1, dtype=F64), torch.cumulative_trapezoid(speed, rho)])
+    exact = torch.trapezoid(rho * speed * (-length.square() / (2 * time)).exp() / time, rho).log()
+    value, error = RiemannianHeatKernel(torch.zeros(2, dtype=F64), time, metric).log_normalizer()
+    assert abs(value - exact) < 3 * error + 1e-6
+    assert error < 0.01
+
+
+# ---------------------------------------------------------------- gradients
+
+
+def test_gradients_are_those_of_the_value_with_and_without_modes() -> None:
+    metric = paraboloid(0.6)
+    loc = torch.tensor([0.4, 0.3], dtype=F64, requires_grad=True)
+    scale = torch.tensor(0.5, dtype=F64, requires_grad=True)
+
+    def value(centre: Tensor, s: Tensor, law: RiemannianMetric) -> Tensor:
+        return RiemannianNormal(centre, s, law, num_directions=16).log_normalizer().value
+
+    bend = next(metric.parameters())
+    with_graph = value(loc, scale, metric)
+    with torch.no_grad():
+        assert torch.equal(value(loc, scale, metric), with_graph)
+    assert torch.equal(value(loc, scale, metric.eval()), with_graph)
+    slopes = torch.autograd.grad(with_graph, (loc, scale, bend))
+    direction = torch.tensor([0.6, -0.8], dtype=F64)
+    step = 1e-3
+    with torch.no_grad():
+        moved = [
+            (value(loc + h * direction, scale, metric), value(loc, scale + h, metric), value(loc, scale, bent))
+            for h, bent in ((step, paraboloid(0.6 + step)), (-step, paraboloid(0.6 - step)))
+        ]
+    differences = [(one - other) / (2 * step) for one, other in zip(*moved, strict=True)]
+    assert abs(slopes[0] @ direction - differences[0]) < 1e-4
+    assert abs(slopes[1] - differences[1]) < 1e-4
+    assert abs(slopes[2] - differences[2]) < 1e-4
+
+
+@pytest.mark.parametrize("metric", [HalfSpace(3), Sphere(3)], ids=["H3", "S3"])
+def test_mean_score_of_the_draws_is_zero(metric: RiemannianMetric) -> None:
+    torch.manual_seed(0)
+    loc = torch.tensor([0.3, -0.2, 0.1], dtype=F64, requires_grad=True).expand(3000, 3)
+    scale = torch.tensor(0.9, dtype=F64, requires_grad=True).expand(3000)
+    normal = RiemannianNormal(loc, scale, metric)
+    score = torch.cat(
+        [g.reshape(3000, -1) for g in torch.autograd.grad(normal.log_prob(normal.sample()).sum(), (loc, scale))], 1
+    )
+    assert (score.mean(0).abs() < 4 * score.std(0) / 3000**0.5).all()
+
+
+def test_slope_of_a_closed_form_in_the_scale() -> None:
+    scale = torch.tensor(1.5, dtype=F64, requires_grad=True)
+
+    def value(s: Tensor) -> Tensor:
+        return RiemannianNormal(torch.zeros(7, dtype=F64), s, Sphere(7)).log_normalizer().value
+
+    (slope,) = torch.autograd.grad(value(scale), scale)
+    assert abs(slope - derivative(value, scale)) < 1e-9
+
+
+# ---------------------------------------------------------------- draws
+
+
+@pytest.mark.parametrize("dim", (2, 3, 8, 20))
+@pytest.mark.parametrize("curvature", (1, -1))
+@pytest.mark.parametrize("scale", (0.4, 1.8))
+def test_radii_and_directions_of_the_draws(dim: int, curvature: int, scale: float) -> None:
+    torch.manual_seed(1)
+    metric = warped_sphere(dim) if curvature > 0 else HalfSpace(dim)
+    loc = 0.1 * torch.ones(dim, dtype=F64)
+    z = RiemannianNormal(loc, scale, metric).sample((4000,))
+    r, cdf, _ = radial(dim, scale, curvature)
+    distance = metric.dist(loc.expand_as(z), z)
+    assert stats.kstest(distance.numpy(), lambda x: np.interp(x, r, cdf)).pvalue > 1e-3
+    white = (metric.logmap(loc.expand_as(z), z)[:, None] @ metric.cholesky(loc)).squeeze(1)
+    cosine = (white[:, 0] / white.norm(dim=-1)).numpy()
+    beta = stats.beta((dim - 1) / 2, (dim - 1) / 2, loc=-1, scale=2)
+    assert stats.kstest(cosine, beta.cdf).pvalue > 1e-3
+
+
+def test_draws_on_a_torus_are_cut_off_normals() -> None:
+    torch.manual_seed(0)
+    loc = torch.tensor([0.4, -2.0], dtype=F64)
+    z = RiemannianNormal(loc, 1.1, FlatTorus(2, [2.0, math.inf])).sample((4000,)) - loc
+    law = stats.truncnorm(-1 / 1.1, 1 / 1.1, scale=1.1)
+    assert stats.kstest(z[:, 0].numpy(), law.cdf).pvalue > 1e-3
+    assert stats.kstest(z[:, 1].numpy(), stats.norm(scale=1.1).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    "metric, curvature, scale",
+    [
+        pytest.param(HalfSpace(3), -1, 1.0, id="H3"),
+        pytest.param(Sphere(2), 1, 1.5, id="S2", marks=pytest.mark.slow),
+        pytest.param(HalfSpace(8), -1, 1.0, id="H8", marks=pytest.mark.slow),
+    ],
+)
+def test_draws_without_closed_forms(metric: RiemannianMetric, curvature: int, scale: float) -> None:
+    torch.manual_seed(0)
+    loc = 0.1 * torch.ones(metric.dim, dtype=F64)
+    normal = RiemannianNormal(loc, scale, OnlyMetric(metric), num_directions=16)
+    z = normal.sample((400,))
+    r, cdf, _ = radial(metric.dim, scale, curvature)
+    distance = metric.dist(loc.expand_as(z), z).numpy()
+    assert stats.kstest(distance, lambda x: np.interp(x, r, cdf)).pvalue > 1e-3
+    report = normal.sampling_report
+    assert report.method == "rejection"
+    assert report.efficiency > 0.9
+
+
+def test_rays_that_come_to_no_end_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_rule, "MAX_STEPS", 6)
+    normal = RiemannianNormal(torch.zeros(2, dtype=F64), 1.0, OnlyMetric(Hyperboloid(2)), num_directions=16)
+    with pytest.warns(UserWarning, match="stated error"):
+        value, error = normal.log_normalizer()
+    assert error > 0.1
+    assert torch.isfinite(value)
+
+
+def test_wrappers_pass_on_what_they_know() -> None:
+    twice = WarpedMetric(WarpedMetric(Sphere(2), (shear, unshear)), (shear, unshear))
+    assert twice.radial_law() == (1.0, None)
+    assert OnlyMetric(Sphere(2)).radial_law() is None
