@@ -78,3 +78,10 @@ def bubbles(num_knots: int, num_segments: int) -> tuple[np.ndarray, np.ndarray, 
     u = (np.polynomial.legendre.leggauss(per_knot)[0] + 1) / 2
     value, slope = 16 * (u * (1 - u)) ** 2, 32 * u * (1 - u) * (1 - 2 * u) * num_knots
     return gauss_rule(num_knots, num_segments)[0], np.tile(value, num_knots), np.tile(slope, num_knots)
+
+
+@lru_cache(maxsize=32)
+def refinement(num_knots: int, finer: int) -> np.ndarray:
+    """Matrix ``(finer + 3, num_knots + 3)`` to the control points of the same spline on a multiple of the intervals."""
+    times = np.linspace(0.0, 1.0, 8 * finer + 1)
+    return np.linalg.lstsq(basis(finer, times), basis(num_knots, times), rcond=None)[0]

@@ -24,6 +24,7 @@ from torch.func import vjp
 
 from pyro_riemann import _autodiff
 from pyro_riemann.geodesics import _spline
+from pyro_riemann.geodesics._blocks import assemble, chord_diagonal, contract, solve_small
 
 _EVEN = 0.05  # share of time that passes evenly
 
@@ -109,14 +110,14 @@ class ChordEnergy:
         gram, cross = jacobian.mT @ jacobian, jacobian[:, :-1].mT @ jacobian[:, 1:]
         start, end = gram[:, :-1], gram[:, 1:]
         rate = self._rates(images)[..., None, None]
-        stiff = _assemble(table, _chord_diagonal(rate * start, rate * end), -rate * cross)
+        stiff = assemble(table, chord_diagonal(rate * start, rate * end), -rate * cross)
         # chord derivatives projected on the plane of the mean of the two Jacobians
         left, right = (start + cross) / 2, (cross.mT + end) / 2
         mean = (left + right) / 2
         solved_left, solved_right = solve_small(mean, left.mT), solve_small(mean, right.mT)
-        tangential = _assemble(
+        tangential = assemble(
             table,
-            _chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
+            chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
             -rate * left @ solved_right,
         )
         return System(self.of(images), table.mT @ force, tangential, stiff - tangential)
@@ -155,10 +156,10 @@ class ChordEnergy:
         for stride, rate in self._chord_weights(images):
             weight, strided = rate[..., None, None], jacobian[:, ::stride]
             gram, cross = strided.mT @ strided, strided[:, :-1].mT @ strided[:, 1:]
-            diagonal = _chord_diagonal(weight * gram[:, :-1], weight * gram[:, 1:])
-            stiff = stiff + _assemble(table[::stride], diagonal, -weight * cross)
+            diagonal = chord_diagonal(weight * gram[:, :-1], weight * gram[:, 1:])
+            stiff = stiff + assemble(table[::stride], diagonal, -weight * cross)
         force = table.mT @ torch.einsum("pnai,pna->pni", jacobian, push)
-        return System(self.of(images), force, stiff + _assemble(table, bending, None), stiff)
+        return System(self.of(images), force, stiff + assemble(table, bending, None), stiff)
 
 
 class Quadrature(NamedTuple):
@@ -184,10 +185,10 @@ class Quadrature(NamedTuple):
         ``mixed`` is the derivative in velocity (rows) and position (columns), ``bent`` that in positions.
         """
         weight, values, slopes = self.weights[..., None, None], self.values, self.slopes
-        stiffness = _contract(slopes, weight * stiff, slopes)
+        stiffness = contract(slopes, weight * stiff, slopes)
         blocks = torch.cat([weight * mixed, weight * mixed.mT, weight * bent], dim=1)
         rows, columns = torch.cat([slopes, values, values]), torch.cat([values, slopes, values])
-        return stiffness, stiffness + _contract(rows, blocks, columns)
+        return stiffness, stiffness + contract(rows, blocks, columns)
 
 
 class QuadratureEnergy:
@@ -271,37 +272,3 @@ def _constant_hessian(metric: Any, points: Tensor, stiffness: Tensor) -> Tensor:
     """Stiffness ``(C, C)`` of the spline times the metric in the middle of every curve, ``(P, C d, C d)``."""
     middle = metric.metric(points[:, points.shape[1] // 2])
     return torch.einsum("kl,pij->pkilj", stiffness, middle).flatten(3, 4).flatten(1, 2)
-
-
-def solve_small(matrix: Tensor, right: Tensor) -> Tensor:
-    """``matrix^{-1} right`` for many small matrices."""
-    if matrix.shape[-1] != 2:
-        return torch.linalg.solve_ex(matrix, right).result
-    # Cramer's rule: a batch of 2 x 2 systems costs three times as much by LU
-    (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
-    adjugate = torch.stack([d, -b, -c, a], dim=-1).unflatten(-1, (2, 2))
-    return adjugate @ right / (a * d - b * c)[..., None, None]
-
-
-def _chord_diagonal(start: Tensor, end: Tensor) -> Tensor:
-    """Node-diagonal blocks from the two end blocks of every chord: ``(P, N, d, d) -> (P, N + 1, d, d)``."""
-    pad = (0, 0, 0, 0)
-    return torch.nn.functional.pad(start, (*pad, 0, 1)) + torch.nn.functional.pad(end, (*pad, 1, 0))
-
-
-def _contract(left: Tensor, blocks: Tensor, right: Tensor) -> Tensor:
-    """``sum_n left[n, k] blocks[p, n, i, j] right[n, l]`` as a matrix ``(P, K d, L d)``: one matrix product."""
-    products = (left.unsqueeze(-1) * right.unsqueeze(-2)).flatten(1)  # (N, K L)
-    count, _, dim, _ = blocks.shape
-    dense = blocks.flatten(2).mT @ products  # (P, d d, K L)
-    dense = dense.reshape(count, dim, dim, left.shape[1], right.shape[1])
-    return dense.permute(0, 3, 1, 4, 2).reshape(count, left.shape[1] * dim, right.shape[1] * dim)
-
-
-def _assemble(table: Tensor, diagonal: Tensor, upper: Tensor | None) -> Tensor:
-    """Block-tridiagonal Hessian in the nodes, rewritten for the control points."""
-    hessian = _contract(table, diagonal, table)
-    if upper is not None:
-        side = _contract(table[:-1], upper, table[1:])
-        hessian = hessian + side + side.mT
-    return hessian

@@ -14,7 +14,7 @@ from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._energy import Energy
 from pyro_riemann.geodesics._newton import Solution, descend, polish
 
-_ROUNDS, _STEPS = 3, 12
+_ROUNDS, _STEPS = 4, 12
 _POINTS = 256  # segments of a polygon that stands for a start
 _TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
 _NORMALS = 4  # axes into which these bend, both ways
@@ -27,16 +27,13 @@ def relax(solver: Any, metric: Any, path: Tensor) -> tuple[Energy, Solution]:
     way is a long run of coordinates. Here half of the parameter passes with the length in the metric, half with that
     in the chart; it is laid anew as the curve moves.
     """
-    knots = solver.num_knots
-    control = _lay(metric, path, knots)
     for _ in range(_ROUNDS):
+        control = _lay(metric, path, solver.num_knots)
         energy = solver.energy(metric, control)
         control = descend(energy, control, min(solver.max_iterations, _STEPS), 1e-2).control
-        control = _lay(metric, _spline.uniform_basis(knots, TRACK * 2 * knots, control) @ control, knots)
+        path = polygon(solver.num_knots, control)
     energy = solver.energy(metric, control)
-    rough = descend(energy, control, solver.max_iterations, 1e-2)
-    energy = solver.energy(metric, rough.control)
-    return energy, polish(energy, rough.control, solver.max_polish, solver.tolerance)
+    return energy, polish(energy, control, solver.max_polish, solver.tolerance)
 
 
 def best_start(metric: Any, z: Tensor, y: Tensor, best: Tensor, least: Tensor) -> Tensor:
@@ -59,7 +56,7 @@ def best_start(metric: Any, z: Tensor, y: Tensor, best: Tensor, least: Tensor) -
 
 def polygon(num_knots: int, control: Tensor) -> Tensor:
     """Points of splines, ``(P, M + 1, d)``, for :func:`relax`."""
-    return _spline.uniform_basis(num_knots, _POINTS, control) @ control
+    return _spline.uniform_basis(num_knots, max(_POINTS, TRACK * num_knots), control) @ control
 
 
 def _lay(metric: Any, path: Tensor, num_knots: int) -> Tensor:

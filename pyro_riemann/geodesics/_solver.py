@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point
-from pyro_riemann.geodesics import _graph, _refine, _spline
-from pyro_riemann.geodesics._audit import TOLERANCE, audit, report
+from pyro_riemann.geodesics import _graph, _spline
+from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
-from pyro_riemann.geodesics._energy import ChordEnergy, Energy, make_energy
+from pyro_riemann.geodesics._energy import Energy, make_energy
 from pyro_riemann.geodesics._newton import Solution, descend, polish
+from pyro_riemann.geodesics._pieces import Piece, attached, audited, gather, tried_again, with_ends
+from pyro_riemann.geodesics._straight import straight_lines
 
 _CHUNK = 2**27  # numbers in the Jacobians of one batch of curves, about 1 GB in float64
-_GENERIC = (0.0, 0.3571, 0.7919, 1.0)  # times on a line that no symmetry of it exchanges
-
-
-class Piece(NamedTuple):
-    """Curves that were solved with one energy."""
-
-    rows: Tensor  # (p,), which of the pairs
-    energy: Energy
-    control: Tensor  # (p, C, d)
-    length: Tensor  # (p,)
-    error: Tensor  # (p,), relative, as audited
-    converged: Tensor  # (p,) bool
-
-    def pick(self, mask: Tensor) -> Piece:
-        """The curves where ``mask`` is true."""
-        rest = (part[mask] for part in self[2:])
-        return Piece(self.rows[mask], self.energy.rows(mask.nonzero().squeeze(-1)), *rest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,10 +140,10 @@ class GeodesicSolver:
         """Apply ``method`` to as many curves at a time as memory allows."""
         if torch.jit.is_tracing() or start.shape[0] == 0:
             return method(energy, start)
-        parts = [method(energy, chunk) for chunk in start.split(self._room(metric, start))]
+        parts = [method(energy, chunk) for chunk in start.split(self.room(metric, start))]
         return Solution(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def _room(self, metric: Any, start: Tensor) -> int:
+    def room(self, metric: Any, start: Tensor) -> int:
         """Number of curves in work at a time."""
         width = metric.embed(start[:1, 0]).shape[-1] if hasattr(metric, "embed") else metric.dim**2
         return max(1, _CHUNK // (width * (self.num_segments + 1) * (metric.dim + 1)))
@@ -190,54 +175,18 @@ class GeodesicSolver:
             RuntimeError: where pairs did not converge and ``on_failure="raise"``.
         """
         solution, energy = self.control_points(metric, z, y), self.energy(metric)
-        rows, control = torch.arange(z.shape[0], device=z.device), _with_ends(solution.control, z, y)
+        rows, control = torch.arange(z.shape[0], device=z.device), with_ends(solution.control, z, y)
         if torch.jit.is_tracing() or (self.on_failure == "ignore" and not checked):
             return [Piece(rows, energy, control, z[:, 0], z[:, 0], solution.converged)]
-        first = self._audited(metric, rows, energy, control, solution.converged)
+        first = audited(self, metric, rows, energy, control, solution.converged)
         found = [first._replace(converged=first.converged | (z == y).all(-1))]
         if self.on_failure != "ignore" and self.max_iterations > 0 and self.max_polish > 0:
             for factor in (2, 4):
                 failed = torch.cat([piece.rows[~piece.converged] for piece in found])
                 if failed.numel():
-                    found = self._tried_again(metric, z, y, found, factor)
+                    found = tried_again(self, metric, z, y, found, factor)
         report(torch.cat([piece.converged for piece in found]), self.on_failure)
         return found
-
-    def _audited(self, metric: Any, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
-        index = torch.arange(rows.shape[0], device=rows.device).split(self._room(metric, control))
-        verdicts = [audit(energy.rows(part), control[part]) for part in index]
-        length, error = (torch.cat(part) for part in zip(*verdicts, strict=True))
-        return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE))
-
-    def _tried_again(self, metric: Any, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
-        """Replace the curves that failed by finer ones, where these pass or are shorter."""
-        finer = self.replace(
-            num_knots=factor * self.num_knots,
-            num_segments=factor * max(self.num_segments, 4 * self.num_knots),
-            max_polish=2 * self.max_polish,
-            tolerance=max(self.tolerance, 1e-10),
-        )
-        result = []
-        for piece in found:
-            failed = ~piece.converged
-            result.append(piece.pick(piece.converged))
-            old = piece.pick(failed)
-            for part in torch.arange(len(old.rows), device=z.device).split(finer._room(metric, old.control)):
-                rows = old.rows[part]
-                path = _refine.polygon(piece.energy.num_knots, old.control[part])
-                try:
-                    if factor > 2:
-                        least = torch.where(old.error[part] < 0.01, old.length[part], torch.inf)
-                        path = _refine.best_start(metric, z[rows], y[rows], path, least)
-                    energy, solution = _refine.relax(finer, metric, path)
-                except ValueError:  # a curve left the metric's domain
-                    result.append(old.pick(torch.isin(old.rows, rows)))
-                    continue
-                control = _with_ends(solution.control, z[rows], y[rows])
-                new = finer._audited(metric, rows, energy, control, solution.converged)
-                better = new.converged | ~(new.error >= old.error[part])
-                result += [new.pick(better), old.pick(torch.isin(old.rows, rows[~better]))]
-        return [piece for piece in result if piece.rows.numel()]
 
     # ---------------------------------------------------------------- results
 
@@ -254,10 +203,11 @@ class GeodesicSolver:
             ValueError: if points have the wrong shape, are not finite, or do not broadcast.
         """
         z, y, shape = flat_pairs(metric, z, y)
-        found = self.pieces(metric, z, y, checked=True)
-
-        def value(piece: Piece) -> Tensor:
-            return piece.energy.value(_with_ends(piece.control, z[piece.rows], y[piece.rows]))
+        found = self.pieces(metric, z.detach(), y.detach(), checked=True)
+        found = [p._replace(control=with_ends(p.control, z[p.rows], y[p.rows])) for p in found]
+        energy = gather(found, lambda piece: piece.energy.value(piece.control))
+        rests = energy <= 0
+        positive = torch.where(rests, torch.ones_like(energy), energy)
 
         def curve(times: Tensor) -> Tensor:
             def follow(piece: Piece) -> Tensor:
@@ -266,10 +216,11 @@ class GeodesicSolver:
 
             return gather(found, follow).transpose(0, 1).reshape(len(times), *shape, metric.dim)
 
+        length = gather(found, lambda piece: piece.length) * (positive / positive.detach()).sqrt()  # d sqrt(2 E)
         return Geodesic(
             curve(torch.linspace(0, 1, self.num_segments + 1, dtype=torch.float64)),
-            gather(found, lambda piece: piece.length).reshape(shape),
-            gather(found, value).reshape(shape),
+            length.reshape(shape),
+            energy.reshape(shape),
             gather(found, lambda piece: piece.converged).reshape(shape),
             curve,
         )
@@ -292,7 +243,7 @@ class GeodesicSolver:
         if torch.jit.is_tracing() or not hasattr(metric, "embed"):
             value = self._solved(metric, z, y)
         else:
-            value, straight = self._straight(metric, z, y)
+            value, straight = straight_lines(self, metric, z, y)
             if not bool(straight.all()):
                 far = (~straight).nonzero().squeeze(-1)
                 value = value.index_put((far,), self._solved(metric, z[far], y[far]))
@@ -301,34 +252,9 @@ class GeodesicSolver:
 
     def _solved(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
         def value(piece: Piece) -> Tensor:
-            return 2 * piece.energy.value(_with_ends(piece.control, z[piece.rows], y[piece.rows]))
+            return 2 * piece.energy.value(with_ends(piece.control, z[piece.rows], y[piece.rows]))
 
         return gather(self.pieces(metric, z.detach(), y.detach()), value)
-
-    def _straight(self, metric: Any, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared lengths of straight lines, and where no iteration can improve them.
-
-        Four generic points tell nearly all lines that bend; the others are looked at in all nodes of the energy. (Not
-        in symmetric points: an odd immersion has ``f(z) - 2 f((z + y) / 2) + f(y) = 0``.)
-        """
-        straight = torch.ones_like(z[:, 0], dtype=torch.bool)
-        if self.max_iterations > 0 or self.max_polish > 0:
-            with torch.no_grad():
-                straight = self._runs_straight(metric.embed(_on_line(z, y, z.new_tensor(_GENERIC))), _GENERIC)
-        value, rows = torch.zeros_like(z[:, 0]), straight.nonzero().squeeze(-1)
-        if rows.numel():
-            times = torch.linspace(0, 1, self.num_segments + 1, dtype=z.dtype, device=z.device)
-            images = metric.embed(_on_line(z[rows], y[rows], times))
-            value = value.index_put((rows,), 2 * ChordEnergy(metric, 1, self.num_segments, self.richardson).of(images))
-            if self.max_iterations > 0 or self.max_polish > 0:
-                straight = straight.index_put((rows,), self._runs_straight(images.detach(), times.tolist()))
-        return value, straight
-
-    def _runs_straight(self, images: Tensor, times: Any) -> Tensor:
-        """Whether the images at these times, 0 first and 1 last, lie on the line between the ends, in step."""
-        whole, at = images[:, -1:] - images[:, :1], images.new_tensor(times)[:, None]
-        bend = (images - images[:, :1] - at * whole).square().sum(-1).amax(-1)
-        return 4 * bend <= self.tolerance * whole.square().sum((-1, -2))
 
     def logmap(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
         """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
@@ -350,39 +276,6 @@ class GeodesicSolver:
         return torch.linalg.solve(metric.metric(z), start).reshape(*shape, -1)
 
 
-def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:
-    """Control points that depend on ``z``, ``y`` and the metric's parameters to first order.
-
-    One Newton step with a live gradient and a constant Hessian is zero in value and has the
-    derivative of the implicit function theorem.
-
-    Args:
-        piece: solved curves.
-        z: starts of all pairs, ``(P, d)``.
-        y: ends of all pairs, ``(P, d)``.
-
-    Returns:
-        Control points, ``(p, num_knots + 3, d)``.
-    """
-    if not torch.is_grad_enabled():
-        return piece.control
-    energy, dim = piece.energy, z.shape[-1]
-    control = _with_ends(piece.control, z[piece.rows], y[piece.rows])
-    with torch.no_grad():
-        hessian = energy.exact_system(control).hessian[:, dim:-dim, dim:-dim]
-    gradient = energy.system(control).gradient[:, 1:-1].flatten(1)
-    step = -torch.linalg.solve(hessian, gradient).unflatten(1, (control.shape[1] - 2, dim))
-    return control + torch.nn.functional.pad(step, (0, 0, 1, 1))
-
-
-def gather(pieces: list[Piece], function: Callable[[Piece], Tensor]) -> Tensor:
-    """Results of ``function`` for the curves of all pieces, in the order of the pairs."""
-    parts = [function(piece) for piece in pieces]
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat(parts)[torch.cat([piece.rows for piece in pieces]).argsort()]
-
-
 def flat_pairs(metric: Any, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
     """Check, broadcast and flatten two batches of points."""
     check_finite("z", check_point("z", z, metric.dim))
@@ -393,15 +286,6 @@ def flat_pairs(metric: Any, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch
         raise ValueError(f"`z` {tuple(z.shape)} and `y` {tuple(y.shape)} do not broadcast.") from error
     dtype = torch.promote_types(z.dtype, y.dtype)
     return z.reshape(-1, metric.dim).to(dtype), y.reshape(-1, metric.dim).to(dtype), z.shape[:-1]
-
-
-def _with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
-    return torch.cat([z.unsqueeze(1), control[:, 1:-1], y.unsqueeze(1)], dim=1)
-
-
-def _on_line(z: Tensor, y: Tensor, times: Tensor) -> Tensor:
-    """Points of straight lines, ``(P, T, d)``."""
-    return z[:, None] + times[:, None] * (y - z)[:, None]
 
 
 def _best(energy: Energy, solutions: list[Solution]) -> Solution:

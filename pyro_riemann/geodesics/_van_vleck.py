@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann.geodesics._solver import Piece, attached, flat_pairs, gather
+from pyro_riemann.geodesics._pieces import Piece, attached, gather
+from pyro_riemann.geodesics._solver import flat_pairs
 
 
 def log_van_vleck(metric: Any, z: Tensor, y: Tensor) -> Tensor:
