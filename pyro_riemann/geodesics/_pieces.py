@@ -49,7 +49,6 @@ def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piec
         num_knots=factor * solver.num_knots,
         num_segments=factor * max(solver.num_segments, 4 * solver.num_knots),
         max_polish=2 * solver.max_polish,
-        tolerance=max(solver.tolerance, 1e-10),
     )
     result = []
     for piece in found:
