@@ -26,7 +26,7 @@ from pyro_riemann import _autodiff
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._blocks import assemble, chord_diagonal, contract, solve_small
 
-_EVEN = 0.05  # share of time that passes evenly
+_EVEN = 0.002  # share of time that passes evenly
 
 
 class System(NamedTuple):

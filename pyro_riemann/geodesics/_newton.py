@@ -59,13 +59,19 @@ def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: flo
 
 
 def polish(
-    energy: Energy, control: Tensor, max_iterations: int, tolerance: float, model: System | None = None
+    energy: Energy,
+    control: Tensor,
+    max_iterations: int,
+    tolerance: float,
+    model: System | None = None,
+    enough: float | None = None,
 ) -> Solution:
     """Newton's method with the full Hessian, which it evaluates as rarely as it can.
 
     A Hessian serves as long as each step with it shrinks the decrement tenfold; such steps need only
     the gradient. A first ``model`` (of a tabulated metric, say) can stand in for the true Hessian.
-    Definiteness of the last Hessian certifies a strict local minimum.
+    Definiteness of the last Hessian certifies a strict local minimum. A curve that has used up its iterations counts as
+    converged where the decrement is below the tolerance ``enough``.
     """
     tolerance, slack = _precision(control, tolerance)
     if model is None:
@@ -101,6 +107,9 @@ def polish(
         stale = ~contracts & (better | ~own)
         own = (own & ~better) | stale
         model = _refresh(open_energy, control, model, stale)
+    if enough is not None and not batch.empty:
+        factor, definite = _factorise(model, torch.zeros_like(damping))
+        batch.done[batch.rows] = definite & (_newton_step(factor, model.gradient)[1] <= 2 * enough * model.energy)
     return batch.close(control)
 
 

@@ -18,6 +18,13 @@ _ROUNDS, _STEPS = 4, 12
 _POINTS = 256  # segments of a polygon that stands for a start
 _TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
 _NORMALS = 4  # axes into which these bend, both ways
+_ENOUGH = 1e-8  # relative error of an energy that will do where rounding or a thin wall slows the last iterations
+_LARGEST = 512  # unknowns of a curve in the finest attempt
+
+
+def factors(unknowns: int) -> list[int]:
+    """How much finer the further attempts are, for curves with so many unknowns."""
+    return [factor for factor in (2, 4, 8) if factor * unknowns <= _LARGEST]
 
 
 def relax(solver: Any, metric: Any, path: Tensor) -> tuple[Energy, Solution]:
@@ -33,7 +40,7 @@ def relax(solver: Any, metric: Any, path: Tensor) -> tuple[Energy, Solution]:
         control = descend(energy, control, min(solver.max_iterations, _STEPS), 1e-2).control
         path = polygon(solver.num_knots, control)
     energy = solver.energy(metric, control)
-    return energy, polish(energy, control, solver.max_polish, solver.tolerance)
+    return energy, polish(energy, control, solver.max_polish, solver.tolerance, enough=_ENOUGH)
 
 
 def best_start(metric: Any, z: Tensor, y: Tensor, best: Tensor, least: Tensor) -> Tensor:

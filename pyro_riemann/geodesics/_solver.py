@@ -16,6 +16,7 @@ from pyro_riemann.geodesics._curve import Geodesic
 from pyro_riemann.geodesics._energy import Energy, make_energy
 from pyro_riemann.geodesics._newton import Solution, descend, polish
 from pyro_riemann.geodesics._pieces import Piece, attached, audited, gather, tried_again, with_ends
+from pyro_riemann.geodesics._refine import factors
 from pyro_riemann.geodesics._straight import straight_lines
 
 _CHUNK = 2**27  # numbers in the Jacobians of one batch of curves, about 1 GB in float64
@@ -29,9 +30,9 @@ class GeodesicSolver:
     ``num_segments`` chords (pullbacks) or quadrature points (other metrics). Damped Newton
     iterations with the tangential Hessian find the minimum, iterations with the full Hessian polish it.
 
-    A curve has converged when Newton's method has and an independent rule, at nodes of its own, puts the error of the
-    distance below 0.1 %. Those that have not are tried again with two and four times the knots and chords, at a pace
-    that follows the curve and from other starts. What is left is reported.
+    A curve has converged when Newton's method has and a rule at nodes of its own puts the distance's error below 0.1 %.
+    Others are tried again with two, four and eight times the knots, at a pace that follows the curve and from
+    other starts. What is left is reported.
 
     Args:
         num_knots: intervals of the spline.
@@ -146,7 +147,8 @@ class GeodesicSolver:
     def room(self, metric: Any, start: Tensor) -> int:
         """Number of curves in work at a time."""
         width = metric.embed(start[:1, 0]).shape[-1] if hasattr(metric, "embed") else metric.dim**2
-        return max(1, _CHUNK // (width * (self.num_segments + 1) * (metric.dim + 1)))
+        hessian = (self.num_knots * metric.dim) ** 2
+        return max(1, _CHUNK // max(width * (self.num_segments + 1) * (metric.dim + 1), 8 * hessian))
 
     def _minimise(self, energy: Energy, start: Tensor) -> Solution:
         iterations, polishing = self.max_iterations, self.max_polish
@@ -181,9 +183,8 @@ class GeodesicSolver:
         first = audited(self, metric, rows, energy, control, solution.converged)
         found = [first._replace(converged=first.converged | (z == y).all(-1))]
         if self.on_failure != "ignore" and self.max_iterations > 0 and self.max_polish > 0:
-            for factor in (2, 4):
-                failed = torch.cat([piece.rows[~piece.converged] for piece in found])
-                if failed.numel():
+            for factor in factors(self.num_knots * metric.dim):
+                if not all(bool(piece.converged.all()) for piece in found):
                     found = tried_again(self, metric, z, y, found, factor)
         report(torch.cat([piece.converged for piece in found]), self.on_failure)
         return found
@@ -206,8 +207,7 @@ class GeodesicSolver:
         found = self.pieces(metric, z.detach(), y.detach(), checked=True)
         found = [p._replace(control=with_ends(p.control, z[p.rows], y[p.rows])) for p in found]
         energy = gather(found, lambda piece: piece.energy.value(piece.control))
-        rests = energy <= 0
-        positive = torch.where(rests, torch.ones_like(energy), energy)
+        positive = torch.where(energy > 0, energy, torch.ones_like(energy))
 
         def curve(times: Tensor) -> Tensor:
             def follow(piece: Piece) -> Tensor:

@@ -26,7 +26,7 @@ from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._blocks import assemble, chord_diagonal, contract, products
 
-_EVEN = 0.05  # share of time that passes evenly
+_EVEN = 0.002  # share of time that passes evenly
 
 
 class System(NamedTuple):

@@ -87,11 +87,14 @@ def descend(
     return Solution(state.control, state.done, state.iterations)
 
 
-def polish(energy: Energy, control: Array, max_iterations: int, tolerance: float, chunk: int) -> Solution:
+def polish(
+    energy: Energy, control: Array, max_iterations: int, tolerance: float, chunk: int, enough: float | None = None
+) -> Solution:
     """Newton's method with the full Hessian, which it evaluates as rarely as it can.
 
     A Hessian serves as long as each step with it shrinks the decrement tenfold; such steps need only
-    the gradient. Definiteness of the last Hessian certifies a strict local minimum.
+    the gradient. Definiteness of the last Hessian certifies a strict local minimum. A curve that has
+    used up its iterations counts as converged where the decrement is below the tolerance ``enough``.
     """
     tolerance, slack = _precision(control, tolerance)
 
@@ -140,7 +143,11 @@ def polish(energy: Energy, control: Array, max_iterations: int, tolerance: float
 
     state = _Polish(control, _no_model(control), *_flags(control, False, True, 0.0, False, 0), _all(control))
     state = _work(advance, state, chunk, queue)
-    return Solution(state.control, state.done, state.iterations)
+    done = state.done
+    if enough is not None:
+        _, decrement, definite, _ = _newton_step(state.model, jnp.zeros_like(state.damping))
+        done = done | (definite & (decrement <= 2 * enough * state.model.energy))
+    return Solution(state.control, done, state.iterations)
 
 
 State = TypeVar("State", _Descent, _Polish)

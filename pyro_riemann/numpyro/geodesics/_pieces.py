@@ -59,7 +59,7 @@ def pieces(solver: Any, metric: Any, z: Array, y: Array, checked: bool = False) 
     length, error, converged = (np.asarray(part) for part in verdict)
     found = [Piece(rows, _final(solver), interior[None], None, length, error, converged)]
     if solver.on_failure != "ignore" and solver.max_iterations > 0 and solver.max_polish > 0:
-        for factor in (2, 4):
+        for factor in _refine.factors(solver.num_knots * metric.dim):
             if not all(piece.converged.all() for piece in found):
                 found = _tried_again(solver, metric, z, y, found, factor)
     report(np.concatenate([piece.converged for piece in found]), solver.on_failure)

@@ -20,6 +20,13 @@ _ROUNDS, _STEPS = 4, 12
 POINTS = 256  # segments of a polygon that stands for a start
 _TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
 _NORMALS = 4  # axes into which these bend, both ways
+_ENOUGH = 1e-8  # relative error of an energy that will do where rounding or a thin wall slows the last iterations
+_LARGEST = 512  # unknowns of a curve in the finest attempt
+
+
+def factors(unknowns: int) -> list[int]:
+    """How much finer the further attempts are, for curves with so many unknowns."""
+    return [factor for factor in (2, 4, 8) if factor * unknowns <= _LARGEST]
 
 
 def relax(solver: Any, metric: Any, path: Array) -> tuple[Array, Solution]:
@@ -37,7 +44,7 @@ def relax(solver: Any, metric: Any, path: Array) -> tuple[Array, Solution]:
 
     control = jax.lax.fori_loop(0, _ROUNDS, again, _lay(metric, path, solver.num_knots))
     energy, chunk = energy_of(solver, metric, control), chunk_size(solver, metric, control)
-    return control, polish(energy, control, solver.max_polish, solver.tolerance, chunk)
+    return control, polish(energy, control, solver.max_polish, solver.tolerance, chunk, _ENOUGH)
 
 
 def best_start(metric: Any, z: Array, y: Array, best: Array, least: Array) -> Array:

@@ -32,8 +32,8 @@ class GeodesicSolver:
     iterations with the tangential Hessian find the minimum, iterations with the full Hessian polish it.
 
     A curve has converged when Newton's method has and an independent rule, at nodes of its own, puts the error of the
-    distance below 0.1 %. Those that have not are tried again with two and four times the knots and chords, at a pace
-    that follows the curve and from other starts. What is left is reported. All this needs known points: under
+    distance below 0.1 %. Those that have not are tried again with two, four and eight times the knots and chords, at a
+    pace that follows the curve and from other starts. What is left is reported. All this needs known points: under
     ``jit``, ``vmap`` and ``scan`` nothing is tried again or reported, but the ``converged`` of a curve is there.
 
     Everything here works under ``jit``, ``vmap``, ``grad``, ``jvp`` and ``lax.scan``, except ``init="graph"``, whose
