@@ -164,7 +164,7 @@ class GeodesicSolver:
     # ---------------------------------------------------------------- checking
 
     @torch.no_grad()
-    def pieces(self, metric: Any, z: Tensor, y: Tensor, checked: bool = False) -> list[Piece]:
+    def pieces(self, metric: Any, z: Tensor, y: Tensor, checked: bool = False, total: int | None = None) -> list[Piece]:
         """Solved curves between two lists of points, without gradient: those of one energy together.
 
         Args:
@@ -172,6 +172,7 @@ class GeodesicSolver:
             z: starts, ``(P, d)``.
             y: ends, ``(P, d)``.
             checked: audit the curves also where failures are ignored.
+            total: number of pairs that the caller was asked for, if these are not all.
 
         Raises:
             RuntimeError: where pairs did not converge and ``on_failure="raise"``.
@@ -186,7 +187,7 @@ class GeodesicSolver:
             for factor in factors(self.num_knots * metric.dim):
                 if not all(bool(piece.converged.all()) for piece in found):
                     found = tried_again(self, metric, z, y, found, factor)
-        report(torch.cat([piece.converged for piece in found]), self.on_failure)
+        report(torch.cat([piece.converged for piece in found]), self.on_failure, total or len(z))
         return found
 
     # ---------------------------------------------------------------- results
@@ -241,20 +242,20 @@ class GeodesicSolver:
         """
         z, y, shape = flat_pairs(metric, z, y)
         if torch.jit.is_tracing() or not hasattr(metric, "embed"):
-            value = self._solved(metric, z, y)
+            value = self._solved(metric, z, y, len(z))
         else:
             value, straight = straight_lines(self, metric, z, y)
             if not bool(straight.all()):
                 far = (~straight).nonzero().squeeze(-1)
-                value = value.index_put((far,), self._solved(metric, z[far], y[far]))
+                value = value.index_put((far,), self._solved(metric, z[far], y[far], len(z)))
         same = (z == y).all(-1)  # the spline's rounding is not 0, and the root of it has a slope
         return torch.where(same, torch.zeros_like(value), value).reshape(shape)
 
-    def _solved(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
+    def _solved(self, metric: Any, z: Tensor, y: Tensor, total: int) -> Tensor:
         def value(piece: Piece) -> Tensor:
             return 2 * piece.energy.value(with_ends(piece.control, z[piece.rows], y[piece.rows]))
 
-        return gather(self.pieces(metric, z.detach(), y.detach()), value)
+        return gather(self.pieces(metric, z.detach(), y.detach(), total=total), value)
 
     def logmap(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
         """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.

@@ -55,8 +55,8 @@ def test_volume_curve_follows_the_data_and_the_geodesic_does_not() -> None:
 def test_ends_and_equal_steps(kind: str) -> None:
     metric, codes = arc_metric()
     start, end = codes[:4].reshape(2, 2, 2), codes[-1]
-    row = interpolate(metric, start, end, kind=kind, num_frames=9)
-    assert row.points.shape == (9, 2, 2, 2)
+    row = interpolate(metric, start, end, kind=kind, num_frames=33)
+    assert row.points.shape == (33, 2, 2, 2)
     torch.testing.assert_close(row.points[0], start, atol=1e-8, rtol=0)
     torch.testing.assert_close(row.points[-1], end.expand(2, 2, 2), atol=1e-8, rtol=0)
     steps = row.points.diff(dim=0).norm(dim=-1)
