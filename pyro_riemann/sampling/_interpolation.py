@@ -139,7 +139,7 @@ def _volume_metric(metric: RiemannianMetric, start: Tensor, end: Tensor) -> Riem
     return wide.conformal(float(low + high) / 2)
 
 
-def _coverage(metric: RiemannianMetric, points: Tensor) -> float | None:
+def _coverage(metric: Any, points: Tensor) -> float | None:
     """Share of the points where the metric is not just its floor, with a warning where that is nearly none."""
     if not hasattr(metric, "coverage"):
         return None
