@@ -52,6 +52,8 @@ def audit(energy: Energy, control: Tensor) -> Verdict:
     error = ((2 * value).sqrt() / torch.where(length > 0, length, one) - 1).abs()
     if isinstance(energy, ChordEnergy):  # bubbles would need second derivatives; the speed tells a part of the error
         error = 4 * error
+    if isinstance(energy, ChordEnergy) and not energy.richardson:  # the bias of the chords themselves is seen in full
+        error = error / 4
     error = error + saving / (2 * torch.where(rests, one, value))
     return Verdict(length, torch.where(rests, torch.zeros_like(error), error))
 
