@@ -66,3 +66,22 @@ def fit_matrix(num_knots: int, num_points: int) -> np.ndarray:
     normal = interior.T @ interior + 1e-6 * bending[:, 1:-1].T @ bending[:, 1:-1]
     ends = -(interior.T @ values[:, [0, -1]] + 1e-6 * bending[:, 1:-1].T @ bending[:, [0, -1]])
     return np.linalg.solve(normal, np.concatenate([interior.T, ends], axis=1))
+
+
+@lru_cache(maxsize=64)
+def bubbles(num_knots: int, num_segments: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights ``(Q,)`` of :func:`gauss_rule`, and at its nodes a bubble on each knot interval with its derivative.
+
+    ``16 u^2 (1 - u)^2`` for u from 0 to 1 across the interval: the leading error of a cubic spline.
+    """
+    per_knot = max(2, -(-num_segments // num_knots))
+    u = (np.polynomial.legendre.leggauss(per_knot)[0] + 1) / 2
+    value, slope = 16 * (u * (1 - u)) ** 2, 32 * u * (1 - u) * (1 - 2 * u) * num_knots
+    return gauss_rule(num_knots, num_segments)[0], np.tile(value, num_knots), np.tile(slope, num_knots)
+
+
+@lru_cache(maxsize=32)
+def refinement(num_knots: int, finer: int) -> np.ndarray:
+    """Matrix ``(finer + 3, num_knots + 3)`` to the control points of the same spline on a multiple of the intervals."""
+    times = np.linspace(0.0, 1.0, 8 * finer + 1)
+    return np.linalg.lstsq(basis(finer, times), basis(num_knots, times), rcond=None)[0]

@@ -79,7 +79,9 @@ def within_cut_locus(metric: RiemannianMetric, loc: Tensor, z: Tensor, radius: T
         if is_closed_form(metric):
             length = metric.dist(loc, z)
         else:
-            solver = metric.solver.replace(init="line", max_iterations=10, max_polish=0, tolerance=1e-3)
+            solver = metric.solver.replace(
+                init="line", max_iterations=10, max_polish=0, tolerance=1e-3, on_failure="ignore"
+            )
             length = solver.squared_dist(metric, loc, z).sqrt()
         return length >= (1 - _CUT_TOLERANCE) * radius
 

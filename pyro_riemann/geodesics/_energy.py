@@ -7,6 +7,11 @@ with control points ``(P, C, d)``. Hessians come in three kinds, all ``(P, C d, 
   Hessian of the energy up to curvature;
 - *stiff*: also resists motion normal to the curve (Gauss-Newton); positive, robust on steep walls;
 - *full*: the exact second derivative, needed to polish and for the Van Vleck determinant.
+
+Time may pass at another pace than the spline's parameter s: with a *guide*, a batch of curves like those in work,
+:math:`d\tau \propto |\text{guide}'|_G\,ds` and the energy is :math:`\tfrac12\int |\gamma'(s)|^2_G / \tau'(s)\,ds`. Its
+minimum is half the squared distance at any pace; a spline whose knots lie where the curve bends in the chart follows
+it more closely than one that must run at constant speed.
 """
 
 from __future__ import annotations
@@ -19,6 +24,9 @@ from torch.func import vjp
 
 from pyro_riemann import _autodiff
 from pyro_riemann.geodesics import _spline
+from pyro_riemann.geodesics._blocks import assemble, chord_diagonal, contract, solve_small
+
+_EVEN = 0.002  # share of time that passes evenly
 
 
 class System(NamedTuple):
@@ -34,32 +42,54 @@ class ChordEnergy:
     r"""Energy of a pullback metric from chords in the ambient space: no Jacobian in its value.
 
     With N equal time steps, ``E_N = N/2 sum |f(c_{i+1}) - f(c_i)|^2``; the value is the Richardson
-    combination ``(4 E_N - E_{N/2}) / 3``, fourth order in 1/N at no further evaluation.
+    combination ``(4 E_N - E_{N/2}) / 3``, fourth order in 1/N at no further evaluation. With a guide, the time
+    between two nodes is in proportion to the guide's chord.
     """
 
-    def __init__(self, metric: Any, num_knots: int, num_segments: int, richardson: bool = True) -> None:
+    def __init__(
+        self, metric: Any, num_knots: int, num_segments: int, richardson: bool = True, guide: Tensor | None = None
+    ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
+        self.rates: Tensor | None = None  # 1 / (time between two nodes), (P, N); N everywhere without a guide
+        if guide is not None:
+            with torch.no_grad():
+                self.rates = num_segments / _pace(metric.embed(self.nodes(guide)).diff(dim=1).norm(dim=-1))
         if richardson and num_segments % 2:
             raise ValueError(f"`num_segments` must be even for Richardson extrapolation, got {num_segments}.")
 
-    def _chord_weights(self) -> list[tuple[int, float]]:
-        """(stride, weight): the energy is ``1/2 sum_stride weight * sum |f_{i+stride} - f_i|^2``."""
-        n = float(self.num_segments)
-        return [(1, 4 * n / 3), (2, -n / 6)] if self.richardson else [(1, n)]
+    def rows(self, index: Tensor) -> ChordEnergy:
+        """The energy of some of the curves."""
+        if self.rates is None:
+            return self
+        part = ChordEnergy(self.metric, self.num_knots, self.num_segments, self.richardson)
+        part.rates = self.rates[index]
+        return part
 
-    def _image_energy(self, images: Tensor) -> Tensor:
+    def _rates(self, like: Tensor) -> Tensor:
+        return self.rates if self.rates is not None else like.new_full((1, 1), self.num_segments)
+
+    def _chord_weights(self, like: Tensor) -> list[tuple[int, Tensor]]:
+        """(stride, weight): the energy is ``1/2 sum_stride sum weight * |f_{i+stride} - f_i|^2``."""
+        rates = self._rates(like)
+        if not self.richardson:
+            return [(1, rates)]
+        half = rates / 2 if self.rates is None else 1 / (1 / rates).unflatten(1, (-1, 2)).sum(-1)
+        return [(1, 4 / 3 * rates), (2, -1 / 3 * half)]
+
+    def of(self, images: Tensor) -> Tensor:
+        """Energy ``(P,)`` of the chain of images ``(P, N + 1, D)``."""
         terms = [
-            0.5 * weight * (images[:, stride::stride] - images[:, :-stride:stride]).square().sum((-1, -2))
-            for stride, weight in self._chord_weights()
+            0.5 * (weight * (images[:, stride::stride] - images[:, :-stride:stride]).square().sum(-1)).sum(-1)
+            for stride, weight in self._chord_weights(images)
         ]
         return sum(terms[1:], terms[0])
 
     def _image_force(self, images: Tensor) -> Tensor:
         """Derivative of the energy in the images, ``(P, N + 1, D)``."""
         force = torch.zeros_like(images)
-        for stride, weight in self._chord_weights():
-            chord = weight * (images[:, stride::stride] - images[:, :-stride:stride])
+        for stride, weight in self._chord_weights(images):
+            chord = weight[..., None] * (images[:, stride::stride] - images[:, :-stride:stride])
             force[:, stride::stride] += chord
             force[:, :-stride:stride] -= chord
         return force
@@ -70,12 +100,7 @@ class ChordEnergy:
 
     def value(self, control: Tensor) -> Tensor:
         """Energy of each curve, ``(P,)``."""
-        return self._image_energy(self.metric.embed(self.nodes(control)))
-
-    def length(self, control: Tensor, refine: int = 4) -> Tensor:
-        """Length of the curves by chords ``refine`` times as short, ``(P,)``."""
-        images = self.metric.embed(_spline.uniform_basis(self.num_knots, refine * self.num_segments, control) @ control)
-        return (images[:, 1:] - images[:, :-1]).norm(dim=-1).sum(-1)
+        return self.of(self.metric.embed(self.nodes(control)))
 
     def system(self, control: Tensor) -> System:
         """Energy, gradient, tangential Hessian and the stiffness normal to the surface."""
@@ -84,16 +109,18 @@ class ChordEnergy:
         force = torch.einsum("pnai,pna->pni", jacobian, self._image_force(images))
         gram, cross = jacobian.mT @ jacobian, jacobian[:, :-1].mT @ jacobian[:, 1:]
         start, end = gram[:, :-1], gram[:, 1:]
-        n = self.num_segments
-        stiff = _assemble(table, n * _chord_diagonal(start, end), -n * cross)
+        rate = self._rates(images)[..., None, None]
+        stiff = assemble(table, chord_diagonal(rate * start, rate * end), -rate * cross)
         # chord derivatives projected on the plane of the mean of the two Jacobians
         left, right = (start + cross) / 2, (cross.mT + end) / 2
         mean = (left + right) / 2
-        solved_left, solved_right = _solve(mean, left.mT), _solve(mean, right.mT)
-        tangential = _assemble(
-            table, n * _chord_diagonal(left @ solved_left, right @ solved_right), -n * left @ solved_right
+        solved_left, solved_right = solve_small(mean, left.mT), solve_small(mean, right.mT)
+        tangential = assemble(
+            table,
+            chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
+            -rate * left @ solved_right,
         )
-        return System(self._image_energy(images), table.mT @ force, tangential, stiff - tangential)
+        return System(self.of(images), table.mT @ force, tangential, stiff - tangential)
 
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient, by one reverse pass through the immersion."""
@@ -103,7 +130,7 @@ class ChordEnergy:
             return system.energy, system.gradient
         images, pull, *_ = vjp(self.metric.embed, nodes)
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
-        return self._image_energy(images), table.mT @ pull(self._image_force(images))[0]
+        return self.of(images), table.mT @ pull(self._image_force(images))[0]
 
     def constant_system(self, control: Tensor) -> System:
         """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1."""
@@ -126,19 +153,19 @@ class ChordEnergy:
 
         bending = _autodiff.jacobian(pulled, nodes, self.metric.dim)[1]
         stiff = torch.zeros_like(control[:, 0, 0])[:, None, None]
-        for stride, weight in self._chord_weights():
-            strided = jacobian[:, ::stride]
+        for stride, rate in self._chord_weights(images):
+            weight, strided = rate[..., None, None], jacobian[:, ::stride]
             gram, cross = strided.mT @ strided, strided[:, :-1].mT @ strided[:, 1:]
-            diagonal = weight * _chord_diagonal(gram[:, :-1], gram[:, 1:])
-            stiff = stiff + _assemble(table[::stride], diagonal, -weight * cross)
+            diagonal = chord_diagonal(weight * gram[:, :-1], weight * gram[:, 1:])
+            stiff = stiff + assemble(table[::stride], diagonal, -weight * cross)
         force = table.mT @ torch.einsum("pnai,pna->pni", jacobian, push)
-        return System(self._image_energy(images), force, stiff + _assemble(table, bending, None), stiff)
+        return System(self.of(images), force, stiff + assemble(table, bending, None), stiff)
 
 
-class _Quadrature(NamedTuple):
+class Quadrature(NamedTuple):
     """Curves at the Q nodes of a quadrature in time, and integrals over them."""
 
-    weights: Tensor  # (Q,)
+    weights: Tensor  # (Q,), or (P, Q) where time has a pace
     values: Tensor  # (Q, C), the spline's basis
     slopes: Tensor  # (Q, C), its derivative
     points: Tensor  # (P, Q, d)
@@ -149,7 +176,7 @@ class _Quadrature(NamedTuple):
         momentum = torch.einsum("pqij,pqj->pqi", metric, self.velocity)
         force = 0.5 * torch.einsum("pqji,pqj->pqi", slope, self.velocity)
         energy = 0.5 * ((momentum * self.velocity).sum(-1) * self.weights).sum(-1)
-        weight = self.weights[:, None]
+        weight = self.weights[..., None]
         return energy, self.slopes.mT @ (weight * momentum) + self.values.mT @ (weight * force)
 
     def hessian(self, stiff: Tensor, mixed: Tensor, bent: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,39 +184,55 @@ class _Quadrature(NamedTuple):
 
         ``mixed`` is the derivative in velocity (rows) and position (columns), ``bent`` that in positions.
         """
-        weight, values, slopes = self.weights[:, None, None], self.values, self.slopes
-        stiffness = _contract(slopes, weight * stiff, slopes)
+        weight, values, slopes = self.weights[..., None, None], self.values, self.slopes
+        stiffness = contract(slopes, weight * stiff, slopes)
         blocks = torch.cat([weight * mixed, weight * mixed.mT, weight * bent], dim=1)
         rows, columns = torch.cat([slopes, values, values]), torch.cat([values, slopes, values])
-        return stiffness, stiffness + _contract(rows, blocks, columns)
+        return stiffness, stiffness + contract(rows, blocks, columns)
 
 
 class QuadratureEnergy:
     """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
 
-    def __init__(self, metric: Any, num_knots: int, num_segments: int) -> None:
-        self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
+    def __init__(self, metric: Any, num_knots: int, num_segments: int, guide: Tensor | None = None) -> None:
+        self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
+        self.pace: Tensor | None = None  # (P, Q)
+        if guide is not None:
+            weights, values, slopes = _spline.gauss_rule(num_knots, num_segments, guide)
+            with torch.no_grad():
+                self.pace = _pace(metric.norm(values @ guide, slopes @ guide), weights)
 
-    def _curve(self, control: Tensor) -> _Quadrature:
+    def rows(self, index: Tensor) -> QuadratureEnergy:
+        """The energy of some of the curves."""
+        if self.pace is None or self.guide is None:
+            return self
+        part = QuadratureEnergy(self.metric, self.num_knots, self.num_segments)
+        part.guide, part.pace = self.guide[index], self.pace[index]
+        return part
+
+    def curve(self, control: Tensor) -> Quadrature:
+        """The curves at the nodes."""
         weights, values, slopes = _spline.gauss_rule(self.num_knots, self.num_segments, control)
-        return _Quadrature(weights, values, slopes, values @ control, slopes @ control)
+        if self.pace is not None:
+            weights = weights / self.pace
+        return Quadrature(weights, values, slopes, values @ control, slopes @ control)
 
     def value(self, control: Tensor) -> Tensor:
         """Energy of each curve, ``(P,)``."""
-        curve = self._curve(control)
+        curve = self.curve(control)
         return 0.5 * (self.metric.inner(curve.points, curve.velocity, curve.velocity) * curve.weights).sum(-1)
 
     def system(self, control: Tensor) -> System:
         """Energy, gradient, tangential Hessian and the stiffness of a frozen metric."""
-        curve = self._curve(control)
+        curve = self.curve(control)
         metric, slope, along = self.metric.metric_derivatives(curve.points, curve.velocity)
         connection = 0.5 * (along + slope - slope.mT)
-        stiff, hessian = curve.hessian(metric, connection, connection.mT @ _solve(metric, connection))
+        stiff, hessian = curve.hessian(metric, connection, connection.mT @ solve_small(metric, connection))
         return System(*curve.first_order(metric, slope), hessian, stiff)
 
     def exact_system(self, control: Tensor) -> System:
         """The same with the full Hessian."""
-        curve = self._curve(control)
+        curve = self.curve(control)
         metric, slope, _ = self.metric.metric_derivatives(curve.points, curve.velocity)
         stiff, hessian = curve.hessian(metric, slope, self.metric.speed_hessian(curve.points, curve.velocity))
         return System(*curve.first_order(metric, slope), hessian, stiff)
@@ -197,66 +240,35 @@ class QuadratureEnergy:
     def constant_system(self, control: Tensor) -> System:
         """The same with the Hessian of a constant metric, that at half time."""
         energy, gradient = self.first_order(control)
-        curve = self._curve(control)
+        curve = self.curve(control)
         hessian = _constant_hessian(self.metric, curve.points, (curve.slopes.mT * curve.weights) @ curve.slopes)
         return System(energy, gradient, hessian, hessian)
 
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient."""
-        curve = self._curve(control)
+        curve = self.curve(control)
         return curve.first_order(*self.metric.metric_derivatives(curve.points, curve.velocity)[:2])
-
-    def length(self, control: Tensor, refine: int = 4) -> Tensor:
-        """Length of the curves by a quadrature ``refine`` times as fine, ``(P,)``."""
-        fine = QuadratureEnergy(self.metric, self.num_knots, refine * self.num_segments)
-        curve = fine._curve(control)
-        return (self.metric.norm(curve.points, curve.velocity) * curve.weights).sum(-1)
 
 
 Energy = ChordEnergy | QuadratureEnergy
 
 
-def make_energy(metric: Any, num_knots: int, num_segments: int, richardson: bool) -> Energy:
+def make_energy(
+    metric: Any, num_knots: int, num_segments: int, richardson: bool, guide: Tensor | None = None
+) -> Energy:
     """Chords for metrics that are pullbacks (they have ``embed``), quadrature for all others."""
     if hasattr(metric, "embed"):
-        return ChordEnergy(metric, num_knots, num_segments, richardson)
-    return QuadratureEnergy(metric, num_knots, num_segments)
+        return ChordEnergy(metric, num_knots, num_segments, richardson, guide)
+    return QuadratureEnergy(metric, num_knots, num_segments, guide)
+
+
+def _pace(speed: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Time per unit of the parameter, ``(P, Q)``, of mean 1: in proportion to the speed, and never near 0."""
+    mean = speed.mean(-1, keepdim=True) if weights is None else (speed * weights).sum(-1, keepdim=True)
+    return (speed / torch.where(mean > 0, mean, torch.ones_like(mean)) + _EVEN) / (1 + _EVEN)
 
 
 def _constant_hessian(metric: Any, points: Tensor, stiffness: Tensor) -> Tensor:
     """Stiffness ``(C, C)`` of the spline times the metric in the middle of every curve, ``(P, C d, C d)``."""
     middle = metric.metric(points[:, points.shape[1] // 2])
     return torch.einsum("kl,pij->pkilj", stiffness, middle).flatten(3, 4).flatten(1, 2)
-
-
-def _solve(matrix: Tensor, right: Tensor) -> Tensor:
-    if matrix.shape[-1] != 2:
-        return torch.linalg.solve_ex(matrix, right).result
-    # Cramer's rule: a batch of 2 x 2 systems costs three times as much by LU
-    (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
-    adjugate = torch.stack([d, -b, -c, a], dim=-1).unflatten(-1, (2, 2))
-    return adjugate @ right / (a * d - b * c)[..., None, None]
-
-
-def _chord_diagonal(start: Tensor, end: Tensor) -> Tensor:
-    """Node-diagonal blocks from the two end blocks of every chord: ``(P, N, d, d) -> (P, N + 1, d, d)``."""
-    pad = (0, 0, 0, 0)
-    return torch.nn.functional.pad(start, (*pad, 0, 1)) + torch.nn.functional.pad(end, (*pad, 1, 0))
-
-
-def _contract(left: Tensor, blocks: Tensor, right: Tensor) -> Tensor:
-    """``sum_n left[n, k] blocks[p, n, i, j] right[n, l]`` as a matrix ``(P, K d, L d)``: one matrix product."""
-    products = (left.unsqueeze(-1) * right.unsqueeze(-2)).flatten(1)  # (N, K L)
-    count, _, dim, _ = blocks.shape
-    dense = blocks.flatten(2).mT @ products  # (P, d d, K L)
-    dense = dense.reshape(count, dim, dim, left.shape[1], right.shape[1])
-    return dense.permute(0, 3, 1, 4, 2).reshape(count, left.shape[1] * dim, right.shape[1] * dim)
-
-
-def _assemble(table: Tensor, diagonal: Tensor, upper: Tensor | None) -> Tensor:
-    """Block-tridiagonal Hessian in the nodes, rewritten for the control points."""
-    hessian = _contract(table, diagonal, table)
-    if upper is not None:
-        side = _contract(table[:-1], upper, table[1:])
-        hessian = hessian + side + side.mT
-    return hessian

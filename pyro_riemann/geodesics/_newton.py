@@ -33,8 +33,7 @@ def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: flo
     ``max_iterations`` iterations so that the recorded program has no branch on data.
     """
     tolerance, slack = _precision(control, tolerance)
-    evaluate = energy.constant_system if constant else energy.system
-    model = evaluate(control)
+    model = (energy.constant_system if constant else energy.system)(control)
     damping = torch.full_like(model.energy, 0.25 if constant else 1.0)
     batch = _Batch(control)
     for remaining in reversed(range(max_iterations)):
@@ -48,9 +47,10 @@ def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: flo
         )
         if batch.empty:
             break
-        model = System(*parts)
+        model, own = System(*parts), energy.rows(batch.rows)
+        evaluate = own.constant_system if constant else own.system
         # no step follows the last one: its energy alone is needed
-        new = evaluate(trial) if remaining else model._replace(energy=energy.value(trial))
+        new = evaluate(trial) if remaining else model._replace(energy=own.value(trial))
         better = (definite & (new.energy <= model.energy * (1 + slack))) | finished
         control, *parts = _choose(better, (trial, *new), (control, *model))
         model = System(*parts)
@@ -59,13 +59,19 @@ def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: flo
 
 
 def polish(
-    energy: Energy, control: Tensor, max_iterations: int, tolerance: float, model: System | None = None
+    energy: Energy,
+    control: Tensor,
+    max_iterations: int,
+    tolerance: float,
+    model: System | None = None,
+    enough: float | None = None,
 ) -> Solution:
     """Newton's method with the full Hessian, which it evaluates as rarely as it can.
 
     A Hessian serves as long as each step with it shrinks the decrement tenfold; such steps need only
     the gradient. A first ``model`` (of a tabulated metric, say) can stand in for the true Hessian.
-    Definiteness of the last Hessian certifies a strict local minimum.
+    Definiteness of the last Hessian certifies a strict local minimum. A curve that has used up its iterations counts as
+    converged where the decrement is below the tolerance ``enough``.
     """
     tolerance, slack = _precision(control, tolerance)
     if model is None:
@@ -89,8 +95,8 @@ def polish(
         )
         if batch.empty:
             break
-        model = System(*parts)
-        value, gradient = energy.first_order(trial)
+        model, open_energy = System(*parts), energy.rows(batch.rows)
+        value, gradient = open_energy.first_order(trial)
         better = (definite & (value <= model.energy * (1 + slack))) | finished
         contracts = better & ((_newton_step(factor, gradient)[1] <= 0.1 * decrement) | finished)
         control, value, gradient = _choose(better, (trial, value, gradient), (control, model.energy, model.gradient))
@@ -100,7 +106,10 @@ def polish(
         damping = torch.where(damped < 1e-3, torch.zeros_like(damped), damped)
         stale = ~contracts & (better | ~own)
         own = (own & ~better) | stale
-        model = _refresh(energy, control, model, stale)
+        model = _refresh(open_energy, control, model, stale)
+    if enough is not None and not batch.empty:
+        factor, definite = _factorise(model, torch.zeros_like(damping))
+        batch.done[batch.rows] = definite & (_newton_step(factor, model.gradient)[1] <= 2 * enough * model.energy)
     return batch.close(control)
 
 
@@ -145,7 +154,7 @@ def _refresh(energy: Energy, control: Tensor, model: System, stale: Tensor) -> S
     rows = stale.nonzero().squeeze(-1)
     if rows.numel() == 0:
         return model
-    fresh = energy.exact_system(control[rows])
+    fresh = energy.rows(rows).exact_system(control[rows])
     if rows.numel() == stale.numel():
         return fresh
     return System(*(old.index_put((rows,), new) for old, new in zip(model, fresh, strict=True)))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
+from pyro_riemann.geodesics._pieces import Piece, attached, gather
 from pyro_riemann.geodesics._solver import flat_pairs
 
 
@@ -38,11 +39,13 @@ def log_van_vleck(metric: Any, z: Tensor, y: Tensor) -> Tensor:
     """
     z, y, shape = flat_pairs(metric, z, y)
     dim = z.shape[-1]
-    control = metric.solver.attached(metric, z, y)
-    hessian = metric.solver.energy(metric).exact_system(control).hessian
-    inner = hessian[:, dim:-dim, dim:-dim]
-    mixed = hessian[:, :dim, -dim:] - hessian[:, :dim, dim:-dim] @ (
-        torch.linalg.inv(inner) @ hessian[:, dim:-dim, -dim:]
-    )
-    value = _linalg.log_abs_det(mixed) - 0.5 * (metric.logdet(z) + metric.logdet(y))
+
+    def mixed_volume(piece: Piece) -> Tensor:
+        hessian = piece.energy.exact_system(attached(piece, z, y)).hessian
+        inner, right = hessian[:, dim:-dim, dim:-dim], hessian[:, dim:-dim, -dim:]
+        mixed = hessian[:, :dim, -dim:] - hessian[:, :dim, dim:-dim] @ (torch.linalg.inv(inner) @ right)
+        return _linalg.log_abs_det(mixed)
+
+    pieces = metric.solver.pieces(metric, z.detach(), y.detach())
+    value = gather(pieces, mixed_volume) - 0.5 * (metric.logdet(z) + metric.logdet(y))
     return value.reshape(shape)

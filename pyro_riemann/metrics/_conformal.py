@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from pyro_riemann._checks import holds
+from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics._base import RiemannianMetric
 
 
@@ -20,7 +24,7 @@ class ConformalMetric(RiemannianMetric):
             near ``base.logdet`` at the data where the determinant leaves the range of the dtype.
 
     Raises:
-        ValueError: if ``log_scale`` is not finite.
+        ValueError: if ``log_scale`` is not finite; by distances and curves that leave the range of the dtype.
 
     Example:
         >>> base = ConstantMetric(torch.diag(torch.tensor([4.0, 1.0])))
@@ -78,6 +82,21 @@ class ConformalMetric(RiemannianMetric):
     def drift(self, z: Tensor) -> Tensor:
         slope = -0.5 * self.base.logdet_gradient(z)
         return 0.5 * (self.dim - 2) * slope / self.log_factor(z).exp().unsqueeze(-1)
+
+    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
+        return self._finite(value := super().squared_dist(z, y), value)
+
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
+        return self._finite(curve := super().geodesic(z, y, init, **settings), curve.energy)
+
+    @staticmethod
+    def _finite(result: Any, energy: Tensor) -> Any:
+        if not holds(torch.isfinite(energy)):
+            raise ValueError(
+                f"A curve of a ConformalMetric left the range of {energy.dtype}: det G of `base` varies too much along "
+                "it. Use float64, with `log_scale` near the middle of `base.logdet` along the curve."
+            )
+        return result
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, log_scale={self.log_scale:g}"

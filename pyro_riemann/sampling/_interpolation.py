@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,8 @@ from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._target import check_count
 
 _FINE = 512  # points of the curve from which its length in the chart is summed
+_LOOKS = 65  # points of a line at which the determinant is looked up
+_BARE = 0.05  # least coverage of a curve that is passed over in silence
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +29,9 @@ class Interpolation:
         kind: ``"line"``, ``"geodesic"`` or ``"volume"``.
         points: ``(num_frames, *batch, d)``, at equal steps of length in the chart.
         frames: what the decoder returned for them, ``(num_frames, *batch, *data)``; None without a decoder.
-        curve: the curve in full, with its length in the metric that it minimises and ``converged``; None for lines.
+        curve: the curve in full, with its length in the metric that it minimises and ``converged``; None for lines. In
+            double precision for ``"volume"``.
+        coverage: share of the curve where the metric is not just its floor; None without a floor, and for lines.
 
     Example:
         >>> interpolate(EuclideanMetric(2), torch.zeros(2), torch.ones(2), num_frames=3).points[1]
@@ -36,6 +42,7 @@ class Interpolation:
     points: Tensor
     frames: Tensor | None
     curve: Geodesic | None
+    coverage: float | None = None
 
 
 def interpolate(
@@ -69,11 +76,13 @@ def interpolate(
         **settings: of the geodesic solver, see :class:`~pyro_riemann.geodesics.GeodesicSolver`; also ``init``.
 
     Returns:
-        Points and frames. Look at ``curve.converged``: where the determinant spans tens of orders of magnitude, as for
-        kernel metrics of narrow posteriors in more than a few dimensions, the curve is only the best one found.
+        Points and frames. A warning counts the curves that did not converge: where the determinant spans tens of
+        orders of magnitude, as for kernel metrics of narrow posteriors in more than a few dimensions, the curve is only
+        the best one found. Another one tells that a curve lies on the metric's floor, where it is no more than the
+        straight line.
 
     Raises:
-        TypeError, ValueError: naming the argument at fault.
+        TypeError, ValueError: naming the argument at fault; ValueError for curves that are not finite.
 
     Source: Chadebec & Allassonniere (2022), eq. 8 and Figure 1.
 
@@ -90,32 +99,66 @@ def interpolate(
     for name, code in (("start", start), ("end", end)):
         check_finite(name, check_point(name, code, metric.dim))
     start, end = torch.broadcast_tensors(start.detach(), end.detach())
-    curve = None
+    curve, coverage = None, None
     times = torch.linspace(0, 1, num_frames, dtype=start.dtype, device=start.device)
     if kind == "line":
         if settings:
             raise TypeError(f'kind "line" takes no settings, got {", ".join(settings)}.')
         points = torch.stack([torch.lerp(start, end, time) for time in times])
     else:
-        chosen = metric
-        if kind == "volume":
-            # a common factor changes no curve; this one keeps the factors of the data within the dtype's range
-            chosen = metric.conformal(float(metric.logdet(torch.cat([start, end]).reshape(-1, metric.dim)).mean()))
         with torch.no_grad():
-            curve = chosen.geodesic(start, end, **settings)
-            points = _equally_spaced(curve, times)
+            if kind == "volume":
+                curve = _volume_metric(metric, start, end).geodesic(start.double(), end.double(), **settings)
+            else:
+                curve = metric.geodesic(start, end, **settings)
+            points = _equally_spaced(curve, times).to(start.dtype)
+            if not bool(torch.isfinite(points).all() & torch.isfinite(curve.length).all()):
+                raise ValueError(
+                    f"A curve of kind {kind!r} is not finite: the metric varies by more orders of magnitude between "
+                    "`start` and `end` than its dtype holds. Use float64, a larger `regularization` or `bandwidth`."
+                )
+            coverage = _coverage(metric, points)
     frames = None
     if decoder is not None:
         with torch.no_grad():
             decoded = decoder(points.reshape(-1, metric.dim))
         decoded = decoded[0] if isinstance(decoded, tuple) else decoded
         frames = decoded.reshape(points.shape[:-1] + decoded.shape[1:])
-    return Interpolation(kind, points, frames, curve)
+    return Interpolation(kind, points, frames, curve, coverage)
+
+
+def _volume_metric(metric: RiemannianMetric, start: Tensor, end: Tensor) -> RiemannianMetric:
+    """The conformal metric in double precision, its factor 1 in the middle of its range along the straight lines.
+
+    Single precision ends at e^88, which the determinant of a kernel metric passes from about twelve dimensions on.
+    """
+    wide = copy.deepcopy(metric).double()
+    steps = torch.linspace(0, 1, _LOOKS, dtype=torch.float64, device=start.device)
+    line = torch.stack([torch.lerp(start.double(), end.double(), step) for step in steps])
+    low, high = wide.logdet(line).aminmax()
+    return wide.conformal(float(low + high) / 2)
+
+
+def _coverage(metric: Any, points: Tensor) -> float | None:
+    """Share of the points where the metric is not just its floor, with a warning where that is nearly none."""
+    if not hasattr(metric, "coverage"):
+        return None
+    coverage = float(metric.coverage(points))
+    if coverage < _BARE:
+        warnings.warn(
+            f"The metric is just its floor on all but {coverage:.2f} of the interpolation: no code is near, and the "
+            "curve there is the straight line. Use a larger `bandwidth` or more centroids; `metric.coverage(codes)` "
+            "should be near 1.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return coverage
 
 
 def _equally_spaced(curve: Geodesic, times: Tensor) -> Tensor:
     """Points of the curve at equal steps of Euclidean length, ``(len(times), *batch, d)``."""
     fine = curve(torch.linspace(0, 1, _FINE + 1, dtype=times.dtype, device=times.device))
+    times = times.to(fine)
     batch, dim = fine.shape[1:-1], fine.shape[-1]
     path = fine.reshape(_FINE + 1, -1, dim).transpose(0, 1)  # (batch, fine, d)
     passed = torch.cat([torch.zeros_like(path[:, :1, 0]), path.diff(dim=1).norm(dim=-1).cumsum(1)], dim=1)

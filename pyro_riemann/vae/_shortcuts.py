@@ -17,7 +17,9 @@ from pyro_riemann.distributions._tangent import tangent_vectors
 from pyro_riemann.geodesics import GeodesicSolver
 
 # length of the straight line in the chart: no iteration, whatever the error
-_STRAIGHT = GeodesicSolver(num_knots=1, num_segments=2, max_iterations=0, max_polish=0, tolerance=math.inf)
+_STRAIGHT = GeodesicSolver(
+    num_knots=1, num_segments=2, max_iterations=0, max_polish=0, tolerance=math.inf, on_failure="ignore"
+)
 
 
 class LastCall:

@@ -215,7 +215,7 @@ def test_tunnelling_is_not_called_convergence() -> None:
     metric = PullbackMetric(Wall(), 2, jitter=0.0)
     z = torch.tensor([[-1.0, 0.0]], dtype=torch.float64)
     y = torch.tensor([[1.0, 0.3]], dtype=torch.float64)
-    curve = metric.geodesic(z, y, init="line", num_knots=4, num_segments=16)
+    curve = metric.geodesic(z, y, init="line", num_knots=4, num_segments=16, on_failure="ignore")
     assert curve.length.item() > 10  # up and down the wall
     assert (2 * curve.energy.item()) ** 0.5 < 0.9 * curve.length.item()  # the chords jumped it
     assert not bool(curve.converged)
@@ -224,7 +224,7 @@ def test_tunnelling_is_not_called_convergence() -> None:
 def test_unfinished_iterations_are_not_called_convergence() -> None:
     _, metric = PAIRS["sphere2, sheared pullback"]
     z, y = ends(2)
-    curve = metric.geodesic(z, y, init="line", max_iterations=1, max_polish=0)
+    curve = metric.geodesic(z, y, init="line", max_iterations=1, max_polish=0, on_failure="ignore")
     assert not bool(curve.converged.any())
 
 
@@ -250,6 +250,7 @@ def test_curve_can_be_called_at_any_time() -> None:
         ({"num_knots": 0}, "`num_knots`"),
         ({"tolerance": 0.0}, "`tolerance`"),
         ({"max_iterations": -1}, "`max_iterations`"),
+        ({"on_failure": "shout"}, "`on_failure`"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, object], message: str) -> None:

@@ -50,7 +50,9 @@ def within_cut_locus(metric: RiemannianMetric, loc: Array, z: Array, radius: Arr
     if is_closed_form(metric):
         length = metric.dist(loc, z)
     else:
-        solver: Any = metric.solver.replace(init="line", max_iterations=10, max_polish=0, tolerance=1e-3)
+        solver: Any = metric.solver.replace(
+            init="line", max_iterations=10, max_polish=0, tolerance=1e-3, on_failure="ignore"
+        )
         length = jnp.sqrt(solver.squared_dist(metric, loc, z))
     return length >= (1 - _CUT_TOLERANCE) * radius
 

@@ -7,6 +7,11 @@ with control points ``(P, C, d)``. Hessians come in three kinds, all ``(P, C d, 
   Hessian of the energy up to curvature;
 - *stiff*: also resists motion normal to the curve (Gauss-Newton); positive, robust on steep walls;
 - *full*: the exact second derivative, needed to polish and for the Van Vleck determinant.
+
+Time may pass at another pace than the spline's parameter s: with a *guide*, a batch of curves like those in work,
+:math:`d\tau \propto |\text{guide}'|_G\,ds` and the energy is :math:`\tfrac12\int |\gamma'(s)|^2_G / \tau'(s)\,ds`. Its
+minimum is half the squared distance at any pace; a spline whose knots lie where the curve bends in the chart follows
+it more closely than one that must run at constant speed.
 """
 
 from __future__ import annotations
@@ -19,6 +24,9 @@ from jax import Array
 
 from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro.geodesics import _spline
+from pyro_riemann.numpyro.geodesics._blocks import assemble, chord_diagonal, contract, products
+
+_EVEN = 0.002  # share of time that passes evenly
 
 
 class System(NamedTuple):
@@ -34,30 +42,51 @@ class ChordEnergy:
     r"""Energy of a pullback metric from chords in the ambient space: no Jacobian in its value.
 
     With N equal time steps, ``E_N = N/2 sum |f(c_{i+1}) - f(c_i)|^2``; the value is the Richardson
-    combination ``(4 E_N - E_{N/2}) / 3``, fourth order in 1/N at no further evaluation.
+    combination ``(4 E_N - E_{N/2}) / 3``, fourth order in 1/N at no further evaluation. With a guide, the time
+    between two nodes is in proportion to the guide's chord.
     """
 
-    def __init__(self, metric: Any, num_knots: int, num_segments: int, richardson: bool = True) -> None:
+    def __init__(
+        self, metric: Any, num_knots: int, num_segments: int, richardson: bool = True, guide: Array | None = None
+    ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
+        self.rates: Array | None = None  # 1 / (time between two nodes), (P, N); N everywhere without a guide
+        if guide is not None:
+            images = jax.lax.stop_gradient(metric.embed(self.nodes(guide)))
+            self.rates = num_segments / _pace(_root(jnp.square(jnp.diff(images, axis=1)).sum(-1)))
 
-    def _chord_weights(self) -> list[tuple[int, float]]:
-        """(stride, weight): the energy is ``1/2 sum_stride weight * sum |f_{i+stride} - f_i|^2``."""
-        n = float(self.num_segments)
-        return [(1, 4 * n / 3), (2, -n / 6)] if self.richardson else [(1, n)]
+    def rows(self, index: Array) -> ChordEnergy:
+        """The energy of some of the curves."""
+        if self.rates is None:
+            return self
+        part = ChordEnergy(self.metric, self.num_knots, self.num_segments, self.richardson)
+        part.rates = self.rates[index]
+        return part
+
+    def _rates(self, like: Array) -> Array:
+        return self.rates if self.rates is not None else jnp.full((1, 1), self.num_segments, like.dtype)
+
+    def _chord_weights(self, like: Array) -> list[tuple[int, Array]]:
+        """(stride, weight): the energy is ``1/2 sum_stride sum weight * |f_{i+stride} - f_i|^2``."""
+        rates = self._rates(like)
+        if not self.richardson:
+            return [(1, rates)]
+        half = rates / 2 if self.rates is None else 1 / (1 / rates).reshape(rates.shape[0], -1, 2).sum(-1)
+        return [(1, 4 / 3 * rates), (2, -1 / 3 * half)]
 
     def _image_energy(self, images: Array) -> Array:
         energies = [
-            0.5 * weight * jnp.square(images[:, stride::stride] - images[:, :-stride:stride]).sum((-1, -2))
-            for stride, weight in self._chord_weights()
+            0.5 * (weight * jnp.square(images[:, stride::stride] - images[:, :-stride:stride]).sum(-1)).sum(-1)
+            for stride, weight in self._chord_weights(images)
         ]
         return jnp.stack(energies).sum(0)
 
     def _image_force(self, images: Array) -> Array:
         """Derivative of the energy in the images, ``(P, N + 1, D)``."""
         force = jnp.zeros_like(images)
-        for stride, weight in self._chord_weights():
-            chord = weight * (images[:, stride::stride] - images[:, :-stride:stride])
+        for stride, weight in self._chord_weights(images):
+            chord = weight[..., None] * (images[:, stride::stride] - images[:, :-stride:stride])
             force = force.at[:, stride::stride].add(chord).at[:, :-stride:stride].add(-chord)
         return force
 
@@ -75,26 +104,22 @@ class ChordEnergy:
         rests = (control == control[:, :1]).all((-2, -1))[:, None, None]
         return self._image_energy(images - jax.lax.stop_gradient(jnp.where(rests, images - images[:, :1], 0.0)))
 
-    def length(self, control: Array, refine: int = 4) -> Array:
-        """Length of the curves by chords ``refine`` times as short, ``(P,)``."""
-        table = _spline.uniform_basis(self.num_knots, refine * self.num_segments, control)
-        images = self.metric.embed(_spline.follow(table, control))
-        return _root(jnp.square(images[:, 1:] - images[:, :-1]).sum(-1)).sum(-1)
-
     def system(self, control: Array) -> System:
         """Energy, gradient, tangential Hessian and the stiffness normal to the surface."""
         images, jacobian = self.metric.embed_jacobian(self.nodes(control))
-        table, n = self._table(control), self.num_segments
+        table, rate = self._table(control), self._rates(images)[..., None, None]
         force = jnp.einsum("pnai,pna->pni", jacobian, self._image_force(images))
-        gram, cross = _products(jacobian, jacobian), _products(jacobian[:, :-1], jacobian[:, 1:])
+        gram, cross = products(jacobian, jacobian), products(jacobian[:, :-1], jacobian[:, 1:])
         start, end = gram[:, :-1], gram[:, 1:]
-        stiff = _assemble(table, n * _chord_diagonal(start, end), -n * cross)
+        stiff = assemble(table, chord_diagonal(rate * start, rate * end), -rate * cross)
         # chord derivatives projected on the plane of the mean of the two Jacobians
         left, right = (start + cross) / 2, (cross.mT + end) / 2
         mean = (left + right) / 2
         solved_left, solved_right = _linalg.solve(mean, left.mT), _linalg.solve(mean, right.mT)
-        tangential = _assemble(
-            table, n * _chord_diagonal(left @ solved_left, right @ solved_right), -n * left @ solved_right
+        tangential = assemble(
+            table,
+            chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
+            -rate * left @ solved_right,
         )
         return System(self._image_energy(images), table.T @ force, tangential, stiff - tangential)
 
@@ -125,89 +150,105 @@ class ChordEnergy:
         axes = jnp.eye(nodes.shape[-1], dtype=nodes.dtype)
         (images, force), (jacobian, bending) = jax.vmap(column, out_axes=(None, -1))(axes)
         stiff = jnp.zeros((), control.dtype)
-        for stride, weight in self._chord_weights():
-            strided = jacobian[:, ::stride]
-            gram, cross = _products(strided, strided), _products(strided[:, :-1], strided[:, 1:])
-            diagonal = weight * _chord_diagonal(gram[:, :-1], gram[:, 1:])
-            stiff = stiff + _assemble(table[::stride], diagonal, -weight * cross)
-        return System(self._image_energy(images), table.T @ force, stiff + _assemble(table, bending, None), stiff)
+        for stride, each in self._chord_weights(images):
+            weight, strided = each[..., None, None], jacobian[:, ::stride]
+            gram, cross = products(strided, strided), products(strided[:, :-1], strided[:, 1:])
+            diagonal = chord_diagonal(weight * gram[:, :-1], weight * gram[:, 1:])
+            stiff = stiff + assemble(table[::stride], diagonal, -weight * cross)
+        return System(self._image_energy(images), table.T @ force, stiff + assemble(table, bending, None), stiff)
 
 
 class QuadratureEnergy:
     """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
 
-    def __init__(self, metric: Any, num_knots: int, num_segments: int) -> None:
-        self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
+    def __init__(self, metric: Any, num_knots: int, num_segments: int, guide: Array | None = None) -> None:
+        self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
+        self.pace: Array | None = None  # (P, Q)
+        if guide is not None:
+            weights, _, _, points, velocity = self.curve(guide)
+            self.pace = _pace(jax.lax.stop_gradient(metric.norm(points, velocity)), weights)
 
-    def _curve(self, control: Array) -> tuple[Array, Array, Array, Array, Array]:
+    def rows(self, index: Array) -> QuadratureEnergy:
+        """The energy of some of the curves."""
+        if self.pace is None:
+            return self
+        part = QuadratureEnergy(self.metric, self.num_knots, self.num_segments)
+        part.pace = self.pace[index]
+        return part
+
+    def curve(self, control: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """Weights ``(Q,)``, ``(P, Q)`` at a pace; basis and slopes ``(Q, C)``; points, velocities ``(P, Q, d)``."""
         weights, values, slopes = _spline.gauss_rule(self.num_knots, self.num_segments, control)
+        if self.pace is not None:
+            weights = weights / self.pace
         offsets = control - control[:, :1]
         return weights, values, slopes, control[:, :1] + values @ offsets, slopes @ offsets
 
     def value(self, control: Array) -> Array:
         """Energy of each curve, ``(P,)``."""
-        weights, _, _, points, velocity = self._curve(control)
+        weights, _, _, points, velocity = self.curve(control)
         return 0.5 * (self.metric.inner(points, velocity, velocity) * weights).sum(-1)
 
     def system(self, control: Array) -> System:
         """Energy, gradient, tangential Hessian and the stiffness of a frozen metric."""
-        weights, values, slopes, points, velocity = self._curve(control)
+        weights, values, slopes, points, velocity = self.curve(control)
         metric, slope, along = self.metric.metric_derivatives(points, velocity)
         connection = 0.5 * (along + slope - slope.mT)
-        weight = weights[:, None, None]
-        stiff = _contract(slopes, weight * metric, slopes)
-        mixed = _contract(slopes, weight * connection, values)
-        bent = _contract(values, weight * (connection.mT @ _linalg.solve(metric, connection)), values)
+        weight = weights[..., None, None]
+        stiff = contract(slopes, weight * metric, slopes)
+        mixed = contract(slopes, weight * connection, values)
+        bent = contract(values, weight * (connection.mT @ _linalg.solve(metric, connection)), values)
         energy, gradient = self._first_order(control, metric, slope)
         return System(energy, gradient, stiff + mixed + mixed.mT + bent, stiff)
 
     def exact_system(self, control: Array) -> System:
         """The same with the full Hessian."""
-        weights, values, slopes, points, velocity = self._curve(control)
+        weights, values, slopes, points, velocity = self.curve(control)
         metric, slope, _ = self.metric.metric_derivatives(points, velocity)
         bending = self.metric.speed_hessian(points, velocity)
-        weight = weights[:, None, None]
-        stiff = _contract(slopes, weight * metric, slopes)
-        mixed = _contract(slopes, weight * slope, values)
+        weight = weights[..., None, None]
+        stiff = contract(slopes, weight * metric, slopes)
+        mixed = contract(slopes, weight * slope, values)
         energy, gradient = self._first_order(control, metric, slope)
-        return System(energy, gradient, stiff + mixed + mixed.mT + _contract(values, weight * bending, values), stiff)
+        return System(energy, gradient, stiff + mixed + mixed.mT + contract(values, weight * bending, values), stiff)
 
     def constant_system(self, control: Array) -> System:
         """The same with the Hessian of a constant metric, that at half time."""
         energy, gradient = self.first_order(control)
-        weights, _, slopes, points, _ = self._curve(control)
+        _, _, slopes, points, _ = self.curve(control)
+        weights = _spline.gauss_rule(self.num_knots, self.num_segments, control)[0]
         hessian = _constant_hessian(self.metric, points, (slopes.T * weights) @ slopes)
         return System(energy, gradient, hessian, hessian)
 
     def first_order(self, control: Array) -> tuple[Array, Array]:
         """Energy and gradient."""
-        _, _, _, points, velocity = self._curve(control)
+        _, _, _, points, velocity = self.curve(control)
         metric, slope, _ = self.metric.metric_derivatives(points, velocity)
         return self._first_order(control, metric, slope)
 
     def _first_order(self, control: Array, metric: Array, slope: Array) -> tuple[Array, Array]:
-        weights, values, slopes, _, velocity = self._curve(control)
+        weights, values, slopes, _, velocity = self.curve(control)
         momentum = jnp.einsum("pqij,pqj->pqi", metric, velocity)
         force = 0.5 * jnp.einsum("pqji,pqj->pqi", slope, velocity)
         energy = 0.5 * ((momentum * velocity).sum(-1) * weights).sum(-1)
-        weight = weights[:, None]
+        weight = weights[..., None]
         return energy, slopes.T @ (weight * momentum) + values.T @ (weight * force)
-
-    def length(self, control: Array, refine: int = 4) -> Array:
-        """Length of the curves by a quadrature ``refine`` times as fine, ``(P,)``."""
-        fine = QuadratureEnergy(self.metric, self.num_knots, refine * self.num_segments)
-        weights, _, _, points, velocity = fine._curve(control)
-        return (self.metric.norm(points, velocity) * weights).sum(-1)
 
 
 Energy = ChordEnergy | QuadratureEnergy
 
 
-def make_energy(metric: Any, num_knots: int, num_segments: int, richardson: bool) -> Energy:
+def make_energy(metric: Any, num_knots: int, num_segments: int, richardson: bool, guide: Array | None = None) -> Energy:
     """Chords for metrics that are pullbacks (they have ``embed``), quadrature for all others."""
     if hasattr(metric, "embed"):
-        return ChordEnergy(metric, num_knots, num_segments, richardson)
-    return QuadratureEnergy(metric, num_knots, num_segments)
+        return ChordEnergy(metric, num_knots, num_segments, richardson, guide)
+    return QuadratureEnergy(metric, num_knots, num_segments, guide)
+
+
+def _pace(speed: Array, weights: Array | None = None) -> Array:
+    """Time per unit of the parameter, ``(P, Q)``, of mean 1: in proportion to the speed, and never near 0."""
+    mean = speed.mean(-1, keepdims=True) if weights is None else (speed * weights).sum(-1, keepdims=True)
+    return (speed / jnp.where(mean > 0, mean, 1.0) + _EVEN) / (1 + _EVEN)
 
 
 def _root(square: Array) -> Array:
@@ -221,32 +262,3 @@ def _constant_hessian(metric: Any, points: Array, stiffness: Array) -> Array:
     middle = metric.metric(points[:, points.shape[1] // 2])
     size = stiffness.shape[0] * middle.shape[-1]
     return jnp.einsum("kl,pij->pkilj", stiffness, middle).reshape(-1, size, size)
-
-
-def _products(left: Array, right: Array) -> Array:
-    """``left^T right`` of Jacobians ``(P, N, D, d)``: ``(P, N, d, d)``."""
-    return jnp.einsum("pnai,pnaj->pnij", left, right)
-
-
-def _chord_diagonal(start: Array, end: Array) -> Array:
-    """Node-diagonal blocks from the two end blocks of every chord: ``(P, N, d, d) -> (P, N + 1, d, d)``."""
-    zero = jnp.zeros_like(start[:, :1])
-    return jnp.concatenate([start, zero], 1) + jnp.concatenate([zero, end], 1)
-
-
-def _contract(left: Array, blocks: Array, right: Array) -> Array:
-    """``sum_n left[n, k] blocks[p, n, i, j] right[n, l]`` as a matrix ``(P, K d, L d)``: one matrix product."""
-    products = (left[:, :, None] * right[:, None, :]).reshape(left.shape[0], -1)  # (N, K L)
-    count, nodes, dim, _ = blocks.shape
-    dense = jnp.einsum("pnm,nq->pmq", blocks.reshape(count, nodes, dim * dim), products)
-    dense = dense.reshape(count, dim, dim, left.shape[1], right.shape[1])
-    return dense.transpose(0, 3, 1, 4, 2).reshape(count, left.shape[1] * dim, right.shape[1] * dim)
-
-
-def _assemble(table: Array, diagonal: Array, upper: Array | None) -> Array:
-    """Block-tridiagonal Hessian in the nodes, rewritten for the control points."""
-    hessian = _contract(table, diagonal, table)
-    if upper is not None:
-        side = _contract(table[:-1], upper, table[1:])
-        hessian = hessian + side + side.mT
-    return hessian

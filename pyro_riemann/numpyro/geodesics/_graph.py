@@ -21,7 +21,7 @@ def starts(solver: Any, metric: Any, z: Array, y: Array) -> Array | None:
     """Interior control points ``(S, P, num_knots + 1, d)`` of curves to begin with; None for the line alone."""
     knots, resolution = solver.num_knots, solver.graph_resolution
     if metric.dim > MAX_GRID_DIM:
-        return _with_lines(knots, _neighbour_curves(metric, z, y, knots), z, y)
+        return _with_lines(knots, neighbour_curves(metric, z, y, knots), z, y)
     table = _table_around(metric, z, y, resolution)
     if table is None:
         return None
@@ -104,7 +104,7 @@ def _grid_curves(table: Any, z: Array, y: Array, num_knots: int, resolution: int
     return _fit(num_knots, track, z)
 
 
-def _neighbour_curves(metric: Any, z: Array, y: Array, num_knots: int) -> Array:
+def neighbour_curves(metric: Any, z: Array, y: Array, num_knots: int) -> Array:
     """The same along paths through near neighbours among the points and ``metric.landmarks``."""
     nodes, start, end = _cloud(metric, z, y), _numbers(z), _numbers(y)
     first = np.arange(len(start))

@@ -32,6 +32,7 @@ class _Descent(NamedTuple):
     damping: Array
     done: Array
     iterations: Array
+    rows: Array  # which of the curves
 
 
 class _Polish(NamedTuple):
@@ -42,6 +43,7 @@ class _Polish(NamedTuple):
     damping: Array
     done: Array
     iterations: Array
+    rows: Array  # which of the curves
 
 
 def descend(
@@ -64,10 +66,10 @@ def descend(
     ``chunk`` is the number of curves in work at a time.
     """
     tolerance, slack = _precision(control, tolerance)
-    evaluate = energy.constant_system if constant else energy.system
 
     def advance(state: _Descent) -> _Descent:
-        new = _interior(evaluate(state.trial))
+        own = energy.rows(state.rows)
+        new = _interior((own.constant_system if constant else own.system)(state.trial))
         better = state.definite & (new.energy <= state.model.energy * (1 + slack))
         control = _choose(better, state.trial, state.control)
         model = System(*(_choose(better, after, before) for after, before in zip(new, state.model, strict=True)))
@@ -77,31 +79,37 @@ def descend(
         # close enough: the step lands well within the tolerance, no need to look
         done = definite & (decrement <= 2 * tolerance * model.energy) & (alpha < 0.5)
         trial = control + _choose(definite, step, jnp.zeros_like(step))
-        return _Descent(_choose(done, trial, control), trial, model, definite, alpha, done, state.iterations + 1)
+        control = _choose(done, trial, control)
+        return _Descent(control, trial, model, definite, alpha, done, state.iterations + 1, state.rows)
 
-    state = _Descent(control, control, _no_model(control), *_flags(control, True, damping, False, 0))
+    state = _Descent(
+        control, control, _no_model(control), *_flags(control, True, damping, False, 0), rows=_all(control)
+    )
     state = _work(advance, state, chunk, lambda now: (~now.done & (now.iterations <= max_iterations), None))
     return Solution(state.control, state.done, state.iterations)
 
 
-def polish(energy: Energy, control: Array, max_iterations: int, tolerance: float, chunk: int) -> Solution:
+def polish(
+    energy: Energy, control: Array, max_iterations: int, tolerance: float, chunk: int, enough: float | None = None
+) -> Solution:
     """Newton's method with the full Hessian, which it evaluates as rarely as it can.
 
     A Hessian serves as long as each step with it shrinks the decrement tenfold; such steps need only
-    the gradient. Definiteness of the last Hessian certifies a strict local minimum.
+    the gradient. Definiteness of the last Hessian certifies a strict local minimum. A curve that has
+    used up its iterations counts as converged where the decrement is below the tolerance ``enough``.
     """
     tolerance, slack = _precision(control, tolerance)
 
     def refresh(state: _Polish) -> _Polish:
         """Evaluate the Hessian."""
         yes = jnp.ones_like(state.own)
-        return state._replace(model=_interior(energy.exact_system(state.control)), own=yes, stale=~yes)
+        return state._replace(model=_interior(energy.rows(state.rows).exact_system(state.control)), own=yes, stale=~yes)
 
     def attempt(state: _Polish) -> _Polish:
         """Try a step with the Hessian at hand."""
         step, decrement, definite, again = _newton_step(state.model, state.damping)
         trial = state.control + step
-        value, gradient = energy.first_order(trial)
+        value, gradient = energy.rows(state.rows).first_order(trial)
         better = definite & (value <= state.model.energy * (1 + slack))
         gradient = gradient[:, 1:-1]
         contracts = better & (again(gradient)[1] <= 0.1 * decrement)
@@ -118,6 +126,7 @@ def polish(energy: Energy, control: Array, max_iterations: int, tolerance: float
             damping=jnp.where(damped < 1e-3, 0.0, damped),
             done=state.done,
             iterations=state.iterations + 1,
+            rows=state.rows,
         )
 
     def advance(state: _Polish, refreshing: Array) -> _Polish:
@@ -134,9 +143,13 @@ def polish(energy: Energy, control: Array, max_iterations: int, tolerance: float
         refreshing = ~ready.any()
         return jnp.where(refreshing, wanted, ready), refreshing
 
-    state = _Polish(control, _no_model(control), *_flags(control, False, True, 0.0, False, 0))
+    state = _Polish(control, _no_model(control), *_flags(control, False, True, 0.0, False, 0), rows=_all(control))
     state = _work(advance, state, chunk, queue)
-    return Solution(state.control, state.done, state.iterations)
+    done = state.done
+    if enough is not None:
+        _, decrement, definite, _ = _newton_step(state.model, jnp.zeros_like(state.damping))
+        done = done | (definite & (decrement <= 2 * enough * state.model.energy))
+    return Solution(state.control, done, state.iterations)
 
 
 State = TypeVar("State", _Descent, _Polish)
@@ -176,6 +189,10 @@ def _flags(control: Array, *values: Any) -> list[Array]:
     """One number a curve, for each value: a flag, a count (int32) or a float in the dtype of the curves."""
     dtypes = {bool: jnp.bool_, int: jnp.int32, float: control.dtype}
     return [jnp.full(control.shape[0], value, dtypes[type(value)]) for value in values]
+
+
+def _all(control: Array) -> Array:
+    return jnp.arange(control.shape[0], dtype=jnp.int32)
 
 
 def _no_model(control: Array) -> System:

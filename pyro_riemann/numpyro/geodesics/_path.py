@@ -24,9 +24,9 @@ from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
 _FEWEST = 8  # curves in work at one time
 
 
-def energy_of(solver: Any, metric: Any) -> Energy:
-    """The discrete energy that ``solver`` minimises."""
-    return make_energy(metric, solver.num_knots, solver.num_segments, solver.richardson)
+def energy_of(solver: Any, metric: Any, guide: Array | None = None) -> Energy:
+    """The discrete energy that ``solver`` minimises; time passes at the pace of a ``guide``."""
+    return make_energy(metric, solver.num_knots, solver.num_segments, solver.richardson, guide)
 
 
 # ---------------------------------------------------------------- the search
@@ -37,8 +37,11 @@ def search(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -
     """Shortest paths between two lists ``(P, d)`` of points.
 
     The search begins at the straight line, or at each of several paths ``starts``, ``(S, P, K + 1, d)``, the best
-    end of which is kept. Returns interior control points ``(P, K + 1, d)`` and 1 where the search converged, else 0.
+    end of which is kept; a single start is the answer where the solver has no iterations. Returns interior control
+    points ``(P, K + 1, d)`` and 1 where the search converged, else 0.
     """
+    if starts is not None and starts.shape[0] == 1 and solver.max_iterations == solver.max_polish == 0:
+        return starts[0], jnp.ones_like(z[:, 0])
     metric = getattr(metric, "condensed", metric)  # the same metric through fewer outputs, if there is one
     energy = energy_of(solver, metric)
     if starts is None:
@@ -79,7 +82,7 @@ def _search_many(
 
 
 def _minimise(solver: Any, metric: Any, energy: Energy, control: Array, damping: float) -> Solution:
-    chunk = _chunk(solver, metric, control)
+    chunk = chunk_size(solver, metric, control)
     if solver.max_polish == 0:
         return descend(
             energy, control, solver.max_iterations, solver.tolerance, chunk, damping, solver.constant_hessian
@@ -92,7 +95,7 @@ def _minimise(solver: Any, metric: Any, energy: Energy, control: Array, damping:
     return fine._replace(iterations=rough.iterations + fine.iterations)
 
 
-def _chunk(solver: Any, metric: Any, control: Array) -> int:
+def chunk_size(solver: Any, metric: Any, control: Array) -> int:
     """Curves in work at one time: as many as keep their Jacobians in a processor's cache, more on other devices."""
     numbers, share = (2**18, _FEWEST) if jax.default_backend() == "cpu" else (2**27, 32 * _FEWEST)
     width = jax.eval_shape(metric.embed, control[:1, 0]).shape[-1] if hasattr(metric, "embed") else metric.dim**2
@@ -104,21 +107,25 @@ def _chunk(solver: Any, metric: Any, control: Array) -> int:
 
 
 @jax.custom_jvp
-def shortest_path(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -> Array:
-    """Interior control points ``(P, K + 1, d)`` of the shortest paths, differentiable in ``metric``, ``z``, ``y``."""
+def shortest_path(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None, guide: Array | None) -> Array:
+    """Interior control points ``(P, K + 1, d)`` of the shortest paths, differentiable in ``metric``, ``z``, ``y``.
+
+    A ``guide`` is for paths that were found before, at its pace.
+    """
     return search(solver, metric, z, y, starts)[0]
 
 
 def _shortest_path_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    solver, metric, z, y, starts = primals
-    interior = shortest_path(solver, metric, z, y, starts)
+    solver, metric, z, y, starts, guide = primals
+    interior = shortest_path(solver, metric, z, y, starts, guide)
 
     def gradient(metric: Any, z: Array, y: Array) -> Array:
-        return energy_of(solver, metric).first_order(_spline.with_ends(interior, z, y))[1][:, 1:-1]
+        return energy_of(solver, metric, guide).first_order(_spline.with_ends(interior, z, y))[1][:, 1:-1]
 
     _, moved = _push(gradient, (metric, z, y), tangents[1:4])
     dim = z.shape[-1]
-    hessian = energy_of(solver, metric).exact_system(_spline.with_ends(interior, z, y)).hessian[:, dim:-dim, dim:-dim]
+    energy = energy_of(solver, metric, guide)
+    hessian = energy.exact_system(_spline.with_ends(interior, z, y)).hessian[:, dim:-dim, dim:-dim]
     step = jnp.linalg.solve(hessian, moved.reshape(*hessian.shape[:2], 1))
     return interior, -step.reshape(interior.shape)
 
@@ -127,18 +134,18 @@ shortest_path.defjvp(_shortest_path_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
-def least_energy(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -> Array:
+def least_energy(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None, guide: Array | None) -> Array:
     """Energy ``(P,)`` of the shortest paths."""
-    interior = shortest_path(solver, metric, z, y, starts)
-    return energy_of(solver, metric).value(_spline.with_ends(interior, z, y))
+    interior = shortest_path(solver, metric, z, y, starts, guide)
+    return energy_of(solver, metric, guide).value(_spline.with_ends(interior, z, y))
 
 
 def _least_energy_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    solver, metric, z, y, starts = primals
-    interior = shortest_path(solver, metric, z, y, starts)
+    solver, metric, z, y, starts, guide = primals
+    interior = shortest_path(solver, metric, z, y, starts, guide)
 
     def value(metric: Any, z: Array, y: Array) -> Array:
-        return energy_of(solver, metric).value(_spline.with_ends(interior, z, y))
+        return energy_of(solver, metric, guide).value(_spline.with_ends(interior, z, y))
 
     return _push(value, (metric, z, y), tangents[1:4])
 

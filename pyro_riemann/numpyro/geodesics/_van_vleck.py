@@ -10,6 +10,7 @@ from jax import Array
 
 from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._path import energy_of, shortest_path
+from pyro_riemann.numpyro.geodesics._pieces import Piece, gather, pieces
 from pyro_riemann.numpyro.geodesics._solver import flat_pairs
 
 
@@ -42,14 +43,18 @@ def log_van_vleck(metric: Any, z: Array, y: Array) -> Array:
         0.452
     """
     z, y, shape = flat_pairs(metric, z, y)
-    return _log_van_vleck(metric.solver, metric, z, y, metric.solver.starts(metric, z, y)).reshape(shape)
+
+    def volumes(piece: Piece, z: Array, y: Array) -> Array:
+        return _log_van_vleck(piece.solver, metric, z, y, piece.starts, piece.guide)
+
+    return gather(pieces(metric.solver, metric, z, y), volumes, z, y).reshape(shape)
 
 
 @jax.jit
-def _log_van_vleck(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -> Array:
+def _log_van_vleck(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None, guide: Array | None) -> Array:
     dim = z.shape[-1]
-    control = _spline.with_ends(shortest_path(solver, metric, z, y, starts), z, y)
-    hessian = energy_of(solver, metric).exact_system(control).hessian
+    control = _spline.with_ends(shortest_path(solver, metric, z, y, starts, guide), z, y)
+    hessian = energy_of(solver, metric, guide).exact_system(control).hessian
     inner = hessian[:, dim:-dim, dim:-dim]
     mixed = hessian[:, :dim, -dim:] - hessian[:, :dim, dim:-dim] @ jnp.linalg.solve(inner, hessian[:, dim:-dim, -dim:])
     return jnp.linalg.slogdet(mixed)[1] - 0.5 * (metric.logdet(z) + metric.logdet(y))

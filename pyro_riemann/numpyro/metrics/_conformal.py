@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann.numpyro._checks import holds
+from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 
 
@@ -21,7 +24,7 @@ class ConformalMetric(RiemannianMetric):
             near ``base.logdet`` at the data where the determinant leaves the range of the dtype.
 
     Raises:
-        ValueError: if ``log_scale`` is not finite.
+        ValueError: if ``log_scale`` is not finite; by distances and curves that leave the range of the dtype.
 
     Example:
         >>> base = ConstantMetric(jnp.diag(jnp.array([4.0, 1.0])))
@@ -83,6 +86,21 @@ class ConformalMetric(RiemannianMetric):
     def drift(self, z: Array) -> Array:
         slope = -0.5 * self.base.logdet_gradient(z)
         return 0.5 * (self.dim - 2) * slope / jnp.exp(self.log_factor(z))[..., None]
+
+    def squared_dist(self, z: Array, y: Array) -> Array:
+        return self._finite(value := super().squared_dist(z, y), value)
+
+    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
+        return self._finite(curve := super().geodesic(z, y, init, **settings), curve.energy)
+
+    @staticmethod
+    def _finite(result: Any, energy: Array) -> Any:
+        if not holds(jnp.isfinite(energy)):
+            raise ValueError(
+                f"A curve of a ConformalMetric left the range of {energy.dtype}: det G of `base` varies too much along "
+                "it. Use float64, with `log_scale` near the middle of `base.logdet` along the curve."
+            )
+        return result
 
     def __repr__(self) -> str:
         return f"ConformalMetric({self.base!r})"

@@ -1,0 +1,107 @@
+"""Curves of one solution that were found with different energies, and how those that failed are found again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_riemann import _linalg
+from pyro_riemann.geodesics import _refine
+from pyro_riemann.geodesics._audit import TOLERANCE, audit
+from pyro_riemann.geodesics._energy import Energy
+
+
+class Piece(NamedTuple):
+    """Curves that were solved with one energy."""
+
+    rows: Tensor  # (p,), which of the pairs
+    energy: Energy
+    control: Tensor  # (p, C, d)
+    length: Tensor  # (p,)
+    error: Tensor  # (p,), relative, as audited
+    converged: Tensor  # (p,) bool
+
+    def pick(self, mask: Tensor) -> Piece:
+        """The curves where ``mask`` is true."""
+        rest = (part[mask] for part in self[2:])
+        return Piece(self.rows[mask], self.energy.rows(mask.nonzero().squeeze(-1)), *rest)
+
+
+def with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
+    """Control points with these ends, through which gradients flow."""
+    return torch.cat([z.unsqueeze(1), control[:, 1:-1], y.unsqueeze(1)], dim=1)
+
+
+def audited(solver: Any, metric: Any, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
+    """Curves with what an audit makes of them."""
+    index = torch.arange(rows.shape[0], device=rows.device).split(solver.room(metric, control))
+    verdicts = [audit(energy.rows(part), control[part]) for part in index]
+    length, error = (torch.cat(part) for part in zip(*verdicts, strict=True))
+    error = error.nan_to_num(torch.inf)
+    return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE))
+
+
+def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
+    """Replace the curves that failed by finer ones, where these pass or err less."""
+    finer = solver.replace(
+        num_knots=factor * solver.num_knots,
+        num_segments=factor * max(solver.num_segments, 4 * solver.num_knots),
+        max_polish=2 * solver.max_polish,
+    )
+    result = []
+    for piece in found:
+        failed = ~piece.converged
+        result.append(piece.pick(piece.converged))
+        old = piece.pick(failed)
+        for part in torch.arange(len(old.rows), device=z.device).split(finer.room(metric, old.control)):
+            rows = old.rows[part]
+            path = _refine.polygon(piece.energy.num_knots, old.control[part])
+            try:
+                if factor > 2:
+                    least = torch.where(old.error[part] < 0.01, old.length[part], torch.inf)
+                    path = _refine.best_start(metric, z[rows], y[rows], path, least)
+                energy, solution = _refine.relax(finer, metric, path)
+            except ValueError:  # a curve left the metric's domain
+                result.append(old.pick(torch.isin(old.rows, rows)))
+                continue
+            control = with_ends(solution.control, z[rows], y[rows])
+            new = audited(finer, metric, rows, energy, control, solution.converged)
+            better = new.converged | (new.error < old.error[part])
+            result += [new.pick(better), old.pick(torch.isin(old.rows, rows[~better]))]
+    return [piece for piece in result if piece.rows.numel()]
+
+
+def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:
+    """Control points that depend on ``z``, ``y`` and the metric's parameters to first order.
+
+    One Newton step with a live gradient and a constant Hessian is zero in value and has the
+    derivative of the implicit function theorem.
+
+    Args:
+        piece: solved curves.
+        z: starts of all pairs, ``(P, d)``.
+        y: ends of all pairs, ``(P, d)``.
+
+    Returns:
+        Control points, ``(p, num_knots + 3, d)``.
+    """
+    if not torch.is_grad_enabled():
+        return piece.control
+    energy, dim = piece.energy, z.shape[-1]
+    control = with_ends(piece.control, z[piece.rows], y[piece.rows])
+    with torch.no_grad():
+        hessian = energy.exact_system(control).hessian[:, dim:-dim, dim:-dim]
+    gradient = energy.system(control).gradient[:, 1:-1].flatten(1)
+    step = -_linalg.solve(hessian, gradient).unflatten(1, (control.shape[1] - 2, dim))
+    return control + torch.nn.functional.pad(step, (0, 0, 1, 1))
+
+
+def gather(pieces: list[Piece], function: Callable[[Piece], Tensor]) -> Tensor:
+    """Results of ``function`` for the curves of all pieces, in the order of the pairs."""
+    parts = [function(piece) for piece in pieces]
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(parts)[torch.cat([piece.rows for piece in pieces]).argsort()]

@@ -1,0 +1,118 @@
+"""A second attempt at curves that did not converge: a parameter laid along the curve, and starts that bend."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._formulas import splines
+from pyro_riemann._formulas.shortest_paths import TRACK
+from pyro_riemann.geodesics import _graph, _spline
+from pyro_riemann.geodesics._energy import Energy
+from pyro_riemann.geodesics._newton import Solution, descend, polish
+
+_ROUNDS, _STEPS = 4, 12
+_POINTS = 256  # segments of a polygon that stands for a start
+_TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
+_NORMALS = 4  # axes into which these bend, both ways
+_ENOUGH = 1e-8  # relative error of an energy that will do where rounding or a thin wall slows the last iterations
+_LARGEST = 512  # unknowns of a curve in the finest attempt
+
+
+def factors(unknowns: int) -> list[int]:
+    """How much finer the further attempts are, for curves with so many unknowns."""
+    return [factor for factor in (2, 4, 8) if factor * unknowns <= _LARGEST]
+
+
+def relax(solver: Any, metric: Any, path: Tensor) -> tuple[Energy, Solution]:
+    """Least energy from polygons ``path``, ``(P, M + 1, d)``, at a pace that follows the curve.
+
+    A spline that must run at constant speed cannot follow a curve through far regions of a chart, where a short
+    way is a long run of coordinates. Here half of the parameter passes with the length in the metric, half with that
+    in the chart; it is laid anew as the curve moves.
+    """
+    for _ in range(_ROUNDS):
+        control = _lay(metric, path, solver.num_knots)
+        energy = solver.energy(metric, control)
+        control = descend(energy, control, min(solver.max_iterations, _STEPS), 1e-2).control
+        path = polygon(solver.num_knots, control)
+    energy = solver.energy(metric, control)
+    return energy, polish(energy, control, solver.max_polish, solver.tolerance, enough=_ENOUGH)
+
+
+def best_start(metric: Any, z: Tensor, y: Tensor, best: Tensor, least: Tensor) -> Tensor:
+    """The shortest of ``best``, the straight line, arcs that bend off it, and a path along ``metric.landmarks``.
+
+    ``least`` is the length of ``best``, ``(P,)``, infinite where it is not to be trusted: a polygon of a curve that
+    jumped a wall may jump it again.
+    """
+    starts = list(_arcs(z, y))
+    if getattr(metric, "landmarks", None) is not None:
+        knots = _POINTS // (4 * TRACK)
+        starts.append(_spline.uniform_basis(knots, _POINTS, z) @ _graph.neighbour_curves(metric, z, y, knots))
+    for path in starts:
+        length = _steps(metric, path).sum(-1)
+        shorter = length < least  # false for NaN
+        best = torch.where(shorter[:, None, None], path, best)
+        least = torch.where(shorter, length, least)
+    return best
+
+
+def polygon(num_knots: int, control: Tensor) -> Tensor:
+    """Points of splines, ``(P, M + 1, d)``, for :func:`relax`."""
+    return _spline.uniform_basis(num_knots, max(_POINTS, TRACK * num_knots), control) @ control
+
+
+def _lay(metric: Any, path: Tensor, num_knots: int) -> Tensor:
+    """Control points of splines along polygons, the parameter spread over both kinds of length."""
+    near, far = _steps(metric, path), path.diff(dim=1).norm(dim=-1)
+    near, far = (part / part.sum(-1, keepdim=True).clamp(min=torch.finfo(part.dtype).tiny) for part in (near, far))
+    passed = torch.nn.functional.pad((near + far).nan_to_num(0.0).cumsum(-1), (1, 0))
+    count = TRACK * num_knots + 1
+    wanted = torch.linspace(0, 1, count, dtype=path.dtype, device=path.device) * passed[:, -1:]
+    after = torch.searchsorted(passed, wanted).clamp(1, path.shape[1] - 1)
+    low, high = passed.gather(1, after - 1), passed.gather(1, after)
+    share = ((wanted - low) / (high - low).clamp(min=torch.finfo(path.dtype).tiny)).clamp(0, 1)[..., None]
+    left, right = (path.gather(1, at[..., None].expand(-1, -1, path.shape[-1])) for at in (after - 1, after))
+    track = torch.lerp(left, right, share)
+    track[:, 0], track[:, -1] = path[:, 0], path[:, -1]
+    matrix = torch.from_numpy(splines.fit_matrix(num_knots, count)).to(path)
+    interior = matrix @ torch.cat([track, track[:, :1], track[:, -1:]], dim=1)
+    return torch.cat([path[:, :1], interior, path[:, -1:]], dim=1)
+
+
+def _steps(metric: Any, path: Tensor) -> Tensor:
+    """Riemannian lengths of the segments of polygons, ``(P, M)``."""
+    if hasattr(metric, "embed"):
+        chords: Tensor = metric.embed(path).diff(dim=1).norm(dim=-1)
+        return chords
+    step = path.diff(dim=1)
+    ends, middle = (path[:, 1:], path[:, :-1]), path[:, :-1] + step / 2
+    simpson: Tensor = (4 * metric.norm(middle, step) + sum(metric.norm(end, step) for end in ends)) / 6
+    return simpson
+
+
+def _arcs(z: Tensor, y: Tensor) -> list[Tensor]:
+    """The straight line and circular arcs, ``(P, M + 1, d)`` each; none bends in one dimension."""
+    middle, half = (z + y) / 2, (y - z) / 2
+    radius = half.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
+    along, times = half / radius, torch.linspace(-1, 1, _POINTS + 1, dtype=z.dtype, device=z.device)[:, None]
+    paths = [middle[:, None] + times * half[:, None]]
+    # Householder: the reflection that carries the first axis to `along` carries the others to its normals
+    first = torch.zeros_like(along)
+    first[:, 0] = -torch.where(along[:, 0] < 0, -1.0, 1.0)
+    mirror = torch.nn.functional.normalize(along - first, dim=-1)
+    for axis in range(1, min(z.shape[-1], _NORMALS + 1)):
+        normal = -2 * mirror[:, axis, None] * mirror
+        normal[:, axis] += 1
+        for turn in _TURNS:
+            angle = turn * math.pi / 2
+            size = radius / math.sin(angle)
+            for side in (normal, -normal):
+                centre = middle - size * math.cos(angle) * side
+                turned = torch.sin(times * angle) * along[:, None] + torch.cos(times * angle) * side[:, None]
+                paths.append(centre[:, None] + size[:, None] * turned)
+    return paths

@@ -1,0 +1,169 @@
+"""Curves of one solution that were found with different settings, and how those that failed are found again.
+
+The number of curves that fail depends on data: this works on known points alone, outside ``jit`` and ``vmap``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pyro_riemann.numpyro.geodesics import _graph, _refine, _spline
+from pyro_riemann.numpyro.geodesics._audit import TOLERANCE, audit, report
+from pyro_riemann.numpyro.geodesics._path import energy_of, search
+
+Numbers = np.ndarray[Any, Any]
+
+
+class Piece(NamedTuple):
+    """Curves that were, or are to be, solved with one energy."""
+
+    rows: Numbers  # (p,), which of the pairs
+    solver: Any
+    starts: Array | None  # the curves, where the solver has no iterations left
+    guide: Array | None
+    length: Numbers  # (p,)
+    error: Numbers  # (p,), relative, as audited
+    converged: Numbers  # (p,) bool
+
+    def pick(self, mask: Numbers) -> Piece:
+        """The curves where ``mask`` is true."""
+        starts, guide = (None if part is None else part[..., mask, :, :] for part in (self.starts, self.guide))
+        return Piece(
+            self.rows[mask], self.solver, starts, guide, self.length[mask], self.error[mask], self.converged[mask]
+        )
+
+
+def known(*values: Any) -> bool:
+    """Whether there are numbers behind these values: not under ``jit``, ``vmap`` or ``scan``."""
+    leaves = jax.tree.leaves(jax.lax.stop_gradient(values))
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def pieces(solver: Any, metric: Any, z: Array, y: Array, checked: bool = False) -> list[Piece]:
+    """Curves between two lists of points: one piece to solve where nothing is checked, else solved pieces.
+
+    Raises:
+        RuntimeError: where pairs did not converge and ``on_failure="raise"``.
+    """
+    starts, rows = solver.starts(metric, z, y), np.arange(z.shape[0])
+    if z.shape[0] == 0 or not known(metric, z, y) or (solver.on_failure == "ignore" and not checked):
+        return [Piece(rows, solver, starts, None, *(np.zeros(len(rows)),) * 2, np.zeros(len(rows), bool))]
+    metric, z, y = jax.lax.stop_gradient((metric, z, y))
+    interior, *verdict = _solve_first(solver, metric, z, y, starts)
+    length, error, converged = (np.asarray(part) for part in verdict)
+    found = [Piece(rows, _final(solver), interior[None], None, length, error, converged)]
+    if solver.on_failure != "ignore" and solver.max_iterations > 0 and solver.max_polish > 0:
+        for factor in _refine.factors(solver.num_knots * metric.dim):
+            if not all(piece.converged.all() for piece in found):
+                found = _tried_again(solver, metric, z, y, found, factor)
+    report(np.concatenate([piece.converged for piece in found]), solver.on_failure)
+    return found
+
+
+def gather(pieces: list[Piece], function: Callable[[Piece, Array, Array], Array], z: Array, y: Array) -> Array:
+    """Results of ``function(piece, z, y)`` for the curves of all pieces, in the order of the pairs."""
+    if len(pieces) == 1:
+        return function(pieces[0], z, y)
+    parts = []
+    for piece in pieces:
+        padded, count = _padded(piece), len(piece.rows)
+        parts.append(function(padded, z[padded.rows], y[padded.rows])[:count])
+    return jnp.concatenate(parts)[np.argsort(np.concatenate([piece.rows for piece in pieces]))]
+
+
+def _tried_again(solver: Any, metric: Any, z: Array, y: Array, found: list[Piece], factor: int) -> list[Piece]:
+    """Replace the curves that failed by finer ones, where these pass or err less."""
+    finer = solver.replace(
+        num_knots=factor * solver.num_knots,
+        num_segments=factor * max(solver.num_segments, 4 * solver.num_knots),
+        max_polish=2 * solver.max_polish,
+    )
+    result = []
+    for piece in found:
+        result.append(piece.pick(piece.converged))
+        old = piece.pick(~piece.converged)
+        if len(old.rows) == 0:
+            continue
+        padded, count = _padded(old), len(old.rows)
+        assert padded.starts is not None
+        ends = z[padded.rows], y[padded.rows]
+        path = _refine.polygon(old.solver.num_knots, _spline.with_ends(padded.starts[0], *ends))
+        if factor > 2:
+            least = np.where(padded.error < 0.01, padded.length, np.inf)
+            if getattr(metric, "landmarks", None) is not None:
+                path, least = _along_landmarks(metric, *ends, path, least)
+            path = _best_start(metric, *ends, path, jnp.asarray(least, z.dtype))
+        guide, interior, *verdict = _relax(finer, metric, *ends, path)
+        length, error, converged = (np.asarray(part)[:count] for part in verdict)
+        new = Piece(old.rows, _final(finer), interior[None, :count], guide[:count], length, error, converged)
+        better = new.converged | (new.error < old.error)
+        result += [new.pick(better), old.pick(~better)]
+    return [piece for piece in result if len(piece.rows)]
+
+
+def _along_landmarks(metric: Any, z: Array, y: Array, path: Array, least: Numbers) -> tuple[Array, Numbers]:
+    knots = _refine.POINTS // 32
+    other = _refine.polygon(knots, _spline.with_ends(_graph.neighbour_curves(metric, z, y, knots), z, y))
+    length = np.asarray(_lengths(metric, other))
+    wins = length < least
+    longest = min(path.shape[1], other.shape[1])
+    path, other = path[:, :: (path.shape[1] - 1) // (longest - 1)], other[:, :: (other.shape[1] - 1) // (longest - 1)]
+    return jnp.where(jnp.asarray(wins)[:, None, None], other, path), np.where(wins, length, least)
+
+
+def _final(solver: Any) -> Any:
+    return solver.replace(max_iterations=0, max_polish=0)
+
+
+def _padded(piece: Piece) -> Piece:
+    """The piece with its first curve repeated up to a power of two: few sizes, few compilations."""
+    count = len(piece.rows)
+    index = np.concatenate([np.arange(count), np.zeros((1 << max(count - 1, 0).bit_length()) - count, int)])
+    return piece.pick(index)
+
+
+# ---------------------------------------------------------------- compiled
+
+
+@jax.jit
+def _solve_first(
+    solver: Any, metric: Any, z: Array, y: Array, starts: Array | None
+) -> tuple[Array, Array, Array, Array]:
+    interior, converged = search(solver, metric, z, y, starts)
+    length, passed, error = judged(solver, metric, z, y, interior, converged > 0)
+    return interior, length, error, passed
+
+
+def judged(
+    solver: Any, metric: Any, z: Array, y: Array, interior: Array, converged: Array, guide: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Lengths, which of the curves passed, and errors."""
+    metric = getattr(metric, "condensed", metric)
+    length, error = audit(energy_of(solver, metric, guide), _spline.with_ends(interior, z, y))
+    return length, (converged & (error <= TOLERANCE)) | (z == y).all(-1), error
+
+
+@jax.jit
+def _relax(solver: Any, metric: Any, z: Array, y: Array, path: Array) -> tuple[Array, ...]:
+    metric = getattr(metric, "condensed", metric)
+    guide, solution = _refine.relax(solver, metric, path)
+    interior = solution.control[:, 1:-1]
+    length, passed, error = judged(solver, metric, z, y, interior, solution.converged, guide)
+    return guide, interior, length, error, passed
+
+
+@jax.jit
+def _best_start(metric: Any, z: Array, y: Array, path: Array, least: Array) -> Array:
+    stride = (path.shape[1] - 1) // _refine.POINTS
+    return _refine.best_start(getattr(metric, "condensed", metric), z, y, path[:, ::stride], least)
+
+
+@jax.jit
+def _lengths(metric: Any, path: Array) -> Array:
+    return _refine._steps(metric, path).sum(-1)

@@ -1,0 +1,116 @@
+"""A second attempt at curves that did not converge: a parameter laid along the curve, and starts that bend."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pyro_riemann._formulas import splines
+from pyro_riemann._formulas.shortest_paths import TRACK
+from pyro_riemann.numpyro.geodesics import _spline
+from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
+from pyro_riemann.numpyro.geodesics._path import chunk_size, energy_of
+
+_ROUNDS, _STEPS = 4, 12
+POINTS = 256  # segments of a polygon that stands for a start
+_TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
+_NORMALS = 4  # axes into which these bend, both ways
+_ENOUGH = 1e-8  # relative error of an energy that will do where rounding or a thin wall slows the last iterations
+_LARGEST = 512  # unknowns of a curve in the finest attempt
+
+
+def factors(unknowns: int) -> list[int]:
+    """How much finer the further attempts are, for curves with so many unknowns."""
+    return [factor for factor in (2, 4, 8) if factor * unknowns <= _LARGEST]
+
+
+def relax(solver: Any, metric: Any, path: Array) -> tuple[Array, Solution]:
+    """Least energy from polygons ``path``, ``(P, M + 1, d)``, at the pace of a guide, which comes first.
+
+    A spline that must run at constant speed cannot follow a curve through far regions of a chart, where a short
+    way is a long run of coordinates. Here half of the parameter passes with the length in the metric, half with that
+    in the chart; it is laid anew as the curve moves.
+    """
+
+    def again(_: Array, control: Array) -> Array:
+        control = _lay(metric, polygon(solver.num_knots, control), solver.num_knots)
+        energy, chunk = energy_of(solver, metric, control), chunk_size(solver, metric, control)
+        return descend(energy, control, min(solver.max_iterations, _STEPS), 1e-2, chunk).control
+
+    control = jax.lax.fori_loop(0, _ROUNDS, again, _lay(metric, path, solver.num_knots))
+    energy, chunk = energy_of(solver, metric, control), chunk_size(solver, metric, control)
+    return control, polish(energy, control, solver.max_polish, solver.tolerance, chunk, _ENOUGH)
+
+
+def best_start(metric: Any, z: Array, y: Array, best: Array, least: Array) -> Array:
+    """The shortest of ``best``, the straight line, and arcs that bend off it.
+
+    ``least`` is the length of ``best``, ``(P,)``, infinite where it is not to be trusted: a polygon of a curve that
+    jumped a wall may jump it again.
+    """
+
+    def shorter(kept: tuple[Array, Array], bend: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+        path = _arc(z, y, *bend)
+        length = _steps(metric, path).sum(-1)
+        wins = length < kept[1]  # false for NaN
+        return (jnp.where(wins[:, None, None], path, kept[0]), jnp.where(wins, length, kept[1])), None
+
+    axes = range(1, min(z.shape[-1], _NORMALS + 1))
+    bends = [(1, 0.0), *((axis, side * turn) for axis in axes for turn in _TURNS for side in (1, -1))]
+    which, turns = (np.array(column) for column in zip(*bends, strict=True))
+    each = (jnp.asarray(np.minimum(which, z.shape[-1] - 1)), jnp.asarray(turns, z.dtype))
+    return jax.lax.scan(shorter, (best, least), each)[0][0]
+
+
+def polygon(num_knots: int, control: Array) -> Array:
+    """Points of splines, ``(P, M + 1, d)``, for :func:`relax`."""
+    return _spline.follow(_spline.uniform_basis(num_knots, max(POINTS, TRACK * num_knots), control), control)
+
+
+def _lay(metric: Any, path: Array, num_knots: int) -> Array:
+    """Control points of splines along polygons, the parameter spread over both kinds of length."""
+    tiny = jnp.finfo(path.dtype).tiny
+    near, far = _steps(metric, path), jnp.sqrt(jnp.square(jnp.diff(path, axis=1)).sum(-1))
+    near, far = (part / jnp.maximum(part.sum(-1, keepdims=True), tiny) for part in (near, far))
+    passed = jnp.pad(jnp.nan_to_num(near + far).cumsum(-1), ((0, 0), (1, 0)))
+    count = TRACK * num_knots + 1
+    wanted = jnp.linspace(0, 1, count, dtype=path.dtype) * passed[:, -1:]
+    after = jnp.clip(jax.vmap(jnp.searchsorted)(passed, wanted), 1, path.shape[1] - 1)
+    low, high = (jnp.take_along_axis(passed, at, 1) for at in (after - 1, after))
+    share = jnp.clip((wanted - low) / jnp.maximum(high - low, tiny), 0, 1)[..., None]
+    left, right = (jnp.take_along_axis(path, at[..., None], 1) for at in (after - 1, after))
+    track = (left + share * (right - left)).at[:, 0].set(path[:, 0]).at[:, -1].set(path[:, -1])
+    matrix = jnp.asarray(splines.fit_matrix(num_knots, count), path.dtype)
+    interior = matrix @ jnp.concatenate([track, track[:, :1], track[:, -1:]], axis=1)
+    return _spline.with_ends(interior, path[:, 0], path[:, -1])
+
+
+def _steps(metric: Any, path: Array) -> Array:
+    """Riemannian lengths of the segments of polygons, ``(P, M)``."""
+    if hasattr(metric, "embed"):
+        return jnp.sqrt(jnp.square(jnp.diff(metric.embed(path), axis=1)).sum(-1))
+    step = jnp.diff(path, axis=1)
+    ends, middle = (path[:, 1:], path[:, :-1]), path[:, :-1] + step / 2
+    simpson: Array = (4 * metric.norm(middle, step) + sum(metric.norm(end, step) for end in ends)) / 6
+    return simpson
+
+
+def _arc(z: Array, y: Array, axis: Array, turn: Array) -> Array:
+    """Circular arcs of ``turn`` half turns, ``(P, M + 1, d)``, bent into an axis normal to the straight line."""
+    middle, half = (z + y) / 2, (y - z) / 2
+    tiny = jnp.finfo(z.dtype).tiny
+    radius = jnp.maximum(jnp.sqrt(jnp.square(half).sum(-1, keepdims=True)), tiny)
+    along, times = half / radius, jnp.linspace(-1, 1, POINTS + 1, dtype=z.dtype)[:, None]
+    # Householder: the reflection that carries the first axis to `along` carries the others to its normals
+    mirror = along.at[:, 0].add(jnp.where(along[:, 0] < 0, -1.0, 1.0))
+    mirror = mirror / jnp.sqrt(jnp.square(mirror).sum(-1, keepdims=True))
+    normal = jax.nn.one_hot(axis, z.shape[-1], dtype=z.dtype) - 2 * mirror[:, axis, None] * mirror
+    angle = jnp.where(turn == 0, 1.0, turn) * math.pi / 2
+    size = radius / jnp.sin(angle)
+    turned = jnp.sin(times * angle) * along[:, None] + (jnp.cos(times * angle) - jnp.cos(angle)) * normal[:, None]
+    return middle[:, None] + jnp.where(turn == 0, times * half[:, None], size[:, None] * turned)
