@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,37 @@ def probes(corners: Array) -> Array:
     low, high = corners
     unit = np.random.default_rng(0).random((_NUM_PROBES, len(low)))
     return (low + (high - low) * unit).astype(corners.dtype)
+
+
+def chosen(points: Array, corners: Array) -> Array:
+    """At most 512 of the given ``points`` ``(n, d)``, evenly spaced rows, of those that lie in the box."""
+    if points.ndim != 2 or points.shape[1] != corners.shape[1]:
+        raise ValueError(f"`points` must have shape (n, {corners.shape[1]}), got {points.shape}.")
+    inside = points[((points >= corners[0]) & (points <= corners[1])).all(-1)]
+    if not len(inside):
+        raise ValueError(
+            f"none of the {len(points)} `points` lies in the box {corners[0].tolist()} to {corners[1].tolist()}: they "
+            "say where the table will be used."
+        )
+    return inside[:: -(-len(inside) // _NUM_PROBES)].astype(corners.dtype)
+
+
+def judge(errors: Array, max_error: float | None, given: bool) -> tuple[float, float]:
+    """90 % quantile and mean of the relative errors ``(n,)``; warns above ``max_error``.
+
+    Of points that were not chosen half may be anywhere: a box has corners where nobody goes.
+    """
+    quantile, middle = (float(np.quantile(errors, share)) for share in (0.9, 0.5))
+    typical, where = (quantile, "90 % of the given points") if given else (middle, "half of the box")
+    if max_error is not None and typical > max_error:
+        advice = "" if given else ", or say by `points=` where it is used"
+        warnings.warn(
+            f"the table is off by up to {typical:.2g} of the metric on {where} (bound: `max_error` = {max_error:g}): "
+            f"distances and volumes from it are as wrong. Raise `resolution`, shrink the box{advice}.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return quantile, float(errors.mean())
 
 
 def fields(tensors: Array, points: Array) -> Array:

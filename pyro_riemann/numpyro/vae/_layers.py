@@ -91,6 +91,32 @@ class Linear(Pytree):
         return y if self.bias is None else y + self.bias
 
 
+class Rescale(Pytree):
+    """The affine map ``loc + scale * x``: from the units of a network to those of the data.
+
+    Args:
+        loc: ``(n,)``.
+        scale: a number.
+
+    Example:
+        >>> Rescale(jnp.array([1.0, 2.0]), jnp.array(10.0))(jnp.array([0.0, 0.5])).tolist()
+        [1.0, 7.0]
+    """
+
+    pytree_data_fields = ("loc", "scale")
+
+    def __init__(self, loc: Array, scale: Array) -> None:
+        self.loc, self.scale = loc, scale
+
+    def __call__(self, x: Array) -> Array:
+        """The map at ``x``, ``(*batch, n)``."""
+        return self.loc + self.scale * x
+
+    def inverse(self, y: Array) -> Array:
+        """``(y - loc) / scale``, ``(*batch, n)``."""
+        return (y - self.loc) / self.scale
+
+
 class Sequential(Pytree):
     """Layers one after the other.
 
@@ -117,8 +143,12 @@ class Sequential(Pytree):
     def distance_immersion(self) -> Sequential:
         """A frozen network with the same distances between outputs: R for the last ``W = Q R``, where it is shorter."""
         *inner, last = self.layers
-        if isinstance(last, Linear) and last.weight.shape[0] > last.weight.shape[1]:
-            last = Linear(jnp.linalg.qr(last.weight, mode="r"))
+        scale: Array | float = 1.0
+        if isinstance(last, Rescale) and inner and isinstance(inner[-1], Linear):
+            *inner, last, scale = *inner, last.scale
+        if isinstance(last, Linear):
+            shorter = last.weight.shape[0] > last.weight.shape[1]
+            last = Linear(jnp.linalg.qr(scale * last.weight, mode="r") if shorter else scale * last.weight)
         return jax.lax.stop_gradient(Sequential([*inner, last]))
 
 
@@ -128,12 +158,12 @@ def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequent
     Args:
         sizes: widths of input, hidden layers and output.
         activation: of the hidden layers, see :class:`Activation`.
-        key: of the weights.
+        key: of the weights and biases, uniform within ``fan_in ** -0.5`` as torch's own.
 
     Raises:
         ValueError: for fewer than two sizes, one below 1, or an unknown activation.
 
-    Source: weights uniform after He et al. (2015), *Delving deep into rectifiers*, section 2.2.
+    Source: K20, appendix C, table 4, for the architecture.
 
     Example:
         >>> mlp([4, 8, 2], key=jax.random.key(0))(jnp.zeros((3, 4))).shape
@@ -143,8 +173,9 @@ def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequent
         raise ValueError(f"`sizes` must hold at least two positive layer widths, got {list(sizes)}.")
     layers: list[Any] = []
     for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        gain = 1.0 if index == len(sizes) - 2 else 2.0
-        bound = (3 * gain / fan_in) ** 0.5
-        weight = jax.random.uniform(jax.random.fold_in(key, index), (fan_out, fan_in), minval=-bound, maxval=bound)
-        layers += [Linear(weight, jnp.zeros(fan_out)), Activation(activation)]
+        first, second = jax.random.split(jax.random.fold_in(key, index))
+        bound = fan_in**-0.5
+        weight = jax.random.uniform(first, (fan_out, fan_in), minval=-bound, maxval=bound)
+        bias = jax.random.uniform(second, (fan_out,), minval=-bound, maxval=bound)
+        layers += [Linear(weight, bias), Activation(activation)]
     return Sequential(layers[:-1])
