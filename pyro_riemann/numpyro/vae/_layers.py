@@ -158,12 +158,12 @@ def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequent
     Args:
         sizes: widths of input, hidden layers and output.
         activation: of the hidden layers, see :class:`Activation`.
-        key: of the weights and biases, uniform within ``fan_in ** -0.5`` as torch's own.
+        key: of the weights.
 
     Raises:
         ValueError: for fewer than two sizes, one below 1, or an unknown activation.
 
-    Source: K20, appendix C, table 4, for the architecture.
+    Source: weights uniform after He et al. (2015), *Delving deep into rectifiers*, section 2.2.
 
     Example:
         >>> mlp([4, 8, 2], key=jax.random.key(0))(jnp.zeros((3, 4))).shape
@@ -173,9 +173,8 @@ def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequent
         raise ValueError(f"`sizes` must hold at least two positive layer widths, got {list(sizes)}.")
     layers: list[Any] = []
     for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        first, second = jax.random.split(jax.random.fold_in(key, index))
-        bound = fan_in**-0.5
-        weight = jax.random.uniform(first, (fan_out, fan_in), minval=-bound, maxval=bound)
-        bias = jax.random.uniform(second, (fan_out,), minval=-bound, maxval=bound)
-        layers += [Linear(weight, bias), Activation(activation)]
+        gain = 1.0 if index == len(sizes) - 2 else 2.0
+        bound = (3 * gain / fan_in) ** 0.5
+        weight = jax.random.uniform(jax.random.fold_in(key, index), (fan_out, fan_in), minval=-bound, maxval=bound)
+        layers += [Linear(weight, jnp.zeros(fan_out)), Activation(activation)]
     return Sequential(layers[:-1])
