@@ -38,9 +38,9 @@ class GridMetric(RiemannianMetric):
             never warns.
 
     Attributes:
-        interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`, that is not
-            exceeded at 90 % of the points (a tensor; ``mean_interpolation_error`` is its mean there). Points of your own:
-            :meth:`interpolation_error_at`.
+        interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`: that not
+            exceeded at 90 % of the ``points`` or, without these, the largest in the box (a tensor; ``mean_interpolation_error``
+            is its mean). At any points: :meth:`interpolation_error_at`.
 
     Raises:
         ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, a metric that is not finite
@@ -90,8 +90,8 @@ class GridMetric(RiemannianMetric):
             given = check_finite("points", points.detach()).cpu().numpy()
             probes = torch.from_numpy(grid_table.chosen(given, ends)).to(corners)
         error = self._error(metric, probes).cpu().numpy()
-        quantile, mean = grid_table.judge(error, max_error, points is not None)
-        self.register_buffer("interpolation_error", corners.new_tensor(quantile))
+        reported, mean = grid_table.judge(error, max_error, points is not None)
+        self.register_buffer("interpolation_error", corners.new_tensor(reported))
         self.register_buffer("mean_interpolation_error", corners.new_tensor(mean))
 
     def _corners(self, metric: RiemannianMetric, low: object, high: object) -> Tensor:

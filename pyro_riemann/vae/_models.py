@@ -21,7 +21,6 @@ from pyro_riemann.vae._priors import NormalPrior, Prior, make_prior
 from pyro_riemann.vae._shortcuts import FrozenHeatKernel, FrozenWrappedNormal, LastCall
 
 POSTERIORS = ("normal", "wrapped_normal", "heat_kernel")
-MAX_TABLE_ERROR = 0.1  # of the metric, at 90 % of the codes
 METRICS = ("fixed", "grid", "learned")
 
 
@@ -144,7 +143,6 @@ class VAE(PyroModule):
         # outside nn.Module's registry: the metric shares the snapshot's (or decoder's) tensors
         object.__setattr__(self, "_metric_cache", None)
         object.__setattr__(self, "_codes", None)
-        object.__setattr__(self, "_table_was_bad", False)
 
     # ---------------------------------------------------------------- geometry
 
@@ -171,11 +169,8 @@ class VAE(PyroModule):
             if self.metric_mode == "grid":
                 from pyro_riemann.metrics import GridMetric
 
-                # judged at the codes; said once, not at every epoch
-                bound = None if self._table_was_bad else MAX_TABLE_ERROR
-                metric = GridMetric(metric, *self.box, self.grid_resolution, points=self._codes, max_error=bound)
-                if self._codes is not None and float(metric.interpolation_error) > MAX_TABLE_ERROR:
-                    object.__setattr__(self, "_table_was_bad", True)
+                # judged at the codes, by `train` at its end: the tables of its first epochs are of no decoder that stays
+                metric = GridMetric(metric, *self.box, self.grid_resolution, points=self._codes, max_error=None)
         metric.solver, metric.flow_steps = self.solver, self.flow_steps
         if self.metric_mode != "learned":  # a kept result would hold on to the weights' graph of the last step
             for name in ("cholesky", "logdet", "metric_and_force"):
@@ -188,7 +183,7 @@ class VAE(PyroModule):
 
         Args:
             codes: encoded training data ``(n, d)``; sets the box of the table to theirs, enlarged by
-                ``margin`` on each side, and the table's error is judged at them: it warns above 10 %.
+                ``margin`` on each side, and the table's error is that at these codes.
             margin: share of the codes' extent.
         """
         if codes is not None:

@@ -335,7 +335,9 @@ class GaussianDecoder(nn.Module):
         ends = [Rescale(data_dim), nn.Sigmoid()][: 1 + (output == "sigmoid")]
         self.mean = nn.Sequential(*mlp([latent_dim, *hidden, data_dim]), *ends)
         for layer in self.mean:
-            if isinstance(layer, nn.Linear):  # smaller than He's: images that vary little at first keep codes near N(0, I)
+            if isinstance(
+                layer, nn.Linear
+            ):  # smaller than He's: images that vary little at first keep codes near N(0, I)
                 layer.reset_parameters()
         self.std = RBFPrecision(latent_dim, data_dim, num_centers, floor, min_scale)
         self.log_warm_up_scale = nn.Parameter(torch.tensor(0.0))

@@ -56,9 +56,9 @@ def textbook_elbo(data: Tensor, test: Tensor, epochs: int, hidden: int) -> float
 
 def trained(data: Tensor, epochs: int, hidden: int, **settings: str) -> VAE:
     """A plain VAE after phase 1, whose likelihood has one standard deviation as the textbook's."""
-    vae = make_vae(
-        data.shape[1], 2, "normal", "normal", hidden=(hidden, hidden), num_centers=5, seed=0, **settings
-    ).to(data.dtype)
+    vae = make_vae(data.shape[1], 2, "normal", "normal", hidden=(hidden, hidden), num_centers=5, seed=0, **settings).to(
+        data.dtype
+    )
     config = TrainingConfig(warm_up_epochs=epochs, epochs=0, batch_size=100, seed=0)
     train(vae, data, config=config, progress=False)
     vae.warm_up = True
@@ -90,9 +90,7 @@ def faces() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("load", "epochs"), [(digits, 40), (faces, 60)])
-def test_plain_vae_trains_as_well_as_a_textbook_one(
-    load: Callable[[], tuple[Tensor, Tensor]], epochs: int
-) -> None:
+def test_plain_vae_trains_as_well_as_a_textbook_one(load: Callable[[], tuple[Tensor, Tensor]], epochs: int) -> None:
     data, test = load()
     own = float(elbo_terms(trained(data, epochs, 64), test, 20).elbo.mean())
     assert own > textbook_elbo(data, test, epochs, 64) - 10
@@ -177,3 +175,10 @@ def test_a_trained_sigmoid_stays_in_the_range() -> None:
     vae = trained(data, 2, 8, output="sigmoid")
     mean = vae.decoder.mean(10 * torch.randn(50, 2, dtype=torch.float64))
     assert bool(((mean >= 0) & (mean <= 1)).all())
+
+
+def test_training_says_that_its_table_is_wrong_at_the_codes() -> None:
+    vae = small_vae("heat_kernel", "normal", "grid", grid_resolution=5)
+    config = TrainingConfig(warm_up_epochs=1, epochs=1, batch_size=60)
+    with pytest.warns(UserWarning, match=r"at 90 % of the training codes .* Raise `grid_resolution` \(now 5\)"):
+        train(vae, curve_data(), config=config, progress=False)

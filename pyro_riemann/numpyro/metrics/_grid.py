@@ -43,9 +43,9 @@ class GridMetric(RiemannianMetric):
             never warns.
 
     Attributes:
-        interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`, that is not
-            exceeded at 90 % of the points (an array; ``mean_interpolation_error`` is its mean there). Points of your own:
-            :meth:`interpolation_error_at`.
+        interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`: that not
+            exceeded at 90 % of the ``points`` or, without these, the largest in the box (an array; ``mean_interpolation_error``
+            is its mean). At any points: :meth:`interpolation_error_at`.
 
     Raises:
         ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, a metric that is not finite
@@ -95,8 +95,8 @@ class GridMetric(RiemannianMetric):
         self.base = metric if outside == "metric" else None
         estimate = np.asarray(_metric(self, jnp.asarray(probes), inside=True))
         error = grid_table.relative_error(estimate, tensors[len(nodes) :])
-        quantile, mean = grid_table.judge(error, max_error, given is not None)
-        self.interpolation_error = jnp.asarray(quantile, ends.dtype)
+        reported, mean = grid_table.judge(error, max_error, given is not None)
+        self.interpolation_error = jnp.asarray(reported, ends.dtype)
         self.mean_interpolation_error = jnp.asarray(mean, ends.dtype)
 
     def interpolation_error_at(self, z: Array) -> Array:
