@@ -207,8 +207,8 @@ class TrainingRun:
             return
         if (error := float(self.vae.metric.interpolation_error)) > MAX_TABLE_ERROR:
             warnings.warn(
-                f"the table of the metric is off by up to {error:.2g} of the metric at 90 % of the training codes (bound: "
-                f"{MAX_TABLE_ERROR}): distances in training were as wrong. Raise `grid_resolution` "
+                f"the table of the metric is off by up to {error:.2g} of the metric at 90 % of the training codes "
+                f"(bound: {MAX_TABLE_ERROR}): distances in training were as wrong. Raise `grid_resolution` "
                 f"(now {self.vae.grid_resolution}), or use `metric='fixed'`.",
                 UserWarning,
                 stacklevel=4,

@@ -169,7 +169,7 @@ class VAE(PyroModule):
             if self.metric_mode == "grid":
                 from pyro_riemann.metrics import GridMetric
 
-                # judged at the codes, by `train` at its end: the tables of its first epochs are of no decoder that stays
+                # judged at the codes, by `train` at its end: tables of its first epochs are of decoders that change
                 metric = GridMetric(metric, *self.box, self.grid_resolution, points=self._codes, max_error=None)
         metric.solver, metric.flow_steps = self.solver, self.flow_steps
         if self.metric_mode != "learned":  # a kept result would hold on to the weights' graph of the last step

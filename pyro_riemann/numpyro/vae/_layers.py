@@ -145,7 +145,7 @@ class Sequential(Pytree):
         *inner, last = self.layers
         scale: Array | float = 1.0
         if isinstance(last, Rescale) and inner and isinstance(inner[-1], Linear):
-            *inner, last, scale = *inner, last.scale
+            scale, last = last.scale, inner.pop()
         if isinstance(last, Linear):
             shorter = last.weight.shape[0] > last.weight.shape[1]
             last = Linear(jnp.linalg.qr(scale * last.weight, mode="r") if shorter else scale * last.weight)
