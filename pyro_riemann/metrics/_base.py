@@ -173,7 +173,7 @@ class RiemannianMetric(nn.Module):
         """
         from pyro_riemann.metrics._grid import GridMetric  # a subclass of this class
 
-        return GridMetric(self, low, high, resolution, max_error=None)
+        return GridMetric(self, low, high, resolution)
 
     # ---------------------------------------------------------------- initial-value problem
 

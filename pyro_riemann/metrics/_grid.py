@@ -34,8 +34,8 @@ class GridMetric(RiemannianMetric):
         chunk_size: nodes evaluated at once.
         points: where the table will be used, such as codes or draws, ``(n, d)``: the error is judged there. Default:
             random points of the box, most of which nobody may ever visit.
-        max_error: warn where the error is larger, on 90 % of the ``points`` or, without these, on half of the box. None
-            never warns.
+        max_error: warn if the error exceeds this at more than 10 % of the ``points``; None never warns. Without
+            ``points`` nothing says what the box is for, and no warning is given.
 
     Attributes:
         interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`: that not

@@ -170,7 +170,9 @@ class VAE(PyroModule):
                 from pyro_riemann.metrics import GridMetric
 
                 # judged at the codes, by `train` at its end: tables of its first epochs are of decoders that change
-                metric = GridMetric(metric, *self.box, self.grid_resolution, points=self._codes, max_error=None)
+                metric = GridMetric(
+                    metric, self.box[0], self.box[1], self.grid_resolution, points=self._codes, max_error=None
+                )
         metric.solver, metric.flow_steps = self.solver, self.flow_steps
         if self.metric_mode != "learned":  # a kept result would hold on to the weights' graph of the last step
             for name in ("cholesky", "logdet", "metric_and_force"):

@@ -176,7 +176,7 @@ class RiemannianMetric(Pytree):
         """
         from pyro_riemann.numpyro.metrics._grid import GridMetric  # a subclass of this class
 
-        return GridMetric(self, low, high, resolution, max_error=None)
+        return GridMetric(self, low, high, resolution)
 
     # ---------------------------------------------------------------- initial-value problem
 
