@@ -425,7 +425,7 @@ class DistanceImmersion(nn.Module):
         if not isinstance(last, nn.Linear):
             return copied
         reduced = torch.linalg.qr(scale * last.weight, mode="r").R
-        output = nn.Linear(last.in_features, len(reduced)).to(last.weight)
+        output = nn.utils.skip_init(nn.Linear, last.in_features, len(reduced)).to(last.weight)  # draws no numbers
         output.weight.copy_(reduced)
         output.bias.zero_()
         return nn.Sequential(*inner, output)
