@@ -98,6 +98,8 @@ class Rescale(Pytree):
         loc: ``(n,)``.
         scale: a number.
 
+    Source: LeCun et al. (2012), *Efficient BackProp*, section 4.3, for inputs of mean 0 and variance 1.
+
     Example:
         >>> Rescale(jnp.array([1.0, 2.0]), jnp.array(10.0))(jnp.array([0.0, 0.5])).tolist()
         [1.0, 7.0]
