@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_riemann import _autodiff
+from pyro_riemann._rescale import Rescale
 
 _ELEMENTWISE = (nn.ELU, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Tanh)
 
@@ -80,6 +81,16 @@ class Jet:
         scaled = None if second is None else partial(_compose, lambda bend: factor * bend, second)
         return Jet(lambda: factor * self.value, factor * self.tangents, scaled)
 
+    def affine(self, loc: Tensor, scale: Tensor) -> Jet:
+        """The jet of ``loc + scale * f``, a number ``scale``."""
+        second = self._second
+        return Jet(
+            lambda: loc + scale * self.value,
+            lambda: scale * self.tangents,
+            None if second is None else partial(_compose, lambda bend: scale * bend, second),
+            factor=None if self.factor is None else (self.factor[0], scale * self.factor[1]),
+        )
+
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Jet:
         """The jet of ``weight @ f + bias``."""
         second = self._second
@@ -121,9 +132,11 @@ def variable(z: Tensor, dim: int) -> Jet:
 
 
 def propagate(layer: nn.Module, jet: Jet) -> Jet:
-    """Pass a jet through a linear layer or an elementwise activation."""
+    """Pass a jet through a linear layer, an elementwise activation or a change of units."""
     if isinstance(layer, nn.Linear):
         return jet.linear(layer.weight, layer.bias)
+    if isinstance(layer, Rescale):
+        return jet.affine(layer.loc, layer.scale)
     at = jet.value
     if isinstance(layer, nn.ELU) and layer.alpha == 1.0:
         slope = at.clamp(max=0).exp()  # 1 for positive arguments
@@ -135,7 +148,7 @@ def propagate(layer: nn.Module, jet: Jet) -> Jet:
 def is_sequential(network: object) -> bool:
     """True for a plain ``nn.Sequential`` of layers that :func:`propagate` knows."""
     return type(network) is nn.Sequential and all(
-        type(layer) in (nn.Linear, *_ELEMENTWISE) and not layer._forward_hooks and not layer._forward_pre_hooks
+        type(layer) in (nn.Linear, Rescale, *_ELEMENTWISE) and not layer._forward_hooks and not layer._forward_pre_hooks
         for layer in network
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._arviz import Summary, judge, to_arviz
+from pyro_riemann.geodesics import GeodesicSolver
+
+_ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph"))
 
 __all__ = ["Summary", "summary", "to_arviz"]
 
@@ -32,8 +36,8 @@ def summary(
         var_names: the variables to show and check; all by default.
         loc: ``(d,)``, centre from which geodesics are solved; the prior's centre is the natural choice. The mean of
             the draws by default.
-        num_geodesics: number of draws, equally spaced, to which a geodesic is solved with the
-            metric's own solver settings; 0 skips that check.
+        num_geodesics: number of draws, equally spaced, to which a geodesic is solved; 0 skips that check. The settings
+            are accurate ones from graph starts, not the metric's own: those of a training judge themselves.
 
     Returns:
         A ``DataFrame`` with the columns mean, sd, mcse_mean, mcse_sd, ess_bulk, ess_tail and r_hat (rank-normalised,
@@ -60,7 +64,7 @@ def summary(
                 found["floor_share"] = 1.0 - float(metric.coverage(points))
             if len(ends):
                 centre = points.mean(0) if loc is None else loc.detach().to(points)
-                curves = metric.geodesic(centre.expand_as(ends), ends, init=metric.solver.init)
+                curves = metric.geodesic(centre.expand_as(ends), ends, **_ACCURATE)
                 found["converged_share"] = curves.converged.double().mean().item()
         return found
 

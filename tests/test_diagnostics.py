@@ -18,7 +18,7 @@ from pyro.infer import HMC, MCMC, NUTS
 from scipy import stats
 from torch import Tensor
 
-from pyro_riemann import EuclideanMetric, RiemannianMetric, summary, to_arviz
+from pyro_riemann import EuclideanMetric, GeodesicSolver, PullbackMetric, RiemannianMetric, summary, to_arviz
 
 
 def autoregression(phi: float, chains: int, draws: int, seed: int) -> np.ndarray:
@@ -125,6 +125,14 @@ def test_shares_of_draws_on_the_floor_and_of_converged_geodesics() -> None:
     table = summary({"z": z, "other": z[..., 0]}, Island(), loc=torch.zeros(2), num_geodesics=400)
     assert table.floor_share == pytest.approx(0.75)
     assert table.converged_share == pytest.approx((z[..., 0] > 0).double().mean().item())
+
+
+def test_geodesics_are_judged_by_accurate_settings_not_by_the_metrics_own() -> None:
+    metric = PullbackMetric(lambda z: torch.cat([z, z.sin()], -1), 2)
+    metric.solver = GeodesicSolver(num_knots=1, num_segments=2, max_iterations=0, max_polish=0)  # never converges
+    z = torch.randn(4, 20, 2, dtype=torch.float64)
+    assert not metric.geodesic(z[0], z[1], init="line").converged.any()
+    assert summary({"z": z}, metric, num_geodesics=10).converged_share == 1.0
 
 
 def test_metric_of_another_dimension_is_refused() -> None:

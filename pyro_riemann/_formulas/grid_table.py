@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,35 @@ def probes(corners: Array) -> Array:
     low, high = corners
     unit = np.random.default_rng(0).random((_NUM_PROBES, len(low)))
     return (low + (high - low) * unit).astype(corners.dtype)
+
+
+def chosen(points: Array, corners: Array) -> Array:
+    """At most 512 of the given ``points`` ``(n, d)``, evenly spaced rows, of those that lie in the box."""
+    if points.ndim != 2 or points.shape[1] != corners.shape[1]:
+        raise ValueError(f"`points` must have shape (n, {corners.shape[1]}), got {points.shape}.")
+    inside = points[((points >= corners[0]) & (points <= corners[1])).all(-1)]
+    if not len(inside):
+        raise ValueError(
+            f"none of the {len(points)} `points` lies in the box {corners[0].tolist()} to {corners[1].tolist()}: they "
+            "say where the table will be used."
+        )
+    return inside[:: -(-len(inside) // _NUM_PROBES)].astype(corners.dtype)
+
+
+def judge(errors: Array, max_error: float | None, given: bool) -> tuple[float, float]:
+    """Error to report and mean of the relative errors ``(n,)``: the 90 % quantile at given points, else the largest.
+
+    Warns above ``max_error`` at given points; the corners of a box, where nobody goes, say little.
+    """
+    reported = float(np.quantile(errors, 0.9)) if given else float(errors.max())
+    if given and max_error is not None and reported > max_error:
+        warnings.warn(
+            f"the table is off by up to {reported:.2g} of the metric on 90 % of the given points (bound: `max_error` = "
+            f"{max_error:g}): distances and volumes from it are as wrong. Raise `resolution`, or shrink the box.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return reported, float(errors.mean())
 
 
 def fields(tensors: Array, points: Array) -> Array:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_riemann._checks import check_one_of
+from pyro_riemann._rescale import Rescale
 
 ARCHITECTURES = ("mlp", "conv")
 _CANVAS = 32  # the convolutional networks pad images to this many rows and columns
@@ -48,16 +49,21 @@ class ImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk, self.data_dim, self.latent_dim, self.scale_dim = trunk, data_dim, latent_dim, latent_dim
+        self.units = Rescale(data_dim)
         self.loc, self.min_scale = nn.Linear(width, latent_dim), min_scale
         self.log_scale = nn.Linear(width, latent_dim) if variational else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Location ``(n, d)``, and scale ``(n, d)`` or None, of rows ``x`` ``(n, D)``."""
-        features = self.trunk(x)
+        features = self.trunk(self.units.inverse(x))
         if self.log_scale is None:
             return self.loc(features), None
         # an exponential of a raw output overflows in the first steps of training; beyond 5 no posterior is wanted
         return self.loc(features), self.log_scale(features).clamp(max=5.0).exp() + self.min_scale
+
+    def standardize(self, data: Tensor) -> None:
+        """Subtract the mean of training ``data`` ``(n, D)`` from now on, and divide by their one standard deviation."""
+        self.units.fit(data)
 
 
 class ImageDecoder(nn.Module):
@@ -92,6 +98,12 @@ class ImageDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Mean images ``(*batch, D)`` of codes ``z`` ``(*batch, d)``."""
         return self.body(z.reshape(-1, self.latent_dim)).reshape(*z.shape[:-1], self.data_dim)
+
+    def standardize(self, data: Tensor) -> None:
+        """Start at the mean of training ``data`` ``(n, D)``, where the body knows how (:func:`image_networks`)."""
+        for layer in self.body.modules():
+            if isinstance(layer, Rescale):
+                layer.fit_logits(data.clamp(0, 1))
 
     def observation(self, z: Tensor, warm_up: bool = False) -> dist.TorchDistribution:
         """Likelihood p(x | z) of ``z`` ``(*batch, d)``, event shape ``(D,)``; ``warm_up`` changes nothing here."""
@@ -146,7 +158,7 @@ def image_networks(
         widths = [data_dim, *(hidden or (1000, 500))]
         trunk = nn.Sequential(*_linear_layers(widths))
         body: nn.Module = nn.Sequential(
-            *_linear_layers([latent_dim, *reversed(widths[1:])]), nn.Linear(widths[1], data_dim), nn.Sigmoid()
+            *_linear_layers([latent_dim, *reversed(widths[1:])]), nn.Linear(widths[1], data_dim), *_to_pixels(data_dim)
         )
         encoder = ImageEncoder(trunk, widths[-1], data_dim, latent_dim, variational)
     else:
@@ -160,6 +172,10 @@ def image_networks(
         for module in layers[:-1]:
             nn.utils.parametrizations.spectral_norm(module)
     return encoder, ImageDecoder(body, latent_dim, data_dim, scale)
+
+
+def _to_pixels(data_dim: int) -> tuple[nn.Module, ...]:
+    return Rescale(data_dim), nn.Sigmoid()
 
 
 def _linear_layers(widths: Sequence[int]) -> list[nn.Module]:
@@ -187,13 +203,14 @@ class _ConvBody(nn.Module):
         self.layers = nn.Sequential(
             *(nn.ConvTranspose2d(first, second, 4, 2, 1), nn.BatchNorm2d(second), nn.ReLU()),
             *(nn.ConvTranspose2d(second, third, 4, 2, 1), nn.BatchNorm2d(third), nn.ReLU()),
-            *(nn.ConvTranspose2d(third, 1, 4, 1, 1), nn.BatchNorm2d(1), nn.Sigmoid()),
+            *(nn.ConvTranspose2d(third, 1, 4, 1, 1), nn.BatchNorm2d(1)),
         )
+        self.pixels = nn.Sequential(*_to_pixels(math.prod(shape)))
 
     def forward(self, z: Tensor) -> Tensor:
         # an even kernel at stride 1 gives one row and column too many: 33
         canvas = self.layers(self.start(z))[..., :_CANVAS, :_CANVAS]
-        return functional.pad(canvas, [-pad for pad in self.padding]).flatten(1)
+        return self.pixels(functional.pad(canvas, [-pad for pad in self.padding]).flatten(1))
 
 
 def _padding(shape: tuple[int, int]) -> tuple[int, int, int, int]:

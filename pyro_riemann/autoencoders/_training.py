@@ -111,6 +111,8 @@ class _Run:
         self.validation = None if validation is None else validation.to(like)
         self.history = FitHistory()
         self.rate, self.best, self.stale = config.learning_rate, math.inf, 0
+        model.encoder.standardize(self.data)
+        model.decoder.standardize(self.data)
         with seeded(config.seed, self.data.device):
             model.prepare(self.data)
         trained = [value for value in model.parameters() if value.requires_grad]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann._formulas import grid_table
+from pyro_riemann._rescale import Rescale
 from pyro_riemann.metrics import GridMetric, PullbackMetric
 from pyro_riemann.vae import VAE, HeatKernelPrior
 
@@ -151,18 +152,20 @@ def metric_tables(metric: PullbackMetric, corners: Tensor, resolution: int) -> t
 
 
 def decoder_layers(network: nn.Sequential) -> list[dict[str, Any]]:
-    """Weights of an MLP with ELU between its linear layers."""
-    between = list(network)[1::2]
-    linear = [layer for layer in list(network)[::2] if isinstance(layer, nn.Linear)]
-    if len(network) != 2 * len(linear) - 1 or not all(
+    """Weights of an MLP with ELU between its linear layers, the last of them in the units of the data."""
+    inner = [layer for layer in network if not isinstance(layer, Rescale)]
+    between = inner[1::2]
+    linear = [layer for layer in inner[::2] if isinstance(layer, nn.Linear)]
+    if len(inner) != 2 * len(linear) - 1 or not all(
         isinstance(layer, nn.ELU) and layer.alpha == 1 for layer in between
     ):
         kinds = ", ".join(type(layer).__name__ for layer in network)
         raise ValueError(f"the page decodes by linear layers with ELU between them (`vae.mlp`), got {kinds}.")
-    return [
-        {"weight": pack(layer.weight.detach().cpu().float().numpy()), "bias": pack(layer.bias.detach().cpu().numpy())}
-        for layer in linear
-    ]
+    weights = [(layer.weight.detach().cpu(), layer.bias.detach().cpu()) for layer in linear]
+    if isinstance(units := network[-1], Rescale):
+        weight, bias = weights[-1]
+        weights[-1] = (units.scale.cpu() * weight, units(bias.to(units.loc)).cpu())
+    return [{"weight": pack(weight.float().numpy()), "bias": pack(bias.numpy())} for weight, bias in weights]
 
 
 def _prior(vae: VAE) -> dict[str, Any] | None:

@@ -121,6 +121,10 @@ def _activation(*names: str) -> Callable[[Any, _Converter], vae.Activation]:
     return convert
 
 
+def _rescale(layer: Any, read: _Converter) -> vae.Rescale:
+    return vae.Rescale(read.array(layer.loc), read.array(layer.scale))
+
+
 def _sequential(network: Any, read: _Converter) -> vae.Sequential:
     return vae.Sequential([read(layer) for layer in network])
 
@@ -268,6 +272,7 @@ def _independent(law: Any, read: _Converter) -> Any:
 _CONVERTERS: dict[str, Callable[[Any, _Converter], Any]] = {
     **{name: _metric_converter(convert) for name, convert in _METRICS.items()},
     "Linear": _linear,
+    "Rescale": _rescale,
     "Sequential": _sequential,
     "ELU": _activation("alpha"),
     "GELU": _activation("approximate"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._arviz import Summary, judge, to_arviz
+from pyro_riemann.numpyro.geodesics import GeodesicSolver
+
+_ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph"))
 
 __all__ = ["Summary", "summary", "to_arviz"]
 
@@ -33,8 +37,8 @@ def summary(
         var_names: the variables to show and check; all by default.
         loc: ``(d,)``, centre from which geodesics are solved; the prior's centre is the natural choice. The mean of
             the draws by default.
-        num_geodesics: number of draws, equally spaced, to which a geodesic is solved with the
-            metric's own solver settings; 0 skips that check.
+        num_geodesics: number of draws, equally spaced, to which a geodesic is solved; 0 skips that check. The settings
+            are accurate ones from graph starts, not the metric's own: those of a training judge themselves.
 
     Returns:
         A ``DataFrame`` with the columns mean, sd, mcse_mean, mcse_sd, ess_bulk, ess_tail and r_hat (rank-normalised,
@@ -61,7 +65,7 @@ def summary(
             found["floor_share"] = 1.0 - float(metric.coverage(points))
         if len(ends):
             centre = points.mean(0) if loc is None else jnp.asarray(loc, points.dtype)
-            curves = metric.geodesic(jnp.broadcast_to(centre, ends.shape), ends, init=metric.solver.init)
+            curves = metric.geodesic(jnp.broadcast_to(centre, ends.shape), ends, **_ACCURATE)
             found["converged_share"] = float(curves.converged.mean())
         return found
 

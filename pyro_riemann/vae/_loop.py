@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._checkpoint import join_state, load_checkpoint, save_checkpoint, split_state
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._phases import (
@@ -29,6 +31,7 @@ from pyro_riemann.vae._phases import (
 from pyro_riemann.vae._settings import History, TrainingConfig
 from pyro_riemann.vae._shortcuts import constants_left_out
 
+MAX_TABLE_ERROR = 0.1  # relative error of G, see `GridMetric.interpolation_error`
 Clocks = tuple[float, float]
 
 
@@ -193,10 +196,24 @@ class TrainingRun:
                 start_phase_two(self.vae, self.data, seed=self.config.seed)
             elif self.vae.needs_metric:
                 self.vae.refresh_metric(self._codes())
+            self._judge_table()
             if self.folder is not None:
                 self._save()
         else:
             self.phase, self.epoch, self.svi, self.optimizer_state = 2, 0, None, {}
+
+    def _judge_table(self) -> None:
+        """Warn if the metric is a table that is wrong where the codes are."""
+        if not self.vae.needs_metric or not isinstance(self.vae.metric, GridMetric):
+            return
+        if (error := float(self.vae.metric.interpolation_error)) > MAX_TABLE_ERROR:
+            warnings.warn(
+                f"the table of the metric is off by up to {error:.2g} of the metric at 90 % of the training codes "
+                f"(bound: {MAX_TABLE_ERROR}): distances in training were as wrong. Raise `grid_resolution` "
+                f"(now {self.vae.grid_resolution}), or use `metric='fixed'`.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _make_svi(self) -> SVI:
         prior = {id(value) for value in parameter_groups(self.vae)["prior"]}

@@ -151,6 +151,7 @@ class VAE(PyroModule):
                 self.snapshot = self.decoder.distance_immersion()
         # outside nn.Module's registry: the metric shares the snapshot's (or decoder's) tensors
         object.__setattr__(self, "_metric_cache", None)
+        object.__setattr__(self, "_codes", None)
 
     # ---------------------------------------------------------------- geometry
 
@@ -177,7 +178,10 @@ class VAE(PyroModule):
             if self.metric_mode == "grid":
                 from pyro_riemann.metrics import GridMetric
 
-                metric = GridMetric(metric, self.box[0], self.box[1], self.grid_resolution)
+                # judged at the codes, by `train` at its end: tables of its first epochs are of decoders that change
+                metric = GridMetric(
+                    metric, self.box[0], self.box[1], self.grid_resolution, points=self._codes, max_error=None
+                )
         metric.solver, metric.flow_steps = self.solver, self.flow_steps
         if self.metric_mode != "learned":  # a kept result would hold on to the weights' graph of the last step
             for name in ("cholesky", "logdet", "metric_and_force"):
@@ -190,12 +194,13 @@ class VAE(PyroModule):
 
         Args:
             codes: encoded training data ``(n, d)``; sets the box of the table to theirs, enlarged by
-                ``margin`` on each side.
+                ``margin`` on each side, and the table's error is that at these codes.
             margin: share of the codes' extent.
         """
         if codes is not None:
             check_finite("codes", codes)
             low, high = codes.detach().amin(0), codes.detach().amax(0)
+            object.__setattr__(self, "_codes", codes.detach()[:: max(1, len(codes) // 512)].clone())
             self.box.copy_(torch.stack([low - margin * (high - low), high + margin * (high - low)]))
         if hasattr(self, "snapshot"):
             self.snapshot.load_decoder(self.decoder)
@@ -328,6 +333,7 @@ def make_vae(
     num_centers: int = 350,
     floor: float = 1e-2,
     min_scale: float = 1e-2,
+    output: str = "linear",
     pseudo_inputs: Tensor | None = None,
     seed: int | None = None,
     **settings: Any,
@@ -344,6 +350,7 @@ def make_vae(
         num_centers: basis functions of the precision network.
         floor: least precision.
         min_scale: least standard deviation.
+        output: of the decoder's mean, ``"linear"`` or ``"sigmoid"``, see :class:`GaussianDecoder`.
         pseudo_inputs: starting values of a VampPrior, ``(k, D)``.
         seed: seed of the weights; the global generator is left alone. Default: draws from the global one.
         **settings: further arguments of :class:`VAE`.
@@ -360,7 +367,7 @@ def make_vae(
         if seed is not None:
             torch.manual_seed(seed)
         encoder = Encoder(data_dim, latent_dim, hidden, latent_dim if posterior == "normal" else 1)
-        decoder = GaussianDecoder(latent_dim, data_dim, hidden, num_centers, floor, min_scale)
+        decoder = GaussianDecoder(latent_dim, data_dim, hidden, num_centers, floor, min_scale, output)
         module = make_prior(prior, encoder, pseudo_inputs)
         vae = VAE(encoder, decoder, module, posterior, metric, **settings)
     return vae

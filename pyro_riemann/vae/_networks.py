@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_riemann import _jets
-from pyro_riemann._checks import check_finite
+from pyro_riemann._checks import check_finite, check_one_of
 from pyro_riemann._jets import Jet
+from pyro_riemann._rescale import Rescale
+
+OUTPUTS = ("linear", "sigmoid")
 
 
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ELU) -> nn.Sequential:
@@ -51,8 +55,17 @@ def last_layer(network: nn.Sequential) -> nn.Linear:
     return layer
 
 
+def standardize(module: nn.Module, data: Tensor) -> None:
+    """Let an encoder or decoder learn the units of the training data ``(n, D)``, once; others are left alone."""
+    learn = getattr(module, "standardize", None)
+    if learn is not None:
+        learn(data)
+
+
 class Encoder(nn.Module):
     """Location and scale of the approximate posterior, each an MLP of its own (K20, table 4).
+
+    The networks see data in their own units, see :meth:`standardize`.
 
     Args:
         data_dim: number D of data entries.
@@ -85,6 +98,7 @@ class Encoder(nn.Module):
         self.scale_dim = latent_dim if scale_dim is None else scale_dim
         if self.scale_dim not in (1, latent_dim):
             raise ValueError(f"`scale_dim` must be 1 or the latent dimension {latent_dim}, got {scale_dim}.")
+        self.units = Rescale(data_dim)
         self.loc = mlp([data_dim, *hidden, latent_dim])
         self.spread = mlp([data_dim, *hidden, self.scale_dim])
         nn.init.constant_(
@@ -93,7 +107,15 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Location ``(*batch, d)`` and positive scale ``(*batch, scale_dim)`` of data ``x`` ``(*batch, D)``."""
-        return self.loc(x), functional.softplus(self.spread(x)) + self.min_scale
+        inner = self.units.inverse(x)
+        return self.loc(inner), functional.softplus(self.spread(inner)) + self.min_scale
+
+    def standardize(self, data: Tensor) -> None:
+        """Subtract the mean of training ``data`` ``(n, D)`` from now on, and divide by their one standard deviation.
+
+        The first call counts: later training does not change what the weights mean.
+        """
+        self.units.fit(data)
 
 
 class RBFPrecision(nn.Module):
@@ -273,7 +295,8 @@ class GaussianDecoder(nn.Module):
 
     Calling it gives (mean, standard deviation), the immersion of K20 eq. 2.4, ready for
     :class:`~pyro_riemann.metrics.PullbackMetric`. In the warm-up of the training the likelihood has one learned
-    standard deviation for all entries instead.
+    standard deviation for all entries instead. Mean and standard deviation are in the units of the data, whatever the
+    units within, see :meth:`standardize`.
 
     Args:
         latent_dim: latent dimension d.
@@ -282,9 +305,12 @@ class GaussianDecoder(nn.Module):
         num_centers: basis functions of the :class:`RBFPrecision`.
         floor: least precision, see :class:`RBFPrecision`.
         min_scale: least standard deviation, see :class:`RBFPrecision`.
+        output: ``"linear"`` (K20) or, for data in [0, 1], ``"sigmoid"``: images of any code are then within the
+            range of the data. Test ELBOs of the two were within 5 nats on digits, MNIST and Fashion-MNIST; distances
+            cost more with a sigmoid: all D outputs instead of as many as hidden units.
 
     Raises:
-        ValueError: as :func:`mlp` and :class:`RBFPrecision`.
+        ValueError: as :func:`mlp` and :class:`RBFPrecision`, or for another output.
 
     Example:
         >>> from pyro_riemann import PullbackMetric
@@ -302,10 +328,17 @@ class GaussianDecoder(nn.Module):
         num_centers: int = 350,
         floor: float = 1e-2,
         min_scale: float = 1e-2,
+        output: str = "linear",
     ) -> None:
         super().__init__()
-        self.latent_dim, self.data_dim = latent_dim, data_dim
-        self.mean = mlp([latent_dim, *hidden, data_dim])
+        self.latent_dim, self.data_dim, self.output = latent_dim, data_dim, check_one_of("output", output, OUTPUTS)
+        ends = [Rescale(data_dim), nn.Sigmoid()][: 1 + (output == "sigmoid")]
+        self.mean = nn.Sequential(*mlp([latent_dim, *hidden, data_dim]), *ends)
+        for layer in self.mean:
+            if isinstance(
+                layer, nn.Linear
+            ):  # smaller than He's: images that vary little at first keep codes near N(0, I)
+                layer.reset_parameters()
         self.std = RBFPrecision(latent_dim, data_dim, num_centers, floor, min_scale)
         self.log_warm_up_scale = nn.Parameter(torch.tensor(0.0))
 
@@ -329,6 +362,18 @@ class GaussianDecoder(nn.Module):
         scale = self.log_warm_up_scale.exp().expand_as(mean) if warm_up else self.std(z)
         return dist.Normal(mean, scale).to_event(1)
 
+    def standardize(self, data: Tensor) -> None:
+        """Start at the mean image of training ``data`` ``(n, D)``, and let the network count in their deviations.
+
+        The first call counts, see :meth:`Encoder.standardize`.
+
+        Raises:
+            ValueError: for data outside [0, 1] if the output is ``"sigmoid"``.
+        """
+        for layer in self.mean:
+            if isinstance(layer, Rescale):
+                (layer.fit_logits if self.output == "sigmoid" else layer.fit)(data)
+
     def distance_immersion(self) -> DistanceImmersion:
         """An immersion with the same metric and chords and fewer outputs; shares no weights."""
         return DistanceImmersion(self)
@@ -339,14 +384,13 @@ class DistanceImmersion(nn.Module):
 
     The mean's last layer ``W h + b`` with ``W = Q R`` (Q with orthonormal columns) spans the same distances as
     ``R h``: chord lengths and pullback metric are those of the full mean, at as many outputs as hidden units. The
-    standard deviation is not linear in anything and stays as it is.
+    standard deviation is not linear in anything and stays as it is, and so does a mean that ends in a sigmoid.
     Its weights are copies without gradient, a snapshot of the decoder.
 
     Args:
-        decoder: the decoder, whose mean ends in a linear layer.
+        decoder: the decoder.
 
     Raises:
-        TypeError: if it does not.
         ValueError: as :class:`RBFPrecision`.
 
     Source: Golub & Van Loan (2013), *Matrix Computations*, chapter 5, for the QR decomposition.
@@ -361,30 +405,35 @@ class DistanceImmersion(nn.Module):
     def __init__(self, decoder: GaussianDecoder) -> None:
         super().__init__()
         self.latent_dim = decoder.latent_dim
-        last = last_layer(decoder.mean)
-        sizes = [layer.in_features for layer in decoder.mean if isinstance(layer, nn.Linear)]
-        rows = min(last.weight.shape)
-        self.mean = mlp([*sizes, rows], type(decoder.mean[1]) if len(sizes) > 1 else nn.ELU)
+        self.mean = self._reduced(decoder)
         self.std = RBFPrecision(
             decoder.latent_dim, decoder.data_dim, len(decoder.std.centers), decoder.std.floor, decoder.std.min_scale
         )
-        self.to(last.weight)
+        self.to(next(decoder.parameters()))
         self.load_decoder(decoder)
         self.requires_grad_(False)
 
+    @staticmethod
+    @torch.no_grad()
+    def _reduced(decoder: GaussianDecoder) -> nn.Sequential:
+        """A copy of the mean, its linear output in the fewest entries that have the same distances."""
+        copied = copy.deepcopy(decoder.mean)
+        *inner, last = copied
+        scale = 1.0
+        if isinstance(last, Rescale):
+            scale, last = float(last.scale), inner.pop()
+        if not isinstance(last, nn.Linear):
+            return copied
+        reduced = torch.linalg.qr(scale * last.weight, mode="r").R
+        output = nn.utils.skip_init(nn.Linear, last.in_features, len(reduced)).to(last.weight)  # draws no numbers
+        output.weight.copy_(reduced)
+        output.bias.zero_()
+        return nn.Sequential(*inner, output)
+
     @torch.no_grad()
     def load_decoder(self, decoder: GaussianDecoder) -> None:
-        """Copy the decoder's present weights into this snapshot.
-
-        Raises:
-            TypeError: if the mean does not end in a linear layer.
-        """
-        last = last_layer(decoder.mean)
-        reduced = torch.linalg.qr(last.weight.detach(), mode="r").R
-        for mine, theirs in zip(self.mean[:-1], decoder.mean[:-1], strict=True):
-            mine.load_state_dict(theirs.state_dict())
-        last_layer(self.mean).weight.copy_(reduced)
-        last_layer(self.mean).bias.zero_()
+        """Copy the decoder's present weights into this snapshot."""
+        self.mean.load_state_dict(self._reduced(decoder).state_dict())
         self.std.load_state_dict(decoder.std.state_dict())
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:

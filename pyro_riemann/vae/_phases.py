@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann.vae._models import VAE
+from pyro_riemann.vae._networks import standardize
 
 GROUPS = ("encoder", "posterior", "decoder", "precision", "prior")
 
@@ -79,11 +80,13 @@ def encode_all(vae: VAE, data: Tensor, batch_size: int = 2000) -> Tensor:
 
 @torch.no_grad()
 def start_phase_one(vae: VAE, data: Tensor) -> None:
-    """Start the one standard deviation of the warm-up at that of the data.
+    """Let encoder and decoder learn the units of the data, and start the warm-up's standard deviation at the data's.
 
     From 1 it would take Adam thousands of steps to the data's; until then the KL term, too strong in
     comparison, collapses the posterior onto the prior.
     """
+    for part in (vae.encoder, vae.decoder):
+        standardize(part, data)
     if hasattr(vae.decoder, "log_warm_up_scale"):
         variance = float((data - data.mean(0)).square().mean())
         vae.decoder.log_warm_up_scale.fill_(0.5 * math.log(max(variance, 1e-12)))

@@ -53,7 +53,7 @@ def result(finished: Path) -> dict[str, Any]:
 
 
 def test_bounds_are_additive(result: dict[str, Any]) -> None:
-    for model in ("rvae", "vae"):
+    for model in ("rvae", "vae", "vae_gaussian_prior"):
         row = result[model]
         assert row["elbo"] == pytest.approx(row["reconstruction"] - row["kl"], abs=1e-9)
         assert row["images"] == result["dataset"]["test"]

@@ -267,3 +267,39 @@ def test_bad_arguments(arguments: tuple, match: str) -> None:
 def test_wrong_points() -> None:
     with pytest.raises(ValueError, match=r"`z` must have shape"):
         make(2).metric(torch.zeros(3))
+
+
+class Ridge(nn.Module):
+    """A wall of width 0.05 at z_0 = 0.8, far from the points at z_0 < 0."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([z, 5 * torch.exp(-0.5 * ((z[..., :1] - 0.8) / 0.05).square())], -1)
+
+
+def test_error_is_that_where_the_table_is_used() -> None:
+    base = PullbackMetric(Ridge(), 2)
+    z = points(400, 2) * torch.tensor([0.25, 1.0]) - torch.tensor([0.6, 0.0])
+    z = z[(z.abs() < 1).all(-1) & (z[:, 0] < 0)]
+    grid = GridMetric(base, -1.0, 1.0, 20, points=z)
+    errors = grid.interpolation_error_at(z)
+    root = torch.linalg.inv(torch.linalg.cholesky(base.metric(z)))
+    exact = torch.linalg.matrix_norm(root @ (grid.metric(z) - base.metric(z)) @ root.mT, 2)
+    torch.testing.assert_close(errors, exact.to(errors), rtol=1e-3, atol=1e-5)
+    assert float((errors <= grid.interpolation_error).double().mean()) == pytest.approx(0.9, abs=0.01)
+    wall = torch.tensor([[0.76, 0.0], [0.83, 0.5], [5.0, 0.0]])
+    inside, also, outside = grid.interpolation_error_at(wall).tolist()
+    assert min(inside, also) > 10 * grid.interpolation_error
+    assert outside == 0
+
+
+def test_a_table_that_is_wrong_says_so() -> None:
+    base, wall = PullbackMetric(Ridge(), 2), torch.tensor([0.8, 0.0]) + 0.04 * points(100, 2).float()
+    with pytest.warns(UserWarning, match=r"90 % of the given points \(bound: `max_error` = 0.1\)"):
+        GridMetric(base, -1.0, 1.0, 20, points=wall)
+    GridMetric(base, -1.0, 1.0, 20, points=wall, max_error=None)  # not asked
+    with pytest.raises(ValueError, match="none of the 3 `points`"):
+        GridMetric(base, -1.0, 1.0, 20, points=torch.full((3, 2), 7.0))
+    with pytest.raises(ValueError, match="`points` must have shape"):
+        GridMetric(base, -1.0, 1.0, 20, points=torch.zeros(3))
+    with pytest.raises(ValueError, match="the true metric is not kept"):
+        GridMetric(base, -1.0, 1.0, 20, outside="error").interpolation_error_at(torch.zeros(2))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann.vae import VAE, GaussianDecoder, encode_all, make_vae, set_phase, start_phase_two
+from pyro_riemann.vae import VAE, Encoder, GaussianDecoder, encode_all, make_vae, mlp, set_phase, start_phase_two
 
 
 def curve_data(count: int = 120, data_dim: int = 6, seed: int = 0) -> Tensor:
@@ -24,7 +24,14 @@ def small_vae(prior: str = "normal", posterior: str = "normal", metric: str = "f
     settings = {"hidden": (12, 12), "num_centers": 10, "seed": 0, "grid_resolution": 24, **settings}
     if prior == "vamp":
         settings["pseudo_inputs"] = curve_data(8, seed=5).float()
-    return make_vae(6, 2, prior, posterior, metric, **settings).double()
+    vae = make_vae(6, 2, prior, posterior, metric, **settings)
+    with torch.random.fork_rng(devices=[]):  # weights of He's size: a curved decoder without any training
+        torch.manual_seed(settings["seed"])
+        Encoder(6, 2, settings["hidden"], vae.encoder.scale_dim)
+        curved = mlp([2, *settings["hidden"], 6])
+    vae.decoder.mean[: len(curved)].load_state_dict(curved.state_dict())
+    vae.refresh_metric()
+    return vae.double()
 
 
 def phase_two_vae(data: Tensor, *args: str, **settings: Any) -> VAE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -46,6 +47,21 @@ def prior_report(prior: RiemannianHeatKernel, grid: GridMetric, mass: Estimate) 
         "distance_field_eikonal_error": float(field.eikonal_error),
         "metric_table_mean_relative_error": grid.mean_interpolation_error.item(),
     }
+
+
+@torch.no_grad()
+def gaussian_prior(vae: VAE, data: Tensor) -> dist.TorchDistribution:
+    r"""The prior N(m, s^2 I) of a VAE with Gaussian posteriors that maximises its ELBO on training ``data``.
+
+    .. math:: m = E[z], \quad s^2 = E |z - m|^2 / d, \qquad z \sim \tfrac1n \sum_i q(z | x_i):
+
+    d + 1 numbers, as many as the heat kernel's centre and time. Against N(0, I), which learns nothing from the codes,
+    any learned prior would win.
+    """
+    loc, scale = (torch.cat(parts) for parts in zip(*(vae.encoder(x) for x in data.split(2000)), strict=True))
+    centre = loc.mean(0)
+    spread = ((loc - centre).square() + scale.square()).mean().sqrt()
+    return dist.Normal(centre, spread.expand_as(centre)).to_event(1)
 
 
 def bounds(vae: VAE, prior: Any, data: ImageData, config: QuickstartConfig) -> dict[str, Any]:

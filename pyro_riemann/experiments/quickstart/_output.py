@@ -82,11 +82,21 @@ def print_result(console: Console, result: dict[str, Any], chains: Summary, conf
     for column in ("model", "reconstruction", "KL", "ELBO", f"IWAE-{config.iwae_draws}"):
         table.add_column(column, justify="left" if column == "model" else "right")
     shift = result["prior"]["elbo_with_normaliser"] - result["prior"]["elbo_without_normaliser"]
-    for name, key, extra in (("R-VAE", "rvae", 0.0), ("R-VAE, prior normalised", "rvae", shift), ("VAE", "vae", 0.0)):
+    for name, key, extra in (
+        ("R-VAE, heat kernel as it is: no bound", "rvae", 0.0),
+        ("R-VAE, heat kernel normalised", "rvae", shift),
+        ("VAE, N(0, I)", "vae", 0.0),
+        ("VAE, N(m, s^2 I) fitted to its codes", "vae_gaussian_prior", 0.0),
+    ):
         row = result[key]
         values = (row["reconstruction"], row["kl"] - extra, row["elbo"] + extra, row["iwae"]["value"] + extra)
         table.add_row(name, *(f"{value:.2f}" for value in values))
     console.print(table)
+    console.print(
+        "The heat kernel has a learned centre and time, N(m, s^2 I) a learned mean and scale: as many numbers. "
+        "N(0, I) has none.",
+        soft_wrap=True,
+    )
     prior, curves = result["prior"], result["geodesics"]
     console.print(f"prior: time {prior['time']:.4g}, mass {prior['mass']:.4f} +- {prior['mass_error']:.1e}")
     console.print(f"geodesics: {curves['converged_share']:.1%} of {curves['pairs']} pairs of test codes converged")

@@ -13,6 +13,7 @@ from pyro_riemann.experiments._centred import tabulated_prior
 from pyro_riemann.experiments.quickstart._measures import (
     bounds,
     chain_report,
+    gaussian_prior,
     geodesics,
     prior_report,
     sample_posterior,
@@ -64,6 +65,10 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     with clock("test bounds"):
         result["rvae"] = bounds(rvae, prior, data, config)
         result["vae"] = bounds(plain, plain.prior_distribution(), data, config)
+        fitted: Any = gaussian_prior(plain, data.train)
+        result["vae_gaussian_prior"] = bounds(plain, fitted, data, config) | {
+            "prior": {"loc": fitted.mean.tolist(), "scale": fitted.base_dist.scale[0].item()}
+        }
         log_mass = mass.value.log().item()
         bound = result["rvae"]["elbo"]
         result["rvae"]["elbo_normalised"] = bound - log_mass

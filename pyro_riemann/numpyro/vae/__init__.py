@@ -1,6 +1,6 @@
 """Decoder networks of the Riemannian VAE as pytrees."""
 
-from pyro_riemann.numpyro.vae._layers import Activation, Linear, Sequential, mlp
+from pyro_riemann.numpyro.vae._layers import Activation, Linear, Rescale, Sequential, mlp
 from pyro_riemann.numpyro.vae._networks import DistanceImmersion, Encoder, GaussianDecoder, RBFPrecision
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "GaussianDecoder",
     "Linear",
     "RBFPrecision",
+    "Rescale",
     "Sequential",
     "mlp",
 ]

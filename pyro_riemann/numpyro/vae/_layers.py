@@ -91,6 +91,34 @@ class Linear(Pytree):
         return y if self.bias is None else y + self.bias
 
 
+class Rescale(Pytree):
+    """The affine map ``loc + scale * x``: from the units of a network to those of the data.
+
+    Args:
+        loc: ``(n,)``.
+        scale: a number.
+
+    Source: LeCun et al. (2012), *Efficient BackProp*, section 4.3, for inputs of mean 0 and variance 1.
+
+    Example:
+        >>> Rescale(jnp.array([1.0, 2.0]), jnp.array(10.0))(jnp.array([0.0, 0.5])).tolist()
+        [1.0, 7.0]
+    """
+
+    pytree_data_fields = ("loc", "scale")
+
+    def __init__(self, loc: Array, scale: Array) -> None:
+        self.loc, self.scale = loc, scale
+
+    def __call__(self, x: Array) -> Array:
+        """The map at ``x``, ``(*batch, n)``."""
+        return self.loc + self.scale * x
+
+    def inverse(self, y: Array) -> Array:
+        """``(y - loc) / scale``, ``(*batch, n)``."""
+        return (y - self.loc) / self.scale
+
+
 class Sequential(Pytree):
     """Layers one after the other.
 
@@ -117,8 +145,12 @@ class Sequential(Pytree):
     def distance_immersion(self) -> Sequential:
         """A frozen network with the same distances between outputs: R for the last ``W = Q R``, where it is shorter."""
         *inner, last = self.layers
-        if isinstance(last, Linear) and last.weight.shape[0] > last.weight.shape[1]:
-            last = Linear(jnp.linalg.qr(last.weight, mode="r"))
+        scale: Array | float = 1.0
+        if isinstance(last, Rescale) and inner and isinstance(inner[-1], Linear):
+            scale, last = last.scale, inner.pop()
+        if isinstance(last, Linear):
+            shorter = last.weight.shape[0] > last.weight.shape[1]
+            last = Linear(jnp.linalg.qr(scale * last.weight, mode="r") if shorter else scale * last.weight)
         return jax.lax.stop_gradient(Sequential([*inner, last]))
 
 

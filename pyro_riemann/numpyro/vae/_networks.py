@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from pyro_riemann.numpyro._pytree import Pytree
-from pyro_riemann.numpyro.vae._layers import Linear, Sequential, mlp
+from pyro_riemann.numpyro.vae._layers import Linear, Rescale, Sequential, mlp
 
 
 class Encoder(Pytree):
@@ -25,6 +25,8 @@ class Encoder(Pytree):
         scale_dim: entries of the scale: d for a diagonal Gaussian, 1 for the isotropic
             families (wrapped normal and heat kernel), whose only spread is their time.
         min_scale: floor of the scale, which keeps the density finite.
+        units: of the data, for networks that see ``units.inverse(x)``: a :class:`Rescale` by their mean and standard
+            deviation. None leaves the data as they are.
         key: of the initial weights.
 
     Raises:
@@ -37,7 +39,7 @@ class Encoder(Pytree):
         ((5, 2), True)
     """
 
-    pytree_data_fields = ("loc", "spread")
+    pytree_data_fields = ("loc", "spread", "units")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Encoder(Pytree):
         hidden: Sequence[int] = (300, 300),
         scale_dim: int | None = None,
         min_scale: float = 1e-4,
+        units: Rescale | None = None,
         *,
         key: Array,
     ) -> None:
@@ -54,6 +57,7 @@ class Encoder(Pytree):
         if self.scale_dim not in (1, latent_dim):
             raise ValueError(f"`scale_dim` must be 1 or the latent dimension {latent_dim}, got {scale_dim}.")
         first, second = jax.random.split(key)
+        self.units = Rescale(jnp.zeros(data_dim), jnp.ones(())) if units is None else units
         self.loc = mlp([data_dim, *hidden, latent_dim], key=first)
         *inner, last = mlp([data_dim, *hidden, self.scale_dim], key=second).layers
         assert isinstance(last, Linear)
@@ -63,7 +67,8 @@ class Encoder(Pytree):
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """Location ``(*batch, d)`` and positive scale ``(*batch, scale_dim)`` of data ``x`` ``(*batch, D)``."""
-        return self.loc(x), jax.nn.softplus(self.spread(x)) + self.min_scale
+        inner = self.units.inverse(x)
+        return self.loc(inner), jax.nn.softplus(self.spread(inner)) + self.min_scale
 
 
 class RBFPrecision(Pytree):
@@ -139,7 +144,7 @@ class GaussianDecoder(Pytree):
     standard deviation for all entries instead.
 
     Args:
-        mean: network of the mean, ending in a :class:`Linear` layer.
+        mean: network of the mean, ending in a :class:`Linear` layer, a :class:`Rescale` after one, or an activation.
         std: the :class:`RBFPrecision`.
         log_warm_up_scale: logarithm of the standard deviation in the warm-up, a number.
 
@@ -180,13 +185,10 @@ class DistanceImmersion(Pytree):
 
     The mean's last layer ``W h + b`` with ``W = Q R`` (Q with orthonormal columns) spans the same distances as
     ``R h``: chord lengths and pullback metric are those of the full mean, at as many outputs as hidden units. The
-    standard deviation is not linear in anything and stays as it is.
+    standard deviation is not linear in anything and stays as it is, and so does a mean that ends in an activation.
 
     Args:
-        decoder: the decoder, whose mean ends in a :class:`Linear` layer.
-
-    Raises:
-        TypeError: if it does not.
+        decoder: the decoder.
 
     Source: Golub & Van Loan (2013), *Matrix Computations*, chapter 5, for the QR decomposition.
 
@@ -202,12 +204,7 @@ class DistanceImmersion(Pytree):
     has_jets: ClassVar[bool] = True
 
     def __init__(self, decoder: GaussianDecoder) -> None:
-        *inner, last = decoder.mean.layers
-        if not isinstance(last, Linear):
-            raise TypeError(f"the mean must end in a linear layer, got {type(last).__name__}.")
-        shorter = last.weight.shape[0] > last.weight.shape[1]
-        reduced = jnp.linalg.qr(last.weight, mode="r") if shorter else last.weight
-        self.mean, self.std = jax.lax.stop_gradient((Sequential([*inner, Linear(reduced)]), decoder.std))
+        self.mean, self.std = decoder.mean.distance_immersion(), jax.lax.stop_gradient(decoder.std)
 
     def __call__(self, z: Array) -> tuple[Array, Array]:
         """Reduced mean ``(*batch, rows)`` and standard deviation ``(*batch, D)`` at ``z`` ``(*batch, d)``."""

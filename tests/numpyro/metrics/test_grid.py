@@ -205,3 +205,23 @@ def test_bad_centres(loc: Array, match: str) -> None:
 def test_no_table_under_a_transformation() -> None:
     with pytest.raises(TypeError, match=r"outside of `jit`"):
         jax.jit(lambda matrix: GridMetric(ConstantMetric(matrix), -1.0, 1.0, 5).metric(jnp.zeros(2)))(jnp.eye(2))
+
+
+def test_error_is_that_where_the_table_is_used() -> None:
+    """A wall of width 0.05 at z_0 = 0.8, and points at z_0 < 0."""
+    base = PullbackMetric(lambda z: jnp.concatenate([z, 5 * jnp.exp(-0.5 * ((z[..., :1] - 0.8) / 0.05) ** 2)], -1), 2)
+    z = jax.random.uniform(jax.random.key(0), (200, 2), minval=-1.0, maxval=0.0)
+    grid = GridMetric(base, -1.0, 1.0, 20, points=z)
+    errors = grid.interpolation_error_at(z)
+    root = jnp.linalg.inv(jnp.linalg.cholesky(base.metric(z)))
+    exact = jnp.linalg.norm(root @ (grid.metric(z) - base.metric(z)) @ root.mT, 2, axis=(-2, -1))
+    np.testing.assert_allclose(errors, exact, rtol=1e-3, atol=1e-6)
+    assert float((errors <= grid.interpolation_error).mean()) == pytest.approx(0.9, abs=0.01)
+    at_wall, outside = grid.interpolation_error_at(jnp.array([[0.83, 0.5], [5.0, 0.0]])).tolist()
+    assert at_wall > 10 * float(grid.interpolation_error)
+    assert outside == 0
+    wall = jnp.array([0.8, 0.0]) + 0.04 * jax.random.normal(jax.random.key(1), (100, 2))
+    with pytest.warns(UserWarning, match="90 % of the given points"):
+        GridMetric(base, -1.0, 1.0, 20, points=wall)
+    with pytest.raises(ValueError, match="none of the 1 `points`"):
+        GridMetric(base, -1.0, 1.0, 20, points=jnp.full((1, 2), 7.0))
