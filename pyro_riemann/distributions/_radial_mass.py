@@ -72,13 +72,22 @@ def log_radial_mass(
             metric, loc, variance, default_nodes(metric.dim), _log_ratio(metric, loc, variance, integrand)
         )
     flat_loc, flat = loc.reshape(-1, metric.dim), variance.reshape(-1)
-    cast = judged_rays(metric, flat_loc.detach(), flat.detach(), integrand, num_directions)
+    # the elements of a plate are often all alike
+    rows, index = torch.cat([flat_loc, flat.unsqueeze(-1)], -1).detach().unique(dim=0, return_inverse=True)
+    centre, time = rows[:, :-1].contiguous(), rows[:, -1].contiguous()
+    cast = judged_rays(metric, centre, time, integrand, num_directions)
     cast.warn()
-    value = cast.value
+    value = cast.value[index]
     if torch.is_grad_enabled():
-        slope = log_integrand_slope(metric, flat_loc, flat, integrand, cast)
-        value = value + (slope - slope.detach())
-    return Estimate(value.reshape(variance.shape), cast.error.reshape(variance.shape))
+        centre.requires_grad_(loc.requires_grad)
+        time.requires_grad_(variance.requires_grad)
+        slope = log_integrand_slope(metric, centre, time, integrand, cast)
+        for live, leaf in ((flat_loc, centre), (flat.unsqueeze(-1), time)):
+            if leaf.requires_grad:
+                (by,) = torch.autograd.grad(slope.sum(), leaf, retain_graph=True)
+                value = value + (by.reshape(len(rows), -1)[index] * (live - live.detach())).sum(-1)
+        value = value + (slope - slope.detach())[index]
+    return Estimate(value.reshape(variance.shape), cast.error[index].reshape(variance.shape))
 
 
 def _log_ratio(

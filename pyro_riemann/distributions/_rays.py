@@ -97,7 +97,7 @@ def cast_rays(
         index = torch.arange(batch, device=loc.device).split(chunk)
         parts = [cast_rays(metric, loc[i], variance[i], white[:, i], power, check) for i in index]
         first, second = zip(*parts, strict=True)
-        return _joined(list(first)), _joined(list(second))
+        return _joined(list(first), count), _joined(list(second), len(white[:: min(count, LOOSE)]) if check else 0)
     factor = metric.cholesky(loc).expand(count, batch, dim, dim).reshape(-1, dim, dim)
     direction, frame = across(factor, white.reshape(-1, dim))
     rays = torch.arange(count * batch, device=loc.device).reshape(count, batch)
@@ -119,14 +119,16 @@ def cast_rays(
     return _nodes(metric, fine, cut, doubt), _nodes(metric, loose, torch.minimum(cut[some], loose.end), doubt[some])
 
 
-def _joined(parts: list[RayRule]) -> RayRule:
-    """Rules of parts of a batch as one of the whole."""
+def _joined(parts: list[RayRule], count: int) -> RayRule:
+    """Rules in ``count`` directions of parts of a batch as one of the whole."""
     longest = max(part.radius.shape[0] for part in parts)
 
     def join(pieces: tuple[Tensor, ...], name: str) -> Tensor:
-        if name in ("cut", "doubt", "lost"):
-            return torch.cat(pieces, -1)
-        return torch.cat([torch.cat([p, p.new_zeros(longest - p.shape[0], *p.shape[1:])]) for p in pieces], 2)
+        axis = 0 if name in ("cut", "doubt", "lost") else 1  # that of the rays
+        split = [p.unflatten(axis, (count, -1)) if p.shape[axis] else p.unflatten(axis, (0, 1)) for p in pieces]
+        if axis == 1:  # rays of other parts may have more nodes
+            split = [torch.cat([p, p.new_zeros(longest - p.shape[0], *p.shape[1:])]) for p in split]
+        return torch.cat(split, axis + 1).flatten(axis, axis + 1)
 
     return RayRule(
         *(join(pieces, name) for pieces, name in zip(zip(*parts, strict=True), RayRule._fields, strict=True))
@@ -159,7 +161,7 @@ def _cut_radii(metric: RiemannianMetric, centre: Tensor, rays: Rays) -> tuple[Te
     A geodesic that has stopped being the shortest never is again: bisection, by curves that are shorter. How much
     shorter grows evenly from nothing at the cut, which is where two values of it point.
     """
-    solver = metric.solver.replace(init="line", max_iterations=10, max_polish=0, tolerance=1e-3)
+    solver = metric.solver.replace(init="line", max_iterations=10, max_polish=0, tolerance=1e-3, on_failure="ignore")
     closed = is_closed_form(metric)
 
     def saved(index: Tensor, radius: Tensor) -> Tensor:

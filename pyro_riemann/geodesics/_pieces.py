@@ -77,8 +77,8 @@ def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piec
 def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:
     """Control points that depend on ``z``, ``y`` and the metric's parameters to first order.
 
-    One Newton step with a live gradient and a constant Hessian is zero in value and has the
-    derivative of the implicit function theorem.
+    One Newton step with a live gradient and a constant Hessian has the derivative of the implicit function theorem.
+    Its value, a rounding error, is left out, so that results are the same where no gradient is asked for.
 
     Args:
         piece: solved curves.
@@ -96,7 +96,7 @@ def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:
         hessian = energy.exact_system(control).hessian[:, dim:-dim, dim:-dim]
     gradient = energy.system(control).gradient[:, 1:-1].flatten(1)
     step = -_linalg.solve(hessian, gradient).unflatten(1, (control.shape[1] - 2, dim))
-    return control + torch.nn.functional.pad(step, (0, 0, 1, 1))
+    return control + torch.nn.functional.pad(step - step.detach(), (0, 0, 1, 1))
 
 
 def gather(pieces: list[Piece], function: Callable[[Piece], Tensor]) -> Tensor:

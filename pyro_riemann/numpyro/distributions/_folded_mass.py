@@ -105,7 +105,9 @@ def _dist(metric: RiemannianMetric, z: Array, y: Array) -> Array:
     """Distances, from above: any shorter curve refutes that a geodesic is the shortest."""
     if is_closed_form(metric):
         return metric.dist(z, y)
-    solver: Any = metric.solver.replace(init="line", max_iterations=10, max_polish=0, tolerance=1e-3)
+    solver: Any = metric.solver.replace(
+        init="line", max_iterations=10, max_polish=0, tolerance=1e-3, on_failure="ignore"
+    )
     return jnp.sqrt(solver.squared_dist(metric, z, y))
 
 

@@ -132,7 +132,9 @@ def _cut_radii(metric: RiemannianMetric, centre: Array, rays: Rays) -> tuple[Arr
     A geodesic that has stopped being the shortest never is again: bisection, by curves that are shorter. How much
     shorter grows evenly from nothing at the cut, which is where two values of it point.
     """
-    solver: Any = metric.solver.replace(init="line", max_iterations=10, max_polish=0, tolerance=1e-3)
+    solver: Any = metric.solver.replace(
+        init="line", max_iterations=10, max_polish=0, tolerance=1e-3, on_failure="ignore"
+    )
     closed = is_closed_form(metric)
     end = rays.end * (1 - 1e-6)
     last = _BISECTIONS + 3

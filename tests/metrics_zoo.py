@@ -1,0 +1,118 @@
+"""Seven metrics of seven kinds, with the ways in which users change them; for tests of what holds on any metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyro_riemann import GridMetric, KernelMetric, PullbackMetric, RiemannianMetric, WarpedMetric
+from pyro_riemann.manifolds import Hyperboloid
+
+F64 = torch.float64
+
+
+class Waves(RiemannianMetric):
+    """A metric as users write them: a plain attribute, and no more than ``metric``."""
+
+    dim = 2
+
+    def __init__(self, height: float | Tensor = 0.4) -> None:
+        super().__init__()
+        self.height = height
+
+    def metric(self, z: Tensor) -> Tensor:
+        x, y = z.unbind(-1)
+        off = 0.3 * self.height * torch.sin(x + y)
+        rows = [1.3 + self.height * torch.sin(x) * torch.cos(y), off, off, 1.1 + self.height * torch.cos(x - 0.5)]
+        return torch.stack(rows, -1).unflatten(-1, (2, 2))
+
+
+class Surface(nn.Module):
+    """The graph of a small network over the plane."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=F64))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([z, self.network(z)], -1)
+
+
+class Specimen(NamedTuple):
+    """A metric of dimension 2 and how somebody changes it in place."""
+
+    metric: RiemannianMetric
+    change: Callable[[], object]
+
+
+def closed_form() -> Specimen:
+    """The hyperbolic plane in other coordinates, of which one number changes."""
+    stretch = torch.tensor(0.8, dtype=F64)
+    metric = WarpedMetric(Hyperboloid(2), (lambda z: z * stretch, lambda x: x / stretch))
+    return Specimen(metric, lambda: stretch.fill_(1.1))
+
+
+def user_written() -> Specimen:
+    metric = Waves()
+    return Specimen(metric, lambda: setattr(metric, "height", 0.1))
+
+
+def module_pullback() -> Specimen:
+    metric = PullbackMetric(Surface().requires_grad_(False), 2)
+    return Specimen(metric, lambda: [parameter.data.mul_(0.5) for parameter in metric.parameters()])
+
+
+def closure_pullback() -> Specimen:
+    bend = torch.tensor(0.5, dtype=F64)
+    metric = PullbackMetric(lambda z: torch.cat([z, bend * (z[..., :1] * 1.3 + z[..., 1:].square()).sin()], -1), 2)
+    return Specimen(metric, lambda: bend.fill_(0.9))
+
+
+def kernel() -> Specimen:
+    generator = torch.Generator().manual_seed(2)
+    centroids = torch.randn(4, 2, dtype=F64, generator=generator)
+    metric = KernelMetric(centroids, 0.5 + torch.rand(4, 2, dtype=F64, generator=generator), 1.5, 1.0)
+    return Specimen(metric, lambda: metric.precisions.data.mul_(1.5))
+
+
+def table() -> Specimen:
+    """Of a metric of one's own; changed by loading another table."""
+    metric = GridMetric(Waves(), -5.0, 5.0, 64)
+    return Specimen(metric, lambda: metric.load_state_dict(GridMetric(Waves(0.1), -5.0, 5.0, 64).state_dict()))
+
+
+def warped_kernel() -> Specimen:
+    base = kernel()
+    return Specimen(WarpedMetric(base.metric, (bend_space, straighten)), base.change)
+
+
+def bend_space(z: Tensor) -> Tensor:
+    """A diffeomorphism of the plane, neither linear nor conformal."""
+    x, y = z.unbind(-1)
+    return torch.stack([x + 0.2 * torch.tanh(x), y + 0.4 * torch.sin(x)], -1)
+
+
+def straighten(x: Tensor) -> Tensor:
+    """Inverse of :func:`bend_space`."""
+    first = x[..., 0]
+    for _ in range(60):  # a contraction
+        first = x[..., 0] - 0.2 * torch.tanh(first)
+    return torch.stack([first, x[..., 1] - 0.4 * torch.sin(first)], -1)
+
+
+SPECIMENS: dict[str, Callable[[], Specimen]] = {
+    "closed form": closed_form,
+    "user-written": user_written,
+    "pullback by module": module_pullback,
+    "pullback by closure": closure_pullback,
+    "kernel": kernel,
+    "table": table,
+    "warped kernel": warped_kernel,
+}
