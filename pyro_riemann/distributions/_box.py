@@ -35,7 +35,7 @@ class SamplerReport(NamedTuple):
     Example:
         >>> law = RiemannianUniform(EuclideanMetric(1), 0.0, 1.0)
         >>> law.reports[0].method
-        'table'
+        'exact'
     """
 
     method: str

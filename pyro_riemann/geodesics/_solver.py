@@ -90,7 +90,12 @@ class GeodesicSolver:
         return dataclasses.replace(self, **settings)
 
     def energy(self, metric: Any, guide: Tensor | None = None) -> Energy:
-        """The discrete energy of a ``metric`` that is minimised; time passes at the pace of a ``guide``."""
+        """The discrete energy that is minimised.
+
+        Args:
+            metric: any metric.
+            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
+        """
         return make_energy(metric, self.num_knots, self.num_segments, self.richardson, guide)
 
     # ---------------------------------------------------------------- solving
@@ -146,7 +151,12 @@ class GeodesicSolver:
         return Solution(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def room(self, metric: Any, start: Tensor) -> int:
-        """Number of curves in work at a time."""
+        """Number of curves in work at a time.
+
+        Args:
+            metric: any metric.
+            start: control points of all of them, ``(P, num_knots + 3, d)``.
+        """
         width = metric.embed(start[:1, 0]).shape[-1] if hasattr(metric, "embed") else metric.dim**2
         hessian = (self.num_knots * metric.dim) ** 2
         return max(1, _CHUNK // max(width * (self.num_segments + 1) * (metric.dim + 1), 8 * hessian))

@@ -94,7 +94,12 @@ class GeodesicSolver:
         return dataclasses.replace(self, **settings)
 
     def energy(self, metric: Any, guide: Array | None = None) -> Energy:
-        """The discrete energy of a ``metric`` that is minimised; time passes at the pace of a ``guide``."""
+        """The discrete energy that is minimised.
+
+        Args:
+            metric: any metric.
+            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
+        """
         return energy_of(self, metric, guide)
 
     def starts(self, metric: Any, z: Array, y: Array) -> Array | None:

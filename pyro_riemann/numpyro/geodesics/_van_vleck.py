@@ -30,6 +30,7 @@ def log_van_vleck(metric: Any, z: Array, y: Array) -> Array:
     Raises:
         ValueError: for points of the wrong shape, or with NaN.
         TypeError: for points that are not floating arrays.
+        RuntimeError: if a pair has no converged geodesic and ``on_failure="raise"``.
 
     Source: Morette (1951), *On the definition and approximation of Feynman's path integrals*.
 

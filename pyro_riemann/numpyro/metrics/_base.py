@@ -46,6 +46,8 @@ class RiemannianMetric(Pytree):
         TypeError: by methods of the curved metrics of this package, if a point is not a floating array.
         ValueError: by these methods, if the last axis of a point is not d, or a curve is asked for between points
             that are not finite or leaves the reals.
+        RuntimeError: by methods that measure distances, if a pair has no converged geodesic and the solver has
+            ``on_failure="raise"``.
 
     Source: do Carmo (1992), *Riemannian Geometry*, chapters 1 to 5; Hsu (2002), *Stochastic Analysis on Manifolds*,
     section 3.3.
