@@ -82,9 +82,8 @@ def descend(
         control = _choose(done, trial, control)
         return _Descent(control, trial, model, definite, alpha, done, state.iterations + 1, state.rows)
 
-    state = _Descent(
-        control, control, _no_model(control), *_flags(control, True, damping, False, 0), rows=_all(control)
-    )
+    definite, alpha, done, iterations = _flags(control, True, damping, False, 0)
+    state = _Descent(control, control, _no_model(control), definite, alpha, done, iterations, _all(control))
     state = _work(advance, state, chunk, lambda now: (~now.done & (now.iterations <= max_iterations), None))
     return Solution(state.control, state.done, state.iterations)
 
@@ -143,7 +142,8 @@ def polish(
         refreshing = ~ready.any()
         return jnp.where(refreshing, wanted, ready), refreshing
 
-    state = _Polish(control, _no_model(control), *_flags(control, False, True, 0.0, False, 0), rows=_all(control))
+    own, stale, damping, done, iterations = _flags(control, False, True, 0.0, False, 0)
+    state = _Polish(control, _no_model(control), own, stale, damping, done, iterations, _all(control))
     state = _work(advance, state, chunk, queue)
     done = state.done
     if enough is not None:
