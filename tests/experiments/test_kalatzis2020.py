@@ -156,7 +156,7 @@ def test_seeds_trained_as_one_batch_give_the_same_results(tmp_path: Path, monkey
             load(tmp_path / name / "results" / f"digits-d3-vamp128-seed{seed}.json")["result"]["bounds"]
             for name in ("one", "each")
         )
-        assert one["elbo"] == pytest.approx(each["elbo"], rel=1e-3)  # single precision
+        assert one["elbo"] == pytest.approx(each["elbo"], rel=1e-3, abs=0.05)  # nats, in single precision
 
 
 def test_the_report_is_made_from_the_saved_results_alone(finished: Path, tmp_path: Path) -> None:

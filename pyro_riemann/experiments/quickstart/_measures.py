@@ -34,7 +34,8 @@ def tabulated_mass(grid: GridMetric, prior: RiemannianHeatKernel, resolution: in
     return Estimate(value, torch.maximum(cells, distances))
 
 
-def prior_report(prior: RiemannianHeatKernel, grid: GridMetric, mass: Estimate) -> dict[str, Any]:
+def prior_report(prior: RiemannianHeatKernel, grid: GridMetric, mass: Estimate, codes: Tensor) -> dict[str, Any]:
+    """What there is to know of the prior; the table is judged at the ``codes`` ``(n, d)``."""
     field: Any = prior.metric.field
     return {
         "loc": prior.loc.tolist(),
@@ -45,7 +46,7 @@ def prior_report(prior: RiemannianHeatKernel, grid: GridMetric, mass: Estimate) 
         "differences to 200 x 200 cells and to distances from 3/4 of the nodes an axis",
         "density": "short-time heat kernel, distances from a distance field on the table",
         "distance_field_eikonal_error": float(field.eikonal_error),
-        "metric_table_mean_relative_error": grid.mean_interpolation_error.item(),
+        "metric_table_median_relative_error_at_codes": grid.interpolation_error_at(codes).median().item(),
     }
 
 

@@ -61,7 +61,8 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
         loc, prior_time = centre_of(rvae)
         prior = tabulated_prior(grid, loc, prior_time, config.resolution)
         mass = tabulated_mass(grid, prior, config.resolution)
-        result["prior"] = prior_report(prior, grid, mass)
+        codes = encode_all(rvae, data.test)
+        result["prior"] = prior_report(prior, grid, mass, codes)
     with clock("test bounds"):
         result["rvae"] = bounds(rvae, prior, data, config)
         result["vae"] = bounds(plain, plain.prior_distribution(), data, config)
@@ -75,7 +76,6 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
         result["rvae"]["iwae"]["value_normalised"] = result["rvae"]["iwae"]["value"] - log_mass
         result["prior"] |= {"elbo_without_normaliser": bound, "elbo_with_normaliser": bound - log_mass}
     with clock("geodesics"):
-        codes = encode_all(rvae, data.test)
         curves, shown, result["geodesics"] = geodesics(grid, codes, data.test_labels, loc, config.seed)
     with clock("chains"):
         chains, table = sample_posterior(rvae, prior, data, grid, config, console)
