@@ -78,4 +78,5 @@ class Landscape:
         width = self._width.double().cpu().numpy()
         loc = self._low.double().cpu().numpy() + width * bumps.loc
         values = loc, width[:, None] * width * bumps.covariance, bumps.log_mass + self.log_width
-        return tuple(torch.from_numpy(v).to(self._low.device) for v in values)  # type: ignore[return-value]
+        mean, covariance, log_mass = (torch.from_numpy(value).to(self._low.device) for value in values)
+        return mean, covariance, log_mass

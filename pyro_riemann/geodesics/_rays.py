@@ -293,5 +293,6 @@ def _times_width(factors: tuple[Tensor, ...], width: Tensor) -> list[Tensor]:
 
 def _blend(factors: list[Tensor], parts: tuple[Tensor, ...]) -> Tensor:
     extra = (1,) * (parts[0].dim() - factors[0].dim())
-    total: Tensor = sum(f.reshape(*f.shape, *extra) * p for f, p in zip(factors, parts, strict=True))  # type: ignore
-    return total
+    return sum(
+        (f.reshape(*f.shape, *extra) * p for f, p in zip(factors, parts, strict=True)), torch.zeros_like(parts[0])
+    )
