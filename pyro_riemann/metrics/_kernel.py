@@ -193,7 +193,7 @@ class KernelMetric(RiemannianMetric):
         return cls(**{name: nn.Parameter(value) if name in trainable else value for name, value in arrays.items()})
 
     @property
-    def landmarks(self) -> Tensor:
+    def landmarks(self) -> Tensor:  # type: ignore[override]  # others hold it
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
 
