@@ -99,6 +99,10 @@ class GenericMetric(nn.Module):
         """
         return None
 
+    def coverage(self, codes: Tensor) -> Tensor | None:
+        """Share of ``codes``, ``(..., d)``, where G is not just its floor; None, as here, where that is not told."""
+        return None
+
     # ---------------------------------------------------------------- where the volume is
 
     def peaks(self) -> Peaks | None:

@@ -13,7 +13,7 @@ from jax import Array
 
 from pyro_riemann._arviz import Summary, judge, to_arviz
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
-from pyro_riemann.numpyro.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 _ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph", on_failure="ignore"))
 
@@ -33,8 +33,8 @@ def summary(
     Args:
         result: anything that :func:`to_arviz` takes.
         metric: the metric of the latent space; adds the geometric checks, over every variable whose last axis
-            has length ``metric.dim``. Draws on the floor are counted for a
-            :class:`~pyro_riemann.numpyro.KernelMetric`.
+            has length ``metric.dim``. Draws on the floor are counted where the metric tells
+            ``coverage`` (:class:`~pyro_riemann.numpyro.KernelMetric`).
         var_names: the variables to show and check; all by default.
         loc: ``(d,)``, centre from which geodesics are solved; the prior's centre is the natural choice. The mean of
             the draws by default.
@@ -62,8 +62,8 @@ def summary(
     def shares(draws: np.ndarray, chosen: np.ndarray) -> dict[str, float | None]:
         found: dict[str, float | None] = {}
         points, ends = _like(metric, draws), _like(metric, chosen)
-        if isinstance(metric, KernelMetric):
-            found["floor_share"] = 1.0 - float(metric.coverage(points))
+        if (coverage := metric.coverage(points)) is not None:
+            found["floor_share"] = 1.0 - float(coverage)
         if len(ends):
             centre = points.mean(0) if loc is None else jnp.asarray(loc, points.dtype)
             curves = metric.geodesic(jnp.broadcast_to(centre, ends.shape), ends, **_ACCURATE)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point
 from pyro_riemann.geodesics import Geodesic
-from pyro_riemann.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._target import check_count
 
 _FINE = 512  # points of the curve from which its length in the chart is summed
@@ -141,9 +141,10 @@ def _volume_metric(metric: RiemannianMetric, start: Tensor, end: Tensor) -> Riem
 
 def _coverage(metric: RiemannianMetric, points: Tensor) -> float | None:
     """Share of the points where the metric is not just its floor, with a warning where that is nearly none."""
-    if not isinstance(metric, KernelMetric):
+    known = metric.coverage(points)
+    if known is None:
         return None
-    coverage = float(metric.coverage(points))
+    coverage = float(known)
     if coverage < _BARE:
         warnings.warn(
             f"The metric is just its floor on all but {coverage:.2f} of the interpolation: no code is near, and the "

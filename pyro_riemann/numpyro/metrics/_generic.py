@@ -98,6 +98,10 @@ class GenericMetric(Pytree):
         """
         return None
 
+    def coverage(self, codes: Array) -> Array | None:
+        """Share of ``codes``, ``(..., d)``, where G is not just its floor; None, as here, where that is not told."""
+        return None
+
     # ---------------------------------------------------------------- where the volume is
 
     def peaks(self) -> Peaks | None:
