@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pyro_riemann._lazy import needs
+
 #: What NumPyro and ArviZ call the same quantity.
 _NUMPYRO_FIELDS = {
     "diverging": "diverging",
@@ -275,7 +277,8 @@ def _arviz() -> ModuleType:
     """ArviZ, without the announcement of the next major version that 0.23 makes on import."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=r"\s*ArviZ is undergoing")
-        import arviz
+        with needs("A table of chains", "diagnostics"):
+            import arviz
     return arviz
 
 

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from pyro_riemann import __version__
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 reproduce = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 app.add_typer(reproduce, name="reproduce")
@@ -24,8 +26,18 @@ class Dataset(enum.StrEnum):
     fashion_mnist = "fashion-mnist"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pyro-riemann {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
     """Pyro models with Riemannian priors."""
 
 

@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
         "_rescale",
         "_checks",
         "_estimate",
+        "_lazy",
         "_pytree",
         "_partition",
     },
@@ -37,7 +38,7 @@ LAYERS: list[set[str]] = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"
-SHARED = {"_formulas", "_arviz"}  # import neither torch nor jax: the twins have these in common
+SHARED = {"_formulas", "_arviz", "_lazy"}  # import neither torch nor jax: the twins have these in common
 
 
 # What code below a metric must not ask for behind the back of the protocols of `_interface`.
