@@ -31,14 +31,17 @@ def describe(module: nn.Module) -> dict[str, str]:
 
 
 def differences(saved: Mapping[str, Any], given: Mapping[str, Any], most: int = 5) -> str:
-    """The entries that differ, named, with both values where these are short; empty if none does."""
+    """The entries that differ, by name and with both values; empty if none does."""
     odd = [key for key in sorted(saved.keys() | given.keys()) if saved.get(key) != given.get(key)]
-    told = [f"{key} ({_short(saved.get(key))} was saved, {_short(given.get(key))} is given)" for key in odd[:most]]
-    return ", ".join(told) + (f" and {len(odd) - most} more" if len(odd) > most else "")
+    if not odd:
+        return ""
+    names = ", ".join(odd[:most]) + (f" and {len(odd) - most} more" if len(odd) > most else "")
+    values = (f"{key} was {_short(saved.get(key))}, is {_short(given.get(key))}" for key in odd[:most])
+    return f"({names} differ): {', '.join(values)}"
 
 
 def _short(value: Any) -> str:
     if isinstance(value, Mapping) and "sha256" in value:
-        return f"{tuple(value['shape'])} sha256 {str(value['sha256'])[:8]}"
+        return f"{tuple(value['shape'])} with SHA-256 {str(value['sha256'])[:8]}..."
     text = "none" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."

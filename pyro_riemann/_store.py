@@ -39,7 +39,7 @@ class Kind:
 
     def refuse(self, path: Path, reason: str, cause: BaseException | None = None) -> NoReturn:
         """Raise the one error of every damage."""
-        raise ValueError(f"{path} is no {self.name} that can be used: {reason}. {self.remedy}") from cause
+        raise ValueError(f"{path} cannot be used as a {self.name}: {reason}. {self.remedy}.") from cause
 
 
 # -------------------------------------------------------------------- files

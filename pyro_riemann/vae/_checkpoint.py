@@ -76,21 +76,24 @@ def load_checkpoint(folder: str | Path, device: str | torch.device = "cpu") -> t
 # -------------------------------------------------------------------- what a training makes of it
 
 
+_OTHER = {"data": "other data", "model": "another model", "settings": "other settings"}
+
+
 def refuse(folder: Path, reason: str) -> NoReturn:
     """Raise the error of a checkpoint that cannot be used."""
     CHECKPOINT.refuse(folder / "checkpoint.json", reason)
 
 
 def check_identity(folder: Path, info: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise unless ``info["identity"]`` is ``given``: a table each for model, data and settings."""
+    """Raise unless ``info["identity"]`` is ``given``: a table each for data, model and settings."""
     saved = info.get("identity")
     if not isinstance(saved, dict) or not all(isinstance(saved.get(part), dict) for part in given):
         refuse(folder, "it does not say of what it is")
     for part, mine in given.items():
         if changed := differences(saved[part], mine):
             raise ValueError(
-                f"the checkpoint in {folder} is that of another run; {part}: {changed}. Resume with the same, start "
-                "over with `resume=False` (`--fresh` on the command line), or choose another folder."
+                f"the checkpoint in {folder} was made with {_OTHER[part]} {changed}. Resume with the same, start over "
+                "with `resume=False` (`--fresh` on the command line), or choose another folder."
             )
 
 
