@@ -81,6 +81,9 @@ def load_run(folder: str | Path, model: str = "rvae", data: str | Path | None = 
             f"the training in {checkpoint} has not finished: run the quickstart again with the options it was started "
             "with, and it goes on from there."
         )
+    size = sum(value.numel() for value in tensors.values())
+    if max(config.hidden, config.resolution) ** 2 > size or config.num_centers > size:  # before such a model is made
+        RESULT.refuse(folder / "result.json", "a model with its settings does not fit into its checkpoint")
     content = load_images(config)
     vae = make_model(config, content.test.shape[1], model)
     check_identity(checkpoint, info, identity_of(vae, *training_images(content), training_config(config)))

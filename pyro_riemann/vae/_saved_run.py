@@ -93,7 +93,7 @@ def load_run(run: TrainingRun) -> None:
     run.vae.load_state_dict(part_of(tensors, "model/"))
     run.best_state = best or None
     run.phase, run.epoch, run.stale, run.finished = (info[key] for key in ("phase", "epoch", "stale", "finished"))
-    run.best = -math.inf if info["best"] is None else info["best"]
+    run.best = -math.inf if info.get("best") is None else info["best"]
     run.history = History(info["history"])
     run.losses, run.noise, run.spent = info["losses"], noise, tuple(info["seconds_of_losses"])
     if run.losses:
