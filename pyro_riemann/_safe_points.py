@@ -39,7 +39,7 @@ class SafePoints:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._restore()
-        if self.asked and kind is None:  # after the last step: all is saved
+        if self.asked and kind is None:  # asked after the last step: all is saved
             signal.raise_signal(self.asked)
 
     def reached(self, save: Callable[[], None]) -> None:
@@ -59,9 +59,11 @@ class SafePoints:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
+            self.asked = 0
             self._restore()
             signal.raise_signal(number)
-        self.asked = number
+        else:
+            self.asked = number
 
     def _restore(self) -> None:
         for number, handler in self.previous.items():

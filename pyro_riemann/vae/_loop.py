@@ -77,6 +77,7 @@ class TrainingRun:
         self.finished = False
         self.svi: SVI | None = None
         self.parameters: Any = {"params": {}, "constraints": {}}  # this run's own parameter store
+        self.in_store = False
         self.kept_codes: Tensor | None = None
         self.optimizer_state: dict[str, Any] = {}
         self.losses: list[float] = []  # of the steps so far, where the epoch was saved between two of them
@@ -208,8 +209,18 @@ class TrainingRun:
             state: dict[str, Any] = self.svi.optim.get_state()
             return state
 
-    def _store(self) -> AbstractContextManager[Any]:
-        return pyro.get_param_store().scope(self.parameters)
+    @contextmanager
+    def _store(self) -> Iterator[None]:
+        """This run's own parameter store; Pyro's scopes do not nest, and a step may be saved within."""
+        if self.in_store:
+            yield
+            return
+        self.in_store = True
+        try:
+            with pyro.get_param_store().scope(self.parameters):
+                yield
+        finally:
+            self.in_store = False
 
     def _stopped(self) -> bool:
         return self.config.patience is not None and self.stale >= self.config.patience
