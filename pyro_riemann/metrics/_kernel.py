@@ -165,7 +165,10 @@ class KernelMetric(RiemannianMetric):
         """Write the metric to ``folder``: arrays as safetensors, their description as JSON.
 
         Args:
-            folder: made if missing; a metric that it holds is replaced.
+            folder: made if missing; a metric that it holds is replaced, in one step.
+
+        Raises:
+            OSError: if it cannot be written, in one sentence; a metric that is there stays.
         """
         write(folder, self.state_dict(), [name for name, _ in self.named_parameters()])
 
@@ -179,7 +182,7 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it is another kind of metric.
+            ValueError: if it was damaged or changed, or is another kind of metric.
 
         Example:
             >>> import tempfile
@@ -189,8 +192,7 @@ class KernelMetric(RiemannianMetric):
             ...     KernelMetric.load(folder)
             KernelMetric(dim=2, num_centroids=3, bandwidth=1, regularization=0.001)
         """
-        arrays, trainable = read(folder, device)
-        return cls(**{name: nn.Parameter(value) if name in trainable else value for name, value in arrays.items()})
+        return read(folder, device, cls)
 
     @property
     def landmarks(self) -> Tensor:

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "pyro_riemann"
 
 # From the ground up; modules of one set may import each other. A module is found by its first name.
 LAYERS: list[set[str]] = [
-    {"_formulas", "_arviz", "_autodiff", "_jets", "_linalg", "_rescale", "_checks", "_estimate"},
+    {"_formulas", "_arviz", "_autodiff", "_jets", "_linalg", "_rescale", "_checks", "_estimate"}
+    | {"_store", "_identity", "_safe_points"},
     {"geodesics"},
     {"metrics", "manifolds"},
     {"brownian", "_walk"},
