@@ -141,7 +141,7 @@ def _starts(metric: RiemannianMetric, proposal: MixtureProposal, z: Tensor, log_
             if bool((weight > -torch.inf).any()):
                 picked = torch.multinomial(weight.softmax(0), _STARTS // 2, replacement=True, generator=generator)
                 starts.append(place[picked])
-    landmarks = getattr(metric, "landmarks", None)
+    landmarks = metric.landmarks
     if landmarks is not None and not proposal.blocks:
         starts.append(landmarks[:_STARTS].to(z))
     return torch.cat(starts).unique(dim=0)

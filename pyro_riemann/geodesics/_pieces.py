@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
+from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _refine
 from pyro_riemann.geodesics._audit import TOLERANCE, audit
-from pyro_riemann.geodesics._energy import Energy
 
 
 class Piece(NamedTuple):
@@ -35,7 +35,7 @@ def with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
     return torch.cat([z.unsqueeze(1), control[:, 1:-1], y.unsqueeze(1)], dim=1)
 
 
-def audited(solver: Any, metric: Any, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
+def audited(solver: Solver, metric: Metric, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
     """Curves with what an audit makes of them."""
     index = torch.arange(rows.shape[0], device=rows.device).split(solver.room(metric, control))
     verdicts = [audit(energy.rows(part), control[part]) for part in index]
@@ -44,7 +44,7 @@ def audited(solver: Any, metric: Any, rows: Tensor, energy: Energy, control: Ten
     return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE))
 
 
-def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
+def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
     """Replace the curves that failed by finer ones, where these pass or err less."""
     finer = solver.replace(
         num_knots=factor * solver.num_knots,

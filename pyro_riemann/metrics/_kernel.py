@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,8 +102,8 @@ class KernelMetric(RiemannianMetric):
     @classmethod
     def from_posterior(
         cls,
-        loc: Tensor | Iterable[Any],
-        scale: Tensor | Callable[[Tensor], Any],
+        loc: Tensor | Iterable[object],
+        scale: Tensor | Callable[[Tensor], object],
         num_centroids: int = 100,
         bandwidth: str | float = "mahalanobis",
         regularization: float = 1e-3,
@@ -195,7 +194,7 @@ class KernelMetric(RiemannianMetric):
         return read(folder, device, cls)
 
     @property
-    def landmarks(self) -> Tensor:
+    def landmarks(self) -> Tensor:  # type: ignore[override]  # others hold it
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
 
