@@ -307,6 +307,15 @@ class KernelMetric(RiemannianMetric):
         floor = self.regularization.to(wide)
         return kernel.logdet_gradient(wide, weights, centroids, precisions, factor, floor).to(z.dtype)
 
+    @torch.no_grad()
+    def _logdet_with_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """``log det G`` and its gradient at ``z`` by one table of weights, for diagonal precisions."""
+        wide, centroids, precisions, factor = self._wide(z)
+        weights = self._weights(wide, centroids, precisions, factor)
+        floor = self.regularization.to(wide)
+        found = kernel.diagonal_and_logdet_gradient(wide, weights, centroids, precisions, factor, floor)
+        return found[0].log().sum(-1).to(z.dtype), found[1].to(z.dtype)
+
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         if not self.is_diagonal:
             return super().christoffel(z, v)
