@@ -170,7 +170,17 @@ def test_what_is_imported_is_declared(path: Path) -> None:
 BLOCKED = """
 import sys
 
-sys.modules.update(dict.fromkeys({blocked}))
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in {blocked} else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
 {code}
 """
 TORCH, JAX = {"torch", "pyro"}, {"jax", "jaxlib", "numpyro"}

@@ -13,6 +13,8 @@ from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _refine
 from pyro_riemann.geodesics._audit import TOLERANCE, audit
 
+_CLOSE = 0.01  # error of a length above which its curve may have jumped a wall
+
 
 class Piece(NamedTuple):
     """Curves that were solved with one energy."""
@@ -56,14 +58,21 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
         failed = ~piece.converged
         result.append(piece.pick(piece.converged))
         old = piece.pick(failed)
-        for part in torch.arange(len(old.rows), device=z.device).split(finer.room(metric, old.control)):
+        # what is nearly right has its pace; the others must find theirs
+        close = (old.error < _CLOSE) & (factor == 2)
+        for part, rounds in [
+            (part, rounds)
+            for chosen, rounds in ((close, 0), (~close, _refine.ROUNDS))
+            if bool(chosen.any())
+            for part in chosen.nonzero().squeeze(-1).split(finer.room(metric, old.control))
+        ]:
             rows = old.rows[part]
             path = _refine.polygon(piece.energy.num_knots, old.control[part])
             try:
                 if factor > 2:
-                    least = torch.where(old.error[part] < 0.01, old.length[part], torch.inf)
+                    least = torch.where(old.error[part] < _CLOSE, old.length[part], torch.inf)
                     path = _refine.best_start(metric, z[rows], y[rows], path, least)
-                energy, solution = _refine.relax(finer, metric, path)
+                energy, solution = _refine.relax(finer, metric, path, rounds)
             except ValueError:  # a curve left the metric's domain
                 result.append(old.pick(torch.isin(old.rows, rows)))
                 continue

@@ -13,7 +13,7 @@ from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._newton import Solution, descend, polish
 
-_ROUNDS, _STEPS = 4, 12
+ROUNDS, _STEPS = 4, 12
 _POINTS = 256  # segments of a polygon that stands for a start
 _TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
 _NORMALS = 4  # axes into which these bend, both ways
@@ -26,18 +26,19 @@ def factors(unknowns: int) -> list[int]:
     return [factor for factor in (2, 4, 8) if factor * unknowns <= _LARGEST]
 
 
-def relax(solver: Solver, metric: Metric, path: Tensor) -> tuple[Energy, Solution]:
+def relax(solver: Solver, metric: Metric, path: Tensor, rounds: int = ROUNDS) -> tuple[Energy, Solution]:
     """Least energy from polygons ``path``, ``(P, M + 1, d)``, at a pace that follows the curve.
 
     A spline that must run at constant speed cannot follow a curve through far regions of a chart, where a short
     way is a long run of coordinates. Here half of the parameter passes with the length in the metric, half with that
-    in the chart; it is laid anew as the curve moves.
+    in the chart; it is laid anew as the curve moves, in ``rounds`` rounds, none where the path is nearly right.
     """
-    for _ in range(_ROUNDS):
-        control = _lay(metric, path, solver.num_knots)
+    control = _lay(metric, path, solver.num_knots)
+    for turn in range(rounds):
+        if turn:
+            control = _lay(metric, polygon(solver.num_knots, control), solver.num_knots)
         energy = solver.energy(metric, control)
         control = descend(energy, control, min(solver.max_iterations, _STEPS), 1e-2).control
-        path = polygon(solver.num_knots, control)
     energy = solver.energy(metric, control)
     return energy, polish(energy, control, solver.max_polish, solver.tolerance, enough=_ENOUGH)
 
