@@ -31,7 +31,7 @@ class VolumeMetric(GenericMetric):
         """Points ``(k, d)`` that every search for a path should know of: those of the base, or None if it has none."""
         return self.base.landmarks
 
-    def peaks(self) -> None:
+    def peaks(self) -> Peaks | None:
         """None: where the volume of ``base`` has its bumps, that of this metric has its dips."""
 
     def log_factor(self, z: Tensor) -> Tensor:
