@@ -30,7 +30,7 @@ _COLUMNS = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat
 _DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "r_hat": 4}
 
 
-class Summary(pd.DataFrame):
+class Summary(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
     """The table of :func:`summary`: one row a scalar, and whole-run checks as attributes.
 
     A slice of it is an ordinary ``DataFrame``. The checks live in ``attrs``; one that could not be

@@ -16,7 +16,13 @@ from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.numpyro._checks import check_one_of, holds
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.brownian import brownian_motion
-from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, broadcast_loc, check_key
+from pyro_riemann.numpyro.distributions._base import (
+    Intermediates,
+    RiemannianDistribution,
+    Shape,
+    broadcast_loc,
+    check_key,
+)
 from pyro_riemann.numpyro.distributions._memo import remember
 from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass
 from pyro_riemann.numpyro.distributions._radial_moments import radial_moments
@@ -111,7 +117,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
         return brownian_motion(self.metric, loc, time, self.num_steps, key=check_key(key))
 
     @validate_sample
-    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+    def log_prob(self, value: Array, intermediates: Intermediates | None = None) -> Array:
         """Short-time log density with respect to Lebesgue measure dz, ``(*batch)``; NaN where ``value`` is not finite.
 
         With ``correction="kalatzis2020"`` it is that of eq. 3.3, a density in neither dz nor dM.
