@@ -105,6 +105,7 @@ def to_arviz(result: Any, sample_stats: Mapping[str, Any] | None = None) -> Any:
     Raises:
         ValueError: if the sampler has not run, or an array is not of shape ``(chains, draws, *event)``.
         TypeError: if ``result`` is none of the above.
+        ImportError: if ArviZ is not installed, which the extra `diagnostics` brings.
 
     Example:
         >>> import numpy as np

@@ -39,18 +39,18 @@ def lazily(
     """
     loaded: dict[str, object] = {}
 
-    def module(name: str) -> object:
-        with needs(f"{package}.{name}", modules[name]):
+    def module(name: str, what: str) -> object:
+        with needs(f"{package}.{what}", modules[name]):
             return importlib.import_module(f"{package}.{name}")
 
     def get(name: str) -> object:
         if name in loaded:
             return loaded[name]
         if name in modules:
-            return module(name)
+            return module(name, name)
         if name in names:
             for own in modules:
-                if (value := vars(module(own)).get(name)) is not None:
+                if (value := vars(module(own, name)).get(name)) is not None:
                     return loaded.setdefault(name, value)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
