@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -247,9 +247,7 @@ def box(random: Random, dim: int, kind: str) -> Box:
 
 def uniform(random: Random, dim: int, kind: str) -> Instance:
     case = box(random, dim, kind)
-    return Instance(
-        "uniform", case.name, case.exact, RiemannianUniform(case.metric, case.low, case.high).log_volume
-    )
+    return Instance("uniform", case.name, case.exact, RiemannianUniform(case.metric, case.low, case.high).log_volume)
 
 
 def sampler(random: Random, dim: int, kind: str) -> Instance:
@@ -269,13 +267,13 @@ def sampler(random: Random, dim: int, kind: str) -> Instance:
 Make = Callable[[Random, int, str], Instance]
 PLAN: tuple[tuple[Make, int, str, int], ...] = (
     *((normal, dim, "form", count) for dim, count in ((2, 6), (3, 6), (8, 4), (16, 1))),
-    *((normal, dim, "product", count) for dim, count in ((3, 12), (8, 8), (16, 2))),
+    *((normal, dim, "product", count) for dim, count in ((3, 14), (8, 6), (16, 1))),
     *((normal, dim, "kernel", count) for dim, count in ((2, 6), (3, 6), (8, 4), (16, 3))),
-    *((heat_kernel, dim, "form", count) for dim, count in ((2, 4), (3, 4), (8, 2))),
-    *((heat_kernel, dim, "product", count) for dim, count in ((3, 8), (8, 4))),
-    *((heat_kernel, dim, "kernel", count) for dim, count in ((2, 4), (3, 4), (8, 2), (16, 2))),
+    *((heat_kernel, dim, "form", count) for dim, count in ((2, 4), (3, 4), (8, 1))),
+    *((heat_kernel, dim, "product", count) for dim, count in ((3, 14), (8, 4))),
+    *((heat_kernel, dim, "kernel", count) for dim, count in ((2, 4), (3, 4), (8, 1), (16, 1))),
     *((vamp_prior, dim, "form", 2) for dim in (2, 3)),
-    *((vamp_prior, dim, "product", 2) for dim in (3, 8)),
+    *((vamp_prior, dim, "product", count) for dim, count in ((3, 4), (8, 1))),
     *((chart_integral, 2, kind, 3) for kind in ("form", "kernel")),
     *((folded_mass, dim, "form", 4) for dim in (2, 3, 8)),
     *((folded_mass, 8, "product", 4),),
@@ -289,10 +287,22 @@ PLAN: tuple[tuple[Make, int, str, int], ...] = (
 )
 
 
-def instances(most: int | None = None) -> list[Instance]:
-    """All that are planned, or ``most`` of each kind."""
-    return [
-        make(np.random.default_rng([len(make.__name__), dim, len(kind), turn]), dim, kind)
-        for make, dim, kind, count in PLAN
-        for turn in range(count if most is None else min(count, most))
-    ]
+QUICK: tuple[tuple[Make, int, str], ...] = (
+    *((normal, dim, kind) for dim, kind in ((3, "product"), (2, "kernel"), (8, "kernel"))),
+    (heat_kernel, 3, "form"),
+    (vamp_prior, 3, "form"),
+    (folded_mass, 3, "form"),
+    *((divergence, dim, "form") for dim in (2, 16)),
+    *((uniform, dim, kind) for dim, kind in ((2, "bumps"), (3, "form"), (8, "bumps"))),
+    *((sampler, dim, kind) for dim, kind in ((3, "bumps"), (8, "overlap"))),
+)
+
+
+def instance(make: Make, dim: int, kind: str, turn: int) -> Instance:
+    """The same at every call."""
+    return make(np.random.default_rng([len(make.__name__), dim, len(kind), turn]), dim, kind)
+
+
+def instances() -> Iterator[Instance]:
+    """All that are planned, one after the other."""
+    return (instance(make, dim, kind, turn) for make, dim, kind, count in PLAN for turn in range(count))

@@ -30,8 +30,9 @@ class Product(RiemannianMetric):
         self.dim = len(turn)
 
     def metric(self, z: Tensor) -> Tensor:
-        blocks, rows = (z @ self.turn.mT).split([part.dim for part in self.parts], -1), self.turn.split(
-            [part.dim for part in self.parts]
+        blocks, rows = (
+            (z @ self.turn.mT).split([part.dim for part in self.parts], -1),
+            self.turn.split([part.dim for part in self.parts]),
         )
         tensors = (
             row.mT @ (factor * part.metric(block)) @ row
@@ -89,7 +90,9 @@ def kernel_about_centroid(
     circle = np.log(speed[1:] * r[1:])
     value = np.log(speed[1:]) - s**2 / (2 * time) + (dim - 1) * (power * circle + (1 - power) * np.log(s))
     height = value.max()
-    mass = integrate.simpson(np.concatenate([[math.exp(value[0] - height) if dim == 1 else 0.0], np.exp(value - height)]), x=r)
+    mass = integrate.simpson(
+        np.concatenate([[math.exp(value[0] - height) if dim == 1 else 0.0], np.exp(value - height)]), x=r
+    )
     return log_sphere_area(dim) + height + math.log(mass)
 
 
@@ -148,7 +151,9 @@ def isolated_bumps(precisions: Floats, bandwidth: float, floor: float, log_box: 
     return total
 
 
-def round_bumps(centroids: Floats, precision: Floats, bandwidth: float, floor: float, low: Floats, high: Floats) -> float:
+def round_bumps(
+    centroids: Floats, precision: Floats, bandwidth: float, floor: float, low: Floats, high: Floats
+) -> float:
     r"""Log volume of :math:`G = (\sum_i p_i e^{-p_i |z - c_i|^2 / \rho^2} + \lambda) I` on a box, d even.
 
     The power d / 2 of the sum is one of products of Gaussians, which are Gaussians.

@@ -19,10 +19,6 @@ ROUND_OFF = 1e-9  # relative to the value: an error below it is one of arithmeti
 WARNED = 0.15  # share of the instances that may warn instead
 
 
-def instances(routine: str | None = None, most: int | None = None) -> Iterable[Instance]:
-    return (one for one in calibration.instances(most) if routine in (None, one.routine))
-
-
 def scores(chosen: Iterable[Instance]) -> np.ndarray:
     """Errors in units of the stated ones, of those that neither warned nor are exact; warnings are counted."""
     found, warned, count = [], 0, 0
@@ -53,13 +49,23 @@ ROUTINES = (
 )
 
 
-def test_every_routine_is_planned() -> None:
-    assert {one.routine for one in instances(most=1)} == set(ROUTINES)
+def spread(found: np.ndarray) -> float:
+    return math.sqrt(np.square(found).mean())
+
+
+def test_two_hundred_instances_of_every_routine() -> None:
     assert sum(count for *_, count in calibration.PLAN) >= 200
+    kinds = {make: (dim, kind) for make, dim, kind, _ in calibration.PLAN}
+    assert {calibration.instance(make, *case, 0).routine for make, case in kinds.items()} == set(ROUTINES)
+
+
+def test_stated_errors_of_a_few_of_each_kind() -> None:
+    found = scores(calibration.instance(*case, 0) for case in calibration.QUICK)
+    assert 0.5 <= spread(found) <= 1.5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("routine", ROUTINES)
 def test_stated_errors_are_the_errors(routine: str) -> None:
-    found = scores(instances(routine))
-    assert 0.5 <= math.sqrt(np.square(found).mean()) <= 1.5
+    found = scores(one for one in calibration.instances() if one.routine == routine)
+    assert 0.5 <= spread(found) <= 1.5

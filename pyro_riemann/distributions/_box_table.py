@@ -63,7 +63,9 @@ class CellTable:
             nodes, weights = (coarse.nodes, coarse.weights) if change <= tolerance else (rule.nodes, rule.weights)
             rule = VolumeRule(rule.log_volume, torch.full_like(rule.log_volume, error), nodes, weights)
         volume, self.doubt = reconciled(Estimate(rule.log_volume, rule.standard_error), weighed)
-        self.resolves = finest * cells >= 1 and not self.doubt and max(change, float(volume.standard_error)) < _LARGEST_ERROR
+        self.resolves = (
+            finest * cells >= 1 and not self.doubt and max(change, float(volume.standard_error)) < _LARGEST_ERROR
+        )
         rule = self.rule = VolumeRule(*volume, rule.nodes, rule.weights)
         self._cells = cells
         mass = (bound - bound.max()).exp().double()
