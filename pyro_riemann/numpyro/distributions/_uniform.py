@@ -269,10 +269,10 @@ def _build(metric: RiemannianMetric, low: Array, high: Array, max_points: int) -
     if metric.dim <= 2:
         # half and full resolution share their blindness for what is narrower than either: climbs do not
         finest, value, its_error = unit_fit.narrowest(slopes, metric.dim, epsilon, known)
-        table, cells = build_table(metric, low, high, finest)
+        table, cells, change = build_table(metric, low, high, finest)
         error = float(table.rule.standard_error)
         stated, doubt = unit_fit.reconciled(float(table.log_volume) - log_width, error, value, its_error)
-        if finest * cells >= 1 and stated < _TABLE_ERROR and not doubt:
+        if finest * cells >= 1 and max(change, stated) < _TABLE_ERROR and not doubt:
             return _checked(metric, low, high, table, stated, f"{cells} cells an axis", "")
     landmarks = _landmarks(metric, low, high) if known is None else np.zeros((0, metric.dim))
     fitted = unit_fit.fit(slopes, metric.dim, epsilon, known, landmarks)
