@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.func import vjp
 
 from pyro_riemann import _autodiff
+from pyro_riemann._checks import holds
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._blocks import assemble, chord_diagonal, contract, solve_small
 
@@ -192,7 +193,10 @@ class Quadrature(NamedTuple):
 
 
 class QuadratureEnergy:
-    """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
+    """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity.
+
+    Infinite for a curve that leaves where the metric is known: no step goes there.
+    """
 
     def __init__(self, metric: Any, num_knots: int, num_segments: int, guide: Tensor | None = None) -> None:
         self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
@@ -215,7 +219,11 @@ class QuadratureEnergy:
         weights, values, slopes = _spline.gauss_rule(self.num_knots, self.num_segments, control)
         if self.pace is not None:
             weights = weights / self.pace
-        return Quadrature(weights, values, slopes, values @ control, slopes @ control)
+        points = values @ control
+        if (known := self.metric.covers(points)) is not None and not holds(known):
+            weights = torch.where(known.all(-1, keepdim=True), weights, torch.inf)
+            points = torch.where(known.unsqueeze(-1), points, control[:, :1])
+        return Quadrature(weights, values, slopes, points, slopes @ control)
 
     def value(self, control: Tensor) -> Tensor:
         """Energy of each curve, ``(P,)``."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_riemann._checks import holds
 from pyro_riemann._formulas import splines
 from pyro_riemann._formulas.shortest_paths import TRACK
 from pyro_riemann.geodesics import _graph, _spline
@@ -89,6 +90,9 @@ def _steps(metric: Any, path: Tensor) -> Tensor:
     if hasattr(metric, "embed"):
         chords: Tensor = metric.embed(path).diff(dim=1).norm(dim=-1)
         return chords
+    if (known := metric.covers(path)) is not None and not holds(known):
+        inside = torch.where(known.unsqueeze(-1), path, path[:, :1])
+        return torch.where(known[:, 1:] & known[:, :-1], _steps(metric, inside), torch.inf)
     step = path.diff(dim=1)
     ends, middle = (path[:, 1:], path[:, :-1]), path[:, :-1] + step / 2
     simpson: Tensor = (4 * metric.norm(middle, step) + sum(metric.norm(end, step) for end in ends)) / 6

@@ -245,13 +245,13 @@ def _check_noise(metric: RiemannianMetric, noise: Array, num_steps: int, z: Arra
 
 
 def _check_path(lost: Array, num_steps: int) -> None:
-    """``lost``: for each path the first step that left the reals, 0 for none."""
+    """``lost``: for each path the first step that left the reals or where the metric is known, 0 for none."""
     if holds(lost == 0):
         return
     step = int(lost[lost > 0].min())
     raise ValueError(
-        f"{int((lost > 0).sum())} of {lost.size} Brownian paths left the reals, or met a metric that is not positive "
-        f"definite, the first in step {step} of {num_steps}. {_ADVICE}"
+        f"{int((lost > 0).sum())} of {lost.size} Brownian paths left the reals or the box of a table, or met a metric "
+        f"that is not positive definite, the first in step {step} of {num_steps}. {_ADVICE}"
     )
 
 
@@ -269,14 +269,16 @@ def _walk(
     method: str,
     return_path: bool,
 ) -> tuple[Array, Array]:
-    """End or path, and for each path the first step that left the reals, 0 for none."""
+    """End or path, and for each path the first step that left the reals or what the metric knows, 0 for none."""
 
     def advance(state: tuple[Array, Array], given: tuple[Array, Any]) -> tuple[tuple[Array, Array], Any]:
         z, lost = state
         index, source = given
         draws = source if key is None else jax.random.normal(source, z.shape, z.dtype)
         z = step(metric, z, scale, method, draws)
-        lost = jnp.where((lost == 0) & ~jnp.isfinite(z).all(-1), index, lost)
+        known = metric.covers(z)
+        gone = ~jnp.isfinite(z).all(-1) if known is None else ~known
+        lost = jnp.where((lost == 0) & gone, index, lost)
         return (z, lost), z if return_path else None
 
     sources = noise if key is None else jax.random.split(key, num_steps)

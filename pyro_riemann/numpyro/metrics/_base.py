@@ -124,6 +124,17 @@ class RiemannianMetric(Pytree):
         """
         return None
 
+    def covers(self, z: Array) -> Array | None:
+        """Where G is known, ``(*batch)`` bool; None, as here, if everywhere.
+
+        False outside the box of a table that has forgotten the metric it was made of. What is computed there would not
+        be of this metric; a metric that rewrites another passes it on.
+
+        Args:
+            z: points, ``(*batch, d)``.
+        """
+        return None
+
     def conformal(self, log_scale: float = 0.0) -> RiemannianMetric:
         """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data.
 
