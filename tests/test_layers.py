@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"_formulas", "_arviz", "_autodiff", "_jets", "_linalg", "_rescale", "_checks", "_estimate"},
     {"geodesics"},
     {"metrics", "manifolds"},
-    {"brownian", "_walk"},
+    {"brownian", "_walk", "_memo"},
     {"distributions"},
     {"vae", "autoencoders", "sampling", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
     {"cli", "experiments", "explorer", "__main__"},

@@ -66,7 +66,15 @@ class GridMetric(RiemannianMetric):
         True
     """
 
-    pytree_data_fields = ("_floor", "_peaks", "base", "interpolation_error", "mean_interpolation_error", "paths", "table")
+    pytree_data_fields = (
+        "_floor",
+        "_peaks",
+        "base",
+        "interpolation_error",
+        "mean_interpolation_error",
+        "paths",
+        "table",
+    )
     table: SplineTable
     _floor: Array | None
     _peaks: Peaks | None
