@@ -14,6 +14,9 @@ from pyro_riemann.geodesics._audit import TOLERANCE, audit
 from pyro_riemann.geodesics._energy import Energy
 
 
+KNOWN = 0.01  # error of a curve below which its length is taken for known
+
+
 class Piece(NamedTuple):
     """Curves that were solved with one energy."""
 
@@ -61,7 +64,7 @@ def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piec
             path = _refine.polygon(piece.energy.num_knots, old.control[part])
             try:
                 if factor > 2:
-                    least = torch.where(old.error[part] < 0.01, old.length[part], torch.inf)
+                    least = torch.where(old.error[part] < KNOWN, old.length[part], torch.inf)
                     path = _refine.best_start(metric, z[rows], y[rows], path, least)
                 energy, solution = _refine.relax(finer, metric, path)
             except ValueError:  # a curve left the metric's domain
@@ -69,9 +72,19 @@ def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piec
                 continue
             control = with_ends(solution.control, z[rows], y[rows])
             new = audited(finer, metric, rows, energy, control, solution.converged)
-            better = new.converged | (new.error < old.error[part])
+            better = _better(new, old.length[part], old.error[part])
             result += [new.pick(better), old.pick(torch.isin(old.rows, rows[~better]))]
     return [piece for piece in result if piece.rows.numel()]
+
+
+def _better(new: Piece, length: Tensor, error: Tensor) -> Tensor:
+    """Whether curves are to replace others of this length and error, which failed.
+
+    The length of any curve bounds the distance: the shorter one is nearer to it, where both lengths are known.
+    """
+    known = (new.error < KNOWN) & (error < KNOWN)
+    shorter = new.length < torch.where(new.converged, 1 + TOLERANCE, 1.0) * length
+    return torch.where(known, shorter, new.converged | (new.error < error))
 
 
 def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:
