@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,7 +91,7 @@ def brownian_motion(
     if num_steps is not None and num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
     method = default_method(metric) if method is None else check_one_of("method", method, METHODS)
-    if method == "retraction" and not hasattr(metric, "embed"):
+    if method == "retraction" and metric.immersed() is None:
         raise ValueError(
             f"method 'retraction' needs an immersion, which {type(metric).__name__} has not; use 'second_order'."
         )
@@ -175,10 +174,10 @@ def _check_noise(metric: RiemannianMetric, noise: Tensor, num_steps: int, z: Ten
     check_finite("noise", noise)
     if noise.shape[-1] == metric.dim:
         return
-    embed: Any = getattr(metric, "embed", None)
-    if embed is None:
+    surface = metric.immersed()
+    if surface is None:
         raise ValueError(f"`noise` has {noise.shape[-1]} entries a point: ambient noise needs an immersion.")
-    if noise.shape[-1] != (size := embed(z).shape[-1]):
+    if noise.shape[-1] != (size := surface.embed(z).shape[-1]):
         raise ValueError(f"`noise` must have {metric.dim} or {size} entries a point, got {noise.shape[-1]}.")
 
 
@@ -245,11 +244,10 @@ def _needed_by_pilot(metric: RiemannianMetric, start: Tensor, time: Tensor, meth
     return remember(metric, "steps", (method,), (start, time), compute)
 
 
-def _extent(metric: Any, start: Tensor, time: Tensor, end: Tensor) -> Tensor:
+def _extent(metric: RiemannianMetric, start: Tensor, time: Tensor, end: Tensor) -> Tensor:
     """How far from ``start``, ``(*batch)``: in the ambient space of an immersion, else in the chart, far out as log."""
-    if hasattr(metric, "embed"):
-        extent: Tensor = (metric.embed(end) - metric.embed(start)).norm(dim=-1)
-        return extent
+    if (surface := metric.immersed()) is not None:
+        return (surface.embed(end) - surface.embed(start)).norm(dim=-1)
     scale = 2 * (metric.dim * time.squeeze(-1)).sqrt()
     return scale * torch.asinh(metric.norm(start, end - start) / scale)
 
@@ -265,8 +263,8 @@ def default_method(metric: RiemannianMetric) -> str:
         >>> default_method(Sphere(2)), default_method(PullbackMetric(lambda z: z**3, 2))
         ('geodesic', 'retraction')
     """
-    if getattr(metric, "embed", None) is not None:
-        return "second_order" if getattr(metric, "has_jets", False) else "retraction"
+    if (surface := metric.immersed()) is not None:
+        return "second_order" if surface.has_jets else "retraction"
     if overrides(metric, "expmap"):
         return "geodesic"
     return "euler" if overrides(metric, "drift") else "second_order"

@@ -40,7 +40,7 @@ class RiemannianDistribution(TorchDistribution):
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> Any:
         """The chart: all of R^d unless the metric has a ``support`` of its own."""
-        return getattr(self.metric, "support", constraints.real_vector)
+        return self.metric.support
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:

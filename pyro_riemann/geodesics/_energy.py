@@ -16,7 +16,7 @@ it more closely than one that must run at constant speed.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -24,19 +24,11 @@ from torch.func import vjp
 
 from pyro_riemann import _autodiff
 from pyro_riemann._checks import holds
+from pyro_riemann._interface import Immersed, Metric, System
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._blocks import assemble, chord_diagonal, contract, solve_small
 
 _EVEN = 0.002  # share of time that passes evenly
-
-
-class System(NamedTuple):
-    """Second-order model of the energy around the current curves."""
-
-    energy: Tensor  # (P,)
-    gradient: Tensor  # (P, C, d)
-    hessian: Tensor  # (P, C d, C d), tangential or full
-    stiffening: Tensor  # (P, C d, C d), positive, added in proportion to the damping
 
 
 class ChordEnergy:
@@ -48,7 +40,7 @@ class ChordEnergy:
     """
 
     def __init__(
-        self, metric: Any, num_knots: int, num_segments: int, richardson: bool = True, guide: Tensor | None = None
+        self, metric: Immersed, num_knots: int, num_segments: int, richardson: bool = True, guide: Tensor | None = None
     ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
@@ -198,7 +190,7 @@ class QuadratureEnergy:
     Infinite for a curve that leaves where the metric is known: no step goes there.
     """
 
-    def __init__(self, metric: Any, num_knots: int, num_segments: int, guide: Tensor | None = None) -> None:
+    def __init__(self, metric: Metric, num_knots: int, num_segments: int, guide: Tensor | None = None) -> None:
         self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
         self.pace: Tensor | None = None  # (P, Q)
         if guide is not None:
@@ -258,25 +250,13 @@ class QuadratureEnergy:
         return curve.first_order(*self.metric.metric_derivatives(curve.points, curve.velocity)[:2])
 
 
-Energy = ChordEnergy | QuadratureEnergy
-
-
-def make_energy(
-    metric: Any, num_knots: int, num_segments: int, richardson: bool, guide: Tensor | None = None
-) -> Energy:
-    """Chords for metrics that are pullbacks (they have ``embed``), quadrature for all others."""
-    if hasattr(metric, "embed"):
-        return ChordEnergy(metric, num_knots, num_segments, richardson, guide)
-    return QuadratureEnergy(metric, num_knots, num_segments, guide)
-
-
 def _pace(speed: Tensor, weights: Tensor | None = None) -> Tensor:
     """Time per unit of the parameter, ``(P, Q)``, of mean 1: in proportion to the speed, and never near 0."""
     mean = speed.mean(-1, keepdim=True) if weights is None else (speed * weights).sum(-1, keepdim=True)
     return (speed / torch.where(mean > 0, mean, torch.ones_like(mean)) + _EVEN) / (1 + _EVEN)
 
 
-def _constant_hessian(metric: Any, points: Tensor, stiffness: Tensor) -> Tensor:
+def _constant_hessian(metric: Metric, points: Tensor, stiffness: Tensor) -> Tensor:
     """Stiffness ``(C, C)`` of the spline times the metric in the middle of every curve, ``(P, C d, C d)``."""
     middle = metric.metric(points[:, points.shape[1] // 2])
     return torch.einsum("kl,pij->pkilj", stiffness, middle).flatten(3, 4).flatten(1, 2)

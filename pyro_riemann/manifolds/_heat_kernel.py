@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_positive, holds
 from pyro_riemann._formulas import heat_kernel, space_form
+from pyro_riemann.manifolds import _near_sphere as near_sphere
 
 
 def as_time(time: float | Tensor, like: Tensor) -> Tensor:
@@ -20,12 +21,30 @@ def circle(step: Tensor, time: Tensor, period: float | Tensor) -> Tensor:
 
 
 def sphere(s: Tensor, c: Tensor, time: float | Tensor, dim: int) -> Tensor:
-    """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``, both in float64."""
+    """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``, both in float64.
+
+    Near pairs at small times, where a mixture of kernels has nearly all of its pairs, come from a table of the smooth
+    part of the logarithm, a hundred times cheaper than the contour integral it is made from.
+    """
     s, c, duration = torch.broadcast_tensors(s, c, as_time(time, s))
     _check_digits(space_form.squared_dist(torch, s, c, 1), duration, dim)
+    shape, s, c, duration = s.shape, s.reshape(-1), c.reshape(-1), duration.reshape(-1)
+    far = near_sphere.outside(s, duration, dim)
+    try:
+        rest = far.nonzero().squeeze(-1)
+    except RuntimeError:  # under torch.vmap nothing can be picked out: both are computed everywhere
+        return torch.where(far, _sphere_anywhere(s, c, duration, dim), near_sphere.log_kernel(s, c, duration, dim))
+    value = near_sphere.log_kernel(s, c, duration, dim)
+    if rest.numel() or torch.jit.is_tracing():
+        value = value.index_put((rest,), _sphere_anywhere(s[rest], c[rest], duration[rest], dim))
+    return value.reshape(shape)
+
+
+def _sphere_anywhere(s: Tensor, c: Tensor, time: Tensor, dim: int) -> Tensor:
+    """The contour integral or the sum over harmonics, whichever converges."""
     switch = heat_kernel.sphere_switch(dim)
-    early = heat_kernel.sphere(torch, s, c, duration.clamp(max=switch), dim)
-    return torch.where(duration < switch, early, _sphere_series(s, duration.clamp(min=switch), dim))
+    early = heat_kernel.sphere(torch, s, c, time.clamp(max=switch), dim)
+    return torch.where(time < switch, early, _sphere_series(s, time.clamp(min=switch), dim))
 
 
 def _sphere_series(s: Tensor, time: Tensor, dim: int) -> Tensor:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann import _autodiff, _jets, _linalg
 from pyro_riemann._checks import check_point
+from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann._jets import Jet
 from pyro_riemann.geodesics import GeodesicSolver
+from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
 
 Immersion = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
@@ -95,6 +98,19 @@ class PullbackMetric(RiemannianMetric):
     def _outputs(self, z: Tensor) -> tuple[Tensor, ...]:
         outputs = self.immersion(z)
         return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def immersed(self) -> Self:
+        """This metric."""
+        return self
+
+    def energy(self, settings: Discretisation, guide: Tensor | None = None) -> Energy:
+        """The discrete energy that the solver minimises, by chords between the images, without a Jacobian.
+
+        Args:
+            settings: a :class:`GeodesicSolver`, or whatever has its ``num_knots``, ``num_segments`` and ``richardson``.
+            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
+        """
+        return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
 
     def embed(self, z: Tensor) -> Tensor:
         """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""

@@ -96,7 +96,7 @@ def brownian_motion(
     if num_steps is not None and num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
     method = default_method(metric) if method is None else check_one_of("method", method, METHODS)
-    if method == "retraction" and not hasattr(metric, "embed"):
+    if method == "retraction" and metric.immersed() is None:
         raise ValueError(
             f"method 'retraction' needs an immersion, which {type(metric).__name__} has not; use 'second_order'."
         )
@@ -127,8 +127,8 @@ def default_method(metric: RiemannianMetric) -> str:
         >>> default_method(Sphere(2)), default_method(PullbackMetric(lambda z: z**3, 2))
         ('geodesic', 'retraction')
     """
-    if getattr(metric, "embed", None) is not None:
-        return "second_order" if getattr(metric, "has_jets", False) else "retraction"
+    if (surface := metric.immersed()) is not None:
+        return "second_order" if surface.has_jets else "retraction"
     if overrides(metric, "expmap"):
         return "geodesic"
     return "euler" if overrides(metric, "drift") else "second_order"
@@ -177,7 +177,9 @@ def _needed_by_pilot(metric: RiemannianMetric, start: Array, time: Array, method
 
 
 @partial(jax.jit, static_argnums=5)
-def _pilot(metric: Any, start: Array, time: Array, num_steps: Array, size: Array, method: str) -> tuple[Array, Array]:
+def _pilot(
+    metric: RiemannianMetric, start: Array, time: Array, num_steps: Array, size: Array, method: str
+) -> tuple[Array, Array]:
     """How far paths and their mirror images get, and whether one was lost.
 
     Each of ``num_steps`` steps takes the sum of the next ``size`` draws; one program serves every number of steps.
@@ -195,10 +197,10 @@ def _pilot(metric: Any, start: Array, time: Array, num_steps: Array, size: Array
     return _extent(metric, start, time, end), ~jnp.isfinite(end).all()
 
 
-def _extent(metric: Any, start: Array, time: Array, end: Array) -> Array:
+def _extent(metric: RiemannianMetric, start: Array, time: Array, end: Array) -> Array:
     """How far from ``start``, ``(*batch)``: in the ambient space of an immersion, else in the chart, far out as log."""
-    if hasattr(metric, "embed"):
-        return jnp.linalg.norm(metric.embed(end) - metric.embed(start), axis=-1)
+    if (surface := metric.immersed()) is not None:
+        return jnp.linalg.norm(surface.embed(end) - surface.embed(start), axis=-1)
     scale = 2 * jnp.sqrt(metric.dim * time[..., 0])
     return scale * jnp.asinh(metric.norm(start, end - start) / scale)
 
@@ -235,10 +237,10 @@ def _check_noise(metric: RiemannianMetric, noise: Array, num_steps: int, z: Arra
         raise ValueError(f"`noise` must have shape {expected}, got {noise.shape}.")
     check_finite("noise", noise)
     if noise.shape[-1] != metric.dim:
-        embed: Any = getattr(metric, "embed", None)
-        if embed is None:
+        surface = metric.immersed()
+        if surface is None:
             raise ValueError(f"`noise` has {noise.shape[-1]} entries a point: ambient noise needs an immersion.")
-        if noise.shape[-1] != (size := jax.eval_shape(embed, z).shape[-1]):
+        if noise.shape[-1] != (size := jax.eval_shape(surface.embed, z).shape[-1]):
             raise ValueError(f"`noise` must have {metric.dim} or {size} entries a point, got {noise.shape[-1]}.")
     return noise.astype(z.dtype)
 
@@ -259,11 +261,11 @@ def _check_path(lost: Array, num_steps: int) -> None:
 
 @partial(jax.jit, static_argnums=(5, 6, 7))
 def _walk(
-    metric: Any,
+    metric: RiemannianMetric,
     start: Array,
     scale: Array,
-    noise: Any,
-    key: Any,
+    noise: Array | None,
+    key: Array | None,
     num_steps: int,
     method: str,
     return_path: bool,

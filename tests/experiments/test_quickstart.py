@@ -105,7 +105,7 @@ def test_another_run_resumes_and_repeats(finished: Path, result: dict[str, Any])
 def test_another_configuration_does_not_resume(finished: Path) -> None:
     outcome = invoke(*TINY, "--epochs=2", f"--output={finished}")
     assert outcome.exit_code == 2
-    assert "another config (epochs differ)" in outcome.output
+    assert "other settings (epochs differ)" in outcome.output
     assert "--fresh" in outcome.output
 
 

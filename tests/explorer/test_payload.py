@@ -177,7 +177,7 @@ def test_wrong_folders_are_named(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no result\.json"):
         load_run(tmp_path)
     (tmp_path / "result.json").write_text('{"other": 1}')
-    with pytest.raises(ValueError, match="was not written by the quickstart"):
+    with pytest.raises(ValueError, match="cannot be used as a quickstart result"):
         load_run(tmp_path)
     shutil.copy(run_folder / "result.json", tmp_path)
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):

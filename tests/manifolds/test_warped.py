@@ -123,9 +123,11 @@ def test_a_warped_pullback_is_a_pullback() -> None:
     value, jacobian = metric.embed_jacobian(z)
     torch.testing.assert_close(value, base.embed(shear(z)))
     torch.testing.assert_close(jacobian.mT @ jacobian, metric.metric(z))
-    assert not hasattr(warped_sphere(), "embed")
+    assert warped_sphere().immersed() is None
+    with pytest.raises(TypeError, match="Sphere is no pullback"):
+        warped_sphere().embed(z)
     for twin in (copy.deepcopy(metric), pickle.loads(pickle.dumps(metric))):
-        assert "embed" in vars(twin)
+        assert twin.immersed() is twin
         torch.testing.assert_close(twin.embed(z), value)
 
 

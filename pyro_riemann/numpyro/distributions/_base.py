@@ -43,7 +43,7 @@ class RiemannianDistribution(Distribution):
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> Any:
         """The chart: all of R^d unless the metric has a ``support`` of its own."""
-        return getattr(self.metric, "support", constraints.real_vector)
+        return self.metric.support
 
     def validate_args(self, strict: bool = True) -> None:
         """Raise unless every parameter that is known is finite, and positive where it must be.

@@ -304,7 +304,7 @@ def _check_box(metric: RiemannianMetric, low: Array, high: Array) -> None:
 
 def _landmarks(metric: RiemannianMetric, low: Array, high: Array) -> np.ndarray[Any, Any]:
     """Landmarks of the metric in the box, in coordinates of the unit box."""
-    landmarks = getattr(metric, "landmarks", None)
+    landmarks = metric.landmarks
     if landmarks is None:
         return np.zeros((0, metric.dim))
     unit = np.asarray((landmarks - low) / (high - low), float)[:256]

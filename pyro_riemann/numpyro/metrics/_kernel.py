@@ -130,7 +130,7 @@ class KernelMetric(RiemannianMetric):
         return cls(centroids, precisions, bandwidth, regularization)
 
     @property
-    def landmarks(self) -> Array:
+    def landmarks(self) -> Array:  # type: ignore[override]  # others hold it
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,10 @@ from jax import Array
 
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
+from pyro_riemann.numpyro._interface import Discretisation, Energy
 from pyro_riemann.numpyro._partition import Structure, join, split
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
+from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 
 Immersion = Callable[[Array], Array | tuple[Array, ...]]
@@ -110,6 +112,19 @@ class PullbackMetric(RiemannianMetric):
     def _outputs(self, z: Array) -> tuple[Array, ...]:
         outputs = self.immersion(z)
         return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def immersed(self) -> Self:
+        """This metric."""
+        return self
+
+    def energy(self, settings: Discretisation, guide: Array | None = None) -> Energy:
+        """The discrete energy that the solver minimises, by chords between the images, without a Jacobian.
+
+        Args:
+            settings: a :class:`GeodesicSolver`, or whatever has its ``num_knots``, ``num_segments`` and ``richardson``.
+            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
+        """
+        return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
 
     def embed(self, z: Array) -> Array:
         """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
