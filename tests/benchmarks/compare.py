@@ -39,7 +39,7 @@ class Worker:
     def _read(self) -> Any:
         assert self.process.stdout is not None
         while line := self.process.stdout.readline():
-            if line[0] in '["0123456789':
+            if line[0] in "[\"0123456789":
                 return json.loads(line)
         raise RuntimeError("a worker ended without an answer; what it said is above.")
 

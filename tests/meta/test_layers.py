@@ -15,18 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "pyro_riemann"
 
 # From the ground up; modules of one set may import each other. A module is found by its first name.
 LAYERS: list[set[str]] = [
-    {
-        "_formulas",
-        "_arviz",
-        "_autodiff",
-        "_jets",
-        "_linalg",
-        "_rescale",
-        "_checks",
-        "_estimate",
-        "_pytree",
-        "_partition",
-    }
+    {"_formulas", "_arviz", "_autodiff", "_jets", "_linalg", "_rescale", "_checks", "_estimate", "_pytree", "_partition"}
     | {"_store", "_identity", "_safe_points"},
     {"_interface"},
     {"geodesics"},
