@@ -398,7 +398,8 @@ def test_default_steps_are_tried_once_and_again_after_a_change(monkeypatch: pyte
     metric = PullbackMetric(lambda z: torch.cat([z, (wave[0] * z).sin()], -1), 2, jitter=0.0)
     law = RiemannianHeatKernel(torch.zeros(2, dtype=torch.float64), 0.3, metric)
     law.sample()
-    few, _ = len(tried), tried.clear()
+    few = len(tried)
+    tried.clear()
     law.sample()
     RiemannianHeatKernel(torch.zeros(2, dtype=torch.float64), 0.3, metric).sample((3,))
     once = len(tried) // 2

@@ -288,7 +288,7 @@ def floor_warning(who: str, share: float) -> str:
     """What to say of draws that lie in the void."""
     return (
         f"{who}: {share:.0%} of the draws lie where `metric` is only the constant that keeps it from being singular "
-        "(the floor of a KernelMetric; the jitter of a PullbackMetric, in some direction), away from all data: choose "
+        "(the floor of a KernelMetric; the jitter of a PullbackMetric), away from all data: choose "
         "a smaller box, or a smaller `regularization` or `jitter`."
     )
 
