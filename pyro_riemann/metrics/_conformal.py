@@ -64,6 +64,9 @@ class VolumeMetric(GenericMetric):
     def on_floor(self, z: Tensor) -> Tensor | None:
         return self.base.on_floor(z)
 
+    def covers(self, z: Tensor) -> Tensor | None:
+        return self.base.covers(z)
+
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         slope = -0.5 * self.base.logdet_gradient(z)  # gradient of half the log factor
         return 2 * (slope * v).sum(-1, keepdim=True) * v - (v * v).sum(-1, keepdim=True) * slope

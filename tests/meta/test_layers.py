@@ -31,7 +31,7 @@ LAYERS: list[set[str]] = [
     {"_interface"},
     {"geodesics"},
     {"metrics", "manifolds"},
-    {"brownian", "_walk"},
+    {"brownian", "_walk", "_memo"},
     {"distributions"},
     {"vae", "autoencoders", "sampling", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
     {"cli", "experiments", "explorer", "__main__"},

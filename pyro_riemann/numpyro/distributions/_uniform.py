@@ -343,7 +343,7 @@ def _checked(
     if on_floor is not None and on_floor > _WARN_FLOOR:
         warnings.warn(
             f"RiemannianUniform: {on_floor:.0%} of the draws lie where `metric` is only the constant that keeps it "
-            "from being singular (the floor of a KernelMetric; the jitter of a PullbackMetric, in some direction), "
+            "from being singular (the floor of a KernelMetric; the jitter of a PullbackMetric), "
             "away from all data: choose a smaller box, or a smaller `regularization` or `jitter`.",
             UserWarning,
             stacklevel=2,

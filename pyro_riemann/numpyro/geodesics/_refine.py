@@ -55,7 +55,7 @@ def best_start(metric: Metric, z: Array, y: Array, best: Array, least: Array) ->
     """
 
     def shorter(kept: tuple[Array, Array], bend: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-        path = _arc(z, y, *bend)
+        path = _arc(z, y, *bend, best.shape[1] - 1)
         length = _steps(metric, path).sum(-1)
         wins = length < kept[1]  # false for NaN
         return (jnp.where(wins[:, None, None], path, kept[0]), jnp.where(wins, length, kept[1])), None
@@ -100,12 +100,12 @@ def _steps(metric: Metric, path: Array) -> Array:
     return simpson
 
 
-def _arc(z: Array, y: Array, axis: Array, turn: Array) -> Array:
-    """Circular arcs of ``turn`` half turns, ``(P, M + 1, d)``, bent into an axis normal to the straight line."""
+def _arc(z: Array, y: Array, axis: Array, turn: Array, count: int) -> Array:
+    """Circular arcs of ``turn`` half turns, ``(P, count + 1, d)``, bent into an axis normal to the straight line."""
     middle, half = (z + y) / 2, (y - z) / 2
     tiny = jnp.finfo(z.dtype).tiny
     radius = jnp.maximum(jnp.sqrt(jnp.square(half).sum(-1, keepdims=True)), tiny)
-    along, times = half / radius, jnp.linspace(-1, 1, POINTS + 1, dtype=z.dtype)[:, None]
+    along, times = half / radius, jnp.linspace(-1, 1, count + 1, dtype=z.dtype)[:, None]
     # Householder: the reflection that carries the first axis to `along` carries the others to its normals
     mirror = along.at[:, 0].add(jnp.where(along[:, 0] < 0, -1.0, 1.0))
     mirror = mirror / jnp.sqrt(jnp.square(mirror).sum(-1, keepdims=True))

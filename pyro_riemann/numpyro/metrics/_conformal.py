@@ -67,6 +67,9 @@ class VolumeMetric(GenericMetric):
     def on_floor(self, z: Array) -> Array | None:
         return self.base.on_floor(z)
 
+    def covers(self, z: Array) -> Array | None:
+        return self.base.covers(z)
+
     def christoffel(self, z: Array, v: Array) -> Array:
         slope = -0.5 * self.base.logdet_gradient(z)  # gradient of half the log factor
         return 2 * (slope * v).sum(-1, keepdims=True) * v - (v * v).sum(-1, keepdims=True) * slope
