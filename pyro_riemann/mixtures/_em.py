@@ -17,8 +17,8 @@ class MixtureFit(NamedTuple):
 
     Attributes:
         mixture: the fitted law, ``num_components`` kernels of one time each, and the background.
-        log_likelihood: mean log density of the points with respect to dM before each step and at the end, ``(steps + 1,)``;
-            it never falls.
+        log_likelihood: mean log density of the points with respect to dM before each step and at the end,
+            ``(steps + 1,)``; it never falls.
 
     Example:
         >>> from pyro_riemann import Sphere
@@ -52,8 +52,8 @@ def fit_mixture(
 
     In flat space these are the weighted mean and variance. On the sphere and the flat torus the step of the centre
     cannot lower the likelihood: :math:`-\log p_t` has a Hessian of at most :math:`1 / t` there (Hamilton's matrix
-    Harnack estimate). All steps are halved until the likelihood has not fallen. The first centres are drawn far apart from
-    each other among the points (k-means++), all times are the mean squared distance to the nearest centre over d.
+    Harnack estimate). A step is halved until the likelihood does not fall. The first centres are points, drawn far
+    apart from each other (k-means++); all first times are the mean squared distance to the nearest centre over d.
 
     Args:
         points: points of the chart, ``(n, d)``.
@@ -72,7 +72,7 @@ def fit_mixture(
         TypeError, ValueError: naming the argument at fault.
 
     Source: Dempster, Laird & Rubin (1977), *Maximum likelihood from incomplete data via the EM algorithm*; Hamilton
-    (1993), *A matrix Harnack estimate for the heat equation*, corollary 1.3; Arthur & Vassilvitskii (2007), *k-means++*.
+    (1993), *A matrix Harnack estimate for the heat equation*; Arthur & Vassilvitskii (2007), *k-means++*.
 
     Example:
         >>> from pyro_riemann import Sphere
@@ -109,7 +109,7 @@ def fit_mixture(
 
 
 class _Step(NamedTuple):
-    """Share of the points that each kernel has, ``(K,)``, and its step in the tangent space, ``(K, d)``, and in log time."""
+    """Of each kernel: its share of the points, and its step in the tangent space and, relative, in time."""
 
     share: Tensor
     velocity: Tensor

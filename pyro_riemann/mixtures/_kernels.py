@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def fit_kernels(
     The points are cut into groups of equal size by the distance to a near neighbour, from the crowded to the lonely.
     All points of a group share their weights :math:`\pi_{gk}` of the times, and
 
-    .. math:: p(z) = \pi_0\, p_{t_0}(\mu_1, z) + \sum_{g, k} \pi_{gk}\, \frac1{n_g} \sum_{i \in g} p_{t_{ik}}(\mu_i, z) .
+    .. math:: p(z) = \pi_0\, p_{t_0}(x_1, z) + \sum_{g, k} \pi_{gk}\, \frac1{n_g} \sum_{i \in g} p_{t_{ik}}(x_i, z) .
 
     The weights maximise the likelihood of held-out folds, given the kernels on all other folds: a concave problem that
     expectation maximisation solves. Times that do not predict die out, so that the grid of times may be wide.
@@ -78,39 +78,47 @@ def fit_kernels(
             f"`points` must have shape (n, {metric.dim}) with two points for every group and neighbour, got "
             f"{tuple(points.shape)} for {num_groups} groups and {num_neighbours} neighbours."
         )
-    settings: dict[str, Any] = dict(
-        metric=metric, times=times, multiples=multiples, background=background, count=num_groups, k=num_neighbours
-    )
+    settings = _Settings(metric, times, multiples, background, num_groups, num_neighbours)
     fold = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed)).to(points.device) % num_folds
     with torch.no_grad():
-        # one row a point, one column a pair of group and time: the column's mean kernel, points of the row's fold left out
-        table = torch.cat([_columns(points[fold == f], points[fold != f], settings) for f in range(num_folds)])
+        # a row is a point, a column a group and a time: its mean kernel, without the points of the row's fold
+        parts = [_columns(points[fold == f], points[fold != f], settings) for f in range(num_folds)]
+        table = torch.cat(parts)
         weights = _concave_maximum(table)
         return _mixture(points, settings, weights.log())[0]
 
 
-def _mixture(points: Tensor, settings: dict[str, Any], log_weights: Tensor | None) -> tuple[HeatKernelMixture, Tensor]:
-    """The mixture with the given weights of the columns, or with a weight of 1 for each; and the column of each kernel."""
-    count, times, multiples = settings["count"], settings["times"], settings["multiples"]
-    neighbour = nearest(points, points, settings["metric"], settings["k"] + 1)
-    squared = settings["metric"].squared_dist(points, points[neighbour])
+class _Settings(NamedTuple):
+    metric: RiemannianMetric
+    times: Tensor
+    multiples: Tensor
+    background: float | None
+    num_groups: int
+    num_neighbours: int
+
+
+def _mixture(points: Tensor, settings: _Settings, log_weights: Tensor | None) -> tuple[HeatKernelMixture, Tensor]:
+    """The mixture with these weights of the columns, or 1 for each; and the column of each kernel, ``(n, K)``."""
+    count, times, metric = settings.num_groups, settings.times, settings.metric
+    neighbour = nearest(points, points, metric, settings.num_neighbours + 1)
+    squared = metric.squared_dist(points, points[neighbour])
     order = squared.argsort().argsort()
     group = order * count // len(points)
-    own = (squared[:, None] * multiples).clamp(min=float(times.min()))
+    own = (squared[:, None] * settings.multiples).clamp(min=float(times.min()))
     time = torch.cat([times.expand(len(points), -1), own], 1)
     column = group[:, None] * time.shape[1] + torch.arange(time.shape[1], device=points.device)
-    if settings["background"] is not None:
-        time = torch.cat([time, torch.full_like(time[:, :1], settings["background"])], 1)
+    if settings.background is not None:
+        time = torch.cat([time, torch.full_like(time[:, :1], settings.background)], 1)
         column = torch.cat([column, torch.full_like(column[:, :1], count * (time.shape[1] - 1))], 1)
     size = group.bincount(minlength=count)[group].log()[:, None]
     logits = (torch.zeros_like(time) if log_weights is None else log_weights[column]) - size
-    if settings["background"] is not None:
+    if settings.background is not None:
         logits[:, -1] = -torch.inf
         logits[0, -1] = 0.0 if log_weights is None else log_weights[-1]
-    return HeatKernelMixture(points, time, logits, settings["metric"]), column
+    return HeatKernelMixture(points, time, logits, metric), column
 
 
-def _columns(held_out: Tensor, points: Tensor, settings: dict[str, Any]) -> Tensor:
+def _columns(held_out: Tensor, points: Tensor, settings: _Settings) -> Tensor:
     """Mean kernel of every column at the held-out points, ``(m, columns)``, with respect to dM."""
     law, column = _mixture(points, settings, None)
     count = int(column.max()) + 1

@@ -20,7 +20,7 @@ ROWS = 1 << 12  # points at a time
 
 
 class HeatKernelMixture(TorchDistribution):
-    r"""Mixture of exact heat kernels :math:`\sum_{ik} w_{ik}\, p_{t_{ik}}(\mu_i, z)`: the law of Brownian motion from a random start.
+    r"""Mixture of exact heat kernels :math:`\sum_{ik} w_{ik}\, p_{t_{ik}}(\mu_i, z)`: Brownian motion, a random start.
 
     Every centre has K kernels, of as many times; ``K = 1`` is the usual mixture. The metric must know its heat kernel,
     ``metric.log_heat_kernel(z, y, time)``: the sphere, hyperbolic space in all its charts, the flat torus, and each
@@ -134,8 +134,8 @@ class HeatKernelMixture(TorchDistribution):
             z: points, ``(m, d)``.
 
         Yields:
-            The index k of the time; of each pair the index of its point, ``(p,)``, that of its centre, ``(p,)``, and the
-            logarithm of its kernel, ``(p,)``.
+            The index k of the time; of each pair the index of its point, ``(p,)``, and of its centre, ``(p,)``, and
+            the logarithm of its kernel, ``(p,)``.
         """
         metric: Any = self.metric
         with torch.no_grad():

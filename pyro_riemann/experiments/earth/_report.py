@@ -33,9 +33,9 @@ _HEAD = """# Densities of places on Earth
 
 Volcanic eruptions, earthquakes, floods and fires on the sphere, the benchmark that Mathieu & Nickel (2020) began: mean
 negative log likelihood of a test part, in nats, with respect to the area of the unit sphere (the uniform law has
-{uniform:.2f}). Five splits by random permutation into 80 % training, 10 % validation and 10 % test, seeds 0 to 4; mean and
-standard deviation over the splits. This page is made from the JSON files beside it; with `DIR/earth` a copy of the data,
-this runs what is missing and makes it again:
+{uniform:.2f}). Five splits by random permutation into 80 % training, 10 % validation and 10 % test, seeds 0 to 4; mean
+and standard deviation over the splits. This page is made from the JSON files beside it; with `DIR/earth` a copy of the
+data, this runs what is missing and makes it again:
 
 ```sh
 python -m pyro_riemann reproduce earth --data DIR --results docs/results/earth --page docs/results/earth.md
@@ -43,16 +43,16 @@ python -m pyro_riemann reproduce earth --data DIR --results docs/results/earth -
 
 _METHODS = """## What is fitted
 
-All are mixtures of exact heat kernels, {class}`~pyro_riemann.mixtures.HeatKernelMixture`, with one kernel of infinite time,
-the uniform law.
+All are mixtures of exact heat kernels, {class}`~pyro_riemann.mixtures.HeatKernelMixture`; one kernel has a time so long
+that it is the uniform law.
 
-- *Kernels on all points* ({func}`~pyro_riemann.mixtures.fit_kernels`): every training point has kernels of times between the
-  smallest one and 1e-4 and of multiples of the squared distance to its fourth neighbour. Their weights maximise the likelihood
-  of ten held-out folds of the training part, for all points together or for four groups by local crowding, which the
-  validation part chooses.
+- *Kernels on all points* ({func}`~pyro_riemann.mixtures.fit_kernels`): every training point has kernels of times
+  between the smallest one and 1e-4, and of multiples of the squared distance to its fourth neighbour. Their weights,
+  of each of four groups of points by local crowding, maximise the likelihood of ten held-out folds of the training
+  part. The validation part is not used.
 - *A few kernels*: 20 or 60, the validation part chooses, with centres, times and weights by expectation maximisation
-  ({func}`~pyro_riemann.mixtures.fit_mixture`); or 60, by 300 steps of Pyro's SVI on batches of 200 places, with a hundredth for
-  the uniform law."""
+  ({func}`~pyro_riemann.mixtures.fit_mixture`); or 60, by 300 steps of Pyro's SVI on batches of 200 places, with a
+  hundredth of the mass for the uniform law."""
 
 
 def write_report(results: Path, page: Path) -> None:
@@ -108,11 +108,11 @@ def _equal_rows(records: dict[str, Any]) -> list[str]:
     ]
     seen = [f"{100 * statistics.mean(values):.1f} %" for values in _get(records, "recorded", "kernels", "seen_share")]
     text = (
-        "Rows repeat: a volcano erupts again where it stands, and places are recorded to a thousandth of a degree. Test rows "
-        "that also stand in the training part have a density that grows without limit as the kernel on their twin "
-        "shrinks. The score of a benchmark with such rows then says how small a model dares to be: it has no lowest value. "
-        "Here the smallest time is the variance of rounding to a thousandth of a degree, 2.5e-11 (30 m), or 1e-6 (6 km), "
-        "both stated; fires and floods hardly repeat, and their scores compare as they are."
+        "Rows repeat: a volcano erupts again where it stands, and places are recorded to a thousandth of a degree. "
+        "Test rows that also stand in the training part have a density that grows without limit as the kernel on their "
+        "twin shrinks. The score of a benchmark with such rows says how small a model dares to be, and has no lowest "
+        "value. Here the smallest time is the variance of rounding to a thousandth of a degree, 2.5e-11 (30 m), or "
+        "1e-6 (6 km). Fires and floods hardly repeat."
     )
     table = _table("", [*counts, ("test rows that stand in the training part", seen)])
     return ["## Equal rows", text, table]
@@ -133,8 +133,8 @@ def _scores(records: dict[str, Any]) -> list[str]:
 def _verdict(records: dict[str, Any]) -> str:
     """Which of the quoted figures the kernels on all points are below, with and without equal rows."""
     lines = [
-        "The figures of others are quoted and not run again, as far as known to the authors of this page, and were not checked "
-        "against the texts of the papers; their splits are not ours. Mean of the five splits against the lowest of them:",
+        "The figures of others are quoted second-hand and were not checked against the texts of the papers; nothing of "
+        "others was run again, and their splits are not ours. Mean of the five splits against the lowest of them:",
         "",
     ]
     for index, name in enumerate(FILES):
@@ -145,8 +145,8 @@ def _verdict(records: dict[str, Any]) -> str:
         }
         said = {variant: "below" if value < lowest else "not below" for variant, value in ours.items()}
         lines.append(
-            f"- {name}: {lowest:.2f} of {label}. As recorded {ours['recorded']:.2f}, {said['recorded']}; equal rows once "
-            f"{ours['distinct']:.2f}, {said['distinct']}."
+            f"- {name}: {lowest:.2f}, {label}. Rows as recorded {ours['recorded']:.2f}, {said['recorded']}; equal rows "
+            f"once {ours['distinct']:.2f}, {said['distinct']}."
         )
     return "\n".join(lines)
 
