@@ -14,8 +14,7 @@
 # # Places on the globe
 #
 # Where does the Earth quake? A density on the sphere must not know where a map was cut. Brownian motion on the sphere
-# has such a density, the heat kernel, which the package knows exactly; a mixture of heat kernels is a density estimate
-# of mass 1. This page fits one in three ways and draws it on a globe.
+# has such a density, the heat kernel, known exactly; a mixture of heat kernels is a density estimate of mass 1.
 
 # %%
 import math
@@ -32,6 +31,7 @@ from pyro_riemann.mixtures import HeatKernelMixture, fit_kernels, fit_mixture
 
 SMALL = bool(os.environ.get("PYRO_RIEMANN_SMALL"))  # CI runs the page with fewer points
 pyro.set_rng_seed(0)
+pyro.clear_param_store()
 sphere = Sphere(2)
 try:
     places, what = load_places("earthquake", distinct=True), "earthquakes"
@@ -72,19 +72,18 @@ start = few.mixture
 
 
 def model(batch: torch.Tensor) -> HeatKernelMixture:
-    law = HeatKernelMixture(
-        start.loc, pyro.param("time", 2 * start.time, constraint=constraints.positive), start.logits, sphere
-    )
+    time = pyro.param("time", 2 * start.time, constraint=constraints.positive)
+    law = HeatKernelMixture(start.loc, time, start.logits, sphere)
     with pyro.plate("places", len(train), subsample_size=len(batch)):
         pyro.sample("place", law, obs=batch)
     return law
 
 
 svi = pyro.infer.SVI(model, lambda batch: None, pyro.optim.ClippedAdam({"lr": 0.03}), pyro.infer.Trace_ELBO())
-before = score(model(train[:1]))
+print(f"score with doubled times {score(model(train[:1])):.2f}")
 for _ in range(30 if SMALL else 200):
     svi.step(train[torch.randint(len(train), (100,))])
-print(f"score {before:.2f} with doubled times, {score(model(train[:1])):.2f} after learning")
+print(f"after learning {score(model(train[:1])):.2f}")
 
 # %% [markdown]
 # **Kernels on all points**, of many times each; held-out folds say how much each time weighs.
@@ -94,27 +93,22 @@ times, multiples = torch.logspace(-7, -3, 5).double(), torch.tensor([0.05, 0.5, 
 dense = fit_kernels(train, sphere, times, multiples=multiples, background=40.0)
 print(f"score {score(dense):.2f}")
 
-# %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
-side = torch.linspace(-1, 1, 60 if SMALL else 160).double()
-x, y = torch.meshgrid(side, side, indexing="xy")
+x, y = torch.meshgrid(*[torch.linspace(-1, 1, 60 if SMALL else 160).double()] * 2, indexing="xy")
 inside = x**2 + y**2 < 0.999
 for axis, east in zip(axes, (100.0, 280.0), strict=True):  # looking down on two points of the equator
-    toward = torch.tensor([[math.cos(math.radians(east)), math.sin(math.radians(east)), 0.0]]).double()
-    across = torch.stack([-toward[:, 1], toward[:, 0], toward[:, 2]], -1)
-    up = torch.tensor([[0.0, 0.0, 1.0]]).double()
-    height = (1 - x**2 - y**2)[inside].sqrt()
-    z = sphere.from_ambient(height[:, None] * toward + x[inside][:, None] * across + y[inside][:, None] * up)
-    picture = torch.full_like(x, torch.nan)
-    picture[inside] = (dense.log_prob(z) - sphere.logdet(z) / 2) / math.log(10)
-    mesh = axis.pcolormesh(x, y, picture, cmap="magma", vmin=-3, vmax=2)
-    at = sphere.to_ambient(test)
-    at = at[(at * toward).sum(-1) > 0]
-    axis.plot((at * across).sum(-1), at[:, 2], ".", c="cyan", ms=2, label="test places")
-    axis.set(title=f"seen from {east:.0f}° east", aspect="equal")
-    axis.axis("off")
+    c, s = math.cos(math.radians(east)), math.sin(math.radians(east))
+    frame = torch.tensor([[-s, c, 0.0], [0.0, 0.0, 1.0], [c, s, 0.0]]).double()  # right, up, towards us
+    globe = torch.stack([x, y, (1 - x**2 - y**2).clamp(min=0).sqrt()], -1)[inside]
+    z = sphere.from_ambient(globe @ frame)
+    density = torch.full_like(x, torch.nan)
+    density[inside] = (dense.log_prob(z) - sphere.logdet(z) / 2) / math.log(10)
+    picture = axis.pcolormesh(x, y, density, cmap="magma", vmin=-3, vmax=2)
+    seen = sphere.to_ambient(test) @ frame.T
+    axis.plot(*seen[seen[:, 2] > 0, :2].T, ".", c="cyan", ms=2, label="test places")
+    axis.set(title=f"seen from {east:.0f}° east", aspect="equal", frame_on=False, xticks=[], yticks=[])
 axes[0].legend(loc="lower left")
-figure.colorbar(mesh, ax=axes, label="log10 of the density for the area", shrink=0.8)
+figure.colorbar(picture, ax=axes, label="log10 of the density for the area", shrink=0.8)
 
 # %% [markdown]
 # [Four data sets, five splits each](../docs/results/earth.md), and what equal rows do to such scores.

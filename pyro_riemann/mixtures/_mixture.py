@@ -24,7 +24,8 @@ class HeatKernelMixture(TorchDistribution):
 
     Every centre has K kernels, of as many times; ``K = 1`` is the usual mixture. The metric must know its heat kernel,
     ``metric.log_heat_kernel(z, y, time)``: the sphere, hyperbolic space in all its charts, the flat torus, and each
-    of them in other coordinates. The mass is 1 then, up to what ``cutoff`` leaves out.
+    of them in other coordinates. The mass is 1 then, with respect to dz in
+    the chart, up to what ``cutoff`` leaves out.
 
     Args:
         loc: centres :math:`\mu`, ``(n, d)``.
@@ -111,6 +112,9 @@ class HeatKernelMixture(TorchDistribution):
         """Log density with respect to Lebesgue measure dz at ``value``, ``(*batch, d)``; shape ``(*batch)``.
 
         Kernels beyond ``cutoff`` only add to it, so that it is too small, if anything.
+
+        Raises:
+            TypeError, ValueError: if ``value`` is not a finite floating tensor of that shape.
         """
         check_finite("value", check_point("value", value, self.metric.dim))
         points = value.reshape(-1, self.metric.dim)

@@ -147,7 +147,7 @@ def test_points_too_far_apart_are_refused() -> None:
 
 @pytest.mark.parametrize("time", [1e-11, 1e-8, 1e-6, 1e-4])
 def test_sphere_against_the_short_time_expansion(time: float) -> None:
-    """With the first two coefficients, (l / sin l)^(1/2) and 1 + a t, a = (1 + (1 - l cot l) / l^2) / 8; then O(t^2)."""
+    """With the first two coefficients, (l / sin l)^(1/2) and 1 + a t, a = (1 + (1 - l cot l) / l^2) / 8."""
     r = torch.cat([torch.linspace(1e-3, 9.0, 40, dtype=DTYPE) * time**0.5, torch.linspace(0.1, 2.1, 9, dtype=DTYPE)])
     a = (1 + (1 - r / r.tan()) / r.square()) / 8
     a = torch.where(r < 0.01, torch.full_like(r, 1 / 6), a)

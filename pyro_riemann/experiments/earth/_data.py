@@ -55,20 +55,36 @@ def _rows(path: Path) -> list[tuple[float, float]]:
 
 
 def to_chart(degrees: Tensor) -> Tensor:
-    """Latitude and longitude in degrees, ``(n, 2)``, to the chart."""
+    """Points of the stereographic chart, ``(n, 2)``.
+
+    Args:
+        degrees: latitude and longitude, ``(n, 2)``.
+    """
     latitude, longitude = degrees.deg2rad().unbind(-1)
     flat = latitude.cos()
     return Sphere(2).from_ambient(torch.stack([flat * longitude.cos(), flat * longitude.sin(), latitude.sin()], -1))
 
 
 def to_degrees(z: Tensor) -> Tensor:
-    """Points of the chart to latitude and longitude in degrees, ``(n, 2)``."""
+    """Latitude and longitude in degrees, ``(n, 2)``.
+
+    Args:
+        z: points of the chart, ``(n, 2)``.
+    """
     x = Sphere(2).to_ambient(z)
     return torch.stack([x[..., 2].clamp(-1, 1).asin(), torch.atan2(x[..., 1], x[..., 0])], -1).rad2deg()
 
 
 def split(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of training, validation and test part: 80, 10 and 10 %, by a permutation of ``seed``."""
+    """Indices of training, validation and test part: 80, 10 and 10 % of a random permutation.
+
+    Args:
+        count: number of points n.
+        seed: of the permutation; the global generator is left alone.
+
+    Returns:
+        Integers, each ``(k,)``.
+    """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     first, second = int(0.8 * count), int(0.9 * count)
     return order[:first], order[first:second], order[second:]
