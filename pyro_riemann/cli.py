@@ -261,6 +261,24 @@ def chadebec2022(
             typer.echo(written)
 
 
+@reproduce.command()
+def earth(
+    data: Annotated[Path | None, typer.Option(help="Folder with earth/*.csv [default: PYRO_RIEMANN_DATA].")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/earth"),
+    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")] = False,
+) -> None:
+    """Fit densities to places on Earth, the benchmark of Mathieu & Nickel (2020); start again to go on."""
+    from pyro_riemann.experiments import earth as experiment
+
+    with _clear_errors(f"Stopped. The same command again does what is missing in {results}."):
+        if not report:
+            experiment.run(results, data)
+        written = page or results.with_suffix(".md")
+        experiment.write_report(results, written)
+        typer.echo(written)
+
+
 class _Terminated(BaseException):
     """SIGTERM: what ends jobs of a scheduler or a container."""
 

@@ -1,8 +1,8 @@
 """Compare the speed of two checkouts: ``python -m tests.benchmarks.compare CHECKOUT [case ...]``.
 
 Small versions of the benchmarks (``_cases.py``) run in one process on the package in ``CHECKOUT`` and in one on the
-package beside this file, turn by turn, on one thread. A time is the least of the repeats, in CPU seconds. Prints a table
-and, with ``--write``, keeps it in ``docs/benchmarks/before_after.json``.
+package beside this file, turn by turn, on one thread. A time is the least of the repeats, in CPU seconds. Prints a
+table and, with ``--write``, keeps it in ``docs/benchmarks/before_after.json``.
 """
 
 from __future__ import annotations

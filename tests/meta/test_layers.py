@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     {"metrics", "manifolds"},
     {"brownian", "_walk", "_memo"},
     {"distributions"},
-    {"vae", "autoencoders", "sampling", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
+    {"vae", "autoencoders", "sampling", "mixtures", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
     {"cli", "experiments", "explorer", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

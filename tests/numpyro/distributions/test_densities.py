@@ -13,6 +13,7 @@ from numpyro.distributions import MultivariateNormal
 from scipy import integrate, stats
 
 from pyro_riemann.numpyro import (
+    EuclideanMetric,
     ConstantMetric,
     Hyperbolic,
     RiemannianHeatKernel,
