@@ -18,6 +18,7 @@ from pyro_riemann.numpyro.geodesics._audit import TOLERANCE, audit, report
 from pyro_riemann.numpyro.geodesics._path import energy_of, search
 
 Numbers = np.ndarray[Any, Any]
+_CLOSE = 0.01  # error of a length above which its curve may have jumped a wall
 
 
 class Piece(NamedTuple):
@@ -95,11 +96,13 @@ def _tried_again(solver: Any, metric: Any, z: Array, y: Array, found: list[Piece
         ends = z[padded.rows], y[padded.rows]
         path = _refine.polygon(old.solver.num_knots, _spline.with_ends(padded.starts[0], *ends))
         if factor > 2:
-            least = np.where(padded.error < 0.01, padded.length, np.inf)
+            least = np.where(padded.error < _CLOSE, padded.length, np.inf)
             if getattr(metric, "landmarks", None) is not None:
                 path, least = _along_landmarks(metric, *ends, path, least)
             path = _best_start(metric, *ends, path, jnp.asarray(least, z.dtype))
-        guide, interior, *verdict = _relax(finer, metric, *ends, path)
+        near = (padded.error < _CLOSE) & (factor == 2)  # these have their pace; the others must find theirs
+        rounds = 0 if near.all() else _refine.ROUNDS
+        guide, interior, *verdict = _relax(finer, metric, *ends, path, near, rounds)
         length, error, converged = (np.asarray(part)[:count] for part in verdict)
         new = Piece(old.rows, _final(finer), interior[None, :count], guide[:count], length, error, converged)
         better = new.converged | (new.error < old.error)
@@ -150,9 +153,11 @@ def judged(
 
 
 @jax.jit
-def _relax(solver: Any, metric: Any, z: Array, y: Array, path: Array) -> tuple[Array, ...]:
+def _relax(
+    solver: Any, metric: Any, z: Array, y: Array, path: Array, near: Array, rounds: Array
+) -> tuple[Array, ...]:
     metric = getattr(metric, "condensed", metric)
-    guide, solution = _refine.relax(solver, metric, path)
+    guide, solution = _refine.relax(solver, metric, path, near, rounds)
     interior = solution.control[:, 1:-1]
     length, passed, error = judged(solver, metric, z, y, interior, solution.converged, guide)
     return guide, interior, length, error, passed
