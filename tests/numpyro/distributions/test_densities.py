@@ -13,8 +13,8 @@ from numpyro.distributions import MultivariateNormal
 from scipy import integrate, stats
 
 from pyro_riemann.numpyro import (
-    EuclideanMetric,
     ConstantMetric,
+    EuclideanMetric,
     Hyperbolic,
     RiemannianHeatKernel,
     RiemannianMetric,
