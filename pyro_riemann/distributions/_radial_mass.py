@@ -15,7 +15,7 @@ from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES
-from pyro_riemann.distributions._memo import remember
+from pyro_riemann._memo import remember
 from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import WarpedMetric
