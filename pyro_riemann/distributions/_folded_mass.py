@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import rays, runge_kutta
-from pyro_riemann.distributions._memo import remember
+from pyro_riemann._memo import remember
 from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
