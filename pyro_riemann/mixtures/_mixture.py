@@ -95,8 +95,7 @@ class HeatKernelMixture(TorchDistribution):
         for name in ("loc", "time", "logits", "metric", "cutoff"):
             setattr(new, name, getattr(self, name))
         TorchDistribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
-        if "_validate_args" in self.__dict__:
-            new._validate_args = self._validate_args
+        new._validate_args = self.__dict__.get("_validate_args", new._validate_args)
         return new
 
     def sample(self, sample_shape: Any = ()) -> Tensor:

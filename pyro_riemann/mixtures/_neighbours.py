@@ -25,9 +25,9 @@ def pairs_within(z: Tensor, centres: Tensor, squared: Tensor, metric: Riemannian
         chord = 2 * torch.sin(squared.sqrt().clamp(max=math.pi) / 2) * (1 + 1e-9) + 1e-12
         found = _tree(z, metric).query_ball_point(_ambient(centres, metric), _numpy(chord), return_sorted=False)
         sizes = np.fromiter(map(len, found), int, len(found))
-        rows = np.concatenate([np.asarray(part, int) for part in found]) if sizes.sum() else np.zeros(0, int)
-        owners = np.repeat(np.arange(len(found)), sizes)
-        return torch.from_numpy(rows).to(z.device), torch.from_numpy(owners).to(z.device)
+        lists = [np.zeros(0, int), *(np.asarray(part, int) for part in found)]
+        near = torch.from_numpy(np.concatenate(lists)), torch.from_numpy(np.repeat(np.arange(len(found)), sizes))
+        return near[0].to(z.device), near[1].to(z.device)
     points, indices = [], []
     for start, part in _parts(z, len(centres)):
         point, centre = (metric.squared_dist(part[:, None], centres) <= squared).nonzero(as_tuple=True)

@@ -64,18 +64,17 @@ def test_a_far_point_has_its_nearest_kernel() -> None:
 def test_gradients_against_differences() -> None:
     z = points(40)
 
-    def value(loc: Tensor, time: Tensor, logits: Tensor) -> Tensor:
-        return HeatKernelMixture(loc, time, logits, SPHERE, cutoff=60.0).log_prob(z).mean()
+    def value(arguments: list[Tensor]) -> Tensor:
+        return HeatKernelMixture(*arguments, SPHERE, cutoff=60.0).log_prob(z).mean()
 
     arguments = [LOC.clone().requires_grad_(), TIME.clone().requires_grad_(), WEIGHTS.log().requires_grad_()]
-    gradients = torch.autograd.grad(value(*arguments), arguments)
+    gradients = torch.autograd.grad(value(arguments), arguments)
     for i, gradient in enumerate(gradients):
 
-        def with_this(x: Tensor, i: int = i) -> Tensor:
-            return value(*[x if k == i else argument for k, argument in enumerate(arguments)])
+        def of_one(x: Tensor, i: int = i) -> Tensor:
+            return value([*arguments[:i], x, *arguments[i + 1 :]])
 
-        expected = derivative(with_this, arguments[i].detach(), 1e-5)
-        assert (gradient - expected).abs().max() < 1e-5
+        assert (gradient - derivative(of_one, arguments[i].detach(), 1e-5)).abs().max() < 1e-5
 
 
 def test_draws_have_the_law() -> None:
