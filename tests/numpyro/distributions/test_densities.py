@@ -14,7 +14,6 @@ from scipy import integrate, stats
 
 from pyro_riemann.numpyro import (
     ConstantMetric,
-    EuclideanMetric,
     Hyperbolic,
     RiemannianHeatKernel,
     RiemannianMetric,
