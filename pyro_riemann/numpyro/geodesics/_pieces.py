@@ -153,9 +153,7 @@ def judged(
 
 
 @jax.jit
-def _relax(
-    solver: Any, metric: Any, z: Array, y: Array, path: Array, near: Array, rounds: Array
-) -> tuple[Array, ...]:
+def _relax(solver: Any, metric: Any, z: Array, y: Array, path: Array, near: Array, rounds: Array) -> tuple[Array, ...]:
     metric = getattr(metric, "condensed", metric)
     guide, solution = _refine.relax(solver, metric, path, near, rounds)
     interior = solution.control[:, 1:-1]
