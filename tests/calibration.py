@@ -72,7 +72,7 @@ def space(random: Random, dim: int, kind: str) -> Space:
         return Space(
             f"kernel{dim}", metric, loc, lambda t, q: known.kernel_about_centroid(dim, p, rho, floor, t, q), math.nan
         )
-    dims = (dim,) if kind == "form" else (1 + int(random.integers(dim - 1)),)
+    dims: tuple[int, ...] = (dim,) if kind == "form" else (1 + int(random.integers(dim - 1)),)
     if kind == "product":
         dims = (dims[0], dim - dims[0])
     names, parts, curvatures = zip(*(_form(random, d, dim > 3) for d in dims), strict=True)
@@ -205,6 +205,7 @@ def _plainly(metric: RiemannianMetric) -> RiemannianMetric:
 
 def box(random: Random, dim: int, kind: str) -> Box:
     """A space form in a box of its chart, kernels that overlap, or elliptic bumps far apart."""
+    metric: RiemannianMetric
     if kind == "form":
         low, high = -random.uniform(0.3, 1.5, size=dim), random.uniform(0.3, 1.5, size=dim)
         chart = random.integers(3)

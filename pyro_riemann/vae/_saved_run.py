@@ -164,5 +164,6 @@ def check_progress(folder: Path, info: dict[str, Any], config: TrainingConfig, b
     ):
         refuse(folder, f"its history of {len(history)} epochs does not lead to phase {info['phase']}, {info['epoch']}")
     check_losses(folder, info.get("losses"), batches, not info["finished"] and info["epoch"] < most)
-    if not numbers(seconds := info.get("seconds_of_losses")) or len(seconds) != 2:
+    seconds: Any = info.get("seconds_of_losses")
+    if not numbers(seconds) or len(seconds) != 2:
         refuse(folder, "it does not say how long its last steps took")
