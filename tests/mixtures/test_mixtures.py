@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import EuclideanMetric, FlatTorus, Hyperbolic, RiemannianMetric, Sphere
-from pyro_riemann.mixtures import HeatKernelMixture, fit_kernels, fit_mixture
-from pyro_riemann.mixtures import _em
+from pyro_riemann.mixtures import HeatKernelMixture, _em, fit_kernels, fit_mixture
 from pyro_riemann.mixtures._kernels import _concave_maximum
 from pyro_riemann.mixtures._neighbours import nearest, pairs_within
 from tests.distributions._shared import F64, derivative, sphere_rule, total_mass
