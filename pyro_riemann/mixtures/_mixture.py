@@ -38,6 +38,7 @@ class HeatKernelMixture(TorchDistribution):
 
     Raises:
         TypeError, ValueError: if the metric has no exact heat kernel, or naming the argument at fault.
+        NotImplementedError: by :meth:`log_prob`, if the metric is another in other coordinates that has none.
 
     Source: Hsu (2002), *Stochastic Analysis on Manifolds*, section 4.1.
 
@@ -63,7 +64,7 @@ class HeatKernelMixture(TorchDistribution):
         cutoff: float = 18.0,
         validate_args: bool | None = None,
     ) -> None:
-        if not isinstance(metric, RiemannianMetric) or not hasattr(metric, "log_heat_kernel"):
+        if getattr(type(metric), "log_heat_kernel", unknown := RiemannianMetric.log_heat_kernel) is unknown:
             raise TypeError(
                 f"`metric` must know its exact heat kernel, as Sphere, Hyperbolic and FlatTorus do; got "
                 f"{type(metric).__name__}."
@@ -115,6 +116,7 @@ class HeatKernelMixture(TorchDistribution):
 
         Raises:
             TypeError, ValueError: if ``value`` is not a finite floating tensor of that shape.
+            NotImplementedError: if the metric is another in other coordinates whose heat kernel is not known.
         """
         check_finite("value", check_point("value", value, self.metric.dim))
         points = value.reshape(-1, self.metric.dim)
@@ -141,7 +143,6 @@ class HeatKernelMixture(TorchDistribution):
             The index k of the time; of each pair the index of its point, ``(p,)``, and of its centre, ``(p,)``, and
             the logarithm of its kernel, ``(p,)``.
         """
-        metric: Any = self.metric
         with torch.no_grad():
             used = self.logits > -torch.inf
             widest = self.time.masked_fill(~used, 0.0).amax(1)
@@ -158,4 +159,4 @@ class HeatKernelMixture(TorchDistribution):
             near = (squared < 2 * self.cutoff * self.time[:, k][centre]) | first
             near &= used[:, k][centre] & ~again
             q, i = point[near], centre[near]
-            yield k, q, i, metric.log_heat_kernel(self.loc[i], z[q], self.time[:, k][i])
+            yield k, q, i, self.metric.log_heat_kernel(self.loc[i], z[q], self.time[:, k][i])

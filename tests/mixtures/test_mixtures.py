@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import EuclideanMetric, FlatTorus, Hyperbolic, RiemannianMetric, Sphere
-from pyro_riemann.mixtures import HeatKernelMixture, fit_kernels, fit_mixture
+from pyro_riemann.mixtures import HeatKernelMixture, _em, fit_kernels, fit_mixture
 from pyro_riemann.mixtures._kernels import _concave_maximum
 from pyro_riemann.mixtures._neighbours import nearest, pairs_within
 from tests.distributions._shared import F64, derivative, sphere_rule, total_mass
@@ -98,6 +98,16 @@ def test_em_never_lowers_the_likelihood(background: float | None) -> None:
     z = points(600)
     reported = (fit.mixture.log_prob(z) - SPHERE.logdet(z) / 2).mean()
     assert torch.allclose(reported, fit.log_likelihood[-1])
+
+
+def test_em_does_not_depend_on_how_many_points_are_taken_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = points(300)
+    whole = fit_mixture(z, SPHERE, 3)
+    monkeypatch.setattr(_em, "ROWS", 70)
+    with torch.no_grad():
+        parts = fit_mixture(z, SPHERE, 3)
+    assert torch.allclose(whole.mixture.loc, parts.mixture.loc, atol=1e-9)
+    assert torch.allclose(whole.log_likelihood, parts.log_likelihood, atol=1e-12)
 
 
 def test_em_recovers_a_simulated_mixture() -> None:
