@@ -158,7 +158,7 @@ def load(path: Path) -> Record:
     record = read_record(path, RUN)
     kinds = {"name": str, "settings": dict, "result": dict, "seconds": float, "cpu_seconds": float, "device": str}
     for key, kind in (kinds | {"versions": dict}).items():
-        value = record.get(key)
+        value: Any = record.get(key)
         if not isinstance(value, kind) or (kind is float and not 0 <= value < math.inf):
             RUN.refuse(path, f"its {key!r} is {str(value)[:40]!r}")
     if record["name"] != path.stem:

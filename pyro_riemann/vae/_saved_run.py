@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from pyro_riemann._identity import describe, fingerprint
@@ -28,10 +29,34 @@ from pyro_riemann.vae._checkpoint import (
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._settings import History, TrainingConfig
 
-if TYPE_CHECKING:
-    from pyro_riemann.vae._loop import TrainingRun
-
 ENTRY = ("elbo", "validation", "seconds", "processor_seconds")
+
+
+class Run(Protocol):
+    """A training run, as far as a checkpoint holds it."""
+
+    vae: VAE
+    config: TrainingConfig
+    data: Tensor
+    device: torch.device
+    folder: Path | None
+    identity: dict[str, Any] | None
+    phase: int
+    epoch: int  # within the phase
+    begun: int  # the phase that has been prepared
+    best: float
+    stale: int
+    best_state: dict[str, Tensor] | None
+    finished: bool
+    history: History
+    losses: list[float]  # of the steps so far, where the epoch was saved between two of them
+    noise: dict[str, Tensor]  # states of the generators there
+    spent: tuple[float, float]  # seconds on these steps
+    optimizer_state: dict[str, Any]
+
+    def optimizer_states(self) -> dict[str, Any]: ...
+
+    def rate(self, name: str) -> float: ...
 
 
 def identity_of(vae: VAE, data: Tensor, validation: Tensor | None, config: TrainingConfig) -> dict[str, Any]:
@@ -46,7 +71,7 @@ def identity_of(vae: VAE, data: Tensor, validation: Tensor | None, config: Train
     }
 
 
-def save_run(run: TrainingRun) -> None:
+def save_run(run: Run) -> None:
     """Write the run as it is now to its folder."""
     assert run.folder is not None
     tensors = {f"model/{key}": value for key, value in run.vae.state_dict().items()}
@@ -69,7 +94,7 @@ def save_run(run: TrainingRun) -> None:
     save_checkpoint(run.folder, tensors, info)
 
 
-def load_run(run: TrainingRun) -> None:
+def load_run(run: Run) -> None:
     """Put a new run where the one in its folder stopped; nothing of it is changed unless all of that is right.
 
     Raises:
@@ -95,7 +120,11 @@ def load_run(run: TrainingRun) -> None:
     run.phase, run.epoch, run.stale, run.finished = (info[key] for key in ("phase", "epoch", "stale", "finished"))
     run.best = -math.inf if info.get("best") is None else info["best"]
     run.history = History(info["history"])
-    run.losses, run.noise, run.spent = info["losses"], noise, tuple(info["seconds_of_losses"])
+    run.losses, run.noise, run.spent = (
+        info["losses"],
+        noise,
+        (info["seconds_of_losses"][0], info["seconds_of_losses"][1]),
+    )
     if run.losses:
         run.begun = run.phase
     for name in {key.rpartition("/")[0] for key in moments}:
@@ -134,5 +163,6 @@ def check_progress(folder: Path, info: dict[str, Any], config: TrainingConfig, b
     ):
         refuse(folder, f"its history of {len(history)} epochs does not lead to phase {info['phase']}, {info['epoch']}")
     check_losses(folder, info.get("losses"), batches, not info["finished"] and info["epoch"] < most)
-    if not numbers(seconds := info.get("seconds_of_losses")) or len(seconds) != 2:
+    seconds: Any = info.get("seconds_of_losses")
+    if not numbers(seconds) or len(seconds) != 2:
         refuse(folder, "it does not say how long its last steps took")

@@ -73,6 +73,7 @@ class Children:
 
     def ended(self, seconds: float | None) -> bool:
         """Whether the child ends within so many seconds; its exit code is then the next line."""
+        assert self.server.stdout is not None
         return bool(select.select([self.server.stdout], [], [], seconds)[0])
 
     def kill(self) -> None:
