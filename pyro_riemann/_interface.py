@@ -119,6 +119,10 @@ class Metric(Protocol):
         """``sqrt(v^T G v)``, ``(*batch)``."""
         ...
 
+    def covers(self, z: Tensor) -> Tensor | None:
+        """Where G is known, ``(*batch)`` bool; None if everywhere."""
+        ...
+
     def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """G and its coordinate derivatives, ``(*batch, d, d, d)``."""
         ...

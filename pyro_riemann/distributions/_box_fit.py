@@ -12,10 +12,10 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import climbs
+from pyro_riemann._memo import Probe
 from pyro_riemann.distributions._box_mixture import GaussianParts, MixtureProposal, effective_share, known_parts
 from pyro_riemann.distributions._box_peaks import LOOK, Landscape, Seen
 from pyro_riemann.distributions._box_tempered import temper
-from pyro_riemann.distributions._memo import Probe
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 
 LOWEST_EFFICIENCY = 0.05  # below it a mixture gives way to a tempered sequence

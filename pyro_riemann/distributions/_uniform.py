@@ -11,13 +11,13 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._memo import remember, wants_gradient
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_metric, check_same, check_tensor
 from pyro_riemann.distributions._box import BoxLaw, SamplerReport, untraced
 from pyro_riemann.distributions._box_fit import LOWEST_EFFICIENCY, fit_proposal
 from pyro_riemann.distributions._box_flat import FlatLaw
 from pyro_riemann.distributions._box_law import MixtureLaw, TemperedLaw
 from pyro_riemann.distributions._box_table import CellTable
-from pyro_riemann.distributions._memo import remember, wants_gradient
 from pyro_riemann.metrics import ConstantMetric, RiemannianMetric
 
 _WARN_EFFICIENCY, _WARN_ERROR = 0.02, 0.2
@@ -102,7 +102,7 @@ class RiemannianUniform(RiemannianDistribution):
         super().__init__(metric, self.low, validate_args)
 
     @classmethod
-    def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
+    def infer_shapes(cls, **arg_shapes: Shape) -> tuple[torch.Size, torch.Size]:
         """Batch and event shape from the shapes of the bounds, of which one must be a tensor.
 
         Args:
@@ -288,7 +288,7 @@ def floor_warning(who: str, share: float) -> str:
     """What to say of draws that lie in the void."""
     return (
         f"{who}: {share:.0%} of the draws lie where `metric` is only the constant that keeps it from being singular "
-        "(the floor of a KernelMetric; the jitter of a PullbackMetric, in some direction), away from all data: choose "
+        "(the floor of a KernelMetric; the jitter of a PullbackMetric), away from all data: choose "
         "a smaller box, or a smaller `regularization` or `jitter`."
     )
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.func import vjp
 
 from pyro_riemann import _autodiff
+from pyro_riemann._checks import holds
 from pyro_riemann._interface import Immersed, Metric, System
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._blocks import assemble, chord_diagonal, contract, solve_small
@@ -184,7 +185,10 @@ class Quadrature(NamedTuple):
 
 
 class QuadratureEnergy:
-    """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
+    """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity.
+
+    Infinite for a curve that leaves where the metric is known: no step goes there.
+    """
 
     def __init__(self, metric: Metric, num_knots: int, num_segments: int, guide: Tensor | None = None) -> None:
         self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
@@ -192,7 +196,7 @@ class QuadratureEnergy:
         if guide is not None:
             weights, values, slopes = _spline.gauss_rule(num_knots, num_segments, guide)
             with torch.no_grad():
-                self.pace = _pace(metric.norm(values @ guide, slopes @ guide), weights)
+                self.pace = _pace(metric.norm(_within(metric, values @ guide)[0], slopes @ guide), weights)
 
     def rows(self, index: Tensor) -> QuadratureEnergy:
         """The energy of some of the curves."""
@@ -207,7 +211,10 @@ class QuadratureEnergy:
         weights, values, slopes = _spline.gauss_rule(self.num_knots, self.num_segments, control)
         if self.pace is not None:
             weights = weights / self.pace
-        return Quadrature(weights, values, slopes, values @ control, slopes @ control)
+        points, known = _within(self.metric, values @ control)
+        if known is not None:
+            weights = torch.where(known.all(-1, keepdim=True), weights, torch.inf)
+        return Quadrature(weights, values, slopes, points, slopes @ control)
 
     def value(self, control: Tensor) -> Tensor:
         """Energy of each curve, ``(P,)``."""
@@ -240,6 +247,16 @@ class QuadratureEnergy:
         """Energy and gradient."""
         curve = self.curve(control)
         return curve.first_order(*self.metric.metric_derivatives(curve.points, curve.velocity)[:2])
+
+
+def _within(metric: Metric, points: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Points ``(P, Q, d)`` at which the metric can be evaluated, and which are as given, ``(P, Q)``; None if all."""
+    known = metric.covers(points)
+    if known is None or holds(known):
+        return points, None
+    first = known.to(torch.uint8).argmax(-1)  # of the curve, that the metric knows
+    inside = points.gather(1, first[:, None, None].expand(-1, 1, points.shape[-1]))
+    return torch.where(known.unsqueeze(-1), points, inside), known
 
 
 def _pace(speed: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -78,9 +78,19 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
                 continue
             control = with_ends(solution.control, z[rows], y[rows])
             new = audited(finer, metric, rows, energy, control, solution.converged)
-            better = new.converged | (new.error < old.error[part])
+            better = _better(new, old.length[part], old.error[part])
             result += [new.pick(better), old.pick(torch.isin(old.rows, rows[~better]))]
     return [piece for piece in result if piece.rows.numel()]
+
+
+def _better(new: Piece, length: Tensor, error: Tensor) -> Tensor:
+    """Whether curves are to replace others of this length and error, which failed.
+
+    The length of any curve bounds the distance: the shorter one is nearer to it, where both lengths are known.
+    """
+    known = (new.error < _CLOSE) & (error < _CLOSE)
+    shorter = new.length < torch.where(new.converged, 1 + TOLERANCE, 1.0) * length
+    return torch.where(known, shorter, new.converged | (new.error < error))
 
 
 def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:

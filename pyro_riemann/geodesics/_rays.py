@@ -210,14 +210,23 @@ def _force(metric: Immersed, z: Tensor, v: Tensor, symbol: Tensor) -> Tensor:
 def _in_pieces(
     metric: Metric, state: State, step: Tensor, variance: Tensor, tolerance: Tensor
 ) -> tuple[State, Tensor, Tensor]:
-    """:func:`_trial`, for so many rays at once as memory allows where an immersion has many outputs."""
+    """:func:`_trial`, for so many rays at once as memory allows where an immersion has many outputs.
+
+    Where one fails with an error, for fewer at once, so that the others do not share its fate.
+    """
     surface = metric.immersed()
     outputs = metric.dim if surface is None else surface.embed(state.point[:1]).shape[-1]
     size = max(1, _NUMBERS // (metric.dim**2 * outputs))
     if len(step) <= size:
-        return _trial(metric, state, step, variance, tolerance)
+        try:
+            return _trial(metric, state, step, variance, tolerance)
+        except (torch.linalg.LinAlgError, ValueError):  # off the manifold: a shorter step may not be
+            none = torch.full_like(step, torch.inf)
+            if len(step) == 1:
+                return state, none, none
+            size = (len(step) + 1) // 2
     index = torch.arange(len(step), device=step.device).split(size)
-    parts = [_trial(metric, State(*(p[i] for p in state)), step[i], variance[i], tolerance[i]) for i in index]
+    parts = [_in_pieces(metric, State(*(p[i] for p in state)), step[i], variance[i], tolerance[i]) for i in index]
     states, areas, errors = zip(*parts, strict=True)
     return State(*(torch.cat(pieces) for pieces in zip(*states, strict=True))), torch.cat(areas), torch.cat(errors)
 
@@ -229,20 +238,20 @@ def _trial(
     flat, wide = step.unsqueeze(-1), step.reshape(-1, 1, 1)
     now = (state.point, state.velocity, state.field, state.field_velocity)
     rate = [(state.velocity, state.acceleration, state.field_velocity, state.field_acceleration)]
-    none = torch.full_like(step, torch.inf)
+    covered = torch.ones_like(step, dtype=torch.bool)
 
     def combined(row: tuple[float, ...], part: int) -> Tensor:
         total = sum(a * r[part] for a, r in zip(row, rate, strict=True) if a)
         return (flat if part < 2 else wide) * total
 
-    try:
-        for row in ray_rule.STAGES:
-            z, v, field, slope = (x + combined(row, part) for part, x in enumerate(now))
-            acceleration, bending = _rates(metric, z, v, field, slope, variance.sqrt())
-            rate.append((v, acceleration, slope, bending))
-        tensor = metric.metric(z)
-    except (torch.linalg.LinAlgError, ValueError):  # off the manifold: a shorter step may not be
-        return state, none, none
+    for row in ray_rule.STAGES:
+        z, v, field, slope = (x + combined(row, part) for part, x in enumerate(now))
+        if (known := metric.covers(z)) is not None:
+            covered = covered & known
+            z = torch.where(covered.unsqueeze(-1), z, state.point)
+        acceleration, bending = _rates(metric, z, v, field, slope, variance.sqrt())
+        rate.append((v, acceleration, slope, bending))
+    tensor = metric.metric(z)
     new = State(z, v, acceleration, field, slope, bending)
     factor, info = torch.linalg.cholesky_ex(tensor)
 
@@ -261,7 +270,8 @@ def _trial(
         root = factor.mT @ field
         area = 0.5 * torch.linalg.slogdet(root.mT @ root).logabsdet
     error = torch.stack(parts).amax(0) / tolerance
-    return new, area, torch.where((info == 0) & torch.isfinite(error), error, none)
+    good = (info == 0) & torch.isfinite(error) & covered
+    return new, area, torch.where(good, error, torch.full_like(error, torch.inf))
 
 
 def _bend(metric: Metric, state: State) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from pyro_riemann._checks import holds
 from pyro_riemann._formulas import splines
 from pyro_riemann._formulas.shortest_paths import TRACK
 from pyro_riemann._interface import Energy, Metric, Solver
@@ -49,10 +50,11 @@ def best_start(metric: Metric, z: Tensor, y: Tensor, best: Tensor, least: Tensor
     ``least`` is the length of ``best``, ``(P,)``, infinite where it is not to be trusted: a polygon of a curve that
     jumped a wall may jump it again.
     """
-    starts = list(_arcs(z, y))
+    count = best.shape[1] - 1
+    starts = list(_arcs(z, y, count))
     if metric.landmarks is not None:
-        knots = _POINTS // (4 * TRACK)
-        starts.append(_spline.uniform_basis(knots, _POINTS, z) @ _graph.neighbour_curves(metric, z, y, knots))
+        knots = count // (4 * TRACK)
+        starts.append(_spline.uniform_basis(knots, count, z) @ _graph.neighbour_curves(metric, z, y, knots))
     for path in starts:
         length = _steps(metric, path).sum(-1)
         shorter = length < least  # false for NaN
@@ -88,17 +90,20 @@ def _steps(metric: Metric, path: Tensor) -> Tensor:
     """Riemannian lengths of the segments of polygons, ``(P, M)``."""
     if (surface := metric.immersed()) is not None:
         return surface.embed(path).diff(dim=1).norm(dim=-1)
+    if (known := metric.covers(path)) is not None and not holds(known):
+        inside = torch.where(known.unsqueeze(-1), path, path[:, :1])
+        return torch.where(known[:, 1:] & known[:, :-1], _steps(metric, inside), torch.inf)
     step = path.diff(dim=1)
     ends, middle = (path[:, 1:], path[:, :-1]), path[:, :-1] + step / 2
     simpson: Tensor = (4 * metric.norm(middle, step) + sum(metric.norm(end, step) for end in ends)) / 6
     return simpson
 
 
-def _arcs(z: Tensor, y: Tensor) -> list[Tensor]:
-    """The straight line and circular arcs, ``(P, M + 1, d)`` each; none bends in one dimension."""
+def _arcs(z: Tensor, y: Tensor, count: int) -> list[Tensor]:
+    """The straight line and circular arcs of ``count`` segments, ``(P, count + 1, d)``; none bends in one dimension."""
     middle, half = (z + y) / 2, (y - z) / 2
     radius = half.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
-    along, times = half / radius, torch.linspace(-1, 1, _POINTS + 1, dtype=z.dtype, device=z.device)[:, None]
+    along, times = half / radius, torch.linspace(-1, 1, count + 1, dtype=z.dtype, device=z.device)[:, None]
     paths = [middle[:, None] + times * half[:, None]]
     # Householder: the reflection that carries the first axis to `along` carries the others to its normals
     first = torch.zeros_like(along)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
-from pyro_riemann._checks import check_finite, check_one_of, check_point
+from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann._interface import AllSettings, Energy, Metric
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._audit import report
@@ -296,6 +296,13 @@ def flat_pairs(metric: Metric, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, to
     """Check, broadcast and flatten two batches of points."""
     check_finite("z", check_point("z", z, metric.dim))
     check_finite("y", check_point("y", y, metric.dim))
+    for name, point in (("z", z), ("y", y)):
+        if (known := metric.covers(point)) is not None and not holds(known):
+            raise ValueError(
+                f"{int((~known).sum())} of {known.numel()} points `{name}` lie outside the box in which "
+                f"{type(metric).__name__} is known, for instance {point[~known][0].tolist()}. Tabulate a larger box, "
+                'or use `outside="metric"`.'
+            )
     try:
         z, y = torch.broadcast_tensors(z, y)
     except RuntimeError as error:

@@ -183,6 +183,9 @@ class WarpedMetric(RiemannianMetric):
     def on_floor(self, z: Tensor) -> Tensor | None:
         return self.base.on_floor(self.to_base(z))
 
+    def covers(self, z: Tensor) -> Tensor | None:
+        return self.base.covers(self.to_base(z))
+
     # ---------------------------------------------------------------- geodesics
 
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class TableMetric(GenericMetric):
     mean_interpolation_error: Tensor
     _peak_loc: Tensor | None
     _peak_covariance: Tensor | None
+    _floor: Tensor | None
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class TableMetric(GenericMetric):
         fields = torch.from_numpy(grid_table.fields(self._evaluate(metric, nodes, corners), nodes))
         self.table = SplineTable(fields.to(corners).reshape(*sizes, -1), *corners)
         self.base = metric if outside == "metric" else None
+        self.register_buffer("_floor", self._floor_at(metric, nodes, corners) if outside == "error" else None)
         known = metric.peaks()
         inside = None if known is None else self.table.contains(known.loc.to(corners))
         for name, value in zip(Peaks._fields, known or (None, None), strict=True):
@@ -79,6 +81,13 @@ class TableMetric(GenericMetric):
         chunks = torch.from_numpy(points).to(like).split(self.chunk_size)
         tensors: np.ndarray = torch.cat([metric.metric(chunk) for chunk in chunks]).double().cpu().numpy()
         return tensors
+
+    @torch.no_grad()
+    def _floor_at(self, metric: GenericMetric, nodes: np.ndarray, like: Tensor) -> Tensor | None:
+        """Where ``metric`` is on its floor at the nodes, in the shape of the grid; None if it has none."""
+        chunks = [metric.on_floor(chunk) for chunk in torch.from_numpy(nodes).to(like).split(self.chunk_size)]
+        known = [chunk for chunk in chunks if chunk is not None]
+        return torch.cat(known).reshape(self.table.resolution) if known else None
 
     # ---------------------------------------------------------------- where the volume is
 
@@ -196,8 +205,24 @@ class TableMetric(GenericMetric):
         return total.index_put((beyond,), self.base.speed_hessian(z[beyond], v[beyond]))
 
     def on_floor(self, z: Tensor) -> Tensor | None:
-        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if the table has forgotten it."""
-        return None if self.base is None else self.base.on_floor(z)
+        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if it has none.
+
+        A table that has forgotten the metric knows it at its nodes, and answers for the nearest.
+        """
+        if self.base is not None:
+            return self.base.on_floor(z)
+        if self._floor is None:
+            return None
+        sizes = torch.tensor(self._floor.shape, dtype=z.dtype, device=z.device)
+        low, high = self.table.low.to(z), self.table.high.to(z)
+        node = ((z.clamp(low, high) - low) / (high - low) * (sizes - 1)).round().long()
+        return self._floor[node.unbind(-1)]
+
+    def covers(self, z: Tensor) -> Tensor | None:
+        if self.base is None:
+            return self.table.contains(z)
+        beyond = self.base.covers(z)
+        return None if beyond is None else self.table.contains(z) | beyond
 
     def prepare_paths(self, resolution: int = 64) -> Self:
         """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.

@@ -119,6 +119,10 @@ class Metric(Protocol):
         """``sqrt(v^T G v)``, ``(*batch)``."""
         ...
 
+    def covers(self, z: Array) -> Array | None:
+        """Where G is known, ``(*batch)`` bool; None if everywhere."""
+        ...
+
     def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
         """G and its coordinate derivatives, ``(*batch, d, d, d)``."""
         ...

@@ -13,12 +13,12 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite, check_one_of
-from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNormal
+from pyro_riemann.distributions import RiemannianWrappedNormal
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric, PullbackMetric, RiemannianMetric
 from pyro_riemann.vae._networks import DistanceImmersion, Encoder, GaussianDecoder
 from pyro_riemann.vae._priors import NormalPrior, Prior, make_prior
-from pyro_riemann.vae._shortcuts import FrozenHeatKernel, FrozenWrappedNormal, LastCall
+from pyro_riemann.vae._shortcuts import FrozenHeatKernel, FrozenWrappedNormal, LastCall, PosteriorHeatKernel
 
 POSTERIORS = ("normal", "wrapped_normal", "heat_kernel")
 METRICS = ("fixed", "grid", "learned")
@@ -241,7 +241,7 @@ class VAE(PyroModule):
         )
         if self.posterior_family == "wrapped_normal":
             return (FrozenWrappedNormal if constant else RiemannianWrappedNormal)(loc, time, self.metric)
-        kernel = FrozenHeatKernel if constant else RiemannianHeatKernel
+        kernel = FrozenHeatKernel if constant else PosteriorHeatKernel
         return kernel(loc, time, self.metric, num_steps=self.posterior_steps)
 
     def _metric_is_trained(self) -> bool:

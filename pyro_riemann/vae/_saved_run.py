@@ -33,30 +33,34 @@ ENTRY = ("elbo", "validation", "seconds", "processor_seconds")
 
 
 class Run(Protocol):
-    """A training run, as far as a checkpoint holds it."""
+    """What a checkpoint holds of a training run, and what it is compared with."""
 
-    vae: VAE
-    config: TrainingConfig
-    data: Tensor
-    device: torch.device
     folder: Path | None
     identity: dict[str, Any] | None
+    vae: VAE
+    data: Tensor
+    config: TrainingConfig
+    device: torch.device
     phase: int
-    epoch: int  # within the phase
-    begun: int  # the phase that has been prepared
+    epoch: int
+    begun: int
     best: float
-    stale: int
     best_state: dict[str, Tensor] | None
+    stale: int
     finished: bool
     history: History
-    losses: list[float]  # of the steps so far, where the epoch was saved between two of them
-    noise: dict[str, Tensor]  # states of the generators there
-    spent: tuple[float, float]  # seconds on these steps
+    losses: list[float]
+    noise: dict[str, Tensor]
+    spent: tuple[float, float]
     optimizer_state: dict[str, Any]
 
-    def optimizer_states(self) -> dict[str, Any]: ...
+    def optimizer_states(self) -> dict[str, Any]:
+        """State of the optimiser of each parameter, by its name in the parameter store."""
+        ...
 
-    def rate(self, name: str) -> float: ...
+    def rate(self, name: str) -> float:
+        """Learning rate of a parameter."""
+        ...
 
 
 def identity_of(vae: VAE, data: Tensor, validation: Tensor | None, config: TrainingConfig) -> dict[str, Any]:
@@ -120,11 +124,8 @@ def load_run(run: Run) -> None:
     run.phase, run.epoch, run.stale, run.finished = (info[key] for key in ("phase", "epoch", "stale", "finished"))
     run.best = -math.inf if info.get("best") is None else info["best"]
     run.history = History(info["history"])
-    run.losses, run.noise, run.spent = (
-        info["losses"],
-        noise,
-        (info["seconds_of_losses"][0], info["seconds_of_losses"][1]),
-    )
+    run.losses, run.noise = info["losses"], noise
+    run.spent = (info["seconds_of_losses"][0], info["seconds_of_losses"][1])
     if run.losses:
         run.begun = run.phase
     for name in {key.rpartition("/")[0] for key in moments}:

@@ -1,8 +1,8 @@
 """Compare the speed of two checkouts: ``python -m tests.benchmarks.compare CHECKOUT [case ...]``.
 
 Small versions of the benchmarks (``_cases.py``) run in one process on the package in ``CHECKOUT`` and in one on the
-package beside this file, turn by turn, on one thread. A time is the least of the repeats, in CPU seconds. Prints a table
-and, with ``--write``, keeps it in ``docs/benchmarks/before_after.json``.
+package beside this file, turn by turn, on one thread. A time is the least of the repeats, in CPU seconds. Prints a
+table and, with ``--write``, keeps it in ``docs/benchmarks/before_after.json``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Worker:
     def _read(self) -> Any:
         assert self.process.stdout is not None
         while line := self.process.stdout.readline():
-            if line[0] in "[\"0123456789":
+            if line[0] in '["0123456789':
                 return json.loads(line)
         raise RuntimeError("a worker ended without an answer; what it said is above.")
 

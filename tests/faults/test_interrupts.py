@@ -122,7 +122,8 @@ def test_long_epochs_are_saved_within(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_short_epochs_are_saved_at_their_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyro_riemann.vae import _loop
 
-    saves, original = [], _loop.save_run
+    saves = []
+    original = _loop.save_run
 
     def counted(run: Any) -> None:
         saves.append(len(run.losses))

@@ -39,6 +39,7 @@ def audit(energy: Energy, control: Array) -> tuple[Array, Array]:
     else:
         guide = energy.guide if isinstance(energy, QuadratureEnergy) else None
         length, saving = _by_quadrature(QuadratureEnergy(energy.metric, energy.num_knots, finer, guide), control)
+    known = energy.metric.covers(QuadratureEnergy(energy.metric, energy.num_knots, finer).curve(control)[3])
     rests = value <= 0
     error = jnp.abs(jnp.sqrt(2 * jnp.where(rests, 0.0, value)) / jnp.where(length > 0, length, 1.0) - 1)
     if isinstance(energy, ChordEnergy):  # bubbles would need second derivatives; the speed tells a part of the error
@@ -47,6 +48,8 @@ def audit(energy: Energy, control: Array) -> tuple[Array, Array]:
         error = error / 4
     error = error + saving / (2 * jnp.where(rests, 1.0, value))
     error = jnp.where(rests, 0.0, jnp.nan_to_num(error, nan=jnp.inf, posinf=jnp.inf))
+    if known is not None:  # a table knows nothing of the way outside its box
+        error = jnp.where(known.all(-1), error, jnp.inf)
     return length, error
 
 

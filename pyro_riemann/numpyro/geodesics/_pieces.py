@@ -21,6 +21,9 @@ from pyro_riemann.numpyro.geodesics._path import search
 Numbers = np.ndarray
 
 
+KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
+
+
 class Piece(NamedTuple):
     """Curves that were, or are to be, solved with one energy."""
 
@@ -96,16 +99,28 @@ def _tried_again(solver: Solver, metric: Metric, z: Array, y: Array, found: list
         ends = z[padded.rows], y[padded.rows]
         path = _refine.polygon(old.solver.num_knots, _spline.with_ends(padded.starts[0], *ends))
         if factor > 2:
-            least = np.where(padded.error < 0.01, padded.length, np.inf)
+            least = np.where(padded.error < KNOWN, padded.length, np.inf)
             if metric.landmarks is not None:
                 path, least = _along_landmarks(metric, *ends, path, least)
             path = _best_start(metric, *ends, path, jnp.asarray(least, z.dtype))
-        guide, interior, *verdict = _relax(finer, metric, *ends, path)
+        near = (padded.error < KNOWN) & (factor == 2)  # these have their pace; the others must find theirs
+        rounds = 0 if near.all() else _refine.ROUNDS
+        guide, interior, *verdict = _relax(finer, metric, *ends, path, near, rounds)
         length, error, converged = (np.asarray(part)[:count] for part in verdict)
         new = Piece(old.rows, _final(finer), interior[None, :count], guide[:count], length, error, converged)
-        better = new.converged | (new.error < old.error)
+        better = _better(new, old)
         result += [new.pick(better), old.pick(~better)]
     return [piece for piece in result if len(piece.rows)]
+
+
+def _better(new: Piece, old: Piece) -> Numbers:
+    """Whether curves are to replace others, which failed.
+
+    The length of any curve bounds the distance: the shorter one is nearer to it, where both lengths are known.
+    """
+    are_known = (new.error < KNOWN) & (old.error < KNOWN)
+    shorter = new.length < np.where(new.converged, 1 + TOLERANCE, 1.0) * old.length
+    return np.where(are_known, shorter, new.converged | (new.error < old.error))
 
 
 def _along_landmarks(metric: Metric, z: Array, y: Array, path: Array, least: Numbers) -> tuple[Array, Numbers]:
@@ -151,9 +166,11 @@ def judged(
 
 
 @jax.jit
-def _relax(solver: Solver, metric: Metric, z: Array, y: Array, path: Array) -> tuple[Array, ...]:
+def _relax(
+    solver: Solver, metric: Metric, z: Array, y: Array, path: Array, near: Array, rounds: Array
+) -> tuple[Array, ...]:
     metric = metric.condensed
-    guide, solution = _refine.relax(solver, metric, path)
+    guide, solution = _refine.relax(solver, metric, path, near, rounds)
     interior = solution.control[:, 1:-1]
     length, passed, error = judged(solver, metric, z, y, interior, solution.converged, guide)
     return guide, interior, length, error, passed

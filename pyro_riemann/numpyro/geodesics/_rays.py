@@ -181,14 +181,15 @@ def _trial(metric: Metric, state: State, step: Array, unit: Array, tolerance: Ar
         return step.reshape(*step.shape, *(1,) * (part.ndim - 1 - step.ndim)) * jnp.tensordot(row, part, 1)
 
     def stage(index: Array, carry: Any) -> Any:  # a loop: compiled once for all stages
-        rates, _ = carry
+        rates, _, covered = carry
         z, v, field, slope = (x + combined(table[index], part) for x, part in zip(now, rates, strict=True))
         acceleration, bending = _rates(metric, z, v, field, slope, unit)
         new = (v, acceleration, slope, bending)
         rates = tuple(part.at[index + 1].set(value) for part, value in zip(rates, new, strict=True))
-        return rates, State(z, v, acceleration, field, slope, bending)
+        known = metric.covers(z)
+        return rates, State(z, v, acceleration, field, slope, bending), covered if known is None else covered & known
 
-    rates, new = jax.lax.fori_loop(0, size - 1, stage, (rates, state))
+    rates, new, covered = jax.lax.fori_loop(0, size - 1, stage, (rates, state, jnp.ones_like(step, bool)))
     factor = jnp.linalg.cholesky(metric.metric(new.point))
 
     def length(x: Array) -> Array:
@@ -204,7 +205,7 @@ def _trial(metric: Metric, state: State, step: Array, unit: Array, tolerance: Ar
         root = factor.mT @ new.field
         area = 0.5 * jnp.linalg.slogdet(root.mT @ root)[1]
     error = jnp.stack(parts).max(0) / tolerance
-    return new, area, jnp.where(jnp.isfinite(error), error, jnp.inf)
+    return new, area, jnp.where(jnp.isfinite(error) & covered, error, jnp.inf)
 
 
 def _bend(metric: Metric, state: State) -> Array:

@@ -181,6 +181,9 @@ class WarpedMetric(RiemannianMetric):
     def on_floor(self, z: Array) -> Array | None:
         return self.base.on_floor(self.to_base(z))
 
+    def covers(self, z: Array) -> Array | None:
+        return self.base.covers(self.to_base(z))
+
     # ---------------------------------------------------------------- geodesics
 
     @jax.jit

@@ -98,7 +98,18 @@ class GenericMetric(Pytree):
         """
         return None
 
-    def coverage(self, codes: Array) -> Array | None:
+    def covers(self, z: Array) -> Array | None:
+        """Where G is known, ``(*batch)`` bool; None, as here, if everywhere.
+
+        False outside the box of a table that has forgotten the metric it was made of. What is computed there would not
+        be of this metric; a metric that rewrites another passes it on.
+
+        Args:
+            z: points, ``(*batch, d)``.
+        """
+        return None
+
+    def coverage(self, codes: Array) -> Array | float | None:
         """Share of ``codes``, ``(..., d)``, where G is not just its floor; None, as here, where that is not told."""
         return None
 

@@ -23,8 +23,17 @@ from pyro_riemann.numpyro.metrics._spline_table import SplineTable
 class TableMetric(GenericMetric):
     """What :class:`GridMetric` does, but for what every public metric offers."""
 
-    pytree_data_fields = ("_peaks", "base", "interpolation_error", "mean_interpolation_error", "paths", "table")
+    pytree_data_fields = (
+        "_floor",
+        "_peaks",
+        "base",
+        "interpolation_error",
+        "mean_interpolation_error",
+        "paths",
+        "table",
+    )
     table: SplineTable
+    _floor: Array | None
     _peaks: Peaks | None
     base: GenericMetric | None
     paths: PathTable | None = None
@@ -53,6 +62,7 @@ class TableMetric(GenericMetric):
         fields = grid_table.fields(tensors[: len(nodes)], nodes)
         self.table = SplineTable(fields.reshape(*sizes, -1), *map(jnp.asarray, ends))
         self.base = metric if outside == "metric" else None
+        self._floor = _floor_in_chunks(metric, nodes, sizes, chunk_size) if outside == "error" else None
         known = metric.peaks()
         self._peaks = known and jax.tree.map(lambda leaf: leaf[np.asarray(self.table.contains(known.loc))], known)
         estimate = np.asarray(_metric(self, jnp.asarray(probes), inside=True))
@@ -157,8 +167,24 @@ class TableMetric(GenericMetric):
         return _speed_hessian(self, z, v, inside=self._inside(z))
 
     def on_floor(self, z: Array) -> Array | None:
-        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if the table has forgotten it."""
-        return None if self.base is None else self.base.on_floor(z)
+        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if it has none.
+
+        A table that has forgotten the metric knows it at its nodes, and answers for the nearest.
+        """
+        if self.base is not None:
+            return self.base.on_floor(z)
+        if self._floor is None:
+            return None
+        sizes = jnp.asarray(self._floor.shape, z.dtype)
+        low, high = self.table.low.astype(z.dtype), self.table.high.astype(z.dtype)
+        node = jnp.round((jnp.clip(z, low, high) - low) / (high - low) * (sizes - 1)).astype(int)
+        return self._floor[tuple(jnp.moveaxis(node, -1, 0))]
+
+    def covers(self, z: Array) -> Array | None:
+        if self.base is None:
+            return self.table.contains(z)
+        beyond = self.base.covers(z)
+        return None if beyond is None else self.table.contains(z) | beyond
 
     def prepare_paths(self, resolution: int = 64) -> Self:
         """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
@@ -211,6 +237,15 @@ def _evaluate_in_chunks(metric: GenericMetric, points: np.ndarray[Any, Any], siz
     padded = np.concatenate([points, np.repeat(points[-1:], -count % size, axis=0)])
     chunks = [_evaluate(metric, jnp.asarray(chunk)) for chunk in padded.reshape(-1, size, points.shape[-1])]
     return np.concatenate([np.asarray(chunk) for chunk in chunks])[:count]
+
+
+def _floor_in_chunks(
+    metric: GenericMetric, nodes: np.ndarray[Any, Any], sizes: tuple[int, ...], chunk_size: int
+) -> Array | None:
+    """Where ``metric`` is on its floor at the nodes, in the shape of the grid; None if it has none."""
+    chunks = np.split(nodes, range(chunk_size, len(nodes), chunk_size))
+    known = [part for chunk in chunks if (part := metric.on_floor(jnp.asarray(chunk))) is not None]
+    return jnp.concatenate(known).reshape(sizes) if known else None
 
 
 @jax.jit

@@ -147,9 +147,9 @@ class PullbackMetric(RiemannianMetric):
         return jacobian.mT @ jacobian, partial(_force, self, z, jacobian)
 
     def on_floor(self, z: Array) -> Array | None:
-        """Where some direction at ``z`` has hardly more than the jitter: the least eigenvalue of G is below ten of it.
+        """Where G is hardly more than the jitter: more than half of its eigenvalues are below ten of it.
 
-        Shape ``(*batch)``; None without jitter.
+        Shape ``(*batch)``; None without jitter. A few latent directions that an immersion does not use are no floor.
         """
         return None if self.jitter == 0 else _on_floor(self, check_point("z", z, self.dim))
 
@@ -199,7 +199,7 @@ def _metric(metric: PullbackMetric, z: Array) -> Array:
 def _on_floor(metric: PullbackMetric, z: Array) -> Array:
     # singular values: the square of a Jacobian in float32 has lost what a jitter of 1e-6 is compared with
     values = jnp.linalg.svd(_embed_jacobian(metric, z)[1], compute_uv=False)
-    return jnp.square(values[..., -1]) < 10 * metric.jitter
+    return (jnp.square(values) < 10 * metric.jitter).sum(-1) > metric.dim / 2
 
 
 @jax.jit
