@@ -15,7 +15,7 @@ Identity = dict[str, Any]  # JSON-able
 def fingerprint(data: Tensor) -> dict[str, Any]:
     """Shape, dtype and SHA-256 of a tensor of any shape, whatever device it is on."""
     values = data.detach().cpu().contiguous()
-    digest = hashlib.sha256(values.flatten().view(torch.uint8).numpy()).hexdigest()
+    digest = hashlib.sha256(values.flatten().view(torch.uint8).numpy().data).hexdigest()
     return {"shape": list(values.shape), "dtype": str(values.dtype), "sha256": digest}
 
 

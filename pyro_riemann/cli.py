@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pyro_riemann import __version__
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 reproduce = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 app.add_typer(reproduce, name="reproduce")
@@ -26,8 +28,18 @@ class Dataset(enum.StrEnum):
     fashion_mnist = "fashion-mnist"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pyro-riemann {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
     """Pyro models with Riemannian priors."""
 
 
@@ -247,6 +259,24 @@ def chadebec2022(
         experiment.write_report(folder, written)
         if not quiet:
             typer.echo(written)
+
+
+@reproduce.command()
+def earth(
+    data: Annotated[Path | None, typer.Option(help="Folder with earth/*.csv [default: PYRO_RIEMANN_DATA].")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/earth"),
+    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")] = False,
+) -> None:
+    """Fit densities to places on Earth, the benchmark of Mathieu & Nickel (2020); start again to go on."""
+    from pyro_riemann.experiments import earth as experiment
+
+    with _clear_errors(f"Stopped. The same command again does what is missing in {results}."):
+        if not report:
+            experiment.run(results, data)
+        written = page or results.with_suffix(".md")
+        experiment.write_report(results, written)
+        typer.echo(written)
 
 
 class _Terminated(BaseException):

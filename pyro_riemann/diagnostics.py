@@ -47,7 +47,7 @@ def summary(
 
     Raises:
         ValueError: as :func:`to_arviz`; if a variable is missing, or none has the metric's dimension.
-        TypeError: as :func:`to_arviz`.
+        TypeError, ImportError: as :func:`to_arviz`.
 
     Example:
         >>> table = summary({"z": torch.randn(4, 500, 2)}, EuclideanMetric(2))

@@ -10,6 +10,10 @@ from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pyro
+import pytest
+import torch
+
 
 def knows(flag: str) -> bool:
     """Whether the installed XLA has a flag: it ends the process at one that it does not know."""
@@ -20,20 +24,16 @@ def knows(flag: str) -> bool:
     return False
 
 
-# Tests of the twin compile much and compute little. XLA's older emitter of loops makes the same programs in less than
-# half of the time; read when JAX makes its first array, thus set before any test is imported.
-if knows("xla_cpu_use_fusion_emitters"):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
-
-import pyro
-import pytest
-import torch
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each pytest-xdist worker one thread: the workers are the parallelism."""
+    """Give each pytest-xdist worker one thread, as the workers are the parallelism, and XLA its quicker emitter.
+
+    Tests of the twin compile much and compute little; XLA's older emitter of loops makes the same programs in less than
+    half of the time. JAX reads the flag when it makes its first array.
+    """
     if os.environ.get("PYTEST_XDIST_WORKER"):
         torch.set_num_threads(1)
+    if knows("xla_cpu_use_fusion_emitters"):
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 
 @pytest.fixture(autouse=True)

@@ -102,7 +102,7 @@ class RiemannianUniform(RiemannianDistribution):
         super().__init__(metric, self.low, validate_args)
 
     @classmethod
-    def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
+    def infer_shapes(cls, **arg_shapes: Shape) -> tuple[torch.Size, torch.Size]:
         """Batch and event shape from the shapes of the bounds, of which one must be a tensor.
 
         Args:

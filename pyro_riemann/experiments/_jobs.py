@@ -158,8 +158,9 @@ def load(path: Path) -> Record:
     record = read_record(path, RUN)
     kinds = {"name": str, "settings": dict, "result": dict, "seconds": float, "cpu_seconds": float, "device": str}
     for key, kind in (kinds | {"versions": dict}).items():
-        value = record.get(key)
-        if not isinstance(value, kind) or (kind is float and not 0 <= value < math.inf):
+        number: Any = record.get(key)
+        value = number
+        if not isinstance(value, kind) or (kind is float and not 0 <= number < math.inf):
             RUN.refuse(path, f"its {key!r} is {str(value)[:40]!r}")
     if record["name"] != path.stem:
         RUN.refuse(path, f"it is the run {record['name']!r}")

@@ -29,27 +29,27 @@ def sphere(s: Tensor, c: Tensor, time: float | Tensor, dim: int) -> Tensor:
     s, c, duration = torch.broadcast_tensors(s, c, as_time(time, s))
     _check_digits(space_form.squared_dist(torch, s, c, 1), duration, dim)
     shape, s, c, duration = s.shape, s.reshape(-1), c.reshape(-1), duration.reshape(-1)
-    far = near_sphere.outside(s, duration, dim)
-    try:
-        rest = far.nonzero().squeeze(-1)
-    except RuntimeError:  # under torch.vmap nothing can be picked out: both are computed everywhere
-        return torch.where(far, _sphere_anywhere(s, c, duration, dim), near_sphere.log_kernel(s, c, duration, dim))
+    far, late = near_sphere.outside(s, duration, dim), duration >= heat_kernel.sphere_switch(dim)
     value = near_sphere.log_kernel(s, c, duration, dim)
-    if rest.numel() or torch.jit.is_tracing():
-        value = value.index_put((rest,), _sphere_anywhere(s[rest], c[rest], duration[rest], dim))
+    for where, kernel in ((far & ~late, _sphere_contour), (late, _sphere_series)):
+        try:
+            picked = where.nonzero().squeeze(-1)
+        except RuntimeError:  # torch.vmap cannot pick: the kernel is computed everywhere
+            value = torch.where(where, kernel(s, c, duration, dim), value)
+            continue
+        if picked.numel() or torch.jit.is_tracing():
+            value = value.index_put((picked,), kernel(s[picked], c[picked], duration[picked], dim))
     return value.reshape(shape)
 
 
-def _sphere_anywhere(s: Tensor, c: Tensor, time: Tensor, dim: int) -> Tensor:
-    """The contour integral or the sum over harmonics, whichever converges."""
-    switch = heat_kernel.sphere_switch(dim)
-    early = heat_kernel.sphere(torch, s, c, time.clamp(max=switch), dim)
-    return torch.where(time < switch, early, _sphere_series(s, time.clamp(min=switch), dim))
+def _sphere_contour(s: Tensor, c: Tensor, time: Tensor, dim: int) -> Tensor:
+    """The contour integral, up to the time of the switch."""
+    return heat_kernel.sphere(torch, s, c, time.clamp(max=heat_kernel.sphere_switch(dim)), dim)
 
 
-def _sphere_series(s: Tensor, time: Tensor, dim: int) -> Tensor:
-    """Sum over spherical harmonics, by Gegenbauer polynomials in ``1 - 2 s``."""
-    x = 1 - 2 * s
+def _sphere_series(s: Tensor, c: Tensor, time: Tensor, dim: int) -> Tensor:
+    """Sum over spherical harmonics, by Gegenbauer polynomials in ``1 - 2 s``; from the time of the switch on."""
+    x, time = 1 - 2 * s, time.clamp(min=heat_kernel.sphere_switch(dim))
     state = heat_kernel.sphere_series_start(torch, x, time, dim)
     for n in range(1, heat_kernel.sphere_series_degree(dim) + 1):
         state = heat_kernel.sphere_series_step(torch, state, n, x, time, dim)

@@ -7,6 +7,7 @@ The logarithm less its short-time form ``-l^2 / 2t - d/2 log(2 pi t) + 1/2 log V
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def _chebyshev(x: Tensor, count: int) -> Tensor:
 
 
 @cache
-def _table(dim: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _table(dim: int) -> np.ndarray[Any, Any]:
     """Coefficients by interpolation of the contour integral at Chebyshev's nodes."""
     across, along = (np.cos((np.arange(count) + 0.5) * np.pi / count) for count in _DEGREES)
     s = torch.from_numpy((across + 1) / 2 * _LARGEST_S)[:, None].repeat(1, len(along))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import holds
+from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._interface import Settings
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics._generic import GenericMetric
@@ -31,8 +32,9 @@ class VolumeMetric(GenericMetric):
         """Points ``(k, d)`` that every search for a path should know of: those of the base, or None if it has none."""
         return self.base.landmarks
 
-    def peaks(self) -> None:
+    def peaks(self) -> Peaks | None:
         """None: where the volume of ``base`` has its bumps, that of this metric has its dips."""
+        return None
 
     def log_factor(self, z: Tensor) -> Tensor:
         """Logarithm at ``z`` of the factor before the identity, ``(*batch)``."""

@@ -110,7 +110,7 @@ class GenericMetric(nn.Module):
         """
         return None
 
-    def coverage(self, codes: Tensor) -> Tensor | None:
+    def coverage(self, codes: Tensor) -> Tensor | float | None:
         """Share of ``codes``, ``(..., d)``, where G is not just its floor; None, as here, where that is not told."""
         return None
 

@@ -132,6 +132,7 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
+            ImportError: if ``kmedoids`` is not installed, which the extra `kernel` brings.
             TypeError: if the loader or the encoder gives something else.
 
         Example:

@@ -48,7 +48,7 @@ def summary(
 
     Raises:
         ValueError: as :func:`to_arviz`; if a variable is missing, or none has the metric's dimension.
-        TypeError: as :func:`to_arviz`.
+        TypeError, ImportError: as :func:`to_arviz`.
 
     Example:
         >>> draws = jax.random.normal(jax.random.key(0), (4, 500, 2))

@@ -100,10 +100,11 @@ def check_identity(folder: Path, info: Mapping[str, Any], given: Mapping[str, Ma
 def check_numbers(folder: Path, info: Mapping[str, Any], ranges: Mapping[str, tuple[type, float, float]]) -> None:
     """Raise unless each named entry is a number of that type, least and most."""
     for name, (kind, least, most) in ranges.items():
-        value = info.get(name)
+        number: Any = info.get(name)
+        value = number
         if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind | int):
             refuse(folder, f"its {name!r} is {value!r}, not a {kind.__name__}")
-        elif not least <= value <= most:  # a NaN neither
+        elif not least <= number <= most:  # a NaN neither
             refuse(folder, f"its {name!r} is {value!r}, not between {least:g} and {most:g}")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from pyro_riemann._identity import describe, fingerprint
@@ -28,10 +29,38 @@ from pyro_riemann.vae._checkpoint import (
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._settings import History, TrainingConfig
 
-if TYPE_CHECKING:
-    from pyro_riemann.vae._loop import TrainingRun
-
 ENTRY = ("elbo", "validation", "seconds", "processor_seconds")
+
+
+class Run(Protocol):
+    """What a checkpoint holds of a training run, and what it is compared with."""
+
+    folder: Path | None
+    identity: dict[str, Any] | None
+    vae: VAE
+    data: Tensor
+    config: TrainingConfig
+    device: torch.device
+    phase: int
+    epoch: int
+    begun: int
+    best: float
+    best_state: dict[str, Tensor] | None
+    stale: int
+    finished: bool
+    history: History
+    losses: list[float]
+    noise: dict[str, Tensor]
+    spent: tuple[float, float]
+    optimizer_state: dict[str, Any]
+
+    def optimizer_states(self) -> dict[str, Any]:
+        """State of the optimiser of each parameter, by its name in the parameter store."""
+        ...
+
+    def rate(self, name: str) -> float:
+        """Learning rate of a parameter."""
+        ...
 
 
 def identity_of(vae: VAE, data: Tensor, validation: Tensor | None, config: TrainingConfig) -> dict[str, Any]:
@@ -46,7 +75,7 @@ def identity_of(vae: VAE, data: Tensor, validation: Tensor | None, config: Train
     }
 
 
-def save_run(run: TrainingRun) -> None:
+def save_run(run: Run) -> None:
     """Write the run as it is now to its folder."""
     assert run.folder is not None
     tensors = {f"model/{key}": value for key, value in run.vae.state_dict().items()}
@@ -69,7 +98,7 @@ def save_run(run: TrainingRun) -> None:
     save_checkpoint(run.folder, tensors, info)
 
 
-def load_run(run: TrainingRun) -> None:
+def load_run(run: Run) -> None:
     """Put a new run where the one in its folder stopped; nothing of it is changed unless all of that is right.
 
     Raises:
@@ -95,7 +124,8 @@ def load_run(run: TrainingRun) -> None:
     run.phase, run.epoch, run.stale, run.finished = (info[key] for key in ("phase", "epoch", "stale", "finished"))
     run.best = -math.inf if info.get("best") is None else info["best"]
     run.history = History(info["history"])
-    run.losses, run.noise, run.spent = info["losses"], noise, tuple(info["seconds_of_losses"])
+    run.losses, run.noise = info["losses"], noise
+    run.spent = (info["seconds_of_losses"][0], info["seconds_of_losses"][1])
     if run.losses:
         run.begun = run.phase
     for name in {key.rpartition("/")[0] for key in moments}:
@@ -134,5 +164,6 @@ def check_progress(folder: Path, info: dict[str, Any], config: TrainingConfig, b
     ):
         refuse(folder, f"its history of {len(history)} epochs does not lead to phase {info['phase']}, {info['epoch']}")
     check_losses(folder, info.get("losses"), batches, not info["finished"] and info["epoch"] < most)
-    if not numbers(seconds := info.get("seconds_of_losses")) or len(seconds) != 2:
+    seconds: Any = info.get("seconds_of_losses")
+    if not numbers(seconds) or len(seconds) != 2:
         refuse(folder, "it does not say how long its last steps took")

@@ -214,3 +214,22 @@ def test_a_table_on_its_own_knows_where_it_knows_the_metric() -> None:
         assert metric.covers(points).tolist() == [True, False]
     assert kernel.covers(z) is None
     assert kernel.tabulate(-1.0, 2.0, 8).covers(z) is None
+
+
+def test_what_a_metric_knows_is_passed_on_in_the_wrappers_own_coordinates() -> None:
+    centroids = torch.tensor([[0.1, 0.2], [-0.4, 0.3]], dtype=DTYPE)
+    kernel = KernelMetric(centroids, torch.ones_like(centroids), 0.5, 0.1)
+    warped = WarpedMetric(kernel, (shear, unshear))
+    assert warped.landmarks is not None
+    torch.testing.assert_close(shear(warped.landmarks), centroids)
+    for metric in (warped.conformal(), warped.tabulate(-2.0, 2.0, 5)):
+        torch.testing.assert_close(metric.landmarks, warped.landmarks)
+    assert WarpedMetric(Sphere(2), (shear, unshear)).landmarks is None
+    # both kinds of energy are those of the base on the image of the curve; a linear map keeps splines splines
+    control = torch.randn(7, 11, 2, dtype=DTYPE, generator=torch.Generator().manual_seed(0))
+    matrix = torch.tensor([[1.0, 0.3], [-0.5, 2.0]], dtype=DTYPE)
+    for base in (cylinder(), Sphere(2)):
+        mapped = WarpedMetric(base, (lambda z: z @ matrix.mT, lambda x: x @ torch.linalg.inv(matrix).mT))
+        own, expected = mapped.energy(base.solver), base.energy(base.solver)
+        assert type(own) is type(expected)
+        torch.testing.assert_close(own.value(control), expected.value(control @ matrix.mT))

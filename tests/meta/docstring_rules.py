@@ -44,7 +44,7 @@ PLACE = re.compile(r"\b(eq|sections?|appendix|algorithm|figure|tables?|chapters?
 TITLE = re.compile(r"\*[A-Z][^*]+\*")
 MATHEMATICAL = {
     *("metrics", "manifolds", "geodesics", "brownian", "distributions", "sampling", "evaluation", "vae"),
-    *("autoencoders", "_estimate"),
+    *("autoencoders", "mixtures", "_estimate"),
 }
 
 

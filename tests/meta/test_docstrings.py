@@ -1,6 +1,7 @@
 """Every public name says what it takes, gives and raises, in which shape, measure and unit, and where it comes from.
 
-The rules are in :mod:`tests.meta.docstring_rules`; here they are put to all names, and to bad docstrings that must fail.
+The rules are in :mod:`tests.meta.docstring_rules`; here they are put to all names, and to bad docstrings that must
+fail.
 """
 
 from __future__ import annotations

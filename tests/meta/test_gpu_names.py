@@ -19,6 +19,7 @@ MODULES = (
     "autoencoders",
     "evaluation",
     "sampling",
+    "mixtures",
     "diagnostics",
     "plotting",
 )

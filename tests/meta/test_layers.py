@@ -15,19 +15,30 @@ PACKAGE = Path(__file__).resolve().parents[2] / "pyro_riemann"
 
 # From the ground up; modules of one set may import each other. A module is found by its first name.
 LAYERS: list[set[str]] = [
-    {"_formulas", "_arviz", "_autodiff", "_jets", "_linalg", "_rescale", "_checks", "_estimate", "_pytree", "_partition"}
-    | {"_store", "_identity", "_safe_points"},
+    {
+        "_formulas",
+        "_arviz",
+        "_autodiff",
+        "_jets",
+        "_linalg",
+        "_rescale",
+        "_checks",
+        "_estimate",
+        "_pytree",
+        "_partition",
+    }
+    | {"_store", "_identity", "_safe_points", "_lazy"},
     {"_interface"},
     {"geodesics"},
     {"metrics", "manifolds"},
     {"brownian", "_walk", "_memo"},
     {"distributions"},
-    {"vae", "autoencoders", "sampling", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
+    {"vae", "autoencoders", "sampling", "mixtures", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
     {"cli", "experiments", "explorer", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"
-SHARED = {"_formulas", "_arviz"}  # import neither torch nor jax: the twins have these in common
+SHARED = {"_formulas", "_arviz", "_lazy"}  # import neither torch nor jax: the twins have these in common
 
 
 # What code below a metric must not ask for behind the back of the protocols of `_interface`.
@@ -35,6 +46,8 @@ PROTOCOLS = {"metric", "base", "table", "solver", "surface", "energy"}
 TYPED = {"_interface", "geodesics", "metrics", "manifolds", "brownian", "_walk"}  # no `Any` in any signature here
 # Attributes of objects that are not ours, or that a user may give to what he passes: asked for, not known.
 ASKED = {
+    ("pyro_riemann._store", "O_NOFOLLOW"),  # not on every system
+    ("pyro_riemann._store", "O_NONBLOCK"),
     ("pyro_riemann._formulas", "device"),  # a JAX tracer has none
     ("pyro_riemann._walk", "base"),  # of a metric that rewrites another, also of a user's own class
     ("pyro_riemann.numpyro._walk", "base"),

@@ -16,7 +16,13 @@ from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.numpyro._checks import check_one_of, holds
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.brownian import brownian_motion
-from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, broadcast_loc, check_key
+from pyro_riemann.numpyro.distributions._base import (
+    Intermediates,
+    RiemannianDistribution,
+    Shape,
+    broadcast_loc,
+    check_key,
+)
 from pyro_riemann.numpyro.distributions._memo import is_known, remember
 from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass
 from pyro_riemann.numpyro.distributions._radial_moments import radial_moments
@@ -112,7 +118,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
         loc, time = jnp.broadcast_to(self.loc, shape), jnp.broadcast_to(self.time, shape[:-1])
         return brownian_motion(self.metric, loc, time, self.num_steps, key=check_key(key))
 
-    def sample_with_intermediates(self, key: Array, sample_shape: Shape = ()) -> tuple[Array, list[Any]]:
+    def sample_with_intermediates(self, key: Array, sample_shape: Shape = ()) -> tuple[Array, Intermediates]:
         """A draw as of :meth:`sample`, and a mark by which :meth:`log_prob` knows it.
 
         Args:
@@ -123,7 +129,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
         return z, [jnp.broadcast_to(self.time, z.shape[:-1])]
 
     @validate_sample
-    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+    def log_prob(self, value: Array, intermediates: Intermediates | None = None) -> Array:
         """Short-time log density with respect to Lebesgue measure dz, ``(*batch)``; NaN where ``value`` is not finite.
 
         With ``correction="kalatzis2020"`` it is that of eq. 3.3, a density in neither dz nor dM.

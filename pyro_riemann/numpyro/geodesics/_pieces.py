@@ -21,7 +21,7 @@ from pyro_riemann.numpyro.geodesics._path import search
 Numbers = np.ndarray
 
 
-KNOWN = 0.01  # error of a curve below which its length is taken for known
+KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
 
 
 class Piece(NamedTuple):
@@ -103,7 +103,9 @@ def _tried_again(solver: Solver, metric: Metric, z: Array, y: Array, found: list
             if metric.landmarks is not None:
                 path, least = _along_landmarks(metric, *ends, path, least)
             path = _best_start(metric, *ends, path, jnp.asarray(least, z.dtype))
-        guide, interior, *verdict = _relax(finer, metric, *ends, path)
+        near = (padded.error < KNOWN) & (factor == 2)  # these have their pace; the others must find theirs
+        rounds = 0 if near.all() else _refine.ROUNDS
+        guide, interior, *verdict = _relax(finer, metric, *ends, path, near, rounds)
         length, error, converged = (np.asarray(part)[:count] for part in verdict)
         new = Piece(old.rows, _final(finer), interior[None, :count], guide[:count], length, error, converged)
         better = _better(new, old)
@@ -164,9 +166,11 @@ def judged(
 
 
 @jax.jit
-def _relax(solver: Solver, metric: Metric, z: Array, y: Array, path: Array) -> tuple[Array, ...]:
+def _relax(
+    solver: Solver, metric: Metric, z: Array, y: Array, path: Array, near: Array, rounds: Array
+) -> tuple[Array, ...]:
     metric = metric.condensed
-    guide, solution = _refine.relax(solver, metric, path)
+    guide, solution = _refine.relax(solver, metric, path, near, rounds)
     interior = solution.control[:, 1:-1]
     length, passed, error = judged(solver, metric, z, y, interior, solution.converged, guide)
     return guide, interior, length, error, passed

@@ -16,7 +16,7 @@ from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
 from pyro_riemann.numpyro.geodesics._path import chunk_size
 
-_ROUNDS, _STEPS = 4, 12
+ROUNDS, _STEPS = 4, 12
 POINTS = 256  # segments of a polygon that stands for a start
 _TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
 _NORMALS = 4  # axes into which these bend, both ways
@@ -29,20 +29,22 @@ def factors(unknowns: int) -> list[int]:
     return [factor for factor in (2, 4, 8) if factor * unknowns <= _LARGEST]
 
 
-def relax(solver: Solver, metric: Metric, path: Array) -> tuple[Array, Solution]:
+def relax(solver: Solver, metric: Metric, path: Array, near: Array, rounds: Array) -> tuple[Array, Solution]:
     """Least energy from polygons ``path``, ``(P, M + 1, d)``, at the pace of a guide, which comes first.
 
     A spline that must run at constant speed cannot follow a curve through far regions of a chart, where a short
     way is a long run of coordinates. Here half of the parameter passes with the length in the metric, half with that
-    in the chart; it is laid anew as the curve moves.
+    in the chart; it is laid anew as the curve moves, in some ``rounds``, but not where ``near (P)`` says that the path
+    is nearly right.
     """
 
     def again(_: Array, control: Array) -> Array:
-        control = _lay(metric, polygon(solver.num_knots, control), solver.num_knots)
-        energy, chunk = metric.energy(solver, control), chunk_size(solver, metric, control)
-        return descend(energy, control, min(solver.max_iterations, _STEPS), 1e-2, chunk).control
+        laid = _lay(metric, polygon(solver.num_knots, control), solver.num_knots)
+        energy, chunk = metric.energy(solver, laid), chunk_size(solver, metric, laid)
+        moved = descend(energy, laid, min(solver.max_iterations, _STEPS), 1e-2, chunk).control
+        return jnp.where(near[:, None, None], control, moved)
 
-    control = jax.lax.fori_loop(0, _ROUNDS, again, _lay(metric, path, solver.num_knots))
+    control = jax.lax.fori_loop(0, rounds, again, _lay(metric, path, solver.num_knots))
     energy, chunk = metric.energy(solver, control), chunk_size(solver, metric, control)
     return control, polish(energy, control, solver.max_polish, solver.tolerance, chunk, _ENOUGH)
 

@@ -7,6 +7,7 @@ from typing import TypeVar, Unpack
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.numpyro._checks import holds
 from pyro_riemann.numpyro._interface import Settings
 from pyro_riemann.numpyro.geodesics import Geodesic
@@ -33,8 +34,9 @@ class VolumeMetric(GenericMetric):
         """Points ``(k, d)`` that every search for a path should know of: those of the base, or None if it has none."""
         return self.base.landmarks
 
-    def peaks(self) -> None:
+    def peaks(self) -> Peaks | None:
         """None: where the volume of ``base`` has its bumps, that of this metric has its dips."""
+        return None
 
     def log_factor(self, z: Array) -> Array:
         """Logarithm at ``z`` of the factor before the identity, ``(*batch)``."""

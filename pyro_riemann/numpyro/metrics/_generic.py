@@ -109,7 +109,7 @@ class GenericMetric(Pytree):
         """
         return None
 
-    def coverage(self, codes: Array) -> Array | None:
+    def coverage(self, codes: Array) -> Array | float | None:
         """Share of ``codes``, ``(..., d)``, where G is not just its floor; None, as here, where that is not told."""
         return None
 

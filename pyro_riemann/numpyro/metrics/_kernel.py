@@ -116,6 +116,7 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
+            ImportError: if ``kmedoids`` is not installed, which the extra `kernel` brings.
             TypeError: if ``loc`` or ``scale`` is not a floating array.
         """
         loc, scale = check_array("loc", loc), check_array("scale", scale)

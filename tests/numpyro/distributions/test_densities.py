@@ -78,10 +78,10 @@ def test_mass_on_the_sphere_at_every_centre_in_every_chart(chart: str) -> None:
         estimate = law.log_normalizer()
         assert jnp.abs(jnp.exp(estimate.value) - masses).max() < 1e-7
         assert estimate.standard_error.max() < 1e-6
-    for law in (RiemannianWrappedNormal(loc, 0.1, metric), RiemannianNormal(loc, 0.4, metric)):
-        masses = (weights[:, None] * jnp.exp(law.log_prob(points[:, None]) - 0.5 * metric.logdet(points)[:, None])).sum(
-            0
-        )
+    for other in (RiemannianWrappedNormal(loc, 0.1, metric), RiemannianNormal(loc, 0.4, metric)):
+        masses = (
+            weights[:, None] * jnp.exp(other.log_prob(points[:, None]) - 0.5 * metric.logdet(points)[:, None])
+        ).sum(0)
         assert jnp.abs(masses - 1).max() < 1e-7
 
 

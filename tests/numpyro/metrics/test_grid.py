@@ -170,6 +170,7 @@ def test_prepared_paths_keep_to_the_table() -> None:
     matrix = jnp.array([[4.0, 0.0], [0.0, 1.0]])
     grid = GridMetric(ConstantMetric(matrix), -1.0, 1.0, 8).prepare_paths(16)
     z, y = jnp.array([[-0.5, 0.0]]), jnp.array([[0.5, 0.4]])
+    assert grid.paths is not None
     curve = grid.paths(z, y, num_knots=4)
     np.testing.assert_allclose(curve[0, 0], z[0], atol=1e-12)
     assert len(jax.tree.leaves(grid)) == 6  # the paths are part of the program, not data
