@@ -65,7 +65,8 @@ def test_gradients_against_differences() -> None:
     z = points(40)
 
     def value(arguments: list[Tensor]) -> Tensor:
-        return HeatKernelMixture(*arguments, SPHERE, cutoff=60.0).log_prob(z).mean()
+        loc, time, logits = arguments
+        return HeatKernelMixture(loc, time, logits, SPHERE, cutoff=60.0).log_prob(z).mean()
 
     arguments = [LOC.clone().requires_grad_(), TIME.clone().requires_grad_(), WEIGHTS.log().requires_grad_()]
     gradients = torch.autograd.grad(value(arguments), arguments)
