@@ -64,11 +64,8 @@ class HeatKernelMixture(TorchDistribution):
         cutoff: float = 18.0,
         validate_args: bool | None = None,
     ) -> None:
-        if getattr(type(metric), "log_heat_kernel", unknown := RiemannianMetric.log_heat_kernel) is unknown:
-            raise TypeError(
-                f"`metric` must know its exact heat kernel, as Sphere, Hyperbolic and FlatTorus do; got "
-                f"{type(metric).__name__}."
-            )
+        if not isinstance(metric, RiemannianMetric):
+            raise TypeError(f"`metric` must be a RiemannianMetric, got {type(metric).__name__}.")
         check_finite("loc", check_point("loc", loc, metric.dim))
         if loc.dim() != 2 or logits.dim() != 2 or len(logits) != len(loc):
             raise ValueError(
@@ -82,6 +79,14 @@ class HeatKernelMixture(TorchDistribution):
         if cutoff <= 0:
             raise ValueError(f"`cutoff` must be positive, got {cutoff}.")
         self.loc, self.time = loc, check_positive("time", time).expand(logits.shape)
+        try:
+            with torch.no_grad():
+                metric.log_heat_kernel(loc[:1], loc[:1], self.time[:1, 0])
+        except NotImplementedError as error:
+            raise TypeError(
+                f"`metric` must know its exact heat kernel, as Sphere, Hyperbolic and FlatTorus do; got "
+                f"{type(metric).__name__}."
+            ) from error
         self.logits, self.metric, self.cutoff = logits, metric, cutoff
         super().__init__(torch.Size(), loc.shape[1:], validate_args=validate_args)
 
