@@ -91,8 +91,8 @@ def read_file(path: Path, kind: Kind) -> bytes:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 kind.refuse(path, "it is not an ordinary file")
             return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"there is no file {path}.") from None
+    except FileNotFoundError:
+        raise  # that there is none is for the caller to judge
     except OSError as error:
         reason = "it is a link" if path.is_symlink() else f"it cannot be read ({error.strerror})"
         kind.refuse(path, reason, error)
