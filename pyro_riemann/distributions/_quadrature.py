@@ -41,7 +41,7 @@ def log_chart_integral(metric: RiemannianMetric, loc: Tensor, variance: Tensor) 
     centres, times = loc.detach().reshape(-1, metric.dim), variance.reshape(-1)
     values = [_single(metric, centre, t) for centre, t in zip(centres, times, strict=True)]
     fine, coarse, beyond = (torch.stack(part).reshape(variance.shape) for part in zip(*values, strict=True))
-    shared = metric.dim * _TOLERANCE  # the mean of l^2 / t is the dimension
+    shared = 0.5 * metric.dim * _TOLERANCE  # the mean of l^2 / t is the dimension; half: anywhere within the tolerance
     return Estimate(fine, torch.hypot((fine - coarse).detach(), fine.new_tensor(shared)) + beyond.detach())
 
 
