@@ -1,13 +1,13 @@
 r"""Integrals of radial densities over a plane chart, by the midpoint rule on a box.
 
-On a decoder with walls geodesics focus, and a rule in the tangent space is at a loss beyond the cut
-locus. In one and two dimensions the chart itself can be summed over, with all distances from
-one centre solved at once.
+On a decoder with walls geodesics focus, and rays are at a loss: a few of them have all the mass. In one and two
+dimensions the chart itself can be summed over, with all distances from one centre solved at once.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -15,77 +15,54 @@ from torch import Tensor
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
 
-# nodes an axis of the distances: the next ones are taken until the value settles
-_RESOLUTIONS = {1: (200, 400), 2: (60, 120, 180, 256)}
+# nodes an axis of table and distances: the next ones are taken until the value settles
+_RESOLUTIONS = {1: (200, 400, 800), 2: (60, 120, 180, 256)}
 _SETTLED = 1e-2
-_TAIL = 15.0  # nats below the peak at which the box may end
-_ENLARGEMENTS = 6
-_SEARCH = 40  # nodes an axis of the distances that say whether the box is large enough
 
 
-def log_chart_integral(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> Estimate:
-    r"""Log of :math:`(2 \pi t)^{-d/2} \int e^{-\ell^2(\mu, z) / 2t}\,dM`, ``(*batch)``, d <= 2.
+@torch.no_grad()
+def log_chart_integral(metric: RiemannianMetric, loc: Tensor, variance: Tensor, low: Tensor, high: Tensor) -> Estimate:
+    r"""Log of :math:`(2 \pi t)^{-d/2} \int e^{-\ell^2(\mu, z) / 2t}\,dM` over a box, a scalar, d <= 2.
 
-    Differentiable in ``variance`` only.
+    Distances are those of the shortest curves within the box, whatever settings the metric has for its own.
 
     Args:
         metric: any metric of dimension 1 or 2.
-        loc: centres, ``(*batch, d)``.
-        variance: t, ``(*batch)``.
+        loc: the centre, ``(d,)``, inside the box.
+        variance: t, a scalar.
+        low: lower corner, ``(d,)``.
+        high: upper corner, ``(d,)``.
 
     Returns:
-        The value; its error is the difference to coarser cells and distances, behind steep walls the distances
-        being what settles last.
+        The value, without gradient; its error is the difference to coarser cells, distances and, unless the metric is
+        itself a table of that box, a coarser table: behind steep walls these settle last.
     """
-    centres, times = loc.detach().reshape(-1, metric.dim), variance.reshape(-1)
-    values = [_single(metric, centre, t) for centre, t in zip(centres, times, strict=True)]
-    fine, coarse = (torch.stack(part).reshape(variance.shape) for part in zip(*values, strict=True))
-    return Estimate(fine, (fine - coarse).detach().abs())
-
-
-def _single(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    table = _table(metric, loc, variance.detach())
-    low, high = table.table.low, table.table.high
-
-    def midpoint(resolution: int) -> Tensor:
-        field = table.distance_field(loc, resolution)
-        count = 2 * resolution
-        steps = (torch.arange(count, dtype=low.dtype, device=low.device) + 0.5) / count
-        axes = [a + steps * (b - a) for a, b in zip(low, high, strict=True)]
-        nodes = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, metric.dim)
-        with torch.no_grad():
-            log_volume, squared = 0.5 * table.logdet(nodes).double(), field.squared_dist(nodes).double()
-        cell = ((high - low) / count).log().sum() - 0.5 * metric.dim * (2 * math.pi * variance).log()
-        return torch.logsumexp(log_volume - 0.5 * squared / variance, 0).to(variance) + cell
-
-    first, second, *finer = _RESOLUTIONS[metric.dim]
-    coarse, fine = midpoint(first), midpoint(second)
+    first, *finer = _RESOLUTIONS[metric.dim]
+    fine = _midpoint(metric, loc, variance, low, high, first)
+    error = torch.full_like(fine, math.inf)
     for resolution in finer:
-        # distances much finer than the table resolve nothing more
-        if float((fine - coarse).detach().abs()) < _SETTLED or resolution > 1.5 * max(table.table.resolution):
+        coarse, fine = fine, _midpoint(metric, loc, variance, low, high, resolution)
+        error = (fine - coarse).abs()
+        if float(error) < _SETTLED:
             break
-        coarse, fine = fine, midpoint(resolution)
-    return fine, coarse
+    return Estimate(fine.to(variance), error.to(variance))
 
 
-def _table(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> GridMetric:
-    """The metric on a box that holds the mass: its own box if it is a table, otherwise one that is grown to fit."""
-    if isinstance(metric, GridMetric):
-        return metric
-    inverse = torch.linalg.inv(metric.metric(loc)).detach().diagonal()
-    half = 6 * (variance * inverse).sqrt()
-    for _ in range(_ENLARGEMENTS):
-        table = GridMetric(metric, loc - half, loc + half, _RESOLUTIONS[metric.dim][1])
-        field = table.distance_field(loc, _SEARCH)
-        unit = torch.linspace(-1, 1, _SEARCH + 1, dtype=loc.dtype, device=loc.device)
-        mesh = torch.stack(torch.meshgrid(*[unit] * metric.dim, indexing="ij"), -1).reshape(-1, metric.dim)
-        nodes = loc + half * mesh
-        log_density = 0.5 * table.logdet(nodes) - 0.5 * field.squared_dist(nodes) / variance
-        short = [
-            bool((log_density[mesh[:, axis].abs() == 1] > log_density.max() - _TAIL).any())
-            for axis in range(metric.dim)
-        ]
-        if not any(short):
-            break
-        half = half * torch.where(torch.tensor(short, device=loc.device), 1.6, 1.0).to(half)
-    return table
+def is_table_of(metric: RiemannianMetric, low: Tensor, high: Tensor) -> TypeGuard[GridMetric]:
+    """Whether the metric is a table of that very box."""
+    return (
+        isinstance(metric, GridMetric) and torch.equal(metric.table.low, low) and torch.equal(metric.table.high, high)
+    )
+
+
+def _midpoint(
+    metric: RiemannianMetric, loc: Tensor, variance: Tensor, low: Tensor, high: Tensor, resolution: int
+) -> Tensor:
+    table = metric if is_table_of(metric, low, high) else GridMetric(metric, low, high, resolution, max_error=None)
+    count = 2 * resolution
+    steps = (torch.arange(count, dtype=low.dtype, device=low.device) + 0.5) / count
+    axes = [a + steps * (b - a) for a, b in zip(low, high, strict=True)]
+    nodes = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, metric.dim)
+    squared = table.distance_field(loc, resolution).squared_dist(nodes).double()
+    cell = ((high - low).double() / count).log().sum() - 0.5 * metric.dim * (2 * math.pi * variance.double()).log()
+    return (0.5 * table.logdet(nodes).double() - 0.5 * squared / variance).logsumexp(0) + cell
