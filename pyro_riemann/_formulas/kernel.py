@@ -30,8 +30,15 @@ def logdet_gradient(
     z: Array, weights: Array, centroids: Array, precisions: Array, factor: Array, floor: Array
 ) -> Array:
     """Gradient of ``sum log g``, ``(*batch, d)``."""
-    inverse = 1 / (weights @ precisions + floor)
-    return pull(z, weights * (inverse @ precisions.mT), centroids, precisions, factor)
+    return diagonal_and_logdet_gradient(z, weights, centroids, precisions, factor, floor)[1]
+
+
+def diagonal_and_logdet_gradient(
+    z: Array, weights: Array, centroids: Array, precisions: Array, factor: Array, floor: Array
+) -> tuple[Array, Array]:
+    """The diagonal ``g`` and the gradient of ``sum log g``, both ``(*batch, d)``."""
+    diagonal = weights @ precisions + floor
+    return diagonal, pull(z, weights * ((1 / diagonal) @ precisions.mT), centroids, precisions, factor)
 
 
 def christoffel(

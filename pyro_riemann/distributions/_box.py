@@ -104,6 +104,26 @@ def log_volume_element(metric: RiemannianMetric, z: Tensor) -> Tensor:
         return value.reshape(z.shape[:-1])
 
 
+def log_volume_slope(metric: RiemannianMetric, z: Tensor) -> tuple[Tensor, Tensor]:
+    """``log sqrt(det G)`` ``(n)`` and its gradient ``(n, d)`` at ``z (n, d)``, in chunks; NaN where there is none."""
+    found = [_slope_of_piece(metric, piece.detach()) for piece in z.split(rows_at_once(metric))]
+    if not found:
+        return z.new_zeros(0), torch.zeros_like(z)
+    value, gradient = (torch.cat(part) for part in zip(*found, strict=True))
+    return 0.5 * value, 0.5 * gradient
+
+
+def _slope_of_piece(metric: RiemannianMetric, z: Tensor) -> tuple[Tensor, Tensor]:
+    if type(metric) is KernelMetric and metric.is_diagonal:
+        return metric._logdet_with_gradient(z)
+    with torch.enable_grad():
+        point = z.requires_grad_()
+        value = metric.logdet(point)
+        # a flat metric's value does not depend on the point: the zero keeps it on the graph
+        (gradient,) = torch.autograd.grad(value.sum() + 0 * point.sum(), point)
+    return value.detach(), gradient
+
+
 @contextmanager
 def untraced() -> Iterator[None]:
     """Run as if ``torch.jit.trace`` were not recording: set-up enters a trace as constants.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import climbs
+from pyro_riemann._memo import Probe
 from pyro_riemann.distributions._box_mixture import GaussianParts, MixtureProposal, effective_share, known_parts
 from pyro_riemann.distributions._box_peaks import LOOK, Landscape, Seen
 from pyro_riemann.distributions._box_tempered import temper
@@ -32,24 +34,45 @@ _CHECK = 8, 128, 2, 2**17  # islands, particles, moves and points of the second 
 _EXPLAINED = 2.5  # joint standard errors that a difference of two routes may have by chance
 
 
-class Fitted(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Fitted:
     """A proposal and how it came about.
 
     Attributes:
+        metric: the metric of the volume.
+        probe: the metric as it was then.
         proposal: the mixture.
         efficiency: effective sample size per draw, on fresh points.
         reason: one clause in words.
         weighed: log volume by importance sampling from the proposal.
-        tempered: log volume by a tempered sequence from the uniform law and the peaks, which shares no draw with it.
         unseen: what peaks that no climb has found may add to the log volume.
     """
 
+    metric: RiemannianMetric
+    probe: Probe
     proposal: MixtureProposal
     efficiency: float
     reason: str
     weighed: Estimate
-    tempered: Estimate
-    unseen: float = 0.0
+    unseen: float
+
+    @cached_property
+    def tempered(self) -> Estimate:
+        """Log volume by a tempered sequence from the uniform law and the peaks: no draw in common with ``weighed``.
+
+        It costs more than all else, and only the error of a volume needs it.
+
+        Raises:
+            RuntimeError: if the metric is no longer what it was.
+        """
+        with torch.no_grad():
+            low, high = self.proposal.low.to(self.probe.nodes), self.proposal.high.to(self.probe.nodes)
+            if not self.probe.meets(self.metric):
+                raise RuntimeError(
+                    "the metric has changed since the draws were made, so that the error of its volume then can no "
+                    "longer be found: read `log_volume` before the metric changes, or draw again."
+                )
+            return _tempered(self.metric, self.proposal, low, high)
 
     def checked(self, own: Estimate, weighed: bool) -> tuple[Estimate, str]:
         """A log volume after a look at the other route and at peaks not found, and why to doubt it.
@@ -85,18 +108,27 @@ def fit_proposal(metric: RiemannianMetric, low: Tensor, high: Tensor) -> Fitted:
     fitted = 0
     if found is not None and (missed or efficiency < _GOOD):
         candidate = MixtureProposal.of_parts([found, *blocks], low, high, rest, _KNOWN_SHARE)
+        first = pool(metric, candidate, low, 1)
         if missed:  # what has missed a peak cannot judge itself
-            efficiency = _judged(metric, best, candidate, low)
-        best, efficiency = _adapted(metric, candidate, low, best, efficiency)
+            efficiency = _judged(best, *first)
+        best, efficiency = _adapted(metric, candidate, low, best, efficiency, first)
         fitted = 0 if len(best.blocks) == len(blocks) else len(best.blocks[0].loc)
-    z, log_weight, _ = pool(metric, best, low, _ROUNDS + 1)  # fresh: the best of several noisy figures flatters itself
-    efficiency = effective_share(log_weight)
+        # fresh: the best of several noisy figures flatters itself
+        log_weight = pool(metric, best, low, _ROUNDS + 1)[1]
+        efficiency = effective_share(log_weight)
     reason = f"{_in_words(known, fitted)}, efficiency {efficiency:.2g}"
     if known is None and metric.dim > 2:
         reason += f"; volume that no climb from {LOOK} points found is not counted"
     weighed = weighed_volume(log_weight, low)
     unseen = float(np.logaddexp(0, log_unseen - float(weighed.value)))
-    return Fitted(best, efficiency, reason, weighed, _tempered(metric, best, low, high), unseen)
+    return Fitted(metric, _probe(metric, best, low, high), best, efficiency, reason, weighed, unseen)
+
+
+def _probe(metric: RiemannianMetric, proposal: MixtureProposal, low: Tensor, high: Tensor) -> Probe:
+    seeds = torch.quasirandom.SobolEngine(metric.dim, scramble=True, seed=0).draw(32).to(low)
+    nodes = torch.cat([low + (high - low) * seeds, *(block.loc.to(low)[:32] for block in proposal.blocks)])
+    nodes = nodes.clamp(low, high)
+    return Probe(nodes, metric.metric(nodes).detach())
 
 
 def _in_words(known: GaussianParts | None, fitted: int) -> str:
@@ -141,7 +173,7 @@ def _starts(metric: RiemannianMetric, proposal: MixtureProposal, z: Tensor, log_
             if bool((weight > -torch.inf).any()):
                 picked = torch.multinomial(weight.softmax(0), _STARTS // 2, replacement=True, generator=generator)
                 starts.append(place[picked])
-    landmarks = getattr(metric, "landmarks", None)
+    landmarks = metric.landmarks
     if landmarks is not None and not proposal.blocks:
         starts.append(landmarks[:_STARTS].to(z))
     return torch.cat(starts).unique(dim=0)
@@ -157,20 +189,27 @@ def _excess(
     return excess
 
 
-def _judged(metric: RiemannianMetric, proposal: MixtureProposal, judge: MixtureProposal, low: Tensor) -> float:
-    """Efficiency of ``proposal``, the integral of p^2 / q, by draws of another one."""
-    z, log_weight, table = pool(metric, judge, low, 0)
+def _judged(proposal: MixtureProposal, z: Tensor, log_weight: Tensor, table: Tensor) -> float:
+    """Efficiency of ``proposal``, the integral of p^2 / q, by the :func:`pool` of another one."""
     own = log_weight + table.logsumexp(-1) - proposal.log_prob(z)
     second = (log_weight + own).logsumexp(0)
     return float((2 * log_weight.logsumexp(0) - second - math.log(len(z))).exp().nan_to_num(nan=0.0))
 
 
 def _adapted(
-    metric: RiemannianMetric, candidate: MixtureProposal, low: Tensor, best: MixtureProposal, efficiency: float
+    metric: RiemannianMetric,
+    candidate: MixtureProposal,
+    low: Tensor,
+    best: MixtureProposal,
+    efficiency: float,
+    first: tuple[Tensor, Tensor, Tensor],
 ) -> tuple[MixtureProposal, float]:
-    """The best iterate of population Monte Carlo from ``candidate``, or ``best`` where none is better."""
+    """The best iterate of population Monte Carlo from ``candidate``, or ``best`` where none is better.
+
+    ``first`` is the :func:`pool` of the candidate.
+    """
     for turn in range(1, _ROUNDS + 1):
-        z, log_weight, table = pool(metric, candidate, low, turn)
+        z, log_weight, table = first if turn == 1 else pool(metric, candidate, low, turn)
         if (reached := effective_share(log_weight)) > efficiency:
             best, efficiency = candidate, reached
         if efficiency > _ENOUGH or turn == _ROUNDS or not bool((log_weight > -torch.inf).any()):
@@ -190,7 +229,7 @@ def _tempered(metric: RiemannianMetric, proposal: MixtureProposal, low: Tensor, 
     """The log volume by a small tempered sequence that starts wide of the proposal."""
     generator = torch.Generator(low.device).manual_seed(1)
     islands, particles, moves, points = _CHECK
-    population = temper(metric, low, high, proposal.widened(), islands, particles, generator, moves, points)
+    population = temper(metric, low, high, proposal.widened(), islands, particles, generator, moves, points, True)
     value, error = population.log_volume()
     # a sequence that was cut short tells nothing, its error included
     return Estimate(value.to(low), torch.full_like(low[0], torch.inf) if population.short else error.to(low))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
-from pyro_riemann.distributions._box import SamplerReport, VolumeRule, rows_at_once
+from pyro_riemann.distributions._box import SamplerReport, VolumeRule, log_volume_slope
 from pyro_riemann.distributions._box_fit import Fitted, steps_to_forget
 from pyro_riemann.distributions._box_mixture import effective_share
 from pyro_riemann.distributions._box_moves import BoxMoves
@@ -52,8 +52,8 @@ class MixtureLaw:
         self._num_steps = steps_to_forget(log_weight, _BIAS, _MAX_STEPS)
         generator = torch.Generator(low.device).manual_seed(0)
         start = torch.multinomial(weights, 256, replacement=True, generator=generator)
-        moves = BoxMoves(low, high, proposal.scale().to(low), rows=rows_at_once(metric))
-        self._moves, acceptance = moves.tuned(self._log_density, self.rule.nodes[start], generator)
+        moves = BoxMoves(low, high, proposal.scale().to(low))
+        self._moves, acceptance = moves.tuned(self._slopes, self.rule.nodes[start], generator)
         self.report = SamplerReport(
             "mixture",
             effective_share(log_weight),
@@ -63,8 +63,8 @@ class MixtureLaw:
             self.rule.on_floor(metric),
         )
 
-    def _log_density(self, z: Tensor) -> Tensor:
-        return 0.5 * self._metric.logdet(z)
+    def _slopes(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return log_volume_slope(self._metric, z)
 
     def draw(self, count: int) -> Tensor:
         rows = max(1, 131072 // self._num_steps)
@@ -83,7 +83,7 @@ class MixtureLaw:
             chosen = torch.multinomial(self.rule.weights, int(lost.sum()), replacement=True)
             draws[lost] = self.rule.nodes[chosen]
         for _ in range(_NUM_MOVES):
-            draws, _ = self._moves(self._log_density, draws)
+            draws, _ = self._moves(self._slopes, draws)
         return draws
 
 
@@ -126,7 +126,7 @@ class TemperedLaw:
         nodes = self.rule.nodes
         draws = nodes[torch.randint(nodes.shape[0], (count,), device=nodes.device)]
         for _ in range(2 * NUM_MOVES):
-            draws, _ = self._moves(lambda z: 0.5 * self._metric.logdet(z), draws)
+            draws, _ = self._moves(lambda z: log_volume_slope(self._metric, z), draws)
         return draws
 
 

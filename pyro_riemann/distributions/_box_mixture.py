@@ -56,6 +56,26 @@ class GaussianParts:
         rows = max(64, _ENTRIES // self.loc.shape[0])
         return torch.cat([_logsumexp(self.components(piece)) for piece in z.split(rows)])
 
+    def with_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density ``(n)`` and its gradient ``(n, d)``, the latter in single precision."""
+        rows = max(64, _ENTRIES // self.loc.shape[0])
+        found = [self._with_slope(piece) for piece in z.split(rows)]
+        value, slope = (torch.cat(part) for part in zip(*found, strict=True))
+        return value, slope
+
+    def _with_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        table = self.components(z)
+        largest = table.amax(-1, keepdim=True)
+        share = (table - largest).clamp_(min=-80).float().exp_()
+        total = share.sum(-1, keepdim=True)
+        rate = (share @ self._rows.mT.float()).to(z) / total  # of the features: squares or products, and coordinates
+        dim = z.shape[-1]
+        if self.covariance.dim() == 2:
+            slope = 2 * rate[:, :dim] * z + rate[:, dim:]
+        else:
+            slope = 2 * torch.einsum("nij,nj->ni", rate[:, :-dim].unflatten(-1, (dim, dim)), z) + rate[:, -dim:]
+        return (total.to(z).log() + largest).squeeze(-1), slope
+
     def place(self, part: Tensor, uniform: Tensor) -> Tensor:
         """Draws ``(n, d)`` of the parts with index ``part (n)``, from uniform numbers ``(n, d)``."""
         white = torch.special.ndtri(uniform.clamp(1e-15, 1 - 1e-15))
@@ -173,6 +193,15 @@ class MixtureProposal:
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density with respect to dz at points ``z`` ``(n, d)`` of the box, ``(n)``."""
         return self.table(z).logsumexp(-1)
+
+    def with_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`log_prob` ``(n)`` and its gradient ``(n, d)``, the latter in single precision."""
+        parts = [block.with_slope(z) for block in self.blocks]
+        table = torch.stack([*(value for value, _ in parts), self._log_uniform.expand(len(z))], -1) + self.shares.log()
+        owner, slope = table.softmax(-1), torch.zeros_like(z)
+        for index, (_, own) in enumerate(parts):
+            slope = slope + owner[:, index, None] * own
+        return table.logsumexp(-1), slope
 
     def table(self, z: Tensor) -> Tensor:
         """Log of share times density of each group and of the uniform part at ``z`` ``(n, d)``; ``(n, groups + 1)``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._formulas import climbs
-from pyro_riemann.distributions._box import rows_at_once
+from pyro_riemann.distributions._box import log_volume_slope
 from pyro_riemann.metrics import RiemannianMetric
 
 LOOK = 2048  # quasi-random points at which climbs may start
@@ -31,18 +31,8 @@ class Landscape:
 
     def __call__(self, unit: climbs.Vector) -> tuple[climbs.Vector, climbs.Vector]:
         """Values ``(n)`` and gradients ``(n, d)`` at ``unit (n, d)``; NaN where the metric has no volume element."""
-        values, gradients = [], []
-        for piece in self.points(unit).split(rows_at_once(self._metric)):
-            with torch.enable_grad():
-                point = piece.detach().requires_grad_()
-                value = 0.5 * self._metric.logdet(point)
-                # a flat metric's value does not depend on the point: the zero keeps it on the graph
-                (gradient,) = torch.autograd.grad(value.sum() + 0 * point.sum(), point)
-            values.append(value.detach())
-            gradients.append(gradient * self._width)
-        if not values:
-            return np.zeros(0), np.zeros_like(unit)
-        return torch.cat(values).double().cpu().numpy(), torch.cat(gradients).double().cpu().numpy()
+        value, gradient = log_volume_slope(self._metric, self.points(unit))
+        return value.double().cpu().numpy(), (gradient * self._width).double().cpu().numpy()
 
     def points(self, unit: climbs.Vector) -> Tensor:
         """Points of the unit box in the chart, ``(n, d)``."""

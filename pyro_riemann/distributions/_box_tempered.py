@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_riemann.distributions._box import rows_at_once
+from pyro_riemann.distributions._box import log_volume_slope
 from pyro_riemann.distributions._box_mixture import MixtureProposal
 from pyro_riemann.distributions._box_moves import BoxMoves
 from pyro_riemann.metrics import RiemannianMetric
@@ -16,6 +16,7 @@ from pyro_riemann.metrics import RiemannianMetric
 NUM_MOVES = 3
 _KEEP = 0.7  # effective sample size that a change of temperature may cost
 _MAX_STAGES = 200
+_WELL = 0.65, 0.95  # acceptance at which moves need no other step size
 
 
 class Population(NamedTuple):
@@ -60,12 +61,14 @@ def temper(
     generator: torch.Generator | None = None,
     num_moves: int = NUM_MOVES,
     budget: float = math.inf,
+    volume_alone: bool = False,
 ) -> Population:
     """Sequential Monte Carlo from a proposal to the uniform law, along ``proposal^(1 - b) density^b``.
 
     The next exponent b is the largest that leaves 70 % of every island effective. Resampling is systematic;
     moves are Hamiltonian, tuned to the population. Where the next stage would take more than ``budget`` points, one
-    jump to the end takes its place: right, and as inaccurate as the islands then differ.
+    jump to the end takes its place: right, and as inaccurate as the islands then differ. The moves of the last stage do
+    not change the volume: with ``volume_alone`` they are left out.
 
     Del Moral, Doucet & Jasra (2006), *Sequential Monte Carlo samplers*.
     """
@@ -74,24 +77,30 @@ def temper(
     starts = [_starts(proposal, particles, generator) for _ in range(islands)]
     z = torch.cat([points for points, _ in starts]).to(low)
     log_mass = torch.tensor([inside for _, inside in starts], dtype=torch.float64, device=low.device).log()
-    moves, heat, acceptance = BoxMoves(low, high, z.std(0), rows=rows_at_once(metric)), 0.0, 1.0
+    moves, heat, acceptance = BoxMoves(low, high, z.std(0)), 0.0, 1.0
     evaluations = 0
     for stage in range(1, _MAX_STAGES + 1):
         log_ratio = proposal.weigh(metric, z.double(), low.dtype).view(islands, particles)
-        cost = count * (1 + (num_moves + 1) * (moves.num_leapfrog + 1))
+        cost = count * (1 + (num_moves + 1) * (moves.num_leapfrog + 1))  # at most
         short = evaluations + 2 * cost > budget  # no stage would fit after this one
         rise = 1 - heat if short else _next_rise(log_ratio, 1 - heat)
         heat = 1.0 if rise == 1 - heat else heat + rise
         log_mass = log_mass + (rise * log_ratio).logsumexp(1) - math.log(particles)
+        if heat >= 1 and volume_alone:
+            return Population(z.view(islands, particles, dim), log_mass, moves, acceptance, stage, evaluations, short)
         chosen = systematic((rise * log_ratio).softmax(1), particles, generator)
         z = z.view(islands, particles, dim).gather(1, chosen.unsqueeze(-1).expand(-1, -1, dim)).flatten(0, 1)
 
-        def target(point: Tensor, heat: float = heat) -> Tensor:
-            log_density = heat * 0.5 * metric.logdet(point).double()
-            return log_density if heat >= 1 else log_density + (1 - heat) * proposal.log_prob(point.double())
+        def target(point: Tensor, heat: float = heat) -> tuple[Tensor, Tensor]:
+            value, slope = log_volume_slope(metric, point)
+            if heat >= 1:
+                return value.double(), slope
+            other, push = proposal.with_slope(point.double())
+            return heat * value.double() + (1 - heat) * other, heat * slope + (1 - heat) * push.to(slope)
 
         moves.scale = z.std(0)
-        moves, acceptance = moves.tuned(target, z[:: max(1, count // 512)], generator, rounds=3)
+        if heat >= 1 or not _WELL[0] <= acceptance <= _WELL[1]:  # else the last temperature's steps will do
+            moves, acceptance = moves.tuned(target, z[:: max(1, count // 512)], generator, rounds=3)
         for _ in range(num_moves):
             z, acceptance = moves(target, z, generator)
         evaluations += cost

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
+from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _refine
 from pyro_riemann.geodesics._audit import TOLERANCE, audit
-from pyro_riemann.geodesics._energy import Energy
+
+_CLOSE = 0.01  # error of a length above which its curve may have jumped a wall
 
 
 class Piece(NamedTuple):
@@ -35,7 +37,7 @@ def with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
     return torch.cat([z.unsqueeze(1), control[:, 1:-1], y.unsqueeze(1)], dim=1)
 
 
-def audited(solver: Any, metric: Any, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
+def audited(solver: Solver, metric: Metric, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
     """Curves with what an audit makes of them."""
     index = torch.arange(rows.shape[0], device=rows.device).split(solver.room(metric, control))
     verdicts = [audit(energy.rows(part), control[part]) for part in index]
@@ -44,7 +46,7 @@ def audited(solver: Any, metric: Any, rows: Tensor, energy: Energy, control: Ten
     return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE))
 
 
-def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
+def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
     """Replace the curves that failed by finer ones, where these pass or err less."""
     finer = solver.replace(
         num_knots=factor * solver.num_knots,
@@ -56,22 +58,39 @@ def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piec
         failed = ~piece.converged
         result.append(piece.pick(piece.converged))
         old = piece.pick(failed)
-        for part in torch.arange(len(old.rows), device=z.device).split(finer.room(metric, old.control)):
+        # what is nearly right has its pace; the others must find theirs
+        close = (old.error < _CLOSE) & (factor == 2)
+        for part, rounds in [
+            (part, rounds)
+            for chosen, rounds in ((close, 0), (~close, _refine.ROUNDS))
+            if bool(chosen.any())
+            for part in chosen.nonzero().squeeze(-1).split(finer.room(metric, old.control))
+        ]:
             rows = old.rows[part]
             path = _refine.polygon(piece.energy.num_knots, old.control[part])
             try:
                 if factor > 2:
-                    least = torch.where(old.error[part] < 0.01, old.length[part], torch.inf)
+                    least = torch.where(old.error[part] < _CLOSE, old.length[part], torch.inf)
                     path = _refine.best_start(metric, z[rows], y[rows], path, least)
-                energy, solution = _refine.relax(finer, metric, path)
+                energy, solution = _refine.relax(finer, metric, path, rounds)
             except ValueError:  # a curve left the metric's domain
                 result.append(old.pick(torch.isin(old.rows, rows)))
                 continue
             control = with_ends(solution.control, z[rows], y[rows])
             new = audited(finer, metric, rows, energy, control, solution.converged)
-            better = new.converged | (new.error < old.error[part])
+            better = _better(new, old.length[part], old.error[part])
             result += [new.pick(better), old.pick(torch.isin(old.rows, rows[~better]))]
     return [piece for piece in result if piece.rows.numel()]
+
+
+def _better(new: Piece, length: Tensor, error: Tensor) -> Tensor:
+    """Whether curves are to replace others of this length and error, which failed.
+
+    The length of any curve bounds the distance: the shorter one is nearer to it, where both lengths are known.
+    """
+    known = (new.error < _CLOSE) & (error < _CLOSE)
+    shorter = new.length < torch.where(new.converged, 1 + TOLERANCE, 1.0) * length
+    return torch.where(known, shorter, new.converged | (new.error < error))
 
 
 def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:

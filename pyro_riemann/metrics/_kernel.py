@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,8 +102,8 @@ class KernelMetric(RiemannianMetric):
     @classmethod
     def from_posterior(
         cls,
-        loc: Tensor | Iterable[Any],
-        scale: Tensor | Callable[[Tensor], Any],
+        loc: Tensor | Iterable[object],
+        scale: Tensor | Callable[[Tensor], object],
         num_centroids: int = 100,
         bandwidth: str | float = "mahalanobis",
         regularization: float = 1e-3,
@@ -133,6 +132,7 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
+            ImportError: if ``kmedoids`` is not installed, which the extra `kernel` brings.
             TypeError: if the loader or the encoder gives something else.
 
         Example:
@@ -165,7 +165,10 @@ class KernelMetric(RiemannianMetric):
         """Write the metric to ``folder``: arrays as safetensors, their description as JSON.
 
         Args:
-            folder: made if missing; a metric that it holds is replaced.
+            folder: made if missing; a metric that it holds is replaced, in one step.
+
+        Raises:
+            OSError: if it cannot be written, in one sentence; a metric that is there stays.
         """
         write(folder, self.state_dict(), [name for name, _ in self.named_parameters()])
 
@@ -179,7 +182,7 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it is another kind of metric.
+            ValueError: if it was damaged or changed, or is another kind of metric.
 
         Example:
             >>> import tempfile
@@ -189,11 +192,10 @@ class KernelMetric(RiemannianMetric):
             ...     KernelMetric.load(folder)
             KernelMetric(dim=2, num_centroids=3, bandwidth=1, regularization=0.001)
         """
-        arrays, trainable = read(folder, device)
-        return cls(**{name: nn.Parameter(value) if name in trainable else value for name, value in arrays.items()})
+        return read(folder, device, cls)
 
     @property
-    def landmarks(self) -> Tensor:
+    def landmarks(self) -> Tensor:  # type: ignore[override]  # others hold it
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
 
@@ -305,6 +307,15 @@ class KernelMetric(RiemannianMetric):
         weights = self._weights(wide, centroids, precisions, factor)
         floor = self.regularization.to(wide)
         return kernel.logdet_gradient(wide, weights, centroids, precisions, factor, floor).to(z.dtype)
+
+    @torch.no_grad()
+    def _logdet_with_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """``log det G`` and its gradient at ``z`` by one table of weights, for diagonal precisions."""
+        wide, centroids, precisions, factor = self._wide(z)
+        weights = self._weights(wide, centroids, precisions, factor)
+        floor = self.regularization.to(wide)
+        found = kernel.diagonal_and_logdet_gradient(wide, weights, centroids, precisions, factor, floor)
+        return found[0].log().sum(-1).to(z.dtype), found[1].to(z.dtype)
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         if not self.is_diagonal:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann.distributions._box import rows_at_once
 from pyro_riemann.distributions._box_moves import BoxMoves
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 from pyro_riemann.sampling._bridge import bridge_log_volume
@@ -60,7 +59,7 @@ def hmc(
         The draws. ``log_volume`` comes from bridge sampling (Meng & Wong 1996) between them and the fitted proposal.
 
     Raises:
-        TypeError, ValueError: naming the argument at fault.
+        TypeError, ValueError, ImportError: naming the argument at fault, or the extra that is missing.
 
     Source: Chadebec & Allassonniere (2022), appendix C, Algorithm 2.
 
@@ -84,17 +83,16 @@ def hmc(
         raise ValueError(f"`step_size` must be positive or None, got {step_size}.")
     target = target_of(metric, low, high, seed)
     z = _starts(target, start, num_chains)
-    rows = rows_at_once(metric)
     if step_size is None:
         scale = target.proposal().proposal.scale().to(z)
-        moves = BoxMoves(target.low, target.high, scale, num_leapfrog=num_leapfrog, rows=rows)
-        moves, _ = moves.tuned(target.log_density, z[:: max(1, num_chains // 256)], target.generator)
+        moves = BoxMoves(target.low, target.high, scale, num_leapfrog=num_leapfrog)
+        moves, _ = moves.tuned(target.slopes, z[:: max(1, num_chains // 256)], target.generator)
     else:
         unit = torch.ones_like(target.low)
-        moves = BoxMoves(target.low, target.high, unit, step_size, num_leapfrog, rows, jitter=0.0)
+        moves = BoxMoves(target.low, target.high, unit, step_size, num_leapfrog, jitter=0.0)
     history, rates = [], []
     for step in range(num_steps):
-        z, rate = moves(target.log_density, z, target.generator)
+        z, rate = moves(target.slopes, z, target.generator)
         if step >= warm_up:
             history.append(z)
             rates.append(rate)

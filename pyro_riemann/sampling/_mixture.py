@@ -8,15 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann._estimate import Estimate
-from pyro_riemann.distributions._box import rows_at_once
 from pyro_riemann.distributions._box_fit import steps_to_forget, weighed_volume
 from pyro_riemann.distributions._box_law import independence_chain
 from pyro_riemann.distributions._box_mixture import effective_share
 from pyro_riemann.distributions._box_moves import BoxMoves
 from pyro_riemann.distributions._box_tempered import systematic
 from pyro_riemann.metrics import RiemannianMetric
-from pyro_riemann.sampling._result import SamplingResult, floor_share
+from pyro_riemann.sampling._result import SamplingResult, Unchecked, floor_share
 from pyro_riemann.sampling._target import Target, check_count, target_of
 
 _BIAS, _MOST_STEPS = 0.01, 1024
@@ -99,7 +97,7 @@ def independence_metropolis(
         target.high,
         effective_share(all_weights),
         acceptance,
-        _log_volume(all_weights.flatten(), target),
+        Unchecked(weighed_volume(all_weights.flatten(), target.low), fitted, weighed=True),
         floor_share(metric, draws),
         evaluations,
     )
@@ -182,24 +180,19 @@ def importance_resampling(
         target.high,
         effective_share(log_weight),
         acceptance,
-        _log_volume(log_weight.flatten(), target),
+        Unchecked(weighed_volume(log_weight.flatten(), target.low), fitted, weighed=True),
         floor_share(metric, draws),
         evaluations,
     )
 
 
-def _log_volume(log_weight: Tensor, target: Target) -> Estimate:
-    """Log of the mean weight; its error is the spread of the weights, or the difference from another route."""
-    return target.proposal().checked(weighed_volume(log_weight, target.low), weighed=True)[0]
-
-
 def spread(target: Target, chains: Tensor, scale: Tensor, num_moves: int) -> tuple[Tensor, float]:
     """Hamiltonian moves of every draw, tuned on some of them."""
     flat = chains.flatten(0, 1)
-    moves = BoxMoves(target.low, target.high, scale.to(flat), rows=rows_at_once(target.metric))
-    moves, rate = moves.tuned(target.log_density, flat[:: max(1, len(flat) // 256)], target.generator)
+    moves = BoxMoves(target.low, target.high, scale.to(flat))
+    moves, rate = moves.tuned(target.slopes, flat[:: max(1, len(flat) // 256)], target.generator)
     for _ in range(num_moves):
-        flat, rate = moves(target.log_density, flat, target.generator)
+        flat, rate = moves(target.slopes, flat, target.generator)
     return flat.view_as(chains), rate
 
 

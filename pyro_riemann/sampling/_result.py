@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +13,21 @@ from torch import Tensor
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.diagnostics import Summary, summary
 from pyro_riemann.distributions._box import CHUNK
+from pyro_riemann.distributions._box_fit import Fitted
 from pyro_riemann.distributions._uniform import WARN_FLOOR, floor_warning
 from pyro_riemann.metrics import RiemannianMetric
+
+
+class Unchecked(NamedTuple):
+    """A log volume whose error is yet to be compared with another route."""
+
+    own: Estimate
+    fitted: Fitted
+    weighed: bool
+
+    def checked(self) -> Estimate:
+        """The log volume with the larger of its own error and the difference from another route."""
+        return self.fitted.checked(self.own, self.weighed)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +47,7 @@ class SamplingResult:
         efficiency: effective draws for each proposal (``"table"``, ``"metropolis"``, ``"importance"``), particle
             (``"tempered"``) or state of a chain (``"hmc"``).
         acceptance: acceptance rate of the proposals or of the Hamiltonian moves; 1 where nothing is refused.
-        log_volume: log Riemannian volume of the box and its standard error, both scalars.
+        volume: log volume of the box, or what it takes to find its error; see :attr:`log_volume`.
         floor_share: share of the draws where the metric is only what keeps it from being singular, the floor of a
             kernel metric or the jitter of a pullback; None for others.
         evaluations: points at which the volume element or its gradient was evaluated for the draws; what it took to set
@@ -56,16 +70,28 @@ class SamplingResult:
     high: Tensor
     efficiency: float
     acceptance: float
-    log_volume: Estimate
+    volume: Estimate | Unchecked
     floor_share: float | None
     evaluations: int
+
+    @cached_property
+    def log_volume(self) -> Estimate:
+        """Log Riemannian volume of the box and its standard error, both scalars.
+
+        The error is found when this is first asked for, by a second route to the volume that no draw depends on and
+        that costs more than the draws do.
+
+        Raises:
+            RuntimeError: if the metric has changed since the draws were made and nobody has asked before.
+        """
+        return self.volume.checked() if isinstance(self.volume, Unchecked) else self.volume
 
     @cached_property
     def table(self) -> Summary:
         """Moments, R-hat (rank-normalised, split) and effective sizes of every coordinate.
 
         Raises:
-            TypeError, ValueError: as :func:`pyro_riemann.summary`.
+            TypeError, ValueError, ImportError: as :func:`pyro_riemann.summary`.
         """
         return judged(self.chains)
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_riemann._memo import remember
 from pyro_riemann.distributions import RiemannianUniform
 from pyro_riemann.distributions._base import check_metric
+from pyro_riemann.distributions._box import log_volume_slope
 from pyro_riemann.distributions._box_fit import Fitted, fit_proposal
-from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._uniform import check_chart
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 
@@ -32,9 +33,9 @@ class Target(NamedTuple):
     high: Tensor
     generator: torch.Generator
 
-    def log_density(self, z: Tensor) -> Tensor:
-        """Log of the unnormalised density, ``(n)``, differentiable in z."""
-        return 0.5 * self.metric.logdet(z)
+    def slopes(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Log of the unnormalised density, ``(n)``, and its gradient, ``(n, d)``."""
+        return log_volume_slope(self.metric, z)
 
     def proposal(self) -> Fitted:
         """The fitted mixture proposal, kept for as long as the metric stays as it is."""
@@ -43,9 +44,7 @@ class Target(NamedTuple):
 
             def fit() -> tuple[Fitted, Tensor]:
                 fitted = fit_proposal(metric, low, high)
-                seeds = torch.quasirandom.SobolEngine(metric.dim, scramble=True, seed=0).draw(32).to(low)
-                nodes = [low + (high - low) * seeds, *(block.loc.to(low)[:32] for block in fitted.proposal.blocks)]
-                return fitted, torch.cat(nodes).clamp(low, high)
+                return fitted, fitted.probe.nodes
 
             return remember(metric, "proposal", (), (low, high), fit)
 

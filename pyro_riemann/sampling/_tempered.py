@@ -8,7 +8,7 @@ from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions._box_tempered import temper
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._mixture import interleaved
-from pyro_riemann.sampling._result import SamplingResult, floor_share
+from pyro_riemann.sampling._result import SamplingResult, Unchecked, floor_share
 from pyro_riemann.sampling._target import check_count, target_of
 
 
@@ -82,7 +82,7 @@ def tempered_smc(
         target.high,
         population.efficiency(),
         population.acceptance,
-        fitted.checked(Estimate(value.to(target.low), error.to(target.low)), weighed=False)[0],
+        Unchecked(Estimate(value.to(target.low), error.to(target.low)), fitted, weighed=False),
         floor_share(metric, draws),
         population.evaluations,
     )

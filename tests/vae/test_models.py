@@ -246,7 +246,7 @@ def mass_by_shortest_paths(vae: VAE, count: int = 100) -> float:
     return float(log_density.logsumexp(0) + ((high - low) / count).log().sum() - (2 * math.pi * time).log())
 
 
-@pytest.mark.parametrize("metric", ["fixed", "grid"])
+@pytest.mark.parametrize("metric", ["fixed", pytest.param("grid", marks=pytest.mark.slow)])
 def test_mass_of_the_prior_agrees_with_quadrature_of_its_density(metric: str):
     vae = phase_two_vae(curve_data(60), "heat_kernel", "normal", metric)
     value, error = prior_mass(vae)

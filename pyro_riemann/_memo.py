@@ -22,10 +22,26 @@ _CAPACITY = 64  # results a metric
 _PROBES = 32  # points at which a metric is compared: a change that leaves all of them as they were is not seen
 
 
+class Probe(NamedTuple):
+    """A metric as it is at some points.
+
+    Attributes:
+        nodes: ``(n, d)``.
+        tensors: G at the nodes, ``(n, d, d)``.
+    """
+
+    nodes: Tensor
+    tensors: Tensor
+
+    def meets(self, metric: RiemannianMetric) -> bool:
+        """Whether ``metric`` is the same, bit for bit, and carries no gradient."""
+        now = metric.metric(self.nodes)
+        return not now.requires_grad and torch.equal(now, self.tensors)
+
+
 class _Kept(NamedTuple):
     result: Any
-    nodes: Tensor  # (n, d)
-    tensors: Tensor  # G at the nodes, (n, d, d)
+    probe: Probe
 
 
 _kept: WeakKeyDictionary[RiemannianMetric, dict[Any, _Kept]] = WeakKeyDictionary()
@@ -62,11 +78,9 @@ def remember(
     values = tuple((t.shape, t.dtype, str(t.device), tuple(t.detach().flatten().tolist())) for t in tensors)
     key = (name, settings, metric.solver, values)
     known = _kept.setdefault(metric, {})
-    if (kept := known.get(key)) is not None:
-        now = metric.metric(kept.nodes)
-        if not now.requires_grad and torch.equal(now, kept.tensors):
-            same: Result = kept.result
-            return same
+    if (kept := known.get(key)) is not None and kept.probe.meets(metric):
+        same: Result = kept.result
+        return same
     result, nodes = compute()
     nodes = nodes.detach().reshape(-1, metric.dim)
     nodes = nodes[:: max(1, len(nodes) // _PROBES)]
@@ -75,5 +89,5 @@ def remember(
         known.pop(key, None)
         if len(known) >= _CAPACITY:
             known.pop(next(iter(known)))
-        known[key] = _Kept(result, nodes, tensors_there)
+        known[key] = _Kept(result, Probe(nodes, tensors_there))
     return result
