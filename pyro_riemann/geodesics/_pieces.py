@@ -46,14 +46,36 @@ def audited(solver: Solver, metric: Metric, rows: Tensor, energy: Energy, contro
     return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE))
 
 
+def challenged(
+    solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: list[Piece], control: Tensor, length: Tensor
+) -> list[Piece]:
+    """Replace curves that others, of this ``length``, undercut by the geodesics to which these lead.
+
+    What stays although it is undercut by more than a distance may err has not converged.
+    """
+    finer, result = _finer(solver, 2), []
+    for piece in found:
+        beaten = (piece.error < _CLOSE) & (length[piece.rows] < (1 - 4 * TOLERANCE) * piece.length)
+        result.append(piece.pick(~beaten))
+        for part in beaten.nonzero().squeeze(-1).split(finer.room(metric, control)):
+            old = piece.pick(torch.zeros_like(beaten).index_fill(0, part, True))
+            old = old._replace(converged=torch.zeros_like(old.converged))
+            try:
+                path = _refine.polygon(solver.num_knots, control[old.rows])
+                energy, solution = _refine.relax(finer, metric, path)
+            except ValueError:  # a curve left the metric's domain
+                result.append(old)
+                continue
+            curve = with_ends(solution.control, z[old.rows], y[old.rows])
+            new = audited(finer, metric, old.rows, energy, curve, solution.converged)
+            better = new.length < old.length  # false for NaN
+            result += [new.pick(better), old.pick(~better)]
+    return [piece for piece in result if piece.rows.numel()]
+
+
 def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
     """Replace the curves that failed by finer ones, where these pass or err less."""
-    finer = solver.replace(
-        num_knots=factor * solver.num_knots,
-        num_segments=factor * max(solver.num_segments, 4 * solver.num_knots),
-        max_polish=2 * solver.max_polish,
-    )
-    result = []
+    finer, result = _finer(solver, factor), []
     for piece in found:
         failed = ~piece.converged
         result.append(piece.pick(piece.converged))
@@ -81,6 +103,14 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
             better = _better(new, old.length[part], old.error[part])
             result += [new.pick(better), old.pick(torch.isin(old.rows, rows[~better]))]
     return [piece for piece in result if piece.rows.numel()]
+
+
+def _finer(solver: Solver, factor: int) -> Solver:
+    return solver.replace(
+        num_knots=factor * solver.num_knots,
+        num_segments=factor * max(solver.num_segments, 4 * solver.num_knots),
+        max_polish=2 * solver.max_polish,
+    )
 
 
 def _better(new: Piece, length: Tensor, error: Tensor) -> Tensor:

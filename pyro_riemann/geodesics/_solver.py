@@ -16,8 +16,16 @@ from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
 from pyro_riemann.geodesics._newton import Solution, descend, polish
-from pyro_riemann.geodesics._pieces import Piece, attached, audited, gather, tried_again, with_ends
-from pyro_riemann.geodesics._refine import factors
+from pyro_riemann.geodesics._pieces import (
+    Piece,
+    attached,
+    audited,
+    challenged,
+    gather,
+    tried_again,
+    with_ends,
+)
+from pyro_riemann.geodesics._refine import factors, rivals, unguided
 from pyro_riemann.geodesics._straight import straight_lines
 
 _CHUNK = 2**27  # numbers in the Jacobians of one batch of curves, about 1 GB in float64
@@ -198,9 +206,14 @@ class GeodesicSolver:
         first = audited(self, metric, rows, energy, control, solution.converged)
         found = [first._replace(converged=first.converged | (z == y).all(-1))]
         if self.on_failure != "ignore" and self.max_iterations > 0 and self.max_polish > 0:
+            rival = rivals(self, metric, z, y) if unguided(metric) else None
+            if rival is not None:
+                found = challenged(self, metric, z, y, found, *rival)
             for factor in factors(self.num_knots * metric.dim):
                 if not all(bool(piece.converged.all()) for piece in found):
                     found = tried_again(self, metric, z, y, found, factor)
+            if rival is not None:
+                found = challenged(self, metric, z, y, found, *rival)
         report(torch.cat([piece.converged for piece in found]), self.on_failure, total or len(z))
         return found
 

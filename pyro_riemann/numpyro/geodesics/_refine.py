@@ -13,6 +13,7 @@ from pyro_riemann._formulas import splines
 from pyro_riemann._formulas.shortest_paths import TRACK
 from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _spline
+from pyro_riemann.numpyro.geodesics._audit import TOLERANCE
 from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
 from pyro_riemann.numpyro.geodesics._path import chunk_size
 
@@ -20,6 +21,8 @@ ROUNDS, _STEPS = 4, 12
 POINTS = 256  # segments of a polygon that stands for a start
 _TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
 _NORMALS = 4  # axes into which these bend, both ways
+_RIVALS = (0.9, 1.6)  # of these arcs, after as many rough steps, the shortest challenges what was found
+_RIVAL_STEPS, _RIVAL_NORMALS = 5, 2
 _ENOUGH = 1e-8  # relative error of an energy that will do where rounding or a thin wall slows the last iterations
 _LARGEST = 512  # unknowns of a curve in the finest attempt
 
@@ -62,16 +65,51 @@ def best_start(metric: Metric, z: Array, y: Array, best: Array, least: Array) ->
         wins = length < kept[1]  # false for NaN
         return (jnp.where(wins[:, None, None], path, kept[0]), jnp.where(wins, length, kept[1])), None
 
-    axes = range(1, min(z.shape[-1], _NORMALS + 1))
-    bends = [(1, 0.0), *((axis, side * turn) for axis in axes for turn in _TURNS for side in (1, -1))]
-    which, turns = (np.array(column) for column in zip(*bends, strict=True))
-    each = (jnp.asarray(np.minimum(which, z.shape[-1] - 1)), jnp.asarray(turns, z.dtype))
-    return jax.lax.scan(shorter, (best, least), each)[0][0]
+    bends = [(1, 0.0), *_bends(z, _TURNS, _NORMALS)]
+    return jax.lax.scan(shorter, (best, least), _columns(bends, z))[0][0]
 
 
-def polygon(num_knots: int, control: Array) -> Array:
+def unguided(metric: Metric) -> bool:
+    """Whether a metric knows nothing but itself: no surface, table or landmarks to look for shortest paths on."""
+    return metric.dim > 1 and metric.immersed() is None and metric.tabulated() is None and metric.landmarks is None
+
+
+def rivals(solver: Solver, metric: Metric, z: Array, y: Array) -> tuple[Array, Array]:
+    """A way between each pair that bends off the straight line, its control points ``(P, C, d)`` and length ``(P,)``.
+
+    Newton's method ends at the nearest geodesic, and no check of that curve tells that it is not the shortest: another
+    curve that is shorter does. The length is infinite where two polygons disagree about it, as beside a pole of the
+    metric, which they may jump.
+    """
+
+    def shorter(kept: tuple[Array, Array], bend: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+        laid = _lay(metric, _arc(z, y, *bend, POINTS), solver.num_knots)
+        chunk = chunk_size(solver, metric, laid)
+        control = descend(metric.energy(solver, laid), laid, _RIVAL_STEPS, 1e-2, chunk).control
+        length = _steps(metric, polygon(solver.num_knots, control)).sum(-1)
+        wins = length < kept[1]  # false for NaN
+        return (jnp.where(wins[:, None, None], control, kept[0]), jnp.where(wins, length, kept[1])), None
+
+    start = _spline.line(solver.num_knots, z, y), jnp.full_like(z[:, 0], jnp.inf)
+    best, least = jax.lax.scan(shorter, start, _columns(_bends(z, _RIVALS, _RIVAL_NORMALS), z))[0]
+    finer = _steps(metric, polygon(solver.num_knots, best, 3)).sum(-1)
+    return best, jnp.where(jnp.abs(finer / least - 1) <= TOLERANCE, least, jnp.inf)
+
+
+def polygon(num_knots: int, control: Array, finer: int = 1) -> Array:
     """Points of splines, ``(P, M + 1, d)``, for :func:`relax`."""
-    return _spline.follow(_spline.uniform_basis(num_knots, max(POINTS, TRACK * num_knots), control), control)
+    return _spline.follow(_spline.uniform_basis(num_knots, finer * max(POINTS, TRACK * num_knots), control), control)
+
+
+def _bends(z: Array, turns: tuple[float, ...], normals: int) -> list[tuple[int, float]]:
+    """Axes and turns of the arcs that bend off a line, both ways."""
+    axes = range(1, min(z.shape[-1], normals + 1))
+    return [(axis, side * turn) for axis in axes for turn in turns for side in (1, -1)]
+
+
+def _columns(bends: list[tuple[int, float]], z: Array) -> tuple[Array, Array]:
+    which, turns = (np.array(column) for column in zip(*bends, strict=True))
+    return jnp.asarray(np.minimum(which, z.shape[-1] - 1)), jnp.asarray(turns, z.dtype)
 
 
 def _lay(metric: Metric, path: Array, num_knots: int) -> Array:
