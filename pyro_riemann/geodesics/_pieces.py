@@ -13,7 +13,7 @@ from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _refine
 from pyro_riemann.geodesics._audit import TOLERANCE, audit
 
-_CLOSE = 0.01  # error of a length above which its curve may have jumped a wall
+KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
 
 
 class Piece(NamedTuple):
@@ -55,7 +55,7 @@ def challenged(
     """
     finer, result = _finer(solver, 2), []
     for piece in found:
-        beaten = (piece.error < _CLOSE) & (length[piece.rows] < (1 - 4 * TOLERANCE) * piece.length)
+        beaten = (piece.error < KNOWN) & (length[piece.rows] < (1 - 4 * TOLERANCE) * piece.length)
         result.append(piece.pick(~beaten))
         for part in beaten.nonzero().squeeze(-1).split(finer.room(metric, control)):
             old = piece.pick(torch.zeros_like(beaten).index_fill(0, part, True))
@@ -81,7 +81,7 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
         result.append(piece.pick(piece.converged))
         old = piece.pick(failed)
         # what is nearly right has its pace; the others must find theirs
-        close = (old.error < _CLOSE) & (factor == 2)
+        close = (old.error < KNOWN) & (factor == 2)
         for part, rounds in [
             (part, rounds)
             for chosen, rounds in ((close, 0), (~close, _refine.ROUNDS))
@@ -92,7 +92,7 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
             path = _refine.polygon(piece.energy.num_knots, old.control[part])
             try:
                 if factor > 2:
-                    least = torch.where(old.error[part] < _CLOSE, old.length[part], torch.inf)
+                    least = torch.where(old.error[part] < KNOWN, old.length[part], torch.inf)
                     path = _refine.best_start(metric, z[rows], y[rows], path, least)
                 energy, solution = _refine.relax(finer, metric, path, rounds)
             except ValueError:  # a curve left the metric's domain
@@ -118,7 +118,7 @@ def _better(new: Piece, length: Tensor, error: Tensor) -> Tensor:
 
     The length of any curve bounds the distance: the shorter one is nearer to it, where both lengths are known.
     """
-    known = (new.error < _CLOSE) & (error < _CLOSE)
+    known = (new.error < KNOWN) & (error < KNOWN)
     shorter = new.length < torch.where(new.converged, 1 + TOLERANCE, 1.0) * length
     return torch.where(known, shorter, new.converged | (new.error < error))
 

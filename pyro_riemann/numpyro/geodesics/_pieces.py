@@ -63,7 +63,8 @@ def pieces(solver: Solver, metric: Metric, z: Array, y: Array, checked: bool = F
     length, error, converged = (np.asarray(part) for part in verdict)
     found = [Piece(rows, _final(solver), interior[None], None, length, error, converged)]
     if solver.on_failure != "ignore" and solver.max_iterations > 0 and solver.max_polish > 0:
-        rival = _rivals(solver, metric, z, y) if _refine.unguided(metric) else None
+        trusted = np.where(error < KNOWN, length, np.inf)
+        rival = _rivals(solver, metric, z, y, trusted) if _refine.unguided(metric) else None
         if rival is not None:
             found = _challenged(solver, metric, z, y, found, *rival)
         for factor in _refine.factors(solver.num_knots * metric.dim):
@@ -86,8 +87,26 @@ def gather(pieces: list[Piece], function: Callable[[Piece, Array, Array], Array]
     return jnp.concatenate(parts)[np.argsort(np.concatenate([piece.rows for piece in pieces]))]
 
 
+def _rivals(solver: Solver, metric: Metric, z: Array, y: Array, length: Numbers) -> tuple[Numbers, Numbers]:
+    """Other ways between the pairs, control points ``(P, C, d)`` and lengths ``(P,)``, infinite where there is none.
+
+    Ways that begin much longer than what was found, of ``length (P,)``, are not followed: in a flat metric that is all.
+    """
+    best, least = np.array(_spline.line(solver.num_knots, z, y)), np.full(len(length), np.inf)
+    bend, row = np.nonzero(np.asarray(_bent(metric, z, y)) <= _refine.HOPE * length)  # not for NaN
+    if len(row):
+        padding = np.zeros((1 << (len(row) - 1).bit_length()) - len(row), int)
+        rows = np.concatenate([row, padding])
+        axes, turns = zip(*(_refine.rival_bends(z)[at] for at in (*bend, *padding)), strict=True)
+        which = jnp.asarray(np.array(axes)), jnp.asarray(np.array(turns), z.dtype)
+        control, reached = (np.asarray(part)[: len(row)] for part in _follow(solver, metric, z[rows], y[rows], *which))
+        order = np.argsort(-np.nan_to_num(reached, nan=np.inf))  # the shortest comes last and stays
+        best[row[order]], least[row[order]] = control[order], np.nan_to_num(reached, nan=np.inf)[order]
+    return best, least
+
+
 def _challenged(
-    solver: Solver, metric: Metric, z: Array, y: Array, found: list[Piece], control: Array, length: Array
+    solver: Solver, metric: Metric, z: Array, y: Array, found: list[Piece], control: Numbers, length: Numbers
 ) -> list[Piece]:
     """Replace curves that others, of this ``length``, undercut by the geodesics to which these lead.
 
@@ -95,14 +114,14 @@ def _challenged(
     """
     finer, result = _finer(solver, 2), []
     for piece in found:
-        beaten = (piece.error < KNOWN) & (np.asarray(length)[piece.rows] < (1 - 4 * TOLERANCE) * piece.length)
+        beaten = (piece.error < KNOWN) & (length[piece.rows] < (1 - 4 * TOLERANCE) * piece.length)
         result.append(piece.pick(~beaten))
         if not beaten.any():
             continue
         old = piece.pick(beaten)
         old = old._replace(converged=np.zeros_like(old.converged))
         rows = _padded(old).rows
-        path = _refine.polygon(solver.num_knots, control[rows])
+        path = _refine.polygon(solver.num_knots, jnp.asarray(control[rows]))
         new = _laid(finer, metric, z, y, old, path, np.zeros(len(rows), bool))
         better = new.length < old.length  # false for NaN
         result += [new.pick(better), old.pick(~better)]
@@ -213,9 +232,7 @@ def _relax(
     return guide, interior, length, error, passed
 
 
-@jax.jit
-def _rivals(solver: Solver, metric: Metric, z: Array, y: Array) -> tuple[Array, Array]:
-    return _refine.rivals(solver, metric, z, y)
+_bent, _follow = jax.jit(_refine.bent), jax.jit(_refine.rivals)
 
 
 @jax.jit

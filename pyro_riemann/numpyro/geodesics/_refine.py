@@ -22,7 +22,8 @@ POINTS = 256  # segments of a polygon that stands for a start
 _TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
 _NORMALS = 4  # axes into which these bend, both ways
 _RIVALS = (0.9, 1.6)  # of these arcs, after as many rough steps, the shortest challenges what was found
-_RIVAL_STEPS, _RIVAL_NORMALS = 5, 2
+_RIVAL_STEPS, _RIVAL_NORMALS, _RIVAL_POINTS = 5, 2, 64
+HOPE = 1.3  # times the length that was found, up to which an arc is followed; 56 of 57 that won began below 1.2
 _ENOUGH = 1e-8  # relative error of an energy that will do where rounding or a thin wall slows the last iterations
 _LARGEST = 512  # unknowns of a curve in the finest attempt
 
@@ -74,26 +75,36 @@ def unguided(metric: Metric) -> bool:
     return metric.dim > 1 and metric.immersed() is None and metric.tabulated() is None and metric.landmarks is None
 
 
-def rivals(solver: Solver, metric: Metric, z: Array, y: Array) -> tuple[Array, Array]:
-    """A way between each pair that bends off the straight line, its control points ``(P, C, d)`` and length ``(P,)``.
+def bent(metric: Metric, z: Array, y: Array) -> Array:
+    """Lengths of the arcs :func:`rival_bends` between all pairs, ``(A, P)``."""
+
+    def length(bend: tuple[Array, Array]) -> Array:
+        return _steps(metric, _arc(z, y, *bend, _RIVAL_POINTS)).sum(-1)
+
+    return jax.lax.map(length, _columns(rival_bends(z), z))
+
+
+def rivals(solver: Solver, metric: Metric, z: Array, y: Array, axis: Array, turn: Array) -> tuple[Array, Array]:
+    """The ways to which arcs of their own ``axis (P,)`` and ``turn (P,)`` lead: ``(P, C, d)``, and lengths ``(P,)``.
 
     Newton's method ends at the nearest geodesic, and no check of that curve tells that it is not the shortest: another
     curve that is shorter does. The length is infinite where two polygons disagree about it, as beside a pole of the
     metric, which they may jump.
     """
 
-    def shorter(kept: tuple[Array, Array], bend: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-        laid = _lay(metric, _arc(z, y, *bend, POINTS), solver.num_knots)
-        chunk = chunk_size(solver, metric, laid)
-        control = descend(metric.energy(solver, laid), laid, _RIVAL_STEPS, 1e-2, chunk).control
-        length = _steps(metric, polygon(solver.num_knots, control)).sum(-1)
-        wins = length < kept[1]  # false for NaN
-        return (jnp.where(wins[:, None, None], control, kept[0]), jnp.where(wins, length, kept[1])), None
+    def start(z: Array, y: Array, axis: Array, turn: Array) -> Array:
+        return _arc(z[None], y[None], axis, turn, _RIVAL_POINTS)[0]
 
-    start = _spline.line(solver.num_knots, z, y), jnp.full_like(z[:, 0], jnp.inf)
-    best, least = jax.lax.scan(shorter, start, _columns(_bends(z, _RIVALS, _RIVAL_NORMALS), z))[0]
-    finer = _steps(metric, polygon(solver.num_knots, best, 3)).sum(-1)
-    return best, jnp.where(jnp.abs(finer / least - 1) <= TOLERANCE, least, jnp.inf)
+    laid = _lay(metric, jax.vmap(start)(z, y, axis, turn), solver.num_knots)
+    chunk = chunk_size(solver, metric, laid)
+    control = descend(metric.energy(solver, laid), laid, _RIVAL_STEPS, 1e-2, chunk).control
+    length, finer = (_steps(metric, polygon(solver.num_knots, control, times)).sum(-1) for times in (1, 3))
+    return control, jnp.where(jnp.abs(finer / length - 1) <= TOLERANCE, length, jnp.inf)
+
+
+def rival_bends(z: Array) -> list[tuple[int, float]]:
+    """Axes and turns of the arcs that may challenge what was found."""
+    return _bends(z, _RIVALS, _RIVAL_NORMALS)
 
 
 def polygon(num_knots: int, control: Array, finer: int = 1) -> Array:
