@@ -19,6 +19,7 @@ from pyro_riemann.numpyro.geodesics._path import energy_of, search
 
 Numbers = np.ndarray[Any, Any]
 _CLOSE = 0.01  # error of a length above which its curve may have jumped a wall
+_NEAR = 2e-3  # error up to which a curve need not look for its pace
 
 
 class Piece(NamedTuple):
@@ -100,7 +101,7 @@ def _tried_again(solver: Any, metric: Any, z: Array, y: Array, found: list[Piece
             if getattr(metric, "landmarks", None) is not None:
                 path, least = _along_landmarks(metric, *ends, path, least)
             path = _best_start(metric, *ends, path, jnp.asarray(least, z.dtype))
-        near = (padded.error < _CLOSE) & (factor == 2)  # these have their pace; the others must find theirs
+        near = (padded.error < _NEAR) & (factor == 2)  # these have their pace; the others must find theirs
         rounds = 0 if near.all() else _refine.ROUNDS
         guide, interior, *verdict = _relax(finer, metric, *ends, path, near, rounds)
         length, error, converged = (np.asarray(part)[:count] for part in verdict)
