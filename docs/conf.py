@@ -5,6 +5,8 @@ import os
 import tomllib
 from pathlib import Path
 
+import pyro_riemann
+
 # the backend of the kernel that runs the tutorials: figures go into the page, whatever CI has set
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 
@@ -12,7 +14,7 @@ _project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_tex
 
 project = _project["name"]
 author = _project["authors"][0]["name"]
-release = version = _project["version"]
+release = version = pyro_riemann.__version__
 copyright = author
 
 extensions = [

@@ -1,7 +1,8 @@
 """Pyro models with Riemannian priors."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pyro_riemann._lazy import lazily
 
 if TYPE_CHECKING:
     from pyro_riemann._estimate import Estimate
@@ -51,21 +52,10 @@ __all__ = [
     "to_arviz",
 ]
 
-_MODULES = ("_estimate", "geodesics", "metrics", "manifolds", "brownian", "distributions", "diagnostics")
+__version__ = "0.1.0"
 
+_MODULES = dict.fromkeys(("_estimate", "geodesics", "metrics", "manifolds", "brownian", "distributions"), "torch")
 
 if not TYPE_CHECKING:  # a type checker that saw this would believe in any name
-
-    def __getattr__(name: str) -> Any:
-        """Import a public name, or its module, at first use: ``pyro_riemann.numpyro`` comes without torch."""
-        if name in _MODULES:
-            return importlib.import_module(f"{__name__}.{name}")
-        if name in __all__:
-            for module in _MODULES:
-                if (value := vars(importlib.import_module(f"{__name__}.{module}")).get(name)) is not None:
-                    return globals().setdefault(name, value)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    # a public name, or its module, is imported at first use: `pyro_riemann.numpyro` comes without torch
+    __getattr__, __dir__ = lazily(__name__, __all__, _MODULES | {"diagnostics": "diagnostics"})

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pyro_riemann._lazy import needs
+
 #: What NumPyro and ArviZ call the same quantity.
 _NUMPYRO_FIELDS = {
     "diverging": "diverging",
@@ -28,7 +30,7 @@ _COLUMNS = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat
 _DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "r_hat": 4}
 
 
-class Summary(pd.DataFrame):
+class Summary(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
     """The table of :func:`summary`: one row a scalar, and whole-run checks as attributes.
 
     A slice of it is an ordinary ``DataFrame``. The checks live in ``attrs``; one that could not be
@@ -103,6 +105,7 @@ def to_arviz(result: Any, sample_stats: Mapping[str, Any] | None = None) -> Any:
     Raises:
         ValueError: if the sampler has not run, or an array is not of shape ``(chains, draws, *event)``.
         TypeError: if ``result`` is none of the above.
+        ImportError: if ArviZ is not installed, which the extra `diagnostics` brings.
 
     Example:
         >>> import numpy as np
@@ -275,7 +278,8 @@ def _arviz() -> ModuleType:
     """ArviZ, without the announcement of the next major version that 0.23 makes on import."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=r"\s*ArviZ is undergoing")
-        import arviz
+        with needs("A table of chains", "diagnostics"):
+            import arviz
     return arviz
 
 

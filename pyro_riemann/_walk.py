@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from pyro_riemann._formulas import walk_steps
 from pyro_riemann.geodesics import expmap
-from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.metrics import PullbackMetric, RiemannianMetric
 
 
 def overrides(metric: RiemannianMetric, name: str) -> bool:
@@ -19,7 +17,7 @@ def overrides(metric: RiemannianMetric, name: str) -> bool:
     return own and (not isinstance(base, RiemannianMetric) or overrides(base, name))
 
 
-def step(metric: Any, z: Tensor, scale: Tensor, method: str, noise: Tensor | None) -> Tensor:
+def step(metric: RiemannianMetric, z: Tensor, scale: Tensor, method: str, noise: Tensor | None) -> Tensor:
     """One step; ``scale`` is the standard deviation of the noise, ``(*batch, 1)``."""
     noise = torch.randn_like(z) if noise is None else noise
     ambient = noise.shape[-1] != metric.dim
@@ -28,12 +26,13 @@ def step(metric: Any, z: Tensor, scale: Tensor, method: str, noise: Tensor | Non
         scale = walk_steps.step_variance(torch, scale.square(), ricci).sqrt()
     white = scale * noise
     force = None
-    if ambient or method == "retraction":
-        value, jacobian = metric.embed_jacobian(z)
+    surface = metric.immersed()
+    if surface is not None and (ambient or method == "retraction"):
+        value, jacobian = surface.embed_jacobian(z)
         factor = _factor(jacobian.mT @ jacobian, z)
         if ambient:
             white = _lower(factor, _pull(jacobian, white))
-    elif method == "second_order" and hasattr(metric, "metric_and_force"):
+    elif method == "second_order" and isinstance(metric, PullbackMetric):
         tensor, force = metric.metric_and_force(z)
         factor = _factor(tensor, z)
     else:
@@ -50,8 +49,8 @@ def step(metric: Any, z: Tensor, scale: Tensor, method: str, noise: Tensor | Non
         bend = _raise(factor, -(scale**2) * metric.drift(z))
         # the drift does not shrink with v, so that it is held against the typical step
         return z + _upper(factor, white - _cap(bend, metric.dim * scale**2))
-    if method == "retraction":
-        both = metric.embed(torch.stack([z + v, z - v]))
+    if surface is not None and method == "retraction":
+        both = surface.embed(torch.stack([z + v, z - v]))
         bend = _lower(factor, _pull(jacobian, 0.5 * (both[0] + both[1]) - value))
     elif force is not None:
         bend = _lower(factor, 0.5 * force(v))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point, check_positive, holds
 from pyro_riemann._formulas import walk_steps
+from pyro_riemann._memo import remember
 from pyro_riemann._walk import overrides, step
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -18,6 +18,7 @@ __all__ = ["METHODS", "brownian_motion", "default_method"]
 METHODS = ("retraction", "second_order", "euler", "geodesic", "driftless")
 """What :func:`brownian_motion` takes as its ``method``."""
 
+_PILOTS = 128  # points from which the default number of steps is tried
 _ADVICE = "Raise `num_steps`, lower `time`, or regularise the metric (`jitter`, `regularization`)."
 
 
@@ -56,8 +57,9 @@ def brownian_motion(
         time: positive duration, the variance in flat space; a number or a tensor that broadcasts with ``batch``.
         num_steps: number of steps of equal duration. Default: as many as keep the mean distance right within 1 %,
             16 to 512: by a closed form where the curvature is constant, else by a pilot of 256 paths from ``start``
-            with noise of its own, which compares n steps with n / 2 driven by the same noise. Where nothing can be
-            tried (``torch.jit.trace``, ``torch.vmap``) it is 64. The number of draws given as ``noise``, if any.
+            with noise of its own, which compares n steps with 4 n driven by the same noise, and is repeated only when
+            the metric or ``start`` has changed. Where nothing can be tried (``torch.jit.trace``, ``torch.vmap``) it is
+            64. The number of draws given as ``noise``, if any.
         method: one of the above. Default for pullbacks: ``"second_order"`` if the immersion propagates second
             derivatives cheaply (:meth:`PullbackMetric.jets`), else ``"retraction"``. For other metrics:
             ``"geodesic"`` if the exponential map is closed, ``"euler"`` if the drift is, else ``"second_order"``.
@@ -89,7 +91,7 @@ def brownian_motion(
     if num_steps is not None and num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
     method = default_method(metric) if method is None else check_one_of("method", method, METHODS)
-    if method == "retraction" and not hasattr(metric, "embed"):
+    if method == "retraction" and metric.immersed() is None:
         raise ValueError(
             f"method 'retraction' needs an immersion, which {type(metric).__name__} has not; use 'second_order'."
         )
@@ -113,12 +115,21 @@ def _walk(
     method: str,
     noise: Tensor | None,
     return_path: bool = False,
+    inside: Tensor | None = None,
 ) -> list[Tensor]:
-    """The points visited, or the last of them alone; ``scale`` is the root of the time of a step, ``(*batch, 1)``."""
+    """The points visited, or the last of them alone; ``scale`` is the root of the time of a step, ``(*batch, 1)``.
+
+    With a mask ``inside``, ``(*batch)``, no step leaves where the metric is known: paths that would stay where they are
+    and are struck off it.
+    """
     path = [z]
     for index in range(num_steps):
+        before = z
         try:
             z = step(metric, z, scale, method, None if noise is None else noise[index])
+            if inside is not None and (known := metric.covers(z)) is not None:
+                z = torch.where(known.unsqueeze(-1), z, before)
+                inside &= known
         except torch.linalg.LinAlgError as error:
             raise ValueError(f"The metric became singular in step {index + 1} of {num_steps}. {_ADVICE}") from error
         if not torch.jit.is_tracing() and not bool(torch.isfinite(z).all()):
@@ -163,10 +174,10 @@ def _check_noise(metric: RiemannianMetric, noise: Tensor, num_steps: int, z: Ten
     check_finite("noise", noise)
     if noise.shape[-1] == metric.dim:
         return
-    embed: Any = getattr(metric, "embed", None)
-    if embed is None:
+    surface = metric.immersed()
+    if surface is None:
         raise ValueError(f"`noise` has {noise.shape[-1]} entries a point: ambient noise needs an immersion.")
-    if noise.shape[-1] != (size := embed(z).shape[-1]):
+    if noise.shape[-1] != (size := surface.embed(z).shape[-1]):
         raise ValueError(f"`noise` must have {metric.dim} or {size} entries a point, got {noise.shape[-1]}.")
 
 
@@ -187,50 +198,56 @@ def choose_steps(metric: RiemannianMetric, start: Tensor, time: Tensor, method: 
         largest = float(curvature[curvature.abs().argmax()])
         needed, order = walk_steps.needed_on_space_form(metric.dim, largest, longest), 2
     else:
-        needed, order = _needed_by_pilot(metric, start, time, method), 1
+        rows = torch.linspace(0, len(start) - 1, _PILOTS, device="cpu").round().long().to(start.device)
+        needed, order = _needed_by_pilot(metric, start[rows], time[rows], method), 1
     if needed > walk_steps.LEVELS[-1]:
         warnings.warn(walk_steps.too_few(needed, walk_steps.LEVELS[-1], order, longest), stacklevel=4)
     return walk_steps.level(needed)
 
 
 @torch.no_grad()
-def _needed_by_pilot(metric: RiemannianMetric, start: Tensor, time: Tensor, method: str, count: int = 128) -> float:
-    """Number of steps at which the mean distance from ``start`` stops changing, to half the tolerance.
+def _needed_by_pilot(metric: RiemannianMetric, start: Tensor, time: Tensor, method: str) -> float:
+    """Number of steps at which the mean distance from ``start (n, d)`` stops changing, to half the tolerance.
 
-    ``count`` paths and their mirror images, from points spread over the batch, with a generator of their own.
+    A path and its mirror image from each point, with a generator of their own. Kept while the metric is unchanged at
+    the ends of the finest walk.
     """
-    rows = torch.linspace(0, len(start) - 1, count, device="cpu").round().long().to(start.device)
-    start, time = start[rows].expand(2, -1, -1), time[rows].expand(2, -1, -1)
-    generator = torch.Generator(device="cpu").manual_seed(0)
-    fine = walk_steps.LEVELS[0]
-    while True:
-        half = torch.randn(fine, count, metric.dim, generator=generator, dtype=torch.float64, device="cpu")
-        noise = torch.stack([half, -half], 1).to(start)
-        coarse = (noise[::2] + noise[1::2]) * 0.5**0.5
-        try:
-            far = [
-                _extent(
-                    metric, start, time, _walk(metric, start, (time / len(draws)).sqrt(), len(draws), method, draws)[-1]
-                )
-                for draws in (coarse, noise)
-            ]
-        except ValueError:  # a path is lost
-            needed = 4.0 * fine
-        else:
-            gap = (far[1] - far[0]).mean(0) / far[1].mean()
-            # the error of the finer walk is about the gap; its noise counts against it
-            error = abs(gap.mean().item()) + gap.std().item() / count**0.5
-            needed = fine * error / (walk_steps.TOLERANCE / 2)
-        if needed <= 2 * fine or fine == walk_steps.LEVELS[-1]:
-            return needed
-        fine = min(4 * fine, walk_steps.LEVELS[-1])
+    count = len(start)
+
+    def compute() -> tuple[float, Tensor]:
+        z, duration = start.expand(2, -1, -1), time.expand(2, -1, -1)
+        generator = torch.Generator(device="cpu").manual_seed(0)
+        end = z
+        for fine in walk_steps.PILOTS:
+            half = torch.randn(fine, count, metric.dim, generator=generator, dtype=torch.float64, device="cpu")
+            noise = torch.stack([half, -half], 1).to(start)
+            draws = noise.unflatten(0, (-1, walk_steps.RATIO)).sum(1) / walk_steps.RATIO**0.5
+            coarse, inside = len(draws), torch.ones_like(z[..., 0], dtype=torch.bool)
+            try:
+                scales = ((duration / len(w)).sqrt() for w in (draws, noise))
+                walks = zip((draws, noise), scales, strict=True)
+                ends = [_walk(metric, z, scale, len(w), method, w, inside=inside)[-1] for w, scale in walks]
+            except ValueError:  # a path is lost
+                needed = 4.0 * fine
+            else:
+                end = ends[1]
+                far = [_extent(metric, z, duration, point) for point in ends]
+                pair = inside.all(0)
+                gap = ((far[1] - far[0]).mean(0) / far[1].mean())[pair]
+                if len(gap) < 2:  # nearly all paths leave what the metric knows: no walk will stay there
+                    return float(walk_steps.UNKNOWN), end.reshape(-1, metric.dim)
+                needed = walk_steps.needed_by_gap(coarse, gap.mean().item(), gap.std().item() / len(gap) ** 0.5)
+            if needed <= fine:
+                break
+        return needed, end.reshape(-1, metric.dim)
+
+    return remember(metric, "steps", (method,), (start, time), compute)
 
 
-def _extent(metric: Any, start: Tensor, time: Tensor, end: Tensor) -> Tensor:
+def _extent(metric: RiemannianMetric, start: Tensor, time: Tensor, end: Tensor) -> Tensor:
     """How far from ``start``, ``(*batch)``: in the ambient space of an immersion, else in the chart, far out as log."""
-    if hasattr(metric, "embed"):
-        extent: Tensor = (metric.embed(end) - metric.embed(start)).norm(dim=-1)
-        return extent
+    if (surface := metric.immersed()) is not None:
+        return (surface.embed(end) - surface.embed(start)).norm(dim=-1)
     scale = 2 * (metric.dim * time.squeeze(-1)).sqrt()
     return scale * torch.asinh(metric.norm(start, end - start) / scale)
 
@@ -246,8 +263,8 @@ def default_method(metric: RiemannianMetric) -> str:
         >>> default_method(Sphere(2)), default_method(PullbackMetric(lambda z: z**3, 2))
         ('geodesic', 'retraction')
     """
-    if getattr(metric, "embed", None) is not None:
-        return "second_order" if getattr(metric, "has_jets", False) else "retraction"
+    if (surface := metric.immersed()) is not None:
+        return "second_order" if surface.has_jets else "retraction"
     if overrides(metric, "expmap"):
         return "geodesic"
     return "euler" if overrides(metric, "drift") else "second_order"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import enum
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from pyro_riemann import __version__
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 reproduce = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
@@ -24,8 +28,18 @@ class Dataset(enum.StrEnum):
     fashion_mnist = "fashion-mnist"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pyro-riemann {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
     """Pyro models with Riemannian priors."""
 
 
@@ -55,7 +69,7 @@ def quickstart(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore checkpoints in the output folder.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever the output folder holds.")] = False,
 ) -> None:
     """Train an R-VAE and a plain VAE on digits, run NUTS in the latent space, judge and draw the result.
 
@@ -88,7 +102,7 @@ def quickstart(
         quiet=quiet,
     )
     stopped = f"Stopped. The same command again resumes from {config.output}/checkpoints."
-    with _clear_errors(stopped, about_checkpoints=" (--fresh starts over)"):
+    with _clear_errors(stopped):
         run(config)
 
 
@@ -97,7 +111,7 @@ def explore(
     run: Annotated[Path, typer.Argument(help="Output folder of the quickstart.")],
     model: Annotated[str, typer.Option(help="rvae or vae.")] = "rvae",
     data: Annotated[
-        Path | None, typer.Option(help="Folder of MNIST or Fashion-MNIST [default: that of the run].")
+        Path | None, typer.Option(help="Folder of MNIST or Fashion-MNIST [default: that of PYRO_RIEMANN_DATA].")
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Write the page to this HTML file, which needs no server, and stop.")
@@ -110,6 +124,7 @@ def explore(
 
     The page is served to this machine alone, until Ctrl-C.
     """
+    from pyro_riemann._store import write_file
     from pyro_riemann.explorer import PageServer, load_run, run_page
 
     with _clear_errors("Stopped."):
@@ -117,7 +132,7 @@ def explore(
         if export is not None:
             if not export.parent.is_dir():
                 raise FileNotFoundError(f"there is no folder {export.parent} to write {export.name} to.")
-            export.write_text(page, encoding="utf-8")
+            write_file(export, page)
             typer.echo(export)
             return
         with PageServer(page, port) as server:
@@ -159,6 +174,9 @@ def kalatzis2020(
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads, all processes together.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
     page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do all of these runs again, whatever results and models there are.")
+    ] = False,
 ) -> None:
     """Run the experiments of Kalatzis et al. (2020); start again after an interruption to go on.
 
@@ -190,6 +208,7 @@ def kalatzis2020(
                 devices,
                 Console(),
                 any(name != "cpu" for name in devices) if ensembles is None else ensembles,
+                fresh,
             )
         for path in experiment.write_report(results, page or results.with_suffix(".md")):
             typer.echo(path)
@@ -208,6 +227,9 @@ def chadebec2022(
     report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...: where models are trained.")] = "cpu",
     page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do all of these runs again, whatever results and models there are.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -232,29 +254,67 @@ def chadebec2022(
         if not report:
             wanted = experiment.PARTS if part is None else tuple(part)
             console = Console(quiet=quiet)
-            experiment.run(chosen, folder, checkpoints or folder / "checkpoints", data, wanted, console, device)
+            experiment.run(chosen, folder, checkpoints or folder / "checkpoints", data, wanted, console, device, fresh)
         written = page or folder.with_suffix(".md")
         experiment.write_report(folder, written)
         if not quiet:
             typer.echo(written)
 
 
+@reproduce.command()
+def earth(
+    data: Annotated[Path | None, typer.Option(help="Folder with earth/*.csv [default: PYRO_RIEMANN_DATA].")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/earth"),
+    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")] = False,
+) -> None:
+    """Fit densities to places on Earth, the benchmark of Mathieu & Nickel (2020); start again to go on."""
+    from pyro_riemann.experiments import earth as experiment
+
+    with _clear_errors(f"Stopped. The same command again does what is missing in {results}."):
+        if not report:
+            experiment.run(results, data)
+        written = page or results.with_suffix(".md")
+        experiment.write_report(results, written)
+        typer.echo(written)
+
+
+class _Terminated(BaseException):
+    """SIGTERM: what ends jobs of a scheduler or a container."""
+
+
 @contextmanager
-def _clear_errors(stopped: str, about_checkpoints: str = "") -> Iterator[None]:
+def _clear_errors(stopped: str) -> Iterator[None]:
     """Turn what the user can mend into one line, and an interruption into how to go on."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _termination():
             # torch's own forward mode uses torch.jit.script and announces its end to whoever differentiates
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
             yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Terminated) as error:
         typer.echo(f"\n{stopped}", err=True)
-        raise typer.Exit(130) from None
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        hint = about_checkpoints if "checkpoint" in str(error) else ""
-        typer.echo(f"Error: {error}{hint}", err=True)
+        raise typer.Exit(143 if isinstance(error, _Terminated) else 130) from None
+    except (ValueError, OSError, ImportError) as error:
+        typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """SIGTERM raises :class:`_Terminated` inside, as SIGINT raises ``KeyboardInterrupt``."""
+
+    def terminate(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # others can have no handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _check_device(name: str) -> None:

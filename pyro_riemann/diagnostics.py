@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_riemann._arviz import Summary, judge, to_arviz
 from pyro_riemann.geodesics import GeodesicSolver
+from pyro_riemann.metrics import RiemannianMetric
 
 _ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph", on_failure="ignore"))
 
@@ -20,7 +21,7 @@ __all__ = ["Summary", "summary", "to_arviz"]
 
 def summary(
     result: Any,
-    metric: Any = None,
+    metric: RiemannianMetric | None = None,
     *,
     var_names: str | Sequence[str] | None = None,
     loc: Tensor | None = None,
@@ -31,7 +32,7 @@ def summary(
     Args:
         result: anything that :func:`to_arviz` takes.
         metric: the metric of the latent space; adds the geometric checks, over every variable whose last axis
-            has length ``metric.dim``. Draws on the floor are counted where the metric has a method
+            has length ``metric.dim``. Draws on the floor are counted where the metric tells
             ``coverage`` (:class:`~pyro_riemann.metrics.KernelMetric`).
         var_names: the variables to show and check; all by default.
         loc: ``(d,)``, centre from which geodesics are solved; the prior's centre is the natural choice. The mean of
@@ -46,7 +47,7 @@ def summary(
 
     Raises:
         ValueError: as :func:`to_arviz`; if a variable is missing, or none has the metric's dimension.
-        TypeError: as :func:`to_arviz`.
+        TypeError, ImportError: as :func:`to_arviz`.
 
     Example:
         >>> table = summary({"z": torch.randn(4, 500, 2)}, EuclideanMetric(2))
@@ -60,8 +61,8 @@ def summary(
         found: dict[str, float | None] = {}
         with torch.no_grad():
             points, ends = _like(metric, draws), _like(metric, chosen)
-            if hasattr(metric, "coverage"):
-                found["floor_share"] = 1.0 - float(metric.coverage(points))
+            if (coverage := metric.coverage(points)) is not None:
+                found["floor_share"] = 1.0 - float(coverage)
             if len(ends):
                 centre = points.mean(0) if loc is None else loc.detach().to(points)
                 curves = metric.geodesic(centre.expand_as(ends), ends, **_ACCURATE)
@@ -71,7 +72,7 @@ def summary(
     return judge(result, var_names, metric.dim, num_geodesics, shares)
 
 
-def _like(metric: Any, array: np.ndarray) -> Tensor:
+def _like(metric: RiemannianMetric, array: np.ndarray) -> Tensor:
     """The array with the dtype and device of the metric's first parameter or buffer."""
     tensor = torch.as_tensor(array)
     for like in (*metric.parameters(), *metric.buffers()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,11 +12,15 @@ from torch import Tensor
 
 from pyro_riemann import (
     ConstantMetric,
+    GridMetric,
     Hyperbolic,
     KernelMetric,
     PullbackMetric,
+    RiemannianHeatKernel,
     RiemannianMetric,
     Sphere,
+    _walk,
+    brownian,
     brownian_motion,
 )
 from pyro_riemann.brownian import METHODS, choose_steps, default_method
@@ -380,6 +384,41 @@ def test_default_steps_of_a_users_metric(dim: int, time: float, method: str | No
     assert 32 <= num_steps <= 512
     cosh = base.dist(start, brownian_motion(metric, start, time, method=method)).cosh() / math.exp(dim * time / 2)
     assert abs(cosh.mean().item() - 1) < 0.015 + 3 * cosh.std().item() / 1500**0.5
+
+
+def test_default_steps_are_tried_once_and_again_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def step(metric: RiemannianMetric, z: Tensor, *arguments: Any) -> Tensor:
+        tried.append(len(z))
+        return _walk.step(metric, z, *arguments)
+
+    monkeypatch.setattr(brownian, "step", step)
+    wave = [1.0]
+    metric = PullbackMetric(lambda z: torch.cat([z, (wave[0] * z).sin()], -1), 2, jitter=0.0)
+    law = RiemannianHeatKernel(torch.zeros(2, dtype=torch.float64), 0.3, metric)
+    law.sample()
+    few = len(tried)
+    tried.clear()
+    law.sample()
+    RiemannianHeatKernel(torch.zeros(2, dtype=torch.float64), 0.3, metric).sample((3,))
+    once = len(tried) // 2
+    assert few >= 64 + 16 + once
+    tried.clear()
+    wave[0] = 2.0  # a change that no registered state shows
+    law.sample()
+    assert len(tried) >= 64 + 16 + once
+    assert law.num_steps is None
+
+
+def test_default_steps_near_the_edge_of_a_table() -> None:
+    """Pilots that would leave the box stay where they are: they say nothing of steps, and are no reason to warn."""
+    metric = GridMetric(charts.OnlyMetric(Sphere(2)), -1.0, 1.0, 12, outside="error")
+    start = torch.full((4, 2), 0.9)
+    assert choose_steps(metric, start, torch.full((4, 1), 0.002), "second_order") <= 64
+    assert choose_steps(metric, start, torch.full((4, 1), 50.0), "second_order") == 64
+    with pytest.raises(ValueError, match="outside the box"):
+        brownian_motion(metric, start.expand(100, 4, 2), 0.5, 8)
 
 
 def test_default_steps_follow_time_and_noise() -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -103,60 +104,139 @@ def test_public_names_are_the_objects_of_their_modules() -> None:
         pyro_riemann.RiemannianGamma  # noqa: B018
 
 
-def declared() -> tuple[set[str], set[str]]:
-    """Names of the required distributions, and of those of the `vision` extra."""
+@cache
+def declared() -> dict[str, set[str]]:
+    """Names of the distributions that each extra brings, its own extras included; ``""`` for a bare install."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
 
     def names(requirements: list[str]) -> set[str]:
-        return {re.split(r"[<>=!~\[; ]", line)[0].lower().replace("_", "-") for line in requirements}
+        found = set()
+        for line in requirements:
+            if own := re.fullmatch(r"pyro-riemann\[(.*)\]", line):
+                found |= set().union(*(names(extras[extra]) for extra in own[1].split(",")))
+            else:
+                found.add(re.split(r"[<>=!~\[; ]", line)[0].lower().replace("_", "-"))
+        return found
 
-    return names(project["dependencies"]), names(project["optional-dependencies"]["vision"])
-
-
-def imported() -> dict[str, set[str]]:
-    """Third-party modules that the package imports anywhere, and the files that do."""
-    found: dict[str, set[str]] = {}
-    for path in (ROOT / "pyro_riemann").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                names = [node.module]
-            for name in names:
-                root = name.split(".")[0]
-                if root not in sys.stdlib_module_names and root not in {"pyro_riemann", "__future__"}:
-                    found.setdefault(root, set()).add(str(path.relative_to(ROOT)))
-    return found
+    return {"": names(project["dependencies"])} | {extra: names(lines) for extra, lines in extras.items()}
 
 
-def test_every_import_is_declared() -> None:
-    required, vision = declared()
+# What the modules of the package import at their top comes with these extras; what they import later, with `all`.
+EXTRAS = {
+    "_arviz": ["diagnostics"],
+    "diagnostics": ["torch", "diagnostics"],
+    "plotting": ["torch", "plot"],
+    "evaluation": ["torch", "plot"],
+    "_formulas": [],
+    "_lazy": [],
+    "": [],
+    "__main__": [],
+}
+APPLICATIONS = {"cli", "experiments", "explorer"}
+
+
+def imported(path: Path, late: bool) -> set[str]:
+    """Third-party modules that a file imports at its top, or ``late`` anywhere."""
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    for node in ast.walk(tree) if late else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"pyro_riemann", "__future__"}
+
+
+@cache
+def brought_by(*extras: str) -> set[str]:
+    """Modules that a bare install and these extras bring."""
+    wanted = set().union(*(declared()[extra] for extra in ["", *extras]))
     distributions = packages_distributions()
-    missing = {
-        module: sorted(files)
-        for module, files in imported().items()
-        if {name.lower().replace("_", "-") for name in distributions.get(module, [module])}.isdisjoint(
-            required | vision
-        )
-    }
-    assert missing == {}
+    return {module for module, names in distributions.items() if {n.lower().replace("_", "-") for n in names} & wanted}
 
 
-def test_optional_packages_are_imported_late() -> None:
-    """A module that needs the `vision` extra imports it inside the function that does."""
-    _, vision = declared()
-    top_level = {
-        (str(path.relative_to(ROOT)), name)
-        for path in (ROOT / "pyro_riemann").rglob("*.py")
-        for node in ast.parse(path.read_text()).body
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-        if name.split(".")[0] in vision
-    }
-    assert top_level == set()
+@pytest.mark.parametrize("path", sorted((ROOT / "pyro_riemann").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_is_imported_is_declared(path: Path) -> None:
+    """At the top of a module stands only what its own extras bring: the others are imported where they are used."""
+    parts = path.relative_to(ROOT / "pyro_riemann").with_suffix("").parts
+    name = "" if parts[0] == "__init__" else parts[0]
+    extras = ["app"] if name in APPLICATIONS else ["jax"] if name == "numpyro" else EXTRAS.get(name, ["torch"])
+    assert imported(path, late=False) <= brought_by(*extras)
+    assert imported(path, late=True) <= brought_by("all")
+
+
+# Runs `code` where some packages are not installed, as far as the import system can tell.
+BLOCKED = """
+import sys
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in {blocked} else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+{code}
+"""
+TORCH, JAX = {"torch", "pyro"}, {"jax", "jaxlib", "numpyro"}
+OTHERS = {"arviz", "kmedoids", "matplotlib", "pandas", "rich", "torchmetrics", "torchvision", "typer"}
+FACE = """
+metric = PullbackMetric(lambda z: z**2 + z, dim=1)
+assert abs(float(metric.dist(zeros(1), ones(1))) - 2) < 1e-4
+"""
+NAMES = ", ".join(sorted({*pyro_riemann.__all__} - {"summary", "to_arviz"}))
+
+
+def without(blocked: set[str], code: str) -> subprocess.CompletedProcess[str]:
+    script = BLOCKED.format(blocked=blocked, code=code)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    "blocked, code",
+    [
+        (JAX | OTHERS, f"from torch import ones, zeros\nfrom pyro_riemann import {NAMES}" + FACE),
+        (TORCH | OTHERS, f"from jax.numpy import ones, zeros\nfrom pyro_riemann.numpyro import {NAMES}" + FACE),
+        (JAX, "from pyro_riemann import *\nimport pyro_riemann.vae, pyro_riemann.sampling, pyro_riemann.explorer"),
+        (TORCH, "from pyro_riemann.numpyro import *"),
+    ],
+    ids=["torch alone", "jax alone", "torch without jax", "jax without torch"],
+)
+def test_each_face_needs_its_own_extra_alone(blocked: set[str], code: str) -> None:
+    run = without(blocked, code)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    "blocked, code, says",
+    [
+        (TORCH | JAX | OTHERS, "import pyro_riemann; pyro_riemann.KernelMetric", "pyro-riemann[torch]"),
+        (TORCH | JAX | OTHERS, "from pyro_riemann import brownian_motion", "pyro-riemann[torch]"),
+        (TORCH | JAX | OTHERS, "from pyro_riemann.numpyro import KernelMetric", "pyro-riemann[jax]"),
+        (OTHERS, "from pyro_riemann import summary", "pyro-riemann[diagnostics]"),
+        (
+            OTHERS,
+            "import pyro_riemann._formulas.medoids as m; m.select_medoids(0, 1, 0, 1)",
+            "pyro-riemann[kernel]",
+        ),
+        (OTHERS, "from pyro_riemann.__main__ import main; main()", "pyro-riemann[all]"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_extra(blocked: set[str], code: str, says: str) -> None:
+    run = without(blocked, code)
+    assert run.returncode == 1
+    assert says in run.stderr.splitlines()[-1]
+
+
+def test_version_is_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "pyro_riemann/__init__.py"
+    assert f"\nversion: {pyro_riemann.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    run = subprocess.run([sys.executable, "-m", "pyro_riemann", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout == f"pyro-riemann {pyro_riemann.__version__}\n"

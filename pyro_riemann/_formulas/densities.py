@@ -9,6 +9,13 @@ import math
 
 from pyro_riemann._formulas import Array, Namespace
 
+NOT_NORMALIZED = (
+    "A RiemannianHeatKernel gives the density of its own draw, as a guide does in an ELBO, and that density is not "
+    "normalised (its log mass: {number}): such an evidence lower bound is none, and grows as the mass falls. Use "
+    "`normalize=True`, or a RiemannianWrappedNormal; `log_normalizer()` has the number."
+)
+"""What a heat kernel says that is used as a guide."""
+
 
 def short_time(xp: Namespace, dim: int, time: Array, squared: Array, logdet: Array) -> Array:
     """Heat kernel to first order in time; plus ``log V`` the wrapped normal, plus half of it the better heat kernel."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyro_riemann._formulas import Array
+from pyro_riemann._lazy import needs
 
 _NUM_SUBSETS = 3
 
@@ -15,7 +16,8 @@ def select_medoids(codes: Array, num_centroids: int, seed: int, max_codes: int) 
     FasterPAM needs all pairwise distances. Beyond ``max_codes`` codes it runs on random subsets,
     as in CLARA, and the medoids with the smallest mean distance to all codes win.
     """
-    import kmedoids  # loads scikit-learn, which takes a second
+    with needs("A search for k-medoids", "kernel"):
+        import kmedoids  # loads scikit-learn, which takes a second
 
     num_codes = codes.shape[0]
     if not 1 <= num_centroids <= min(num_codes, max_codes):

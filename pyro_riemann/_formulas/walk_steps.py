@@ -13,6 +13,12 @@ TOLERANCE = 0.01
 LEVELS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Numbers of steps to choose from by default: few, since JAX compiles each anew; the last is the bound."""
 
+PILOTS = (64, 256, 512)
+"""Numbers of steps with which fewer are compared, until these are seen to be enough."""
+
+RATIO = 4
+"""How many times fewer these are: walks of 8 and 16 steps may agree with each other, and both be wrong."""
+
 UNKNOWN = 64
 """Number of steps where nothing can be tried: under the transformations of JAX, ``torch.jit.trace`` and ``vmap``."""
 
@@ -23,6 +29,17 @@ FLOOR_SHARE = 0.05
 def level(needed: float) -> int:
     """The smallest of :data:`LEVELS` that is not below ``needed``; the last if there is none."""
     return next((count for count in LEVELS if count >= needed), LEVELS[-1])
+
+
+def needed_by_gap(count: int, gap: float, noise: float) -> float:
+    """Steps that bring the error below half the tolerance, from that of ``count``.
+
+    Args:
+        count: number of steps of a walk.
+        gap: relative difference of its mean distance to that of a walk with :data:`RATIO` times as many.
+        noise: standard error of the gap, which counts against it.
+    """
+    return count * (abs(gap) + noise) * RATIO / (RATIO - 1) / (TOLERANCE / 2)  # the error falls as 1 / count
 
 
 def needed_on_space_form(dim: int, curvature: float, time: float) -> float:

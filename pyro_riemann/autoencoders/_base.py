@@ -85,6 +85,7 @@ class Autoencoder(nn.Module):
         config: FitConfig | None = None,
         *,
         checkpoint: str | Path | None = None,
+        resume: bool = True,
         progress: bool = True,
     ) -> FitHistory:
         """Train, keep the weights of the least validation loss, and leave the model in evaluation mode.
@@ -94,16 +95,19 @@ class Autoencoder(nn.Module):
             validation: held-out images ``(m, D)``; without them the training loss chooses the weights.
             config: settings.
             checkpoint: folder of checkpoints; a run that was stopped continues from there and ends with the same
-                weights as one that was not.
+                weights as one that was not. It is saved as :func:`pyro_riemann.vae.train` is.
+            resume: continue from ``checkpoint`` if it holds one; else start over, whatever is there.
             progress: show a progress bar.
 
         Raises:
-            ValueError: for data of the wrong shape, a checkpoint of other settings, or a loss that is not finite.
+            ValueError: for data of the wrong shape, a checkpoint that is damaged or of another run, or a loss that is
+                not finite.
+            OSError: if the folder cannot be written to, or another process works on it.
         """
         for name, value in (("data", data), ("validation", validation)):
             if value is not None:
                 self._check(name, value, self.data_dim)
-        return fit(self, data, validation, config or FitConfig(), checkpoint, progress)
+        return fit(self, data, validation, config or FitConfig(), checkpoint, resume, progress)
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``(n, d)`` of images ``x`` ``(n, D)``, in evaluation mode, without gradient.

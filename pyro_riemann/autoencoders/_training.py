@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,23 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from pyro_riemann._identity import describe, fingerprint
+from pyro_riemann._safe_points import SafePoints
+from pyro_riemann._store import check_tensors
 from pyro_riemann.vae import load_checkpoint, save_checkpoint
+from pyro_riemann.vae._checkpoint import (
+    CHECKPOINT,
+    check_identity,
+    check_losses,
+    check_moments,
+    check_noise,
+    check_numbers,
+    generators,
+    open_folder,
+    part_of,
+    refuse,
+    set_generators,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,19 +95,24 @@ def fit(
     validation: Tensor | None,
     config: FitConfig,
     checkpoint: str | Path | None,
+    resume: bool,
     progress: bool,
 ) -> FitHistory:
     """See :meth:`Autoencoder.fit`."""
-    run = _Run(model, data, validation, config, None if checkpoint is None else Path(checkpoint))
-    with pyro.get_param_store().scope(), _bar(progress, config.epochs) as advance:
-        advance(run.history)
-        while len(run.history) < config.epochs:
-            run.one_epoch()
+    folder = None if checkpoint is None else Path(checkpoint)
+    with nullcontext(False) if folder is None else open_folder(folder, resume) as found:
+        safe = SafePoints(active=folder is not None)
+        run = _Run(model, data, validation, config, folder, safe)
+        if found:
+            run.load()
+        with safe, pyro.get_param_store().scope(), _bar(progress, config.epochs) as advance:
             advance(run.history)
-            if run.folder is not None and (
-                len(run.history) % config.checkpoint_every == 0 or len(run.history) == config.epochs
-            ):
-                run.save()
+            while len(run.history) < config.epochs:
+                run.one_epoch()
+                advance(run.history)
+                if len(run.history) % config.checkpoint_every == 0 or len(run.history) == config.epochs:
+                    run.save()
+                safe.reached(run.save)
     model.load_state_dict(run.best_state)
     model.eval()
     with seeded(config.seed, run.data.device):
@@ -103,32 +124,54 @@ class _Run:
     """One training: the state that a checkpoint holds."""
 
     def __init__(
-        self, model: Any, data: Tensor, validation: Tensor | None, config: FitConfig, folder: Path | None
+        self,
+        model: Any,
+        data: Tensor,
+        validation: Tensor | None,
+        config: FitConfig,
+        folder: Path | None,
+        safe: SafePoints,
     ) -> None:
-        self.model, self.config, self.folder = model, config, folder
+        self.model, self.config, self.folder, self.safe = model, config, folder, safe
         like = next(model.parameters())
         self.data = data.to(like)
         self.validation = None if validation is None else validation.to(like)
         self.history = FitHistory()
         self.rate, self.best, self.stale = config.learning_rate, math.inf, 0
+        self.losses: list[float] = []  # of the steps so far, where the epoch was saved between two of them
+        self.noise: dict[str, Tensor] = {}  # states of the generators there
+        self.spent, self.started = 0.0, 0.0  # processor seconds
         model.encoder.standardize(self.data)
         model.decoder.standardize(self.data)
         with seeded(config.seed, self.data.device):
             model.prepare(self.data)
-        trained = [value for value in model.parameters() if value.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=self.rate)
+        self.trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self.optimizer = torch.optim.Adam(self.trained.values(), lr=self.rate)
         self.best_state: dict[str, Tensor] = _copy(model)
-        if folder is not None and (folder / "checkpoint.json").exists():
-            self.load()
+        self.identity = {} if folder is None else self.identify()
+
+    def identify(self) -> dict[str, Any]:
+        """Data, model and settings, which a checkpoint must have in common with the run."""
+        return {
+            "data": {
+                "training data": fingerprint(self.data),
+                "validation data": None if self.validation is None else fingerprint(self.validation),
+            },
+            "model": describe(self.model),
+            "settings": dataclasses.asdict(self.config),
+        }
 
     def one_epoch(self) -> None:
-        config, started = self.config, time.process_time()
+        """One epoch, or the rest of one."""
+        config, self.started = self.config, time.process_time() - self.spent
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
-        total = 0.0
         with seeded(config.seed * 100_003 + len(self.history) + 1, self.data.device):
-            for rows in torch.randperm(len(self.data)).to(self.data.device).split(config.batch_size):
+            batches = torch.randperm(len(self.data)).to(self.data.device).split(config.batch_size)
+            if self.losses:
+                set_generators(self.noise, self.data.device)
+            for rows in batches[len(self.losses) :]:
                 self.optimizer.zero_grad()
                 loss = self.model.loss(self.data[rows])
                 if not math.isfinite(value := loss.item()):
@@ -138,11 +181,15 @@ class _Run:
                     )
                 loss.backward()
                 self.optimizer.step()
-                total += value * len(rows) / len(self.data)
+                self.losses.append(value * len(rows) / len(self.data))
+                if len(self.losses) < len(batches):
+                    self.safe.reached(self.save_within_epoch)
+        total, self.losses = sum(self.losses), []
         self.model.eval()
         held_out = total if self.validation is None else self.validate(self.validation)
         entry = {"loss": total, "validation": held_out, "learning_rate": self.rate}
-        self.history.epochs.append({**entry, "cpu_seconds": time.process_time() - started})
+        self.history.epochs.append({**entry, "cpu_seconds": time.process_time() - self.started})
+        self.spent, self.noise = 0.0, {}
         if held_out < self.best:
             self.best, self.stale, self.best_state = held_out, 0, _copy(self.model)
         else:
@@ -158,46 +205,70 @@ class _Run:
 
     # ---------------------------------------------------------------- checkpoints
 
+    def save_within_epoch(self) -> None:
+        """Write a checkpoint between two steps: the state of the generators belongs to it."""
+        self.noise, self.spent = generators(self.data.device), time.process_time() - self.started
+        self.save()
+
     def save(self) -> None:
-        assert self.folder is not None
+        """Write a checkpoint of this moment, if there is a folder for it."""
+        if self.folder is None:
+            return
         tensors = {f"model/{key}": value for key, value in self.model.state_dict().items()}
         tensors |= {f"best/{key}": value for key, value in self.best_state.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+        tensors |= {f"generator/{key}": value for key, value in self.noise.items()}
+        for name, value in self.trained.items():
+            tensors |= {f"adam/{name}/{key}": moment for key, moment in self.optimizer.state.get(value, {}).items()}
         info = {
-            "model": type(self.model).__name__,
-            "config": dataclasses.asdict(self.config),
+            "identity": self.identity,
             "history": self.history.epochs,
             "rate": self.rate,
-            "best": self.best,
+            "best": self.best if math.isfinite(self.best) else None,
             "stale": self.stale,
+            "losses": self.losses,
+            "cpu_seconds_of_losses": self.spent,
         }
         save_checkpoint(self.folder, tensors, info)
+        self.safe.saved()
 
     def load(self) -> None:
+        """Go on from the checkpoint; the model is changed only if all of it is right."""
         assert self.folder is not None
-        tensors, info = load_checkpoint(self.folder, self.data.device)
-        mine = {"model": type(self.model).__name__, **dataclasses.asdict(self.config)}
-        theirs = {"model": info["model"], **info["config"]}
-        if changed := sorted(key for key in mine if mine[key] != theirs.get(key)):
-            raise ValueError(
-                f"the checkpoint in {self.folder} was made with other settings ({', '.join(changed)} differ): resume "
-                "with the same, or choose another folder."
-            )
+        tensors, info = load_checkpoint(self.folder)
+        check_identity(self.folder, info, self.identity)
+        self.check_progress(self.folder, info)
+        own, moments, noise = self.model.state_dict(), part_of(tensors, "adam/"), part_of(tensors, "generator/")
+        for part in ("model", "best"):
+            check_tensors(self.folder, CHECKPOINT, part_of(tensors, f"{part}/"), own, f"the {part}")
+        check_moments(self.folder, moments, self.trained)
+        check_noise(self.folder, noise, self.data.device if info["losses"] else None)
 
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        self.model.load_state_dict(part_of(tensors, "model/"))
+        self.best_state = part_of(tensors, "best/")
+        states = [part_of(moments, f"{name}/") for name in self.trained]
+        plain = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**plain, "state": {key: one for key, one in enumerate(states) if one}})
+        self.history, self.rate, self.stale = FitHistory(info["history"]), info["rate"], info["stale"]
+        self.best = math.inf if info["best"] is None else info["best"]
+        self.losses, self.noise, self.spent = info["losses"], noise, info["cpu_seconds_of_losses"]
 
-        self.model.load_state_dict(part("model/"))
-        self.best_state = part("best/")
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("adam/").items():
-            index, key = name.split("/")
-            # Adam counts its steps on the processor, wherever the moments are
-            moments.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        self.history, self.rate = FitHistory(info["history"]), info["rate"]
-        self.best, self.stale = info["best"], info["stale"]
+    def check_progress(self, folder: Path, info: dict[str, Any]) -> None:
+        """Raise unless history, rate and the rest are of one run with these settings, at one moment."""
+        history, epochs, losses = info.get("history"), self.config.epochs, info.get("losses")
+        if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+            refuse(folder, "its history is no list of epochs")
+        if len(history) > epochs:
+            refuse(folder, f"its history has {len(history)} epochs of {epochs}")
+        for entry in history:
+            check_numbers(folder, entry, dict.fromkeys(("loss", "validation"), (float, -math.inf, math.inf)))
+            check_numbers(folder, entry, {"learning_rate": (float, 0, math.inf), "cpu_seconds": (float, 0, math.inf)})
+        check_numbers(folder, info, {"stale": (int, 0, len(history)), "rate": (float, 0, self.config.learning_rate)})
+        check_numbers(folder, info, {"cpu_seconds_of_losses": (float, 0, math.inf)})
+        if history and info.get("best") != min(entry["validation"] for entry in history):
+            refuse(folder, "the best of its losses is not in its history")
+        check_losses(folder, losses, math.ceil(len(self.data) / self.config.batch_size), len(history) < epochs)
+        if not history and not losses:
+            refuse(folder, "it has no step of training")
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

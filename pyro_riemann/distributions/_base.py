@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from pyro.distributions import constraints
@@ -38,12 +38,12 @@ class RiemannianDistribution(TorchDistribution):
                 check_finite(name, getattr(self, name))
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
-    def support(self) -> Any:
+    def support(self) -> constraints.Constraint:
         """The chart: all of R^d unless the metric has a ``support`` of its own."""
-        return getattr(self.metric, "support", constraints.real_vector)
+        return self.metric.support
 
     @classmethod
-    def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
+    def infer_shapes(cls, **arg_shapes: Shape) -> tuple[torch.Size, torch.Size]:
         """Batch and event shape from the shapes of the tensor arguments.
 
         Args:
@@ -57,7 +57,7 @@ class RiemannianDistribution(TorchDistribution):
             event = shape[split:] if constraint.event_dim else event
         return torch.broadcast_shapes(*batches), event
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+    def expand(self, batch_shape: Shape, _instance: Self | None = None) -> Self:
         """The same distribution with a larger ``batch_shape``: parameters become views, the metric is shared."""
         new = self._get_checked_instance(type(self), _instance)
         batch_shape = torch.Size(batch_shape)
@@ -71,7 +71,7 @@ class RiemannianDistribution(TorchDistribution):
         new._validate_args = self.__dict__.get("_validate_args")
         return new
 
-    def take(self, index: Tensor) -> Any:
+    def take(self, index: Tensor) -> Self:
         """The distributions at ``index (*sample, *batch[:-1])`` along the last batch axis, batched likewise."""
         new = self._get_checked_instance(type(self))
         for name, constraint in self.arg_constraints.items():

@@ -105,7 +105,7 @@ def log_volume_element(metric: RiemannianMetric, z: Tensor) -> Tensor:
 
 
 def log_volume_slope(metric: RiemannianMetric, z: Tensor) -> tuple[Tensor, Tensor]:
-    """``log sqrt(det G)`` ``(n)`` and its gradient ``(n, d)`` at ``z`` ``(n, d)``; NaN where there is none."""
+    """``log sqrt(det G)`` ``(n)`` and its gradient ``(n, d)`` at ``z (n, d)``, in chunks; NaN where there is none."""
     found = [_slope_of_piece(metric, piece.detach()) for piece in z.split(rows_at_once(metric))]
     if not found:
         return z.new_zeros(0), torch.zeros_like(z)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import climbs
+from pyro_riemann._memo import Probe
 from pyro_riemann.distributions._box_mixture import GaussianParts, MixtureProposal, effective_share, known_parts
 from pyro_riemann.distributions._box_peaks import LOOK, Landscape, Seen
 from pyro_riemann.distributions._box_tempered import temper
-from pyro_riemann.distributions._memo import Probe
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 
 LOWEST_EFFICIENCY = 0.05  # below it a mixture gives way to a tempered sequence
@@ -173,7 +173,7 @@ def _starts(metric: RiemannianMetric, proposal: MixtureProposal, z: Tensor, log_
             if bool((weight > -torch.inf).any()):
                 picked = torch.multinomial(weight.softmax(0), _STARTS // 2, replacement=True, generator=generator)
                 starts.append(place[picked])
-    landmarks = getattr(metric, "landmarks", None)
+    landmarks = metric.landmarks
     if landmarks is not None and not proposal.blocks:
         starts.append(landmarks[:_STARTS].to(z))
     return torch.cat(starts).unique(dim=0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._formulas import climbs
+from pyro_riemann._formulas import climbs, refinement
 from pyro_riemann.distributions._box import SamplerReport, VolumeRule, log_volume_element
 from pyro_riemann.distributions._box_fit import pool, reconciled, weighed_volume
 from pyro_riemann.distributions._box_mixture import GaussianParts, MixtureProposal, known_parts
@@ -51,17 +51,21 @@ class CellTable:
         finest, weighed = _bumps(metric, low, high)
         while cells < _FINEST[dim] and 1 / cells > finest:
             cells *= 2
-        rule, bound = self._tabulate(cells, rule_error=float("inf"))
-        error = float("inf")
-        while error > tolerance and cells < _FINEST[dim]:
+        coarser = self._tabulate(cells // 2)[0].log_volume
+        rule, bound = self._tabulate(cells)
+        change, error = float("inf"), float("inf")
+        while change > tolerance and cells < _FINEST[dim]:
             cells, coarse = 2 * cells, rule
-            rule, bound = self._tabulate(cells, rule_error=float("inf"))
-            error = abs(float(rule.log_volume - coarse.log_volume))
-            # the coarse nodes are as good as the error says, and gradients through them cost a quarter
-            nodes, weights = (coarse.nodes, coarse.weights) if error <= tolerance else (rule.nodes, rule.weights)
+            rule, bound = self._tabulate(cells)
+            values = float(coarser), float(coarse.log_volume), float(rule.log_volume)
+            change, error, coarser = abs(values[2] - values[1]), refinement.finest_error(*values), coarse.log_volume
+            # the coarse nodes are as good as the change says, and gradients through them cost a quarter
+            nodes, weights = (coarse.nodes, coarse.weights) if change <= tolerance else (rule.nodes, rule.weights)
             rule = VolumeRule(rule.log_volume, torch.full_like(rule.log_volume, error), nodes, weights)
         volume, self.doubt = reconciled(Estimate(rule.log_volume, rule.standard_error), weighed)
-        self.resolves = finest * cells >= 1 and not self.doubt and float(volume.standard_error) < _LARGEST_ERROR
+        self.resolves = (
+            finest * cells >= 1 and not self.doubt and max(change, float(volume.standard_error)) < _LARGEST_ERROR
+        )
         rule = self.rule = VolumeRule(*volume, rule.nodes, rule.weights)
         self._cells = cells
         mass = (bound - bound.max()).exp().double()
@@ -71,7 +75,7 @@ class CellTable:
         reason = f"{cells} cells an axis"
         self.report = SamplerReport("table", min(1.0, float(accepted.exp())), 1.0, 1, reason, rule.on_floor(metric))
 
-    def _tabulate(self, cells: int, rule_error: float) -> tuple[VolumeRule, Tensor]:
+    def _tabulate(self, cells: int) -> tuple[VolumeRule, Tensor]:
         low, width = self._low, self._width
         dim = low.shape[0]
         points, point_weights = (torch.as_tensor(a).to(low) for a in np.polynomial.legendre.leggauss(_ORDER))
@@ -86,7 +90,7 @@ class CellTable:
         log_volume = mass.double().logsumexp(0)
         weights = (mass.double() - log_volume).exp().to(low)
         log_volume = log_volume.to(low)
-        return VolumeRule(log_volume, torch.full_like(log_volume, rule_error), nodes.reshape(-1, dim), weights), bound
+        return VolumeRule(log_volume, torch.full_like(log_volume, torch.inf), nodes.reshape(-1, dim), weights), bound
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         draws = torch.empty(count, self._low.shape[0]).to(self._low)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import rays, runge_kutta
-from pyro_riemann.distributions._memo import remember
+from pyro_riemann._memo import remember
 from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -19,6 +19,7 @@ _STEPS = 16
 _BISECTIONS = 7
 _SLACK = 0.04  # largest relative change of the squared speed
 _SHORTER = 0.99  # a shorter way by more than 1 %, above the errors of the flow and of the rough solver
+_BACK = 1 - (1 - _SHORTER) / 2  # the cut lies before that: a way that arrives head-on shortens as the other one grows
 _warned: WeakKeyDictionary[RiemannianMetric, float] = WeakKeyDictionary()
 
 
@@ -61,7 +62,7 @@ def folded_mass(
         past = is_past(middle, row)
         low, high = torch.where(past, low, middle), torch.where(past, middle, high)
     least, most = torch.zeros_like(last), _chi_tail(dim, longest * last)
-    least[row], most[row] = _chi_tail(dim, longest * high), _chi_tail(dim, longest * low)
+    least[row], most[row] = (_chi_tail(dim, _BACK * longest * x) for x in (high, low))
     least, most = least.reshape(v.shape[:-1]), most.reshape(v.shape[:-1])
     # beyond the end of a ray that is not cut nothing was looked at: that is error, not mass
     mass = torch.where(least > 0, (least + most) / 2, torch.zeros_like(least))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,8 @@ _LONG_TIME = (
     "The curvature term |time R / 12| of a RiemannianHeatKernel exceeds 0.1: the short-time expansion no longer "
     'holds and the correction may hurt. Use correction="none" or "van_vleck", or a shorter time.'
 )
+_SMALL_MASS = 0.01  # log mass that is not worth a word
+_warned: weakref.WeakKeyDictionary[RiemannianMetric, float] = weakref.WeakKeyDictionary()
 CORRECTIONS = ("none", "van_vleck", "van_vleck_curvature", "kalatzis2020")
 
 
@@ -40,8 +43,9 @@ class RiemannianHeatKernel(RiemannianDistribution):
     to, 1; :meth:`log_normalizer` gives it. :meth:`sample` draws from Brownian motion itself.
 
     As a guide: an evidence lower bound with a density q that is not normalised is no bound, and rewards a q of small
-    mass. Set ``normalize``; what remains is the difference of the normalised density to the law of the draws. The
-    density of :class:`RiemannianWrappedNormal` is that of its draws.
+    mass. :meth:`log_prob` warns when it is asked for the density of a draw of its own, as an ELBO does with a guide,
+    and the mass is not known to be 1 within 1 %. Set ``normalize``; what remains is the difference of the normalised
+    density to the law of the draws. The density of :class:`RiemannianWrappedNormal` is that of its draws.
 
     Args:
         loc: start :math:`\mu`, ``(*batch, d)``.
@@ -53,7 +57,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
             paper, whose factor is :math:`(\det G(z) / \det G(\mu))^{1/2}`: neither a density in dz nor in
             dM, its KL divergence changes with the chart; for reproduction only.
         num_steps: steps of the Brownian motion that :meth:`sample` runs. Default: as many as keep the mean distance
-            right within 1 %, found at the first draw (see :func:`brownian_motion`).
+            right within 1 % (see :func:`brownian_motion`).
         normalize: subtract ``log_normalizer().value`` in :meth:`log_prob`, so that the density has mass 1 and
             an evidence lower bound is one; its gradient is included.
         num_directions: rays behind :meth:`log_normalizer`, a multiple of 16; None for as many as it takes.
@@ -75,6 +79,8 @@ class RiemannianHeatKernel(RiemannianDistribution):
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real_vector, "time": constraints.positive}
     has_rsample = True
     _settings: ClassVar[tuple[str, ...]] = ("correction", "num_steps", "normalize", "num_directions")
+    _answers_for_its_mass: ClassVar[bool] = False  # of a class whose user accounts for it
+    _own: Any = None  # weak reference to the last draw
 
     def __init__(
         self,
@@ -101,11 +107,13 @@ class RiemannianHeatKernel(RiemannianDistribution):
 
         Pathwise gradients in loc, time and the metric's parameters.
         """
-        shape = self._extended_shape(sample_shape)
-        if self.num_steps is None and not torch.jit.is_tracing():
+        shape, num_steps = self._extended_shape(sample_shape), self.num_steps
+        if num_steps is None and not torch.jit.is_tracing():  # as many for every sample shape
             method = default_method(self.metric)
-            self.num_steps = choose_steps(self.metric, self.loc, self.time.unsqueeze(-1), method)
-        return brownian_motion(self.metric, self.loc.expand(shape), self.time.expand(shape[:-1]), self.num_steps)
+            num_steps = choose_steps(self.metric, self.loc, self.time.unsqueeze(-1), method)
+        z = brownian_motion(self.metric, self.loc.expand(shape), self.time.expand(shape[:-1]), num_steps)
+        self._own = weakref.ref(z)
+        return z
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Short-time log density with respect to Lebesgue measure dz at ``value``, ``(*batch, d)``; shape ``(*batch)``.
@@ -114,6 +122,8 @@ class RiemannianHeatKernel(RiemannianDistribution):
         """
         if self._validate_args:
             self._validate_sample(value)
+        if self._own is not None and self._own() is value and not (self.normalize or self._answers_for_its_mass):
+            _warn_as_guide(self)
         z, loc = torch.broadcast_tensors(value, self.loc)
         squared = self.metric.squared_dist(loc, z)
         log_prob = densities.short_time(torch, self.metric.dim, self.time, squared, self.metric.logdet(value))
@@ -161,6 +171,9 @@ class RiemannianHeatKernel(RiemannianDistribution):
         mass, error = self.log_normalizer()
         return Estimate(torch.zeros_like(mass), error) if self.normalize else Estimate(mass, error)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: entry for name, entry in self.__dict__.items() if name != "_own"}
+
     def _curvature_term(self, z: Tensor) -> Tensor:
         """``time R / 12`` with R averaged over the ends."""
         curvature = 0.5 * (self.metric.scalar_curvature(z) + self.metric.scalar_curvature(self.loc))
@@ -168,3 +181,20 @@ class RiemannianHeatKernel(RiemannianDistribution):
         if not torch.jit.is_tracing() and bool((term.detach().abs() > 0.1).any()):
             warnings.warn(_LONG_TIME, stacklevel=3)
         return term
+
+
+@torch.no_grad()
+def _warn_as_guide(law: RiemannianHeatKernel) -> None:
+    """Say that an ELBO with this density is no bound: once a metric, and again when a known log mass has doubled."""
+    if torch.jit.is_tracing() or not law.loc.numel():
+        return
+    if law.metric.radial_law() is None:  # the mass takes many geodesics
+        size, number = _SMALL_MASS, "not known"
+    else:
+        mass = law.log_normalizer().value.flatten()
+        worst = mass[mass.abs().argmax()].item()
+        size, number = abs(worst), f"{worst:.3g}"
+    if size < _SMALL_MASS or size < 2 * _warned.get(law.metric, 0.0):
+        return
+    _warned[law.metric] = size
+    warnings.warn(densities.NOT_NORMALIZED.format(number=number), UserWarning, stacklevel=3)

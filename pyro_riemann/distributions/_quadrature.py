@@ -17,6 +17,7 @@ from pyro_riemann.metrics import GridMetric, RiemannianMetric
 
 # nodes an axis of the distances: the next ones are taken until the value settles
 _RESOLUTIONS = {1: (200, 400), 2: (60, 120, 180, 256)}
+_TOLERANCE = 1e-6  # at which distances stop moving, relative: what they are off by then no difference shows
 _SETTLED = 1e-2
 _TAIL = 15.0  # nats below the peak at which the box may end
 _ENLARGEMENTS = 6
@@ -34,38 +35,60 @@ def log_chart_integral(metric: RiemannianMetric, loc: Tensor, variance: Tensor) 
         variance: t, ``(*batch)``.
 
     Returns:
-        The value; its error is the difference to coarser cells and distances, behind steep walls the distances
-        being what settles last.
+        The value; its error is the difference to coarser cells, tables and distances, behind steep walls the distances
+        being what settles last, their own tolerance, and what the box leaves out.
     """
     centres, times = loc.detach().reshape(-1, metric.dim), variance.reshape(-1)
     values = [_single(metric, centre, t) for centre, t in zip(centres, times, strict=True)]
-    fine, coarse = (torch.stack(part).reshape(variance.shape) for part in zip(*values, strict=True))
-    return Estimate(fine, (fine - coarse).detach().abs())
+    fine, coarse, beyond = (torch.stack(part).reshape(variance.shape) for part in zip(*values, strict=True))
+    shared = 0.5 * metric.dim * _TOLERANCE  # the mean of l^2 / t is the dimension; half: anywhere within the tolerance
+    return Estimate(fine, torch.hypot((fine - coarse).detach(), fine.new_tensor(shared)) + beyond.detach())
 
 
-def _single(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def _single(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The value, a coarser one, and the share of the mass beyond the box."""
     table = _table(metric, loc, variance.detach())
     low, high = table.table.low, table.table.high
+    first, second, *finer = _RESOLUTIONS[metric.dim]
 
-    def midpoint(resolution: int) -> Tensor:
-        field = table.distance_field(loc, resolution)
+    def midpoint(resolution: int) -> tuple[Tensor, Tensor]:
+        # a table of its own for each: a difference does not show the error of a table that both were read from
+        read = table if table is metric else GridMetric(metric, low, high, resolution)
+        field = read.distance_field(loc, resolution, tolerance=_TOLERANCE)
         count = 2 * resolution
         steps = (torch.arange(count, dtype=low.dtype, device=low.device) + 0.5) / count
         axes = [a + steps * (b - a) for a, b in zip(low, high, strict=True)]
         nodes = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, metric.dim)
         with torch.no_grad():
-            log_volume, squared = 0.5 * table.logdet(nodes).double(), field.squared_dist(nodes).double()
+            log_volume, squared = 0.5 * read.logdet(nodes).double(), field.squared_dist(nodes).double()
         cell = ((high - low) / count).log().sum() - 0.5 * metric.dim * (2 * math.pi * variance).log()
-        return torch.logsumexp(log_volume - 0.5 * squared / variance, 0).to(variance) + cell
+        log_mass = (log_volume - 0.5 * squared / variance).reshape((count,) * metric.dim)
+        return log_mass.flatten().logsumexp(0).to(variance) + cell, _beyond(log_mass.detach()).to(variance)
 
-    first, second, *finer = _RESOLUTIONS[metric.dim]
-    coarse, fine = midpoint(first), midpoint(second)
+    (coarse, _), (fine, beyond) = midpoint(first), midpoint(second)
     for resolution in finer:
-        # distances much finer than the table resolve nothing more
-        if float((fine - coarse).detach().abs()) < _SETTLED or resolution > 1.5 * max(table.table.resolution):
+        # distances much finer than a table that is the metric resolve nothing more
+        too_fine = table is metric and resolution > 1.5 * max(table.table.resolution)
+        if too_fine or float((fine - coarse).detach().abs()) < _SETTLED:
             break
-        coarse, fine = fine, midpoint(resolution)
-    return fine, coarse
+        coarse, (fine, beyond) = fine, midpoint(resolution)
+    return fine, coarse, beyond
+
+
+def _beyond(log_mass: Tensor) -> Tensor:
+    """What the cells of a box leave out, relative to their own mass.
+
+    Towards every wall the last two layers of cells go on as a geometric series, of at most as many terms as there are
+    cells.
+    """
+    count, mass = log_mass.shape[0], log_mass.flatten().softmax(0).reshape(log_mass.shape)
+    total = mass.new_zeros(())
+    for axis in range(log_mass.dim()):
+        for last, before in ((0, 1), (-1, -2)):
+            outer, inner = mass.select(axis, last).sum(), mass.select(axis, before).sum()
+            falls = ((inner - outer) / outer).clamp(min=1 / count)  # NaN where there is no mass at all
+            total = total + torch.nan_to_num(outer / falls)
+    return total
 
 
 def _table(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> GridMetric:

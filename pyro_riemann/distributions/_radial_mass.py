@@ -15,8 +15,8 @@ from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES
-from pyro_riemann.distributions._memo import remember
-from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays, step_tolerance
+from pyro_riemann._memo import remember
+from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import WarpedMetric
 from pyro_riemann.metrics import RiemannianMetric
@@ -187,11 +187,16 @@ def _judged(metric: RiemannianMetric, loc: Tensor, variance: Tensor, integrand: 
             ray_mass.reshape(REPLICATES, -1, batch).logsumexp(1) - math.log(len(white) // REPLICATES) - mean
         ).exp()
         squared = groups.var(0) / REPLICATES
-    # the steps
-    rough = loose.log_integrand(variance.repeat(loose.cut.shape[0] // batch), power).logsumexp(0).reshape(-1, batch)
-    fine = rule.log_integrand(times, power).logsumexp(0).reshape(-1, batch)[:: min(len(white), LOOSE)]
-    squared = squared + ((rough.logsumexp(0) - fine.logsumexp(0)) / _STEP_GAIN).square()
-    squared = squared + step_tolerance(loc) ** 2  # two errors may be equal by chance
+    # the steps: two errors may be equal by chance, but hardly at two spreads and on all rays
+    some = min(len(white), LOOSE)
+    for spread in (times, 0.8 * times):
+        rough = loose.log_integrand(spread[: loose.cut.shape[0]], power).logsumexp(0).reshape(-1, batch)
+        fine = rule.log_integrand(spread, power).logsumexp(0).reshape(-1, batch)[::some]
+        whole = fine.logsumexp(0) - math.log(len(fine))
+        gap = (rough - whole).exp() - (fine - whole).exp()
+        scatter = gap.var(0, correction=0) / max(1, len(gap) - 1)
+        squared = squared + (gap.mean(0).square() + scatter) / _STEP_GAIN**2
+    squared = squared + difference_error(loc) ** 2
     # the ends of rays
     brink = rule.brink(times, power) + rule.doubt.log()
     gone = rule.lost + 0.5 * times.log()

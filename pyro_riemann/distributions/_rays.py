@@ -33,6 +33,11 @@ def step_tolerance(like: Tensor) -> float:
     return _TOLERANCE.get(like.dtype, 1e-3)
 
 
+def difference_error(like: Tensor) -> float:
+    """Relative error of Jacobi fields, which go by central differences, in the precision of ``like``."""
+    return float(16 * torch.finfo(like.dtype).eps ** (2 / 3))
+
+
 class RayRule(NamedTuple):
     """Nodes on n rays and what belongs to them; without gradient.
 

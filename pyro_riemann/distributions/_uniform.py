@@ -11,13 +11,13 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._memo import remember, wants_gradient
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_metric, check_same, check_tensor
 from pyro_riemann.distributions._box import BoxLaw, SamplerReport, untraced
 from pyro_riemann.distributions._box_fit import LOWEST_EFFICIENCY, fit_proposal
 from pyro_riemann.distributions._box_flat import FlatLaw
 from pyro_riemann.distributions._box_law import MixtureLaw, TemperedLaw
 from pyro_riemann.distributions._box_table import CellTable
-from pyro_riemann.distributions._memo import remember, wants_gradient
 from pyro_riemann.metrics import ConstantMetric, RiemannianMetric
 
 _WARN_EFFICIENCY, _WARN_ERROR = 0.02, 0.2
@@ -102,7 +102,7 @@ class RiemannianUniform(RiemannianDistribution):
         super().__init__(metric, self.low, validate_args)
 
     @classmethod
-    def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
+    def infer_shapes(cls, **arg_shapes: Shape) -> tuple[torch.Size, torch.Size]:
         """Batch and event shape from the shapes of the bounds, of which one must be a tensor.
 
         Args:
@@ -288,24 +288,23 @@ def floor_warning(who: str, share: float) -> str:
     """What to say of draws that lie in the void."""
     return (
         f"{who}: {share:.0%} of the draws lie where `metric` is only the constant that keeps it from being singular "
-        "(the floor of a KernelMetric; the jitter of a PullbackMetric, in some direction), away from all data: choose "
+        "(the floor of a KernelMetric; the jitter of a PullbackMetric), away from all data: choose "
         "a smaller box, or a smaller `regularization` or `jitter`."
     )
 
 
 def check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
     """Raise if a corner of the box lies outside the metric's own support (the ball of a Poincare chart)."""
-    support = getattr(metric, "support", None)
-    if support is None or metric.dim > 12:
+    if metric.support is constraints.real_vector or metric.dim > 12:
         return
     corners = low + (high - low) * torch.cartesian_prod(*[torch.arange(2.0)] * metric.dim).reshape(-1, metric.dim).to(
         low
     )
-    outside = ~support.check(corners)
+    outside = ~metric.support.check(corners)
     if bool(outside.any()):
         raise ValueError(
             f"The box from `low` to `high` leaves the chart of {type(metric).__name__}: corner "
-            f"{corners[outside][0].tolist()} is not in {support}."
+            f"{corners[outside][0].tolist()} is not in {metric.support}."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from pyro.distributions import constraints
@@ -69,7 +69,7 @@ class VampPrior(TorchDistribution):
         super().__init__(shape[:-1], components.event_shape, validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
-    def support(self) -> Any:
+    def support(self) -> constraints.Constraint | None:
         """The support of the components."""
         return self.components.support
 
@@ -89,7 +89,7 @@ class VampPrior(TorchDistribution):
         second = self.components.variance + (self.components.mean - self.mean.unsqueeze(-2)).square()
         return (self.log_weights.exp().unsqueeze(-1) * second).sum(-2)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+    def expand(self, batch_shape: Shape, _instance: Self | None = None) -> Self:
         """The same mixture with a larger ``batch_shape``."""
         new = self._get_checked_instance(VampPrior, _instance)
         shape = torch.Size(batch_shape) + self.logits.shape[-1:]

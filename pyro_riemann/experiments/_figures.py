@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyro_riemann._store import make_folder, write_file
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
@@ -30,8 +32,12 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+def save(figure: Figure, path: Path, dpi: int = 130) -> None:
+    """Write a figure in one step; errors as :func:`pyro_riemann._store.write_file`."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
+    make_folder(path.parent)
+    write_file(path, drawn.getvalue())
 
 
 def latent_space(metric: RiemannianMetric, codes: Tensor, labels: Tensor, loc: Tensor, box: Tensor) -> Figure:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
+import binascii
+import math
 import multiprocessing
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +22,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from pyro_riemann._identity import differences
+from pyro_riemann._store import Kind, discard_bundle, locked, read_record, write_record
+from pyro_riemann.vae._checkpoint import CHECKPOINT
+
+RUN = Kind(
+    "run", version=1, remedy="Remove that file, and the same command makes it again; so does `--fresh`, with all"
+)
 PACKAGES = ("torch", "pyro-ppl", "numpy", "scikit-learn")
+DTYPES = ("float16", "float32", "float64", "uint8", "int32", "int64")
 Work = Callable[[dict[str, Any], str], dict[str, Any]]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,14 +61,12 @@ def is_done(job: Job, folder: Path) -> bool:
     Raises:
         ValueError: if the file is of other settings: results of two protocols must not mix.
     """
-    if not job.path(folder).exists():
+    if not os.path.lexists(job.path(folder)):
         return False
-    kept = load(job.path(folder))["settings"]
-    changed = sorted(key for key in job.settings.keys() | kept.keys() if job.settings.get(key) != kept.get(key))
-    if changed:
+    if changed := differences(load(job.path(folder))["settings"], job.settings):
         raise ValueError(
-            f"{job.path(folder)} was made with other settings ({', '.join(changed)} differ): "
-            "choose another folder of results, or remove the file."
+            f"{job.path(folder)} was made with other settings {changed}. Choose another folder of results, or remove "
+            "the file."
         )
     return True
 
@@ -71,6 +79,7 @@ def run_jobs(
     processes: int = 1,
     devices: Sequence[str] = ("cpu",),
     console: Console | None = None,
+    fresh: bool = False,
 ) -> None:
     """Do the jobs whose result is not there yet, in the order given, and write each result at once.
 
@@ -81,9 +90,10 @@ def run_jobs(
         processes: that many jobs at a time, each in a process of its own with a share of the processor's threads.
         devices: job i of the open ones runs on device ``i % len(devices)``.
         console: where to report.
+        fresh: do all of them, also those that are done or whose file is damaged.
     """
     console = console or Console(quiet=True)
-    open_jobs = [job for job in jobs if not is_done(job, folder)]
+    open_jobs = [job for job in jobs if fresh or not is_done(job, folder)]
     done = len(jobs) - len(open_jobs)
     console.print(f"{done} of {len(jobs)} runs are there: {folder}")
     one = partial(_run_one, work=work, folder=folder)
@@ -103,6 +113,7 @@ def distribute(
         return
     threads = max(1, torch.get_num_threads() // processes)
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(processes, context, torch.set_num_threads, (threads,)) as pool:
         running = {pool.submit(function, item, device): item for item, device in placed}
         try:
@@ -110,10 +121,17 @@ def distribute(
                 yield running[finished], finished.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()  # what is in training saves itself first
             raise
 
 
 def _run_one(job: Job, device: str, *, work: Work, folder: Path) -> float:
+    with locked(folder / f"{job.name}.lock"):
+        return _do_and_keep(job, device, work, folder)
+
+
+def _do_and_keep(job: Job, device: str, work: Work, folder: Path) -> float:
     started, processor = time.perf_counter(), time.process_time()
     result = work(job.settings, device)
     seconds = time.perf_counter() - started
@@ -126,17 +144,46 @@ def _run_one(job: Job, device: str, *, work: Work, folder: Path) -> float:
         "device": device,
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{job.name}.json.partial"
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(partial, job.path(folder))
+    write_record(job.path(folder), RUN, record)
     return seconds
 
 
 def load(path: Path) -> Record:
-    """A record written by :func:`run_jobs`."""
-    record: Record = json.loads(path.read_text())
+    """A record written by :func:`run_jobs`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it was damaged or changed, or is something else.
+    """
+    record = read_record(path, RUN)
+    kinds = {"name": str, "settings": dict, "result": dict, "seconds": float, "cpu_seconds": float, "device": str}
+    for key, kind in (kinds | {"versions": dict}).items():
+        number: Any = record.get(key)
+        value = number
+        if not isinstance(value, kind) or (kind is float and not 0 <= number < math.inf):
+            RUN.refuse(path, f"its {key!r} is {str(value)[:40]!r}")
+    if record["name"] != path.stem:
+        RUN.refuse(path, f"it is the run {record['name']!r}")
     return record
+
+
+@contextmanager
+def understood(folder: Path) -> Iterator[None]:
+    """Results are read here: an entry that is missing or of another type is the file's fault, and said so."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"a result in {folder} lacks what the report needs ({type(error).__name__}: {error}). Remove it, and the "
+            "same command makes it again; so does `--fresh`, with all."
+        ) from error
+
+
+def start_over(checkpoints: Path, prefix: str = "") -> None:
+    """Let no checkpoint count any more whose folder is in this one, under a name with that prefix."""
+    for folder in checkpoints.glob(f"{prefix}*"):
+        if folder.is_dir() and not folder.is_symlink():
+            discard_bundle(folder, CHECKPOINT)
 
 
 # -------------------------------------------------------------------- arrays in JSON
@@ -154,6 +201,17 @@ def pack_images(images: torch.Tensor) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> np.ndarray:
-    """Inverse of :func:`pack`, in double precision."""
-    values = np.frombuffer(base64.b64decode(packed["base64"]), packed["dtype"]).reshape(packed["shape"])
-    return values.astype(np.float64)
+    """Inverse of :func:`pack`, in double precision.
+
+    Raises:
+        ValueError: if it is not the bytes of such an array.
+    """
+    if packed["dtype"] not in DTYPES or min(packed["shape"], default=0) < 0:
+        raise ValueError(f"an array of a result has dtype {packed['dtype']!r} and shape {packed['shape']!r}.")
+    try:
+        data = base64.b64decode(packed["base64"], validate=True)
+        return np.frombuffer(data, packed["dtype"]).reshape(packed["shape"]).astype(np.float64)
+    except (ValueError, binascii.Error) as error:
+        raise ValueError(
+            f"an array of a result has not the bytes of its shape {packed['shape']!r}: {error}."
+        ) from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
+import re
 from importlib import resources
 from typing import Any
 
@@ -80,17 +83,27 @@ def explorer_page(
 
 def assemble(payload: dict[str, Any]) -> str:
     """The page with this payload."""
-    page = asset("page.html")
+    style, script = (f"\n{text}\n" for text in (asset("page.css"), _script()))
     parts = {
-        "@TITLE@": html.escape(payload["title"]),
-        "@STYLE@": asset("page.css"),
-        "@SCRIPTS@": "\n".join(asset(name) for name in SCRIPTS),
+        "TITLE": html.escape(payload["title"]),
+        "STYLE": style,
+        "STYLE_HASH": _hash(style),
+        "SCRIPTS": script,
+        "SCRIPTS_HASH": _hash(script),
         # "<" in a title must not end the script element
-        "@PAYLOAD@": json.dumps(payload, allow_nan=False).replace("<", "\\u003c"),
+        "PAYLOAD": json.dumps(payload, allow_nan=False).replace("<", "\\u003c"),
     }
-    for mark, text in parts.items():
-        page = page.replace(mark, text)
-    return page
+    # once over the page: a mark in a title is text
+    return re.sub("@([A-Z_]+)@", lambda mark: parts[mark[1]], asset("page.html"))
+
+
+def _script() -> str:
+    return "\n".join(['"use strict";', *(asset(name) for name in SCRIPTS)])
+
+
+def _hash(text: str) -> str:
+    """What the page's own policy lets run."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def asset(name: str) -> str:

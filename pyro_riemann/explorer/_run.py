@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 from torch import Tensor
 
 from pyro_riemann._checks import check_one_of
-from pyro_riemann.datasets import load_dataset
-from pyro_riemann.experiments.quickstart import MODELS, QuickstartConfig, make_model
+from pyro_riemann._store import check_tensors, read_record
+from pyro_riemann.experiments.quickstart import (
+    MODELS,
+    RESULT,
+    QuickstartConfig,
+    make_model,
+    training_config,
+    training_images,
+)
+from pyro_riemann.experiments.quickstart._models import load_images
 from pyro_riemann.explorer._page import explorer_page
 from pyro_riemann.explorer._payload import Corner
 from pyro_riemann.vae import VAE, encode_all, load_checkpoint, set_phase
+from pyro_riemann.vae._checkpoint import CHECKPOINT, check_identity, part_of
+from pyro_riemann.vae._saved_run import identity_of
 
-_HOW = "`python -m pyro_riemann quickstart --output FOLDER` makes one"
 _LABELS = {"rvae": "R-VAE", "vae": "VAE", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 
 
@@ -45,14 +53,17 @@ class Run:
 def load_run(folder: str | Path, model: str = "rvae", data: str | Path | None = None) -> Run:
     """Load a model from the output folder of ``python -m pyro_riemann quickstart``.
 
+    The folder may come from a stranger: nothing outside of it is read but the data set, and that from where you say.
+
     Args:
         folder: the output folder, with its ``result.json`` and ``checkpoints``.
         model: ``"rvae"`` or ``"vae"``.
-        data: folder of MNIST or Fashion-MNIST; by default the one the run was told, or that of the environment.
+        data: folder of MNIST or Fashion-MNIST; by default that of the environment variable ``PYRO_RIEMANN_DATA``.
 
     Raises:
         FileNotFoundError: if the folder, its ``result.json`` or its checkpoint is missing.
-        ValueError: for another model name, a file that is no quickstart's, or a training that has not finished.
+        ValueError: for another model name, a file that is damaged or no quickstart's, a training that has not
+            finished, or a checkpoint of other data, another model or other settings than ``result.json`` says.
 
     Example:
         >>> load_run("no/such/folder")
@@ -62,29 +73,27 @@ def load_run(folder: str | Path, model: str = "rvae", data: str | Path | None = 
     """
     check_one_of("model", model, tuple(MODELS))
     folder = Path(folder)
-    config = _config(folder)
+    config = _config(folder, None if data is None else Path(data))
     checkpoint = folder / "checkpoints" / model
     tensors, info = load_checkpoint(checkpoint)
-    if not info.get("finished"):
+    if info.get("finished") is not True:
         raise ValueError(
             f"the training in {checkpoint} has not finished: run the quickstart again with the options it was started "
             "with, and it goes on from there."
         )
-    content = load_dataset(config.dataset, data or config.data)
+    size = sum(value.numel() for value in tensors.values())
+    if max(config.hidden, config.resolution) ** 2 > size or config.num_centers > size:  # before such a model is made
+        RESULT.refuse(folder / "result.json", "a model with its settings does not fit into its checkpoint")
+    content = load_images(config)
     vae = make_model(config, content.test.shape[1], model)
-    try:
-        vae.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model/")})
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint in {checkpoint} does not fit the settings in result.json: {error}") from error
+    check_identity(checkpoint, info, identity_of(vae, *training_images(content), training_config(config)))
+    weights = part_of(tensors, "model/")
+    check_tensors(checkpoint, CHECKPOINT, weights, vae.state_dict(), "the model")
+    vae.load_state_dict(weights)
     set_phase(vae, 2)
     vae.eval().requires_grad_(False)
-    return Run(
-        vae,
-        f"{_LABELS[model]} on {_LABELS.get(config.dataset, config.dataset)}",
-        content.test,
-        content.test_labels,
-        content.shape,
-    )
+    title = f"{_LABELS[model]} on {_LABELS.get(config.dataset, config.dataset)}"
+    return Run(vae, title, content.test, content.test_labels, content.shape)
 
 
 def run_page(run: Run, *, resolution: int = 200, low: Corner = None, high: Corner = None) -> str:
@@ -121,17 +130,19 @@ def run_page(run: Run, *, resolution: int = 200, low: Corner = None, high: Corne
     )
 
 
-def _config(folder: Path) -> QuickstartConfig:
-    """Settings of the run, from its ``result.json``."""
+def _config(folder: Path, data: Path | None) -> QuickstartConfig:
+    """Settings of the run, from its ``result.json``; where it was run and on what device is of no matter here."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}: {_HOW}.")
+        raise FileNotFoundError(f"there is no folder {folder}: {RESULT.remedy}.")
     path = folder / "result.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} holds no result.json, so it is no finished run of the quickstart: {_HOW}.")
     try:
-        settings = json.loads(path.read_text())["settings"]
-        known = {field.name for field in dataclasses.fields(QuickstartConfig)}
-        config = QuickstartConfig(**{key: value for key, value in settings.items() if key in known})
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} was not written by the quickstart ({error!r}): {_HOW}.") from error
-    return dataclasses.replace(config, data=Path(config.data) if config.data else None, output=folder)
+        settings = read_record(path, RESULT).get("settings")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{folder} holds no result.json, so it is no finished run of the quickstart: {RESULT.remedy}."
+        ) from None
+    try:
+        config = QuickstartConfig.from_json(settings)
+    except ValueError as error:
+        RESULT.refuse(path, str(error), error)
+    return dataclasses.replace(config, data=data, output=folder, device="cpu")

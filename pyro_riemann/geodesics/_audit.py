@@ -12,9 +12,10 @@ from torch import Tensor
 
 from pyro_riemann import _autodiff
 from pyro_riemann._formulas import splines
+from pyro_riemann._interface import Energy
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._blocks import solve_small
-from pyro_riemann.geodesics._energy import ChordEnergy, Energy, QuadratureEnergy
+from pyro_riemann.geodesics._energy import ChordEnergy, QuadratureEnergy
 
 # a distance is promised to 0.1 %; where a spline is too coarse to follow the geodesic, what the audit can see of the
 # error is a third to a quarter of it (measured on spheres in the stereographic chart)
@@ -46,7 +47,8 @@ def audit(energy: Energy, control: Tensor) -> Verdict:
         speed = _autodiff.directional(energy.metric.embed, values @ control, slopes @ control)[1].norm(dim=-1)
         length, saving = (speed * weights).sum(-1), torch.zeros_like(value)
     else:
-        length, saving = _by_quadrature(QuadratureEnergy(energy.metric, energy.num_knots, finer, energy.guide), control)
+        guide = energy.guide if isinstance(energy, QuadratureEnergy) else None
+        length, saving = _by_quadrature(QuadratureEnergy(energy.metric, energy.num_knots, finer, guide), control)
     rests = value <= 0
     one = torch.ones_like(value)
     error = ((2 * value).sqrt() / torch.where(length > 0, length, one) - 1).abs()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from pyro_riemann import _autodiff
 from pyro_riemann._checks import check_point
+from pyro_riemann._interface import Immersed, Metric
 
 
-def scalar_curvature(metric: Any, z: Tensor) -> Tensor:
+def scalar_curvature(metric: Metric, z: Tensor) -> Tensor:
     """Scalar curvature R(z); :math:`d(d-1)` on the unit sphere, twice the Gauss curvature if d = 2.
 
     Pullback metrics use :func:`gauss_curvature`, which needs second derivatives of the immersion only; other
@@ -39,10 +38,11 @@ def scalar_curvature(metric: Any, z: Tensor) -> Tensor:
         -2.0
     """
     check_point("z", z, metric.dim)
-    return gauss_curvature(metric, z) if hasattr(metric, "embed") else riemann_curvature(metric, z)
+    surface = metric.immersed()
+    return riemann_curvature(metric, z) if surface is None else gauss_curvature(surface, z)
 
 
-def gauss_curvature(metric: Any, z: Tensor) -> Tensor:
+def gauss_curvature(metric: Immersed, z: Tensor) -> Tensor:
     r"""Scalar curvature of a pullback metric, :math:`|\mathrm{tr}\, II|^2 - |II|^2` (Gauss equation).
 
     II is the second fundamental form in an orthonormal frame: the second derivatives of the
@@ -59,7 +59,7 @@ def gauss_curvature(metric: Any, z: Tensor) -> Tensor:
     return trace.square().sum(-1) - form.square().sum((-3, -2, -1))
 
 
-def riemann_curvature(metric: Any, z: Tensor) -> Tensor:
+def riemann_curvature(metric: Metric, z: Tensor) -> Tensor:
     r"""Scalar curvature of any metric from the first and second derivatives of G.
 
     .. math:: R = g^{ik} g^{jl} \big(\partial_j \partial_k g_{il} - \partial_i \partial_k g_{jl}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from pyro_riemann._interface import Metric
 
 
 class Geodesic:
@@ -50,7 +51,7 @@ class Geodesic:
         return curve[0] if times.dim() == 0 else curve
 
     @classmethod
-    def closed_form(cls, metric: Any, z: Tensor, y: Tensor, num_segments: int) -> Geodesic:
+    def closed_form(cls, metric: Metric, z: Tensor, y: Tensor, num_segments: int) -> Geodesic:
         """Geodesic of a metric whose ``logmap``, ``expmap`` and ``squared_dist`` are exact.
 
         Args:

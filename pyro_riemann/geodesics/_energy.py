@@ -16,26 +16,19 @@ it more closely than one that must run at constant speed.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.func import vjp
 
 from pyro_riemann import _autodiff
+from pyro_riemann._checks import holds
+from pyro_riemann._interface import Immersed, Metric, System
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._blocks import assemble, chord_diagonal, contract, solve_small
 
 _EVEN = 0.002  # share of time that passes evenly
-
-
-class System(NamedTuple):
-    """Second-order model of the energy around the current curves."""
-
-    energy: Tensor  # (P,)
-    gradient: Tensor  # (P, C, d)
-    hessian: Tensor  # (P, C d, C d), tangential or full
-    stiffening: Tensor  # (P, C d, C d), positive, added in proportion to the damping
 
 
 class ChordEnergy:
@@ -47,7 +40,7 @@ class ChordEnergy:
     """
 
     def __init__(
-        self, metric: Any, num_knots: int, num_segments: int, richardson: bool = True, guide: Tensor | None = None
+        self, metric: Immersed, num_knots: int, num_segments: int, richardson: bool = True, guide: Tensor | None = None
     ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
@@ -192,15 +185,18 @@ class Quadrature(NamedTuple):
 
 
 class QuadratureEnergy:
-    """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
+    """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity.
 
-    def __init__(self, metric: Any, num_knots: int, num_segments: int, guide: Tensor | None = None) -> None:
+    Infinite for a curve that leaves where the metric is known: no step goes there.
+    """
+
+    def __init__(self, metric: Metric, num_knots: int, num_segments: int, guide: Tensor | None = None) -> None:
         self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
         self.pace: Tensor | None = None  # (P, Q)
         if guide is not None:
             weights, values, slopes = _spline.gauss_rule(num_knots, num_segments, guide)
             with torch.no_grad():
-                self.pace = _pace(metric.norm(values @ guide, slopes @ guide), weights)
+                self.pace = _pace(metric.norm(_within(metric, values @ guide)[0], slopes @ guide), weights)
 
     def rows(self, index: Tensor) -> QuadratureEnergy:
         """The energy of some of the curves."""
@@ -215,7 +211,10 @@ class QuadratureEnergy:
         weights, values, slopes = _spline.gauss_rule(self.num_knots, self.num_segments, control)
         if self.pace is not None:
             weights = weights / self.pace
-        return Quadrature(weights, values, slopes, values @ control, slopes @ control)
+        points, known = _within(self.metric, values @ control)
+        if known is not None:
+            weights = torch.where(known.all(-1, keepdim=True), weights, torch.inf)
+        return Quadrature(weights, values, slopes, points, slopes @ control)
 
     def value(self, control: Tensor) -> Tensor:
         """Energy of each curve, ``(P,)``."""
@@ -250,16 +249,14 @@ class QuadratureEnergy:
         return curve.first_order(*self.metric.metric_derivatives(curve.points, curve.velocity)[:2])
 
 
-Energy = ChordEnergy | QuadratureEnergy
-
-
-def make_energy(
-    metric: Any, num_knots: int, num_segments: int, richardson: bool, guide: Tensor | None = None
-) -> Energy:
-    """Chords for metrics that are pullbacks (they have ``embed``), quadrature for all others."""
-    if hasattr(metric, "embed"):
-        return ChordEnergy(metric, num_knots, num_segments, richardson, guide)
-    return QuadratureEnergy(metric, num_knots, num_segments, guide)
+def _within(metric: Metric, points: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Points ``(P, Q, d)`` at which the metric can be evaluated, and which are as given, ``(P, Q)``; None if all."""
+    known = metric.covers(points)
+    if known is None or holds(known):
+        return points, None
+    first = known.to(torch.uint8).argmax(-1)  # of the curve, that the metric knows
+    inside = points.gather(1, first[:, None, None].expand(-1, 1, points.shape[-1]))
+    return torch.where(known.unsqueeze(-1), points, inside), known
 
 
 def _pace(speed: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -268,7 +265,7 @@ def _pace(speed: Tensor, weights: Tensor | None = None) -> Tensor:
     return (speed / torch.where(mean > 0, mean, torch.ones_like(mean)) + _EVEN) / (1 + _EVEN)
 
 
-def _constant_hessian(metric: Any, points: Tensor, stiffness: Tensor) -> Tensor:
+def _constant_hessian(metric: Metric, points: Tensor, stiffness: Tensor) -> Tensor:
     """Stiffness ``(C, C)`` of the spline times the metric in the middle of every curve, ``(P, C d, C d)``."""
     middle = metric.metric(points[:, points.shape[1] // 2])
     return torch.einsum("kl,pij->pkilj", stiffness, middle).flatten(3, 4).flatten(1, 2)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pyro_riemann._formulas import shortest_paths
 from pyro_riemann._formulas.shortest_paths import MAX_GRID_DIM, TRACK, AllPaths, Grid
+from pyro_riemann._interface import Metric, Tabulated
 
 __all__ = ["MAX_GRID_DIM", "PathTable", "grid_curves", "neighbour_curves", "table_around"]
 
 
-def table_around(metric: Any, z: Tensor, y: Tensor, resolution: int) -> Any:
+def table_around(metric: Metric, z: Tensor, y: Tensor, resolution: int) -> Tabulated | None:
     """A table of the metric on a box around the points, the metric itself if it is one; None if there can be none."""
-    if hasattr(metric, "table"):
-        return metric
+    if (table := metric.tabulated()) is not None:
+        return table
     cloud = _cloud(metric, z, y)
     low, high = (torch.from_numpy(corner).to(cloud) for corner in shortest_paths.box_around(_numbers(cloud)))
     try:
@@ -44,7 +44,7 @@ class PathTable:
         torch.Size([1, 11, 2])
     """
 
-    def __init__(self, table: Any, resolution: int) -> None:
+    def __init__(self, table: Tabulated, resolution: int) -> None:
         self.paths = AllPaths(*_grid(table, resolution))
 
     def __call__(self, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
@@ -58,10 +58,10 @@ class PathTable:
         return _spline_along(num_knots, self.paths.tracks(_numbers(z), _numbers(y), TRACK * num_knots + 1), z, y)
 
 
-def grid_curves(table: Any, z: Tensor, y: Tensor, num_knots: int, resolution: int) -> Tensor:
+def grid_curves(table: Tabulated, z: Tensor, y: Tensor, num_knots: int, resolution: int) -> Tensor:
     """Control points ``(P, num_knots + 3, d)`` of curves along shortest paths on a grid over the table's box."""
-    if (paths := getattr(table, "paths", None)) is not None:
-        return paths(z, y, num_knots)
+    if table.paths is not None:
+        return table.paths(z, y, num_knots)
     grid, lengths = _grid(table, resolution)
     graph = shortest_paths.adjacency(*grid.edges(), lengths, len(grid.nodes))
     start, end = _numbers(z), _numbers(y)
@@ -71,7 +71,7 @@ def grid_curves(table: Any, z: Tensor, y: Tensor, num_knots: int, resolution: in
     return _spline_along(num_knots, track, z, y)
 
 
-def neighbour_curves(metric: Any, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
+def neighbour_curves(metric: Metric, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
     """The same along paths through near neighbours among the points and ``metric.landmarks``."""
     cloud = _cloud(metric, z, y)
     nodes, first = _numbers(cloud), np.arange(z.shape[0])
@@ -87,7 +87,7 @@ def neighbour_curves(metric: Any, z: Tensor, y: Tensor, num_knots: int) -> Tenso
     return _spline_along(num_knots, track, z, y)
 
 
-def _grid(table: Any, resolution: int) -> tuple[Grid, np.ndarray[Any, Any]]:
+def _grid(table: Tabulated, resolution: int) -> tuple[Grid, npt.NDArray[np.float64]]:
     """A grid over the table's box and the Riemannian lengths of its edges."""
     low = table.table.low.detach()
     grid = Grid(_numbers(low), _numbers(table.table.high), resolution)
@@ -95,12 +95,11 @@ def _grid(table: Any, resolution: int) -> tuple[Grid, np.ndarray[Any, Any]]:
     return grid, _edge_lengths(table, start, end)
 
 
-def _cloud(metric: Any, z: Tensor, y: Tensor) -> Tensor:
-    landmarks = getattr(metric, "landmarks", None)
-    return torch.cat([z, y] + ([landmarks.to(z)] if landmarks is not None else []))
+def _cloud(metric: Metric, z: Tensor, y: Tensor) -> Tensor:
+    return torch.cat([z, y] + ([metric.landmarks.to(z)] if metric.landmarks is not None else []))
 
 
-def _edge_lengths(metric: Any, start: Tensor, end: Tensor, pieces: int = 1) -> np.ndarray[Any, Any]:
+def _edge_lengths(metric: Metric, start: Tensor, end: Tensor, pieces: int = 1) -> npt.NDArray[np.float64]:
     """Lengths of straight edges by Simpson's rule on the norm of the velocity, in ``pieces`` equal parts."""
     velocity = end - start
     total = torch.zeros_like(start[:, 0])
@@ -109,10 +108,10 @@ def _edge_lengths(metric: Any, start: Tensor, end: Tensor, pieces: int = 1) -> n
     return _numbers(total)
 
 
-def _spline_along(num_knots: int, track: np.ndarray[Any, Any], z: Tensor, y: Tensor) -> Tensor:
+def _spline_along(num_knots: int, track: npt.NDArray[np.float64], z: Tensor, y: Tensor) -> Tensor:
     interior = torch.from_numpy(shortest_paths.fit(num_knots, track)).to(z)
     return torch.cat([z.unsqueeze(1), interior, y.unsqueeze(1)], dim=1)
 
 
-def _numbers(points: Tensor) -> np.ndarray[Any, Any]:
+def _numbers(points: Tensor) -> npt.NDArray[np.float64]:
     return points.detach().double().cpu().numpy()

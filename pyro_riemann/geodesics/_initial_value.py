@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,13 +10,14 @@ from torch import Tensor
 from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import check_finite, check_point, holds
 from pyro_riemann._formulas import runge_kutta
+from pyro_riemann._interface import Metric
 
 _SLACK = 0.04  # largest relative change of the squared speed, which is constant along a geodesic
 _EVEN_STEPS = 64  # with that many steps of one length or more, lengths of their own are tried next
 _TRIALS = 256  # steps of a geodesic's own length, accepted or not
 
 
-def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tuple[Tensor, Tensor]:
+def geodesic_flow(metric: Metric, z: Tensor, v: Tensor, num_steps: int = 16) -> tuple[Tensor, Tensor]:
     r"""Position and velocity after unit time on the geodesic that starts at ``z`` with velocity ``v``.
 
     Integrates :math:`z'' = -\Gamma(z', z')` by the classical Runge-Kutta method, whose error falls with the
@@ -53,7 +53,7 @@ def geodesic_flow(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tup
     return end, velocity
 
 
-def expmap(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> Tensor:
+def expmap(metric: Metric, z: Tensor, v: Tensor, num_steps: int = 16) -> Tensor:
     """Exponential map: the end point of :func:`geodesic_flow`, ``(*batch, d)``.
 
     Args:
@@ -75,7 +75,7 @@ def expmap(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> Tensor:
     return geodesic_flow(metric, z, v, num_steps)[0]
 
 
-def expmap_log_van_vleck(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16) -> tuple[Tensor, Tensor]:
+def expmap_log_van_vleck(metric: Metric, z: Tensor, v: Tensor, num_steps: int = 16) -> tuple[Tensor, Tensor]:
     r"""End point ``y = expmap(z, v)`` and log Van Vleck-Morette determinant along that geodesic.
 
     .. math:: \log V = -\Big(\log\Big|\det \frac{\partial y}{\partial v}\Big|
@@ -114,7 +114,7 @@ def expmap_log_van_vleck(metric: Any, z: Tensor, v: Tensor, num_steps: int = 16)
     return y, -(log_jacobian + 0.5 * (metric.logdet(y) - metric.logdet(z)))
 
 
-def _runge_kutta(metric: Any, z: Tensor, v: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor]:
+def _runge_kutta(metric: Metric, z: Tensor, v: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor]:
     """End point and velocity after a number of steps of one length, or after steps of lengths ``(count, *batch)``."""
     for step in [1.0 / steps] * steps if isinstance(steps, int) else steps.unsqueeze(-1):
         z, v = runge_kutta.step(metric.christoffel, z, v, step)
@@ -122,7 +122,7 @@ def _runge_kutta(metric: Any, z: Tensor, v: Tensor, steps: int | Tensor) -> tupl
 
 
 @torch.no_grad()
-def _own_steps(metric: Any, z: Tensor, v: Tensor) -> Tensor:
+def _own_steps(metric: Metric, z: Tensor, v: Tensor) -> Tensor:
     """Lengths of steps that keep the speed, for each geodesic its own, ``(count, *batch)``; 0 once it has arrived.
 
     A geodesic that has not arrived after all trials stops where it is: its lengths add up to less than 1.
@@ -147,7 +147,7 @@ def _own_steps(metric: Any, z: Tensor, v: Tensor) -> Tensor:
     return torch.stack(taken) if taken else time.unsqueeze(0)
 
 
-def _with_jacobi_fields(metric: Any, z: Tensor, v: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _with_jacobi_fields(metric: Metric, z: Tensor, v: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """End point, end velocity, and the derivative of the end point in ``v``."""
 
     def flow(w: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def _with_jacobi_fields(metric: Any, z: Tensor, v: Tensor, steps: int | Tensor) 
 
 
 def _resolved(
-    metric: Any, z: Tensor, v: Tensor, num_steps: int, integrate: Callable[..., tuple[Tensor, ...]]
+    metric: Metric, z: Tensor, v: Tensor, num_steps: int, integrate: Callable[..., tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
     """Results of ``integrate``, from more steps where the speed is not kept, at last from steps of their own lengths.
 
@@ -187,7 +187,7 @@ def _resolved(
     return tuple(old.index_put((lost,), new) for old, new in zip(result, again, strict=True))
 
 
-def _check(metric: Any, z: Tensor, v: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
+def _check(metric: Metric, z: Tensor, v: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
     check_finite("z", check_point("z", z, metric.dim))
     check_finite("v", check_point("v", v, metric.dim))
     if num_steps < 1:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_riemann.geodesics._energy import Energy, System
+from pyro_riemann._interface import Energy, System
 
 _TRUST = 0.1  # largest Newton decrement, in energies, that the full Hessian is believed
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
+from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _refine
 from pyro_riemann.geodesics._audit import TOLERANCE, audit
-from pyro_riemann.geodesics._energy import Energy
 
 _CLOSE = 0.01  # error of a length above which its curve may have jumped a wall
 _NEAR = 2e-3  # error up to which a curve need not look for its pace
@@ -38,7 +38,7 @@ def with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
     return torch.cat([z.unsqueeze(1), control[:, 1:-1], y.unsqueeze(1)], dim=1)
 
 
-def audited(solver: Any, metric: Any, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
+def audited(solver: Solver, metric: Metric, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
     """Curves with what an audit makes of them."""
     index = torch.arange(rows.shape[0], device=rows.device).split(solver.room(metric, control))
     verdicts = [audit(energy.rows(part), control[part]) for part in index]
@@ -47,7 +47,7 @@ def audited(solver: Any, metric: Any, rows: Tensor, energy: Energy, control: Ten
     return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE))
 
 
-def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
+def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
     """Replace the curves that failed by finer ones, where these pass or err less."""
     finer = solver.replace(
         num_knots=factor * solver.num_knots,
@@ -79,9 +79,19 @@ def tried_again(solver: Any, metric: Any, z: Tensor, y: Tensor, found: list[Piec
                 continue
             control = with_ends(solution.control, z[rows], y[rows])
             new = audited(finer, metric, rows, energy, control, solution.converged)
-            better = new.converged | (new.error < old.error[part])
+            better = _better(new, old.length[part], old.error[part])
             result += [new.pick(better), old.pick(torch.isin(old.rows, rows[~better]))]
     return [piece for piece in result if piece.rows.numel()]
+
+
+def _better(new: Piece, length: Tensor, error: Tensor) -> Tensor:
+    """Whether curves are to replace others of this length and error, which failed.
+
+    The length of any curve bounds the distance: the shorter one is nearer to it, where both lengths are known.
+    """
+    known = (new.error < _CLOSE) & (error < _CLOSE)
+    shorter = new.length < torch.where(new.converged, 1 + TOLERANCE, 1.0) * length
+    return torch.where(known, shorter, new.converged | (new.error < error))
 
 
 def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:

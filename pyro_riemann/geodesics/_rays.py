@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_riemann import _autodiff
 from pyro_riemann._formulas import ray_rule
+from pyro_riemann._interface import Immersed, Metric
 
 _FEW = 4  # dimensions, up to which a Jacobian of an immersion is as cheap as a few passes through it
 _SHORTEST = 1e-4  # step, relative to the spread: a ray that needs shorter ones is given up
@@ -79,7 +80,7 @@ class Rays(NamedTuple):
         return step, share.clamp(0, 1)
 
 
-def log_area(metric: Any, state: State) -> Tensor:
+def log_area(metric: Metric, state: State) -> Tensor:
     r"""Log of :math:`r^{d-1} / V`, the area at that radius of a unit of solid angle; ``(*batch)``."""
     if metric.dim == 1:
         return torch.zeros_like(state.point[..., 0])
@@ -104,7 +105,7 @@ def across(factor: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def follow_rays(
-    metric: Any,
+    metric: Metric,
     start: tuple[Tensor, Tensor, Tensor],
     variance: Tensor,
     power: float,
@@ -165,7 +166,7 @@ def follow_rays(
     return rays._replace(end=_conjugate_points(metric, rays, conjugate)) if bool(conjugate.any()) else rays
 
 
-def _rates(metric: Any, z: Tensor, v: Tensor, field: Tensor, slope: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+def _rates(metric: Metric, z: Tensor, v: Tensor, field: Tensor, slope: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
     """Acceleration ``(n, d)`` of geodesics and that of their Jacobi fields, ``(n, d, d - 1)``.
 
     The latter by central differences over ``unit (n)``, the length at which geodesics are resolved: a third of the
@@ -177,9 +178,10 @@ def _rates(metric: Any, z: Tensor, v: Tensor, field: Tensor, slope: Tensor, unit
     size = (across / unit.unsqueeze(-1)).square().sum(-1) + turn.square().sum(-1)
     small = (torch.finfo(z.dtype).eps ** (1 / 3) * v.norm(dim=-1) / size.sqrt()).unsqueeze(-1)
     shift, twist = small * across, small * turn
-    if metric.dim > _FEW and hasattr(metric, "embed"):
+    surface = metric.immersed() if metric.dim > _FEW else None
+    if surface is not None:
         symbol = metric.christoffel(z, v)
-        forward, backward = (_force(metric, z + s * shift, v + s * twist, symbol) for s in (1, -1))
+        forward, backward = (_force(surface, z + s * shift, v + s * twist, symbol) for s in (1, -1))
         slope_of_force = ((forward - backward) / (2 * small)).movedim(0, -1)
         return -symbol, -torch.linalg.solve(metric.metric(z), slope_of_force)
     blank = torch.zeros_like(shift[:1])
@@ -191,7 +193,7 @@ def _rates(metric: Any, z: Tensor, v: Tensor, field: Tensor, slope: Tensor, unit
     return middle[0], ((plus - minus) / (2 * small)).movedim(0, -1)
 
 
-def _force(metric: Any, z: Tensor, v: Tensor, symbol: Tensor) -> Tensor:
+def _force(metric: Immersed, z: Tensor, v: Tensor, symbol: Tensor) -> Tensor:
     r""":math:`J^\top (D^2 f[v, v] - J \Gamma)`, whose derivative, where it is 0, is G times that of the symbols.
 
     Of an immersion of many dimensions: some passes through it in place of a Jacobian with as many columns.
@@ -206,40 +208,50 @@ def _force(metric: Any, z: Tensor, v: Tensor, symbol: Tensor) -> Tensor:
 
 
 def _in_pieces(
-    metric: Any, state: State, step: Tensor, variance: Tensor, tolerance: Tensor
+    metric: Metric, state: State, step: Tensor, variance: Tensor, tolerance: Tensor
 ) -> tuple[State, Tensor, Tensor]:
-    """:func:`_trial`, for so many rays at once as memory allows where an immersion has many outputs."""
-    outputs = metric.embed(state.point[:1]).shape[-1] if hasattr(metric, "embed") else metric.dim
+    """:func:`_trial`, for so many rays at once as memory allows where an immersion has many outputs.
+
+    Where one fails with an error, for fewer at once, so that the others do not share its fate.
+    """
+    surface = metric.immersed()
+    outputs = metric.dim if surface is None else surface.embed(state.point[:1]).shape[-1]
     size = max(1, _NUMBERS // (metric.dim**2 * outputs))
     if len(step) <= size:
-        return _trial(metric, state, step, variance, tolerance)
+        try:
+            return _trial(metric, state, step, variance, tolerance)
+        except (torch.linalg.LinAlgError, ValueError):  # off the manifold: a shorter step may not be
+            none = torch.full_like(step, torch.inf)
+            if len(step) == 1:
+                return state, none, none
+            size = (len(step) + 1) // 2
     index = torch.arange(len(step), device=step.device).split(size)
-    parts = [_trial(metric, State(*(p[i] for p in state)), step[i], variance[i], tolerance[i]) for i in index]
+    parts = [_in_pieces(metric, State(*(p[i] for p in state)), step[i], variance[i], tolerance[i]) for i in index]
     states, areas, errors = zip(*parts, strict=True)
     return State(*(torch.cat(pieces) for pieces in zip(*states, strict=True))), torch.cat(areas), torch.cat(errors)
 
 
 def _trial(
-    metric: Any, state: State, step: Tensor, variance: Tensor, tolerance: Tensor
+    metric: Metric, state: State, step: Tensor, variance: Tensor, tolerance: Tensor
 ) -> tuple[State, Tensor, Tensor]:
     """One step; the log area at its end, and its error relative to the tolerance (infinite where there is none)."""
     flat, wide = step.unsqueeze(-1), step.reshape(-1, 1, 1)
     now = (state.point, state.velocity, state.field, state.field_velocity)
     rate = [(state.velocity, state.acceleration, state.field_velocity, state.field_acceleration)]
-    none = torch.full_like(step, torch.inf)
+    covered = torch.ones_like(step, dtype=torch.bool)
 
     def combined(row: tuple[float, ...], part: int) -> Tensor:
         total = sum(a * r[part] for a, r in zip(row, rate, strict=True) if a)
         return (flat if part < 2 else wide) * total
 
-    try:
-        for row in ray_rule.STAGES:
-            z, v, field, slope = (x + combined(row, part) for part, x in enumerate(now))
-            acceleration, bending = _rates(metric, z, v, field, slope, variance.sqrt())
-            rate.append((v, acceleration, slope, bending))
-        tensor = metric.metric(z)
-    except (torch.linalg.LinAlgError, ValueError):  # off the manifold: a shorter step may not be
-        return state, none, none
+    for row in ray_rule.STAGES:
+        z, v, field, slope = (x + combined(row, part) for part, x in enumerate(now))
+        if (known := metric.covers(z)) is not None:
+            covered = covered & known
+            z = torch.where(covered.unsqueeze(-1), z, state.point)
+        acceleration, bending = _rates(metric, z, v, field, slope, variance.sqrt())
+        rate.append((v, acceleration, slope, bending))
+    tensor = metric.metric(z)
     new = State(z, v, acceleration, field, slope, bending)
     factor, info = torch.linalg.cholesky_ex(tensor)
 
@@ -258,10 +270,11 @@ def _trial(
         root = factor.mT @ field
         area = 0.5 * torch.linalg.slogdet(root.mT @ root).logabsdet
     error = torch.stack(parts).amax(0) / tolerance
-    return new, area, torch.where((info == 0) & torch.isfinite(error), error, none)
+    good = (info == 0) & torch.isfinite(error) & covered
+    return new, area, torch.where(good, error, torch.full_like(error, torch.inf))
 
 
-def _bend(metric: Any, state: State) -> Tensor:
+def _bend(metric: Metric, state: State) -> Tensor:
     """Trace of the logarithmic derivative of the Jacobi fields, up to what is smooth; ``(*batch)``."""
     if metric.dim == 1:
         return torch.zeros_like(state.point[..., 0])
@@ -271,7 +284,7 @@ def _bend(metric: Any, state: State) -> Tensor:
     return torch.nan_to_num((inverse * slopes.mT).sum((-2, -1)), nan=torch.inf)
 
 
-def _conjugate_points(metric: Any, rays: Rays, found: Tensor) -> Tensor:
+def _conjugate_points(metric: Metric, rays: Rays, found: Tensor) -> Tensor:
     """Ends ``(n,)`` of the rays, of those that ``found`` a conjugate point in their last step its radius there."""
     step, _ = rays.find(rays.end)
     index = torch.arange(len(rays.end), device=step.device)

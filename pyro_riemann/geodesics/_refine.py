@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_riemann._checks import holds
 from pyro_riemann._formulas import splines
 from pyro_riemann._formulas.shortest_paths import TRACK
+from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _graph, _spline
-from pyro_riemann.geodesics._energy import Energy
 from pyro_riemann.geodesics._newton import Solution, descend, polish
 
 ROUNDS, _STEPS = 4, 12
@@ -27,7 +27,7 @@ def factors(unknowns: int) -> list[int]:
     return [factor for factor in (2, 4, 8) if factor * unknowns <= _LARGEST]
 
 
-def relax(solver: Any, metric: Any, path: Tensor, rounds: int = ROUNDS) -> tuple[Energy, Solution]:
+def relax(solver: Solver, metric: Metric, path: Tensor, rounds: int = ROUNDS) -> tuple[Energy, Solution]:
     """Least energy from polygons ``path``, ``(P, M + 1, d)``, at a pace that follows the curve.
 
     A spline that must run at constant speed cannot follow a curve through far regions of a chart, where a short
@@ -44,16 +44,17 @@ def relax(solver: Any, metric: Any, path: Tensor, rounds: int = ROUNDS) -> tuple
     return energy, polish(energy, control, solver.max_polish, solver.tolerance, enough=_ENOUGH)
 
 
-def best_start(metric: Any, z: Tensor, y: Tensor, best: Tensor, least: Tensor) -> Tensor:
+def best_start(metric: Metric, z: Tensor, y: Tensor, best: Tensor, least: Tensor) -> Tensor:
     """The shortest of ``best``, the straight line, arcs that bend off it, and a path along ``metric.landmarks``.
 
     ``least`` is the length of ``best``, ``(P,)``, infinite where it is not to be trusted: a polygon of a curve that
     jumped a wall may jump it again.
     """
-    starts = list(_arcs(z, y))
-    if getattr(metric, "landmarks", None) is not None:
-        knots = _POINTS // (4 * TRACK)
-        starts.append(_spline.uniform_basis(knots, _POINTS, z) @ _graph.neighbour_curves(metric, z, y, knots))
+    count = best.shape[1] - 1
+    starts = list(_arcs(z, y, count))
+    if metric.landmarks is not None:
+        knots = count // (4 * TRACK)
+        starts.append(_spline.uniform_basis(knots, count, z) @ _graph.neighbour_curves(metric, z, y, knots))
     for path in starts:
         length = _steps(metric, path).sum(-1)
         shorter = length < least  # false for NaN
@@ -67,7 +68,7 @@ def polygon(num_knots: int, control: Tensor) -> Tensor:
     return _spline.uniform_basis(num_knots, max(_POINTS, TRACK * num_knots), control) @ control
 
 
-def _lay(metric: Any, path: Tensor, num_knots: int) -> Tensor:
+def _lay(metric: Metric, path: Tensor, num_knots: int) -> Tensor:
     """Control points of splines along polygons, the parameter spread over both kinds of length."""
     near, far = _steps(metric, path), path.diff(dim=1).norm(dim=-1)
     near, far = (part / part.sum(-1, keepdim=True).clamp(min=torch.finfo(part.dtype).tiny) for part in (near, far))
@@ -85,22 +86,24 @@ def _lay(metric: Any, path: Tensor, num_knots: int) -> Tensor:
     return torch.cat([path[:, :1], interior, path[:, -1:]], dim=1)
 
 
-def _steps(metric: Any, path: Tensor) -> Tensor:
+def _steps(metric: Metric, path: Tensor) -> Tensor:
     """Riemannian lengths of the segments of polygons, ``(P, M)``."""
-    if hasattr(metric, "embed"):
-        chords: Tensor = metric.embed(path).diff(dim=1).norm(dim=-1)
-        return chords
+    if (surface := metric.immersed()) is not None:
+        return surface.embed(path).diff(dim=1).norm(dim=-1)
+    if (known := metric.covers(path)) is not None and not holds(known):
+        inside = torch.where(known.unsqueeze(-1), path, path[:, :1])
+        return torch.where(known[:, 1:] & known[:, :-1], _steps(metric, inside), torch.inf)
     step = path.diff(dim=1)
     ends, middle = (path[:, 1:], path[:, :-1]), path[:, :-1] + step / 2
     simpson: Tensor = (4 * metric.norm(middle, step) + sum(metric.norm(end, step) for end in ends)) / 6
     return simpson
 
 
-def _arcs(z: Tensor, y: Tensor) -> list[Tensor]:
-    """The straight line and circular arcs, ``(P, M + 1, d)`` each; none bends in one dimension."""
+def _arcs(z: Tensor, y: Tensor, count: int) -> list[Tensor]:
+    """The straight line and circular arcs of ``count`` segments, ``(P, count + 1, d)``; none bends in one dimension."""
     middle, half = (z + y) / 2, (y - z) / 2
     radius = half.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
-    along, times = half / radius, torch.linspace(-1, 1, _POINTS + 1, dtype=z.dtype, device=z.device)[:, None]
+    along, times = half / radius, torch.linspace(-1, 1, count + 1, dtype=z.dtype, device=z.device)[:, None]
     paths = [middle[:, None] + times * half[:, None]]
     # Householder: the reflection that carries the first axis to `along` carries the others to its normals
     first = torch.zeros_like(along)

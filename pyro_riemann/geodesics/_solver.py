@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
-from pyro_riemann._checks import check_finite, check_one_of, check_point
+from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
+from pyro_riemann._interface import AllSettings, Energy, Metric
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
-from pyro_riemann.geodesics._energy import Energy, make_energy
 from pyro_riemann.geodesics._newton import Solution, descend, polish
 from pyro_riemann.geodesics._pieces import Piece, attached, audited, gather, tried_again, with_ends
 from pyro_riemann.geodesics._refine import factors
@@ -85,23 +85,23 @@ class GeodesicSolver:
         if self.max_iterations < 0 or self.max_polish < 0 or not self.tolerance > 0:
             raise ValueError("`max_iterations` and `max_polish` must be non-negative and `tolerance` positive.")
 
-    def replace(self, **settings: Any) -> GeodesicSolver:
+    def replace(self, **settings: Unpack[AllSettings]) -> GeodesicSolver:
         """A copy with other settings."""
         return dataclasses.replace(self, **settings)
 
-    def energy(self, metric: Any, guide: Tensor | None = None) -> Energy:
+    def energy(self, metric: Metric, guide: Tensor | None = None) -> Energy:
         """The discrete energy that is minimised.
 
         Args:
             metric: any metric.
             guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
         """
-        return make_energy(metric, self.num_knots, self.num_segments, self.richardson, guide)
+        return metric.energy(self, guide)
 
     # ---------------------------------------------------------------- solving
 
     @torch.no_grad()
-    def control_points(self, metric: Any, z: Tensor, y: Tensor) -> Solution:
+    def control_points(self, metric: Metric, z: Tensor, y: Tensor) -> Solution:
         """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists of points, without gradient.
 
         Args:
@@ -120,7 +120,7 @@ class GeodesicSolver:
             return _best(energy, [self._in_chunks(metric, self._minimise, energy, start) for start in (path, line)])
         return self._on_grid(metric, energy, z, y, line)
 
-    def _on_grid(self, metric: Any, energy: Energy, z: Tensor, y: Tensor, line: Tensor) -> Solution:
+    def _on_grid(self, metric: Metric, energy: Energy, z: Tensor, y: Tensor, line: Tensor) -> Solution:
         """Search on a table of the metric, where a shortest path and many iterations cost little; then polish."""
         table = _graph.table_around(metric, z, y, self.graph_resolution)
         if table is None:
@@ -142,7 +142,7 @@ class GeodesicSolver:
         return self._in_chunks(metric, finish, energy, found.control)
 
     def _in_chunks(
-        self, metric: Any, method: Callable[[Energy, Tensor], Solution], energy: Energy, start: Tensor
+        self, metric: Metric, method: Callable[[Energy, Tensor], Solution], energy: Energy, start: Tensor
     ) -> Solution:
         """Apply ``method`` to as many curves at a time as memory allows."""
         if torch.jit.is_tracing() or start.shape[0] == 0:
@@ -150,14 +150,15 @@ class GeodesicSolver:
         parts = [method(energy, chunk) for chunk in start.split(self.room(metric, start))]
         return Solution(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def room(self, metric: Any, start: Tensor) -> int:
+    def room(self, metric: Metric, start: Tensor) -> int:
         """Number of curves in work at a time.
 
         Args:
             metric: any metric.
             start: control points of all of them, ``(P, num_knots + 3, d)``.
         """
-        width = metric.embed(start[:1, 0]).shape[-1] if hasattr(metric, "embed") else metric.dim**2
+        surface = metric.immersed()
+        width = metric.dim**2 if surface is None else surface.embed(start[:1, 0]).shape[-1]
         hessian = (self.num_knots * metric.dim) ** 2
         return max(1, _CHUNK // max(width * (self.num_segments + 1) * (metric.dim + 1), 8 * hessian))
 
@@ -175,7 +176,9 @@ class GeodesicSolver:
     # ---------------------------------------------------------------- checking
 
     @torch.no_grad()
-    def pieces(self, metric: Any, z: Tensor, y: Tensor, checked: bool = False, total: int | None = None) -> list[Piece]:
+    def pieces(
+        self, metric: Metric, z: Tensor, y: Tensor, checked: bool = False, total: int | None = None
+    ) -> list[Piece]:
         """Solved curves between two lists of points, without gradient: those of one energy together.
 
         Args:
@@ -203,7 +206,7 @@ class GeodesicSolver:
 
     # ---------------------------------------------------------------- results
 
-    def solve(self, metric: Any, z: Tensor, y: Tensor) -> Geodesic:
+    def solve(self, metric: Metric, z: Tensor, y: Tensor) -> Geodesic:
         """Shortest curves from ``z`` to ``y``, batches broadcast.
 
         Args:
@@ -237,7 +240,7 @@ class GeodesicSolver:
             curve,
         )
 
-    def squared_dist(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
+    def squared_dist(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Squared geodesic distance, twice the least energy, ``(*batch)``, differentiable by the envelope theorem.
 
         At the optimum the energy does not change with the interior of the curve, so its derivative in
@@ -252,23 +255,24 @@ class GeodesicSolver:
             TypeError, ValueError: as :meth:`solve`.
         """
         z, y, shape = flat_pairs(metric, z, y)
-        if torch.jit.is_tracing() or not hasattr(metric, "embed"):
+        surface = metric.immersed()
+        if torch.jit.is_tracing() or surface is None:
             value = self._solved(metric, z, y, len(z))
         else:
-            value, straight = straight_lines(self, metric, z, y)
+            value, straight = straight_lines(self, surface, z, y)
             if not bool(straight.all()):
                 far = (~straight).nonzero().squeeze(-1)
                 value = value.index_put((far,), self._solved(metric, z[far], y[far], len(z)))
         same = (z == y).all(-1)  # the spline's rounding is not 0, and the root of it has a slope
         return torch.where(same, torch.zeros_like(value), value).reshape(shape)
 
-    def _solved(self, metric: Any, z: Tensor, y: Tensor, total: int) -> Tensor:
+    def _solved(self, metric: Metric, z: Tensor, y: Tensor, total: int) -> Tensor:
         def value(piece: Piece) -> Tensor:
             return 2 * piece.energy.value(with_ends(piece.control, z[piece.rows], y[piece.rows]))
 
         return gather(self.pieces(metric, z.detach(), y.detach(), total=total), value)
 
-    def logmap(self, metric: Any, z: Tensor, y: Tensor) -> Tensor:
+    def logmap(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
 
         Args:
@@ -288,10 +292,17 @@ class GeodesicSolver:
         return _linalg.solve(metric.metric(z), start).reshape(*shape, -1)
 
 
-def flat_pairs(metric: Any, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
+def flat_pairs(metric: Metric, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
     """Check, broadcast and flatten two batches of points."""
     check_finite("z", check_point("z", z, metric.dim))
     check_finite("y", check_point("y", y, metric.dim))
+    for name, point in (("z", z), ("y", y)):
+        if (known := metric.covers(point)) is not None and not holds(known):
+            raise ValueError(
+                f"{int((~known).sum())} of {known.numel()} points `{name}` lie outside the box in which "
+                f"{type(metric).__name__} is known, for instance {point[~known][0].tolist()}. Tabulate a larger box, "
+                'or use `outside="metric"`.'
+            )
     try:
         z, y = torch.broadcast_tensors(z, y)
     except RuntimeError as error:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from pyro_riemann._interface import Immersed, Solver
 from pyro_riemann.geodesics._energy import ChordEnergy
 
 _GENERIC = (0.0, 0.3571, 0.7919, 1.0)  # times on a line that no symmetry of it exchanges
 
 
-def straight_lines(solver: Any, metric: Any, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def straight_lines(solver: Solver, metric: Immersed, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Squared lengths of straight lines, and where no iteration can improve them.
 
     Four generic points tell nearly all lines that bend; the others are looked at in all nodes of the energy. (Not
@@ -32,7 +33,7 @@ def straight_lines(solver: Any, metric: Any, z: Tensor, y: Tensor) -> tuple[Tens
     return value, straight
 
 
-def _runs_straight(tolerance: float, images: Tensor, times: Any) -> Tensor:
+def _runs_straight(tolerance: float, images: Tensor, times: Sequence[float]) -> Tensor:
     """Whether the images at these times, 0 first and 1 last, lie on the line between the ends, in step."""
     whole, at = images[:, -1:] - images[:, :1], images.new_tensor(times)[:, None]
     bend = (images - images[:, :1] - at * whole).square().sum(-1).amax(-1)

@@ -2,17 +2,25 @@ r"""Van Vleck-Morette determinant from the solved boundary-value problem."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
+from pyro_riemann._interface import Metric
 from pyro_riemann.geodesics._pieces import Piece, attached, gather
-from pyro_riemann.geodesics._solver import flat_pairs
+from pyro_riemann.geodesics._solver import GeodesicSolver, flat_pairs
 
 
-def log_van_vleck(metric: Any, z: Tensor, y: Tensor) -> Tensor:
+class _Solved(Metric, Protocol):
+    """A metric that says how its boundary-value problems are solved."""
+
+    @property
+    def solver(self) -> GeodesicSolver: ...
+
+
+def log_van_vleck(metric: _Solved, z: Tensor, y: Tensor) -> Tensor:
     r"""Log of :math:`V = |\det(-\partial_z \partial_y\, l^2/2)| / \sqrt{\det G(z) \det G(y)}`, shape ``(*batch)``.
 
     The mixed derivative of the least energy is a Schur complement of the full Hessian of the

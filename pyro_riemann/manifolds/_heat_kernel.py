@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_positive, holds
 from pyro_riemann._formulas import heat_kernel, space_form
+from pyro_riemann.manifolds import _near_sphere as near_sphere
 
 
 def as_time(time: float | Tensor, like: Tensor) -> Tensor:
@@ -20,17 +21,35 @@ def circle(step: Tensor, time: Tensor, period: float | Tensor) -> Tensor:
 
 
 def sphere(s: Tensor, c: Tensor, time: float | Tensor, dim: int) -> Tensor:
-    """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``, both in float64."""
+    """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``, both in float64.
+
+    Near pairs at small times, where a mixture of kernels has nearly all of its pairs, come from a table of the smooth
+    part of the logarithm, a hundred times cheaper than the contour integral it is made from.
+    """
     s, c, duration = torch.broadcast_tensors(s, c, as_time(time, s))
     _check_digits(space_form.squared_dist(torch, s, c, 1), duration, dim)
-    switch = heat_kernel.sphere_switch(dim)
-    early = heat_kernel.sphere(torch, s, c, duration.clamp(max=switch), dim)
-    return torch.where(duration < switch, early, _sphere_series(s, duration.clamp(min=switch), dim))
+    shape, s, c, duration = s.shape, s.reshape(-1), c.reshape(-1), duration.reshape(-1)
+    far, late = near_sphere.outside(s, duration, dim), duration >= heat_kernel.sphere_switch(dim)
+    value = near_sphere.log_kernel(s, c, duration, dim)
+    for where, kernel in ((far & ~late, _sphere_contour), (late, _sphere_series)):
+        try:
+            picked = where.nonzero().squeeze(-1)
+        except RuntimeError:  # torch.vmap cannot pick: the kernel is computed everywhere
+            value = torch.where(where, kernel(s, c, duration, dim), value)
+            continue
+        if picked.numel() or torch.jit.is_tracing():
+            value = value.index_put((picked,), kernel(s[picked], c[picked], duration[picked], dim))
+    return value.reshape(shape)
 
 
-def _sphere_series(s: Tensor, time: Tensor, dim: int) -> Tensor:
-    """Sum over spherical harmonics, by Gegenbauer polynomials in ``1 - 2 s``."""
-    x = 1 - 2 * s
+def _sphere_contour(s: Tensor, c: Tensor, time: Tensor, dim: int) -> Tensor:
+    """The contour integral, up to the time of the switch."""
+    return heat_kernel.sphere(torch, s, c, time.clamp(max=heat_kernel.sphere_switch(dim)), dim)
+
+
+def _sphere_series(s: Tensor, c: Tensor, time: Tensor, dim: int) -> Tensor:
+    """Sum over spherical harmonics, by Gegenbauer polynomials in ``1 - 2 s``; from the time of the switch on."""
+    x, time = 1 - 2 * s, time.clamp(min=heat_kernel.sphere_switch(dim))
     state = heat_kernel.sphere_series_start(torch, x, time, dim)
     for n in range(1, heat_kernel.sphere_series_degree(dim) + 1):
         state = heat_kernel.sphere_series_step(torch, state, n, x, time, dim)

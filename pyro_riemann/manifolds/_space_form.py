@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas import conformal, densities, folding, space_form
 from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._interface import Settings
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -73,7 +74,7 @@ class SpaceForm(RiemannianMetric):
         s, c, time = torch.broadcast_tensors(s, c, time)
         return folding.log_density(torch, s, c, time, self.dim, folding.num_turns(_longest(time), self.dim))
 
-    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         """Shortest curve from ``z`` to ``y`` in closed form, batches broadcast.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Self, Unpack
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas.peaks import Peaks, pulled_back
 from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._interface import Discretisation, Energy, Settings
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
+from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics import RiemannianMetric
 
 Map = Callable[[Tensor], Tensor]
@@ -66,8 +68,6 @@ class WarpedMetric(RiemannianMetric):
                 "`diffeomorphism` must be a torch.distributions Transform or a pair of functions "
                 f"(forward, inverse), got {type(diffeomorphism).__name__}."
             )
-        if hasattr(base, "embed"):  # a pullback in other coordinates is a pullback
-            self.embed, self.embed_jacobian = self._embed, self._embed_jacobian
         self._probe()
 
     def _probe(self) -> None:
@@ -161,6 +161,15 @@ class WarpedMetric(RiemannianMetric):
     def scalar_curvature(self, z: Tensor) -> Tensor:
         return self.base.scalar_curvature(self.to_base(z))
 
+    @property
+    def landmarks(self) -> Tensor | None:  # type: ignore[override]  # others hold it
+        """The landmarks of ``base`` in this chart, ``(k, d)``: those that it contains, without gradient."""
+        if self.base.landmarks is None:
+            return None
+        with torch.no_grad():
+            points = self.from_base(self.base.landmarks)
+        return points[torch.isfinite(points).all(-1)]
+
     @torch.no_grad()
     def peaks(self) -> Peaks | None:
         known = self.base.peaks()
@@ -173,6 +182,9 @@ class WarpedMetric(RiemannianMetric):
 
     def on_floor(self, z: Tensor) -> Tensor | None:
         return self.base.on_floor(self.to_base(z))
+
+    def covers(self, z: Tensor) -> Tensor | None:
+        return self.base.covers(self.to_base(z))
 
     # ---------------------------------------------------------------- geodesics
 
@@ -199,7 +211,7 @@ class WarpedMetric(RiemannianMetric):
     def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
         return self.base.log_folded_density(self.to_base(z), self.to_base(y), time)
 
-    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         base = self.base.geodesic(self.to_base(z), self.to_base(y), init=init, **settings)
         points = self.from_base(base.points)
         return Geodesic(points, base.length, base.energy, base.converged, lambda t: self.from_base(base(t)))
@@ -215,18 +227,36 @@ class WarpedMetric(RiemannianMetric):
         Raises:
             NotImplementedError: if the heat kernel of ``base`` has no closed form.
         """
-        kernel: Any = getattr(self.base, "log_heat_kernel", None)
-        if kernel is None:
-            raise NotImplementedError(f"The heat kernel of {type(self.base).__name__} is not known in closed form.")
-        value: Tensor = kernel(self.to_base(z), self.to_base(y), time)
-        return value
+        return self.base.log_heat_kernel(self.to_base(z), self.to_base(y), time)
 
     # ---------------------------------------------------------------- pullbacks only
 
-    def _embed(self, z: Tensor) -> Tensor:
-        base: Any = self.base
-        embedded: Tensor = base.embed(self.to_base(z))
-        return embedded
+    has_jets = False
 
-    def _embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return _autodiff.jacobian(self._embed, z, self.dim)
+    def immersed(self) -> Self | None:
+        """This metric where ``base`` is a pullback, else None: a pullback in other coordinates is a pullback."""
+        return None if self.base.immersed() is None else self
+
+    def energy(self, settings: Discretisation, guide: Tensor | None = None) -> Energy:
+        if self.immersed() is None:
+            return super().energy(settings, guide)
+        return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
+
+    def embed(self, z: Tensor) -> Tensor:
+        """The immersed points of ``base``, ``(*batch, D)`` at ``z``.
+
+        Raises:
+            TypeError: if ``base`` is no pullback, so that :meth:`immersed` is None.
+        """
+        surface = self.base.immersed()
+        if surface is None:
+            raise TypeError(f"{type(self.base).__name__} is no pullback: it has no immersion.")
+        return surface.embed(self.to_base(z))
+
+    def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``.
+
+        Raises:
+            TypeError: as :meth:`embed`.
+        """
+        return _autodiff.jacobian(self.embed, z, self.dim)

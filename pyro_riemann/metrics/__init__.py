@@ -1,9 +1,7 @@
 """Riemannian metrics on a chart of R^d."""
 
-from pyro_riemann.metrics._base import RiemannianMetric
-from pyro_riemann.metrics._conformal import ConformalMetric
+from pyro_riemann.metrics._base import ConformalMetric, GridMetric, RiemannianMetric
 from pyro_riemann.metrics._flat import ConstantMetric, EuclideanMetric
-from pyro_riemann.metrics._grid import GridMetric
 from pyro_riemann.metrics._grid_field import DistanceField
 from pyro_riemann.metrics._kernel import KernelMetric
 from pyro_riemann.metrics._pullback import PullbackMetric

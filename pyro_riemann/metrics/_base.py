@@ -1,27 +1,13 @@
-"""The interface of a Riemannian metric, with a generic numerical version of every method."""
+"""The interface of a Riemannian metric, and the two metrics that every metric can make of itself."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-
-from pyro_riemann import _autodiff, _linalg
-from pyro_riemann._checks import holds
-from pyro_riemann._formulas.peaks import Peaks
-from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann.geodesics import (
-    Geodesic,
-    GeodesicSolver,
-    expmap,
-    expmap_log_van_vleck,
-    log_van_vleck,
-    scalar_curvature,
-)
+from pyro_riemann.metrics._conformal import VolumeMetric
+from pyro_riemann.metrics._generic import Corner, GenericMetric
+from pyro_riemann.metrics._grid import TableMetric
 
 
-class RiemannianMetric(nn.Module):
+class RiemannianMetric(GenericMetric):
     r"""A Riemannian metric :math:`G(z)` on the chart :math:`\mathbb{R}^d`.
 
     A metric of your own is a subclass that sets ``dim`` and implements :meth:`metric`;
@@ -36,6 +22,8 @@ class RiemannianMetric(nn.Module):
         solver: settings of the boundary-value solver behind :meth:`geodesic` and
             :meth:`squared_dist`; assign another :class:`GeodesicSolver` to change them.
         flow_steps: Runge-Kutta steps behind :meth:`expmap`; fewer do for short vectors.
+        landmarks: points ``(k, d)`` that every search for a path should know of, or None; assign a tensor to a metric
+            whose volume is hard to find.
 
     Raises:
         TypeError: by methods of the curved metrics of this package, if a point is not a floating tensor.
@@ -59,141 +47,15 @@ class RiemannianMetric(nn.Module):
         0.6931
     """
 
-    dim: int
-    solver: GeodesicSolver = GeodesicSolver()
-    flow_steps: int = 16
-
-    def metric(self, z: Tensor) -> Tensor:
-        """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
-        raise NotImplementedError(f"{type(self).__name__} must implement `metric(z)`.")
-
-    def forward(self, z: Tensor) -> Tensor:
-        """The same as :meth:`metric`, ``(*batch, d, d)`` at ``z``, so that a metric is an ordinary module."""
-        return self.metric(z)
-
-    # ---------------------------------------------------------------- pointwise algebra
-
-    def cholesky(self, z: Tensor) -> Tensor:
-        """Lower Cholesky factor of G(z), ``(*batch, d, d)``.
-
-        Raises:
-            ValueError: if G is not positive definite at one of the points.
-        """
-        factor, info = torch.linalg.cholesky_ex(self.metric(z))
-        if not holds(info == 0):
-            where = z.broadcast_to((*info.shape, self.dim))[info != 0][0].tolist()
-            raise ValueError(
-                f"{type(self).__name__}.metric(z) is not positive definite at {int((info != 0).sum())} of "
-                f"{info.numel()} points, for instance z = {where}. Add a multiple of the identity to it "
-                "(`jitter` of a PullbackMetric, `regularization` of a KernelMetric), or use float64."
-            )
-        return factor
-
-    def logdet(self, z: Tensor) -> Tensor:
-        """``log det G(z)``, shape ``(*batch)``; twice the log volume element."""
-        return 2 * self.cholesky(z).diagonal(dim1=-2, dim2=-1).log().sum(-1)
-
-    def logdet_gradient(self, z: Tensor) -> Tensor:
-        """Coordinate gradient of :meth:`logdet` at ``z``, ``(*batch, d)``."""
-        return _autodiff.jacobian(self.logdet, z, self.dim)[1]
-
-    def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Inner product ``u^T G(z) v``, shape ``(*batch)``.
-
-        Args:
-            z: points, ``(*batch, d)``.
-            u: tangent vectors at ``z``, ``(*batch, d)``.
-            v: tangent vectors at ``z``, ``(*batch, d)``.
-        """
-        return torch.einsum("...i,...ij,...j->...", u, self.metric(z), v)
-
-    def norm(self, z: Tensor, v: Tensor) -> Tensor:
-        """Riemannian length ``sqrt(v^T G(z) v)`` of vectors ``v`` at ``z``, shape ``(*batch)``; gradient 0 at v = 0."""
-        return _safe_sqrt(self.inner(z, v, v))
-
-    def on_floor(self, z: Tensor) -> Tensor | None:
-        """Where G(z) is hardly more than a constant put in for safety (a jitter, a regularisation), ``(*batch)``.
-
-        There the metric knows nothing of data or model, and a random walk or a uniform draw goes anywhere. None
-        for a metric without such a floor, as this base class has none; a metric that rewrites another passes it on.
-
-        Args:
-            z: points, ``(*batch, d)``.
-        """
-        return None
-
-    def conformal(self, log_scale: float = 0.0) -> RiemannianMetric:
+    def conformal(self, log_scale: float = 0.0) -> ConformalMetric:
         """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data.
 
         Raises:
             ValueError: if ``log_scale`` is not finite.
         """
-        from pyro_riemann.metrics._conformal import ConformalMetric  # a subclass of this class
-
         return ConformalMetric(self, log_scale)
 
-    # ---------------------------------------------------------------- where the volume is
-
-    def peaks(self) -> Peaks | None:
-        r"""Where the volume is known to be, without gradient: bumps of :math:`\sqrt{\det G}`, or None.
-
-        Tops ``loc (m, d)`` and covariances ``covariance (m, d, d)`` of Gaussians that look like the bumps. Integrals
-        over the volume are sure to see these; what is not listed has to be searched for. A metric that is built on
-        another one passes on what that one knows, in its own coordinates.
-        """
-        return None
-
-    # ---------------------------------------------------------------- first derivatives
-
-    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """``G(z)``, ``(*batch, d, d)``, and ``dG[..., i, j, k] = d G_ij / d z_k``, ``(*batch, d, d, d)``."""
-        return _autodiff.jacobian(self.metric, z, self.dim)
-
-    def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``G(z)``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.
-
-        All that geodesics need of the metric's first derivatives.
-        """
-        metric, slope = self.metric_jacobian(z)
-        return metric, torch.einsum("...ikj,...k->...ij", slope, v), torch.einsum("...ikj,...j->...ik", slope, v)
-
-    def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
-        """Second derivative in z of ``v^T G(z) v / 2`` at constant ``v``, ``(*batch, d, d)``."""
-
-        def force(at: Tensor) -> Tensor:
-            slope = self.metric_derivatives(at, v)[1]
-            return 0.5 * (slope.mT @ v.unsqueeze(-1)).squeeze(-1)
-
-        return _autodiff.jacobian(force, z, self.dim)[1]
-
-    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
-        r"""Contraction :math:`\Gamma^i_{jk} v^j v^k` of the Christoffel symbols, ``(*batch, d)``.
-
-        Geodesics satisfy ``z'' = -christoffel(z, z')``.
-        """
-        metric, slope, _ = self.metric_derivatives(z, v)
-        return _linalg.solve(metric, torch.einsum("...ij,...j->...i", slope - 0.5 * slope.mT, v))
-
-    def drift(self, z: Tensor) -> Tensor:
-        r"""Ito drift of Brownian motion at ``z``, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""
-        metric, slope = self.metric_jacobian(z)
-        inverse = torch.linalg.inv(metric)
-        divergence = torch.einsum("...jk,...ijk->...i", inverse, slope)
-        log_volume = 0.5 * torch.einsum("...jk,...jki->...i", inverse, slope)
-        return -0.5 * torch.einsum("...ij,...j->...i", inverse, divergence - log_volume)
-
-    def scalar_curvature(self, z: Tensor) -> Tensor:
-        """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
-        return scalar_curvature(self, z)
-
-    def radial_law(self) -> RadialLaw | None:
-        """What is known of the volume around every point: constant curvature, or None.
-
-        Normalising constants and draws of radial laws are then exact. Wrappers pass on what their base knows.
-        """
-        return None
-
-    def tabulate(self, low: Any, high: Any, resolution: int) -> RiemannianMetric:
+    def tabulate(self, low: Corner, high: Corner, resolution: int) -> GridMetric:
         """This metric as a :class:`GridMetric` on a box of the chart; d <= 3.
 
         Args:
@@ -204,78 +66,75 @@ class RiemannianMetric(nn.Module):
         Raises:
             ValueError: as :class:`GridMetric`.
         """
-        from pyro_riemann.metrics._grid import GridMetric  # a subclass of this class
-
         return GridMetric(self, low, high, resolution)
 
-    # ---------------------------------------------------------------- initial-value problem
 
-    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        """Point ``(*batch, d)`` that the geodesic from ``z`` with initial velocity ``v`` reaches after unit time."""
-        return expmap(self, z, v, self.flow_steps)
+class ConformalMetric(VolumeMetric, RiemannianMetric):
+    r"""The metric :math:`e^{s} (\det G(z))^{-1} I` of a base metric G.
 
-    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, along that geodesic.
+    Its length is :math:`\int |\gamma'| / \sqrt{\det G(\gamma)}\, dt`: what Chadebec & Allassonniere (2022, eq. 8)
+    minimise to interpolate between two codes. Curves follow the data, where G is large.
 
-        ``-log V`` is the log Jacobian determinant of the exponential map between the
-        orthonormal frames of ``T_z`` and ``T_y``, from Jacobi fields.
-        """
-        return expmap_log_van_vleck(self, z, v, self.flow_steps)
+    Args:
+        base: any metric; its parameters are shared, not copied.
+        log_scale: :math:`s`. It changes no shortest curve, only the unit of length; choose it
+            near ``base.logdet`` at the data where the determinant leaves the range of the dtype.
 
-    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
-        r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, all geodesics counted.
+    Raises:
+        ValueError: if ``log_scale`` is not finite; by distances and curves that leave the range of the dtype.
 
-        With respect to dM, shape ``(*batch)``. None, as here, where they are not all known in closed form.
+    Example:
+        >>> base = ConstantMetric(torch.diag(torch.tensor([4.0, 1.0])))
+        >>> ConformalMetric(base).metric(torch.zeros(2))
+        tensor([[0.2500, 0.0000],
+                [0.0000, 0.2500]])
+    """
 
-        Args:
-            z: start, ``(*batch, d)``.
-            y: end, ``(*batch, d)``.
-            time: variance t of the tangent vectors, ``(*batch)``.
-        """
-        return None
-
-    # ---------------------------------------------------------------- boundary-value problem
-
-    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
-        """Shortest curve from ``z`` to ``y``, batches broadcast.
-
-        Args:
-            z: start, ``(*batch, d)``.
-            y: end, ``(*batch, d)``.
-            init: ``"line"`` starts from the straight line, ``"graph"`` from the better of the
-                line and a shortest path on a graph, which finds the global minimum more often.
-            **settings: override fields of :attr:`solver` for this call.
-
-        Raises:
-            ValueError: for an unknown ``init``, or settings out of range.
-        """
-        return self.solver.replace(init=init, **settings).solve(self, z, y)
-
-    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
-        """Squared geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; shape ``(*batch)``.
-
-        Differentiable in both ends and in the metric's parameters (envelope theorem);
-        0 with gradient 0 where ``z == y``.
-        """
-        return self.solver.squared_dist(self, z, y)
-
-    def dist(self, z: Tensor, y: Tensor) -> Tensor:
-        """Geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; its shape is ``(*batch)``.
-
-        The gradient is set to 0 where ``z == y``.
-        """
-        return _safe_sqrt(self.squared_dist(z, y))
-
-    def logmap(self, z: Tensor, y: Tensor) -> Tensor:
-        """Initial velocity of the shortest geodesic from ``z`` to ``y``, ``(*batch, d)``."""
-        return self.solver.logmap(self, z, y)
-
-    def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
-        """Log of the Van Vleck-Morette determinant V(z, y), shape ``(*batch)``; 0 at ``z == y``."""
-        return log_van_vleck(self, z, y)
+    base: RiemannianMetric
 
 
-def _safe_sqrt(value: Tensor) -> Tensor:
-    """Square root with gradient 0, not infinity, at 0."""
-    positive = value > 0
-    return torch.where(positive, torch.where(positive, value, torch.ones_like(value)).sqrt(), torch.zeros_like(value))
+class GridMetric(TableMetric, RiemannianMetric):
+    r"""Any metric of dimension 1 to 3, tabulated on a box and interpolated by cubic splines (C^2).
+
+    The table holds :math:`a, U` of :math:`G = U\, \mathrm{diag}(e^{2a})\, U^\top`, U unit lower triangular, so every
+    interpolated G is positive definite. Values and first derivatives are closed form in the spline.
+    The metric is deterministic and smooth: what NUTS and the geodesic solver need.
+
+    Args:
+        metric: the metric to tabulate, evaluated once at ``prod(resolution)`` nodes without gradients.
+        low: lower corner of the box, a number or ``(d,)``.
+        high: upper corner, likewise.
+        resolution: nodes an axis, one number or d, each at least 4.
+        outside: ``"metric"`` evaluates the true metric outside the box (and keeps it as the submodule
+            ``base``), ``"error"`` raises. Under ``torch.jit.trace`` and ``torch.vmap``, where no branch
+            on data is possible, the value at the nearest point of the box is used instead.
+        chunk_size: nodes evaluated at once.
+        points: where the table will be used, such as codes or draws, ``(n, d)``: the error is judged there. Default:
+            random points of the box, most of which nobody may ever visit.
+        max_error: warn if the error exceeds this at more than 10 % of the ``points``; None never warns. Without
+            ``points`` nothing says what the box is for, and no warning is given.
+
+    Attributes:
+        interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`: that not
+            exceeded at 90 % of the ``points`` or, without these, the largest in the box (a tensor;
+            ``mean_interpolation_error`` is its mean). At any points: :meth:`interpolation_error_at`.
+
+    Raises:
+        ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, a metric that is not finite
+            and positive definite at a node, or ``points`` none of which lies in the box.
+
+    Source: de Boor (1978), *A Practical Guide to Splines*; the parametrisation of G is that of Pourahmadi (1999),
+    *Joint mean-covariance models with applications to longitudinal data*.
+
+    Example:
+        >>> from pyro_riemann import PullbackMetric
+        >>> surface = PullbackMetric(lambda z: torch.cat([z, z[..., :1].sin()], -1), dim=2)
+        >>> grid = GridMetric(surface, low=-2.0, high=2.0, resolution=40)
+        >>> grid.metric(torch.zeros(2)).round(decimals=3)
+        tensor([[2., 0.],
+                [0., 1.]])
+        >>> bool(grid.interpolation_error < 1e-3)
+        True
+    """
+
+    base: RiemannianMetric | None

@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar, Unpack
 
 import torch
 from torch import Tensor
 
 from pyro_riemann._checks import holds
+from pyro_riemann._formulas.peaks import Peaks
+from pyro_riemann._interface import Settings
 from pyro_riemann.geodesics import Geodesic
-from pyro_riemann.metrics._base import RiemannianMetric
+from pyro_riemann.metrics._generic import GenericMetric
+
+Result = TypeVar("Result", Tensor, Geodesic)
 
 
-class ConformalMetric(RiemannianMetric):
-    r"""The metric :math:`e^{s} (\det G(z))^{-1} I` of a base metric G.
+class VolumeMetric(GenericMetric):
+    """What :class:`ConformalMetric` does, but for what every public metric offers."""
 
-    Its length is :math:`\int |\gamma'| / \sqrt{\det G(\gamma)}\, dt`: what Chadebec & Allassonniere (2022, eq. 8)
-    minimise to interpolate between two codes. Curves follow the data, where G is large.
+    base: GenericMetric
 
-    Args:
-        base: any metric; its parameters are shared, not copied.
-        log_scale: :math:`s`. It changes no shortest curve, only the unit of length; choose it
-            near ``base.logdet`` at the data where the determinant leaves the range of the dtype.
-
-    Raises:
-        ValueError: if ``log_scale`` is not finite; by distances and curves that leave the range of the dtype.
-
-    Example:
-        >>> base = ConstantMetric(torch.diag(torch.tensor([4.0, 1.0])))
-        >>> ConformalMetric(base).metric(torch.zeros(2))
-        tensor([[0.2500, 0.0000],
-                [0.0000, 0.2500]])
-    """
-
-    def __init__(self, base: RiemannianMetric, log_scale: float = 0.0) -> None:
+    def __init__(self, base: GenericMetric, log_scale: float = 0.0) -> None:
         super().__init__()
         if not torch.isfinite(torch.tensor(log_scale)):
             raise ValueError(f"`log_scale` must be finite, got {log_scale}.")
         self.dim, self.base, self.log_scale, self.solver = base.dim, base, float(log_scale), base.solver
 
     @property
-    def landmarks(self) -> Tensor | None:
+    def landmarks(self) -> Tensor | None:  # type: ignore[override]  # others hold it
         """Points ``(k, d)`` that every search for a path should know of: those of the base, or None if it has none."""
-        return getattr(self.base, "landmarks", None)
+        return self.base.landmarks
 
-    def peaks(self) -> None:
+    def peaks(self) -> Peaks | None:
         """None: where the volume of ``base`` has its bumps, that of this metric has its dips."""
+        return None
 
     def log_factor(self, z: Tensor) -> Tensor:
         """Logarithm at ``z`` of the factor before the identity, ``(*batch)``."""
@@ -75,6 +64,9 @@ class ConformalMetric(RiemannianMetric):
     def on_floor(self, z: Tensor) -> Tensor | None:
         return self.base.on_floor(z)
 
+    def covers(self, z: Tensor) -> Tensor | None:
+        return self.base.covers(z)
+
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         slope = -0.5 * self.base.logdet_gradient(z)  # gradient of half the log factor
         return 2 * (slope * v).sum(-1, keepdim=True) * v - (v * v).sum(-1, keepdim=True) * slope
@@ -86,11 +78,11 @@ class ConformalMetric(RiemannianMetric):
     def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
         return self._finite(value := super().squared_dist(z, y), value)
 
-    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         return self._finite(curve := super().geodesic(z, y, init, **settings), curve.energy)
 
     @staticmethod
-    def _finite(result: Any, energy: Tensor) -> Any:
+    def _finite(result: Result, energy: Tensor) -> Result:
         if not holds(torch.isfinite(energy)):
             raise ValueError(
                 f"A curve of a ConformalMetric left the range of {energy.dtype}: det G of `base` varies too much along "

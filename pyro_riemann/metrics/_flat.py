@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from pyro_riemann._checks import check_finite
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._interface import Settings
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics._base import RiemannianMetric
 
@@ -84,7 +85,7 @@ class ConstantMetric(RiemannianMetric):
             return None  # a subclass that identifies points, of which there are more geodesics than one
         return densities.single_geodesic(torch, self.dim, time, self.squared_dist(z, y), self.log_van_vleck(z, y))
 
-    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Any) -> Geodesic:
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,65 +13,27 @@ from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann._formulas import grid_table, log_cholesky
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.geodesics import PathTable
-from pyro_riemann.metrics._base import RiemannianMetric
+from pyro_riemann.metrics._generic import Corner, GenericMetric
 from pyro_riemann.metrics._grid_field import DistanceField
 from pyro_riemann.metrics._spline_table import SplineTable
 
 
-class GridMetric(RiemannianMetric):
-    r"""Any metric of dimension 1 to 3, tabulated on a box and interpolated by cubic splines (C^2).
+class TableMetric(GenericMetric):
+    """What :class:`GridMetric` does, but for what every public metric offers."""
 
-    The table holds :math:`a, U` of :math:`G = U\, \mathrm{diag}(e^{2a})\, U^\top`, U unit lower triangular, so every
-    interpolated G is positive definite. Values and first derivatives are closed form in the spline.
-    The metric is deterministic and smooth: what NUTS and the geodesic solver need.
-
-    Args:
-        metric: the metric to tabulate, evaluated once at ``prod(resolution)`` nodes without gradients.
-        low: lower corner of the box, a number or ``(d,)``.
-        high: upper corner, likewise.
-        resolution: nodes an axis, one number or d, each at least 4.
-        outside: ``"metric"`` evaluates the true metric outside the box (and keeps it as the submodule
-            ``base``), ``"error"`` raises. Under ``torch.jit.trace`` and ``torch.vmap``, where no branch
-            on data is possible, the value at the nearest point of the box is used instead.
-        chunk_size: nodes evaluated at once.
-        points: where the table will be used, such as codes or draws, ``(n, d)``: the error is judged there. Default:
-            random points of the box, most of which nobody may ever visit.
-        max_error: warn if the error exceeds this at more than 10 % of the ``points``; None never warns. Without
-            ``points`` nothing says what the box is for, and no warning is given.
-
-    Attributes:
-        interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`: that not
-            exceeded at 90 % of the ``points`` or, without these, the largest in the box (a tensor;
-            ``mean_interpolation_error`` is its mean). At any points: :meth:`interpolation_error_at`.
-
-    Raises:
-        ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, a metric that is not finite
-            and positive definite at a node, or ``points`` none of which lies in the box.
-
-    Source: de Boor (1978), *A Practical Guide to Splines*; the parametrisation of G is that of Pourahmadi (1999),
-    *Joint mean-covariance models with applications to longitudinal data*.
-
-    Example:
-        >>> from pyro_riemann import PullbackMetric
-        >>> surface = PullbackMetric(lambda z: torch.cat([z, z[..., :1].sin()], -1), dim=2)
-        >>> grid = GridMetric(surface, low=-2.0, high=2.0, resolution=40)
-        >>> grid.metric(torch.zeros(2)).round(decimals=3)
-        tensor([[2., 0.],
-                [0., 1.]])
-        >>> bool(grid.interpolation_error < 1e-3)
-        True
-    """
-
+    base: GenericMetric | None
+    paths: PathTable | None = None
     interpolation_error: Tensor
     mean_interpolation_error: Tensor
     _peak_loc: Tensor | None
     _peak_covariance: Tensor | None
+    _floor: Tensor | None
 
     def __init__(
         self,
-        metric: RiemannianMetric,
-        low: float | Sequence[float] | Tensor,
-        high: float | Sequence[float] | Tensor,
+        metric: GenericMetric,
+        low: Corner,
+        high: Corner,
         resolution: int | Sequence[int],
         outside: str = "metric",
         chunk_size: int = 4096,
@@ -87,6 +50,7 @@ class GridMetric(RiemannianMetric):
         fields = torch.from_numpy(grid_table.fields(self._evaluate(metric, nodes, corners), nodes))
         self.table = SplineTable(fields.to(corners).reshape(*sizes, -1), *corners)
         self.base = metric if outside == "metric" else None
+        self.register_buffer("_floor", self._floor_at(metric, nodes, corners) if outside == "error" else None)
         known = metric.peaks()
         inside = None if known is None else self.table.contains(known.loc.to(corners))
         for name, value in zip(Peaks._fields, known or (None, None), strict=True):
@@ -101,7 +65,7 @@ class GridMetric(RiemannianMetric):
         self.register_buffer("interpolation_error", corners.new_tensor(reported))
         self.register_buffer("mean_interpolation_error", corners.new_tensor(mean))
 
-    def _corners(self, metric: RiemannianMetric, low: object, high: object) -> Tensor:
+    def _corners(self, metric: GenericMetric, low: object, high: object) -> Tensor:
         """Both corners, ``(2, d)``, in the metric's dtype and on its device."""
         tensors = [*metric.parameters(), *metric.buffers(), low, high]
         floating = [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
@@ -112,11 +76,18 @@ class GridMetric(RiemannianMetric):
         return corners
 
     @torch.no_grad()
-    def _evaluate(self, metric: RiemannianMetric, points: np.ndarray, like: Tensor) -> np.ndarray:
+    def _evaluate(self, metric: GenericMetric, points: np.ndarray, like: Tensor) -> np.ndarray:
         """The true metric at ``points``, ``(n, d, d)``, in chunks."""
         chunks = torch.from_numpy(points).to(like).split(self.chunk_size)
         tensors: np.ndarray = torch.cat([metric.metric(chunk) for chunk in chunks]).double().cpu().numpy()
         return tensors
+
+    @torch.no_grad()
+    def _floor_at(self, metric: GenericMetric, nodes: np.ndarray, like: Tensor) -> Tensor | None:
+        """Where ``metric`` is on its floor at the nodes, in the shape of the grid; None if it has none."""
+        chunks = [metric.on_floor(chunk) for chunk in torch.from_numpy(nodes).to(like).split(self.chunk_size)]
+        known = [chunk for chunk in chunks if chunk is not None]
+        return torch.cat(known).reshape(self.table.resolution) if known else None
 
     # ---------------------------------------------------------------- where the volume is
 
@@ -131,8 +102,17 @@ class GridMetric(RiemannianMetric):
         beyond = ~self.table.contains(outer.loc)
         return Peaks(*(torch.cat([mine, other[beyond]]) for mine, other in zip(inner, outer, strict=True)))
 
+    @property
+    def landmarks(self) -> Tensor | None:  # type: ignore[override]  # others hold it
+        """Points ``(k, d)`` that every search for a path should know of: those of the true metric, if it is kept."""
+        return None if self.base is None else self.base.landmarks
+
+    def tabulated(self) -> Self:
+        """This metric."""
+        return self
+
     @torch.no_grad()
-    def _error(self, metric: RiemannianMetric, z: Tensor) -> Tensor:
+    def _error(self, metric: GenericMetric, z: Tensor) -> Tensor:
         """Relative error of the table against the ``metric`` at ``z`` ``(n, d)`` in the box, ``(n,)``."""
         estimate = self._assemble(self.table(z))[0].cpu().numpy()
         return torch.from_numpy(grid_table.relative_error(estimate, self._evaluate(metric, z.cpu().numpy(), z))).to(z)
@@ -225,10 +205,26 @@ class GridMetric(RiemannianMetric):
         return total.index_put((beyond,), self.base.speed_hessian(z[beyond], v[beyond]))
 
     def on_floor(self, z: Tensor) -> Tensor | None:
-        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if the table has forgotten it."""
-        return None if self.base is None else self.base.on_floor(z)
+        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if it has none.
 
-    def prepare_paths(self, resolution: int = 64) -> GridMetric:
+        A table that has forgotten the metric knows it at its nodes, and answers for the nearest.
+        """
+        if self.base is not None:
+            return self.base.on_floor(z)
+        if self._floor is None:
+            return None
+        sizes = torch.tensor(self._floor.shape, dtype=z.dtype, device=z.device)
+        low, high = self.table.low.to(z), self.table.high.to(z)
+        node = ((z.clamp(low, high) - low) / (high - low) * (sizes - 1)).round().long()
+        return self._floor[node.unbind(-1)]
+
+    def covers(self, z: Tensor) -> Tensor | None:
+        if self.base is None:
+            return self.table.contains(z)
+        beyond = self.base.covers(z)
+        return None if beyond is None else self.table.contains(z) | beyond
+
+    def prepare_paths(self, resolution: int = 64) -> Self:
         """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
 
         Worth about a thousand calls for single pairs. Call it again after the table has changed.

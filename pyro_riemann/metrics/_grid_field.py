@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann._formulas.distance_field import distance_table
 from pyro_riemann.metrics._spline_table import SplineTable
+
+
+class _Tabulated(Protocol):
+    """A metric on a box."""
+
+    dim: int
+    table: SplineTable
 
 
 class DistanceField(nn.Module):
@@ -44,7 +51,7 @@ class DistanceField(nn.Module):
     eikonal_error: Tensor
 
     def __init__(
-        self, metric: Any, loc: Tensor, resolution: tuple[int, ...], max_sweeps: int, tolerance: float
+        self, metric: _Tabulated, loc: Tensor, resolution: tuple[int, ...], max_sweeps: int, tolerance: float
     ) -> None:
         super().__init__()
         self.dim = metric.dim

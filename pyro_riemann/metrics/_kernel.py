@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,8 +102,8 @@ class KernelMetric(RiemannianMetric):
     @classmethod
     def from_posterior(
         cls,
-        loc: Tensor | Iterable[Any],
-        scale: Tensor | Callable[[Tensor], Any],
+        loc: Tensor | Iterable[object],
+        scale: Tensor | Callable[[Tensor], object],
         num_centroids: int = 100,
         bandwidth: str | float = "mahalanobis",
         regularization: float = 1e-3,
@@ -133,6 +132,7 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
+            ImportError: if ``kmedoids`` is not installed, which the extra `kernel` brings.
             TypeError: if the loader or the encoder gives something else.
 
         Example:
@@ -165,7 +165,10 @@ class KernelMetric(RiemannianMetric):
         """Write the metric to ``folder``: arrays as safetensors, their description as JSON.
 
         Args:
-            folder: made if missing; a metric that it holds is replaced.
+            folder: made if missing; a metric that it holds is replaced, in one step.
+
+        Raises:
+            OSError: if it cannot be written, in one sentence; a metric that is there stays.
         """
         write(folder, self.state_dict(), [name for name, _ in self.named_parameters()])
 
@@ -179,7 +182,7 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it is another kind of metric.
+            ValueError: if it was damaged or changed, or is another kind of metric.
 
         Example:
             >>> import tempfile
@@ -189,11 +192,10 @@ class KernelMetric(RiemannianMetric):
             ...     KernelMetric.load(folder)
             KernelMetric(dim=2, num_centroids=3, bandwidth=1, regularization=0.001)
         """
-        arrays, trainable = read(folder, device)
-        return cls(**{name: nn.Parameter(value) if name in trainable else value for name, value in arrays.items()})
+        return read(folder, device, cls)
 
     @property
-    def landmarks(self) -> Tensor:
+    def landmarks(self) -> Tensor:  # type: ignore[override]  # others hold it
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-def encode(loader: Iterable[Any], encoder: Callable[[Tensor], Any]) -> tuple[Tensor, Tensor]:
+def encode(loader: Iterable[object], encoder: Callable[[Tensor], object]) -> tuple[Tensor, Tensor]:
     """Posterior means and standard deviations ``(N, d)`` of all batches, in the order of the loader.
 
     A module is put into evaluation mode meanwhile, and its batches go to the device of its parameters.
@@ -46,7 +46,7 @@ def encode(loader: Iterable[Any], encoder: Callable[[Tensor], Any]) -> tuple[Ten
 
 
 @contextmanager
-def _evaluating(encoder: Any) -> Iterator[torch.device | None]:
+def _evaluating(encoder: Callable[[Tensor], object]) -> Iterator[torch.device | None]:
     """Evaluation mode for every submodule, put back afterwards; the encoder's device, if it has one."""
     if not isinstance(encoder, nn.Module):
         yield None
@@ -61,7 +61,7 @@ def _evaluating(encoder: Any) -> Iterator[torch.device | None]:
             module.training = True
 
 
-def _data(batch: Any) -> Tensor:
+def _data(batch: object) -> Tensor:
     if isinstance(batch, Mapping):
         batch = next(iter(batch.values()), None)
     elif isinstance(batch, tuple | list) and batch:

@@ -2,57 +2,45 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-_ARRAYS, _MANIFEST = "metric.safetensors", "metric.json"
-_KIND = "KernelMetric"
+from pyro_riemann._store import Kind, read_bundle, write_bundle
+
+METRIC = Kind("metric", version=2, remedy="Make the metric again and save it anew")
+_ARRAYS = {"centroids", "precisions", "bandwidth", "regularization"}
+_CLASS = "KernelMetric"
+Metric = TypeVar("Metric")
 
 
 def write(folder: str | Path, arrays: Mapping[str, Tensor], trainable: list[str]) -> None:
-    """Write ``arrays`` and their manifest; files that are there are replaced, each in one step."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    # clones: safetensors refuses tensors that share memory
-    stored = {name: value.detach().cpu().contiguous().clone() for name, value in arrays.items()}
-    save_file(stored, folder / (_ARRAYS + ".partial"))
-    manifest = {
-        "kind": _KIND,
-        "version": 1,
-        "num_centroids": stored["centroids"].shape[0],
-        "dim": stored["centroids"].shape[1],
-        "diagonal": stored["precisions"].dim() == 2,
-        "bandwidth": float(stored["bandwidth"]),
-        "regularization": float(stored["regularization"]),
-        "trainable": trainable,
-    }
-    (folder / (_MANIFEST + ".partial")).write_text(json.dumps(manifest, indent=1) + "\n")
-    for name in (_ARRAYS, _MANIFEST):
-        os.replace(folder / (name + ".partial"), folder / name)
+    """Write ``arrays`` and which of them are trainable; a metric that is there is replaced in one step."""
+    write_bundle(Path(folder), METRIC, arrays, {"class": _CLASS, "trainable": trainable})
 
 
-def read(folder: str | Path, device: str | torch.device) -> tuple[dict[str, Tensor], list[str]]:
-    """Arrays and the names of the trainable ones.
+def read(folder: str | Path, device: str | torch.device, make: Callable[..., Metric]) -> Metric:
+    """What ``make`` makes of the arrays, parameters where they were trainable.
 
     Raises:
         FileNotFoundError: if there is no metric in the folder.
-        ValueError: if it is not a kernel metric.
+        ValueError: if it is damaged, or no kernel metric.
     """
-    manifest_path = Path(folder) / _MANIFEST
-    if not manifest_path.exists():
-        raise FileNotFoundError(f"no metric in {folder}: {_MANIFEST} is missing.")
+    folder = Path(folder)
+    arrays, info = read_bundle(folder, METRIC, device)
+    manifest, trainable = folder / "metric.json", info.get("trainable")
+    if info.get("class") != _CLASS:
+        METRIC.refuse(manifest, f"it describes a {info.get('class')!r}, not a {_CLASS}")
+    if arrays.keys() != _ARRAYS:
+        METRIC.refuse(manifest, f"its arrays are {sorted(arrays)}, not {sorted(_ARRAYS)}")
+    if not isinstance(trainable, list) or not all(isinstance(name, str) and name in _ARRAYS for name in trainable):
+        METRIC.refuse(manifest, f"{trainable!r} cannot be trainable")
+    if len(dtypes := {value.dtype for value in arrays.values()}) > 1 or not arrays["centroids"].is_floating_point():
+        METRIC.refuse(manifest, f"its arrays have dtypes {sorted(map(str, dtypes))}, not one that is floating")
     try:
-        manifest: dict[str, Any] = json.loads(manifest_path.read_text())
-        kind, trainable = manifest["kind"], list(manifest["trainable"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{manifest_path} does not describe a metric: {error}.") from error
-    if kind != _KIND or manifest.get("version") != 1:
-        raise ValueError(f"{manifest_path} describes a {kind}, version {manifest.get('version')}, not a {_KIND} 1.")
-    return load_file(Path(folder) / _ARRAYS, device=str(device)), trainable
+        return make(**{name: nn.Parameter(value) if name in trainable else value for name, value in arrays.items()})
+    except (ValueError, TypeError) as error:
+        METRIC.refuse(manifest, f"its arrays are those of no metric: {error}", error)

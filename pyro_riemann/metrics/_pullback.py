@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann import _autodiff, _jets, _linalg
 from pyro_riemann._checks import check_point
+from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann._jets import Jet
 from pyro_riemann.geodesics import GeodesicSolver
+from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
 
 Immersion = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
@@ -96,6 +99,19 @@ class PullbackMetric(RiemannianMetric):
         outputs = self.immersion(z)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
+    def immersed(self) -> Self:
+        """This metric."""
+        return self
+
+    def energy(self, settings: Discretisation, guide: Tensor | None = None) -> Energy:
+        """The discrete energy that the solver minimises, by chords between the images, without a Jacobian.
+
+        Args:
+            settings: a :class:`GeodesicSolver`, or whatever has its ``num_knots``, ``num_segments`` and ``richardson``.
+            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
+        """
+        return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
+
     def embed(self, z: Tensor) -> Tensor:
         """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
         check_point("z", z, self.dim)
@@ -146,17 +162,16 @@ class PullbackMetric(RiemannianMetric):
         return jacobian.mT @ jacobian, force
 
     def on_floor(self, z: Tensor) -> Tensor | None:
-        """Where some direction at ``z`` has hardly more than the jitter: the least eigenvalue of G is below ten of it.
+        """Where G is hardly more than the jitter: more than half of its eigenvalues are below ten of it.
 
-        Shape ``(*batch)``; None without jitter.
+        Shape ``(*batch)``; None without jitter. A few latent directions that an immersion does not use are no floor.
         """
         if self.jitter == 0:
             return None
         jacobian = self.embed_jacobian(z)[1].detach()
         # the square of a Jacobian in float32 has lost what a jitter of 1e-6 is compared with
         wide = jacobian if jacobian.device.type == "mps" else jacobian.double()
-        eye = torch.eye(self.dim, dtype=wide.dtype, device=wide.device)
-        return torch.linalg.cholesky_ex(wide.mT @ wide - 10 * self.jitter * eye).info != 0
+        return (torch.linalg.eigvalsh(wide.mT @ wide) < 10 * self.jitter).sum(-1) > self.dim / 2
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         metric, force = self.metric_and_force(z)

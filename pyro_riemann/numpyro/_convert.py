@@ -16,6 +16,7 @@ from pyro_riemann.numpyro import distributions, manifolds, metrics, vae
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.metrics._spline_table import SplineTable
 
+Foreign = Any  # an object of the torch face, which this module cannot import: read by the names of the twins
 _Reader = Callable[[Any], Any]
 
 
@@ -147,7 +148,7 @@ def _distance_immersion(network: Any, read: _Converter) -> vae.DistanceImmersion
 # ---------------------------------------------------------------- metrics
 
 
-def _with_settings(metric: Any, twin: Any) -> Any:
+def _with_settings(metric: Foreign, twin: metrics.RiemannianMetric) -> metrics.RiemannianMetric:
     """The twin with the settings of geodesics that were changed on this metric."""
     if "solver" in vars(metric):
         names = [field.name for field in dataclasses.fields(GeodesicSolver)]
@@ -157,20 +158,20 @@ def _with_settings(metric: Any, twin: Any) -> Any:
     return twin
 
 
-def _kernel(metric: Any, read: _Converter) -> Any:
+def _kernel(metric: Foreign, read: _Converter) -> metrics.KernelMetric:
     names = ("centroids", "precisions", "bandwidth", "regularization")
     return metrics.KernelMetric(*(read.array(getattr(metric, name)) for name in names))
 
 
-def _pullback(metric: Any, read: _Converter) -> Any:
+def _pullback(metric: Foreign, read: _Converter) -> metrics.PullbackMetric:
     return metrics.PullbackMetric(read.immersion(metric.immersion), metric.dim, metric.jitter)
 
 
-def _conformal(metric: Any, read: _Converter) -> Any:
+def _conformal(metric: Foreign, read: _Converter) -> metrics.ConformalMetric:
     return metrics.ConformalMetric(read(metric.base), metric.log_scale)
 
 
-def _grid(metric: Any, read: _Converter) -> Any:
+def _grid(metric: Foreign, read: _Converter) -> metrics.GridMetric:
     table = object.__new__(SplineTable)
     table.coefficients = read.array(metric.table.coefficients.movedim(0, -1))
     table.low, table.high = read.array(metric.table.low), read.array(metric.table.high)
@@ -179,13 +180,14 @@ def _grid(metric: Any, read: _Converter) -> Any:
     grid.solver = metrics.GridMetric.solver  # the true one follows with the settings
     grid.base = None if metric.base is None else read(metric.base)
     known = (metric._peak_loc, metric._peak_covariance)
+    grid._floor = None if metric._floor is None else jnp.asarray(metric._floor.cpu().numpy())
     grid._peaks = None if known[0] is None else Peaks(*map(read.array, known))
     grid.interpolation_error = read.array(metric.interpolation_error)
     grid.mean_interpolation_error = read.array(metric.mean_interpolation_error)
     return grid
 
 
-def _warped(metric: Any, read: _Converter) -> Any:
+def _warped(metric: Foreign, read: _Converter) -> manifolds.WarpedMetric:
     transform = metric._transform
     pair = (
         read.immersion(transform) if transform is not None else tuple(map(read.immersion, (metric._to, metric._back)))
@@ -193,7 +195,7 @@ def _warped(metric: Any, read: _Converter) -> Any:
     return manifolds.WarpedMetric(read(metric.base), pair)
 
 
-def _torus(metric: Any, read: _Converter) -> Any:
+def _torus(metric: Foreign, read: _Converter) -> manifolds.FlatTorus:
     return manifolds.FlatTorus(metric.dim, metric.periods.detach().cpu().numpy())
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann._formulas import walk_steps
 from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro.geodesics import expmap
-from pyro_riemann.numpyro.metrics import RiemannianMetric
+from pyro_riemann.numpyro.metrics import PullbackMetric, RiemannianMetric
 
 
 def overrides(metric: RiemannianMetric, name: str) -> bool:
@@ -20,7 +18,7 @@ def overrides(metric: RiemannianMetric, name: str) -> bool:
     return own and (not isinstance(base, RiemannianMetric) or overrides(base, name))
 
 
-def step(metric: Any, z: Array, scale: Array, method: str, noise: Array) -> Array:
+def step(metric: RiemannianMetric, z: Array, scale: Array, method: str, noise: Array) -> Array:
     """One step; ``scale`` is the standard deviation of the noise, ``(*batch, 1)``."""
     ambient = noise.shape[-1] != metric.dim
     if method == "geodesic" and overrides(metric, "scalar_curvature"):
@@ -28,12 +26,13 @@ def step(metric: Any, z: Array, scale: Array, method: str, noise: Array) -> Arra
         scale = jnp.sqrt(walk_steps.step_variance(jnp, jnp.square(scale), ricci))
     white = scale * noise
     force = None
-    if ambient or method == "retraction":
-        value, jacobian = metric.embed_jacobian(z)
+    surface = metric.immersed()
+    if surface is not None and (ambient or method == "retraction"):
+        value, jacobian = surface.embed_jacobian(z)
         factor = _linalg.cholesky(jacobian.mT @ jacobian)
         if ambient:
             white = _lower(factor, _pull(jacobian, white))
-    elif method == "second_order" and hasattr(metric, "metric_and_force"):
+    elif method == "second_order" and isinstance(metric, PullbackMetric):
         tensor, force = metric.metric_and_force(z)
         factor = _linalg.cholesky(tensor)
     else:
@@ -51,8 +50,8 @@ def step(metric: Any, z: Array, scale: Array, method: str, noise: Array) -> Arra
         bend = _raise(factor, -jnp.square(scale) * metric.drift(z))
         # the drift does not shrink with v, so that it is held against the typical step
         return z + _upper(factor, white - _cap(bend, metric.dim * jnp.square(scale)))
-    if method == "retraction":
-        both = metric.embed(jnp.stack([z + v, z - v]))
+    if surface is not None and method == "retraction":
+        both = surface.embed(jnp.stack([z + v, z - v]))
         bend = _lower(factor, _pull(jacobian, 0.5 * (both[0] + both[1]) - value))
     elif force is not None:
         bend = _lower(factor, 0.5 * force(v))

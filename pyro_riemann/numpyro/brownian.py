@@ -61,7 +61,7 @@ def brownian_motion(
         time: positive duration, the variance in flat space; a number or an array that broadcasts with ``batch``.
         num_steps: number of steps of equal duration. Default: as many as keep the mean distance right within 1 %,
             16 to 512: by a closed form where the curvature is constant, else by a pilot of 256 paths from ``start``
-            with noise of its own, which compares n steps with n / 2 driven by the same noise. Where values are not
+            with noise of its own, which compares n steps with 4 n driven by the same noise. Where values are not
             known (``jit`` and other transformations) it is 64. The number of draws given as ``noise``, if any.
         method: one of the above. Default for pullbacks: ``"second_order"`` if the immersion is one of our networks
             (``metric.has_jets``, as on the torch side), else ``"retraction"``. For other metrics: ``"geodesic"`` if
@@ -96,7 +96,7 @@ def brownian_motion(
     if num_steps is not None and num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
     method = default_method(metric) if method is None else check_one_of("method", method, METHODS)
-    if method == "retraction" and not hasattr(metric, "embed"):
+    if method == "retraction" and metric.immersed() is None:
         raise ValueError(
             f"method 'retraction' needs an immersion, which {type(metric).__name__} has not; use 'second_order'."
         )
@@ -127,8 +127,8 @@ def default_method(metric: RiemannianMetric) -> str:
         >>> default_method(Sphere(2)), default_method(PullbackMetric(lambda z: z**3, 2))
         ('geodesic', 'retraction')
     """
-    if getattr(metric, "embed", None) is not None:
-        return "second_order" if getattr(metric, "has_jets", False) else "retraction"
+    if (surface := metric.immersed()) is not None:
+        return "second_order" if surface.has_jets else "retraction"
     if overrides(metric, "expmap"):
         return "geodesic"
     return "euler" if overrides(metric, "drift") else "second_order"
@@ -162,23 +162,24 @@ def _needed_by_pilot(metric: RiemannianMetric, start: Array, time: Array, method
     """
     rows = np.round(np.linspace(0, len(start) - 1, count)).astype(int)
     start, time = (jnp.broadcast_to(value[rows], (2, count, value.shape[-1])) for value in (start, time))
-    fine = walk_steps.LEVELS[0]
-    while True:
-        far, lost = zip(*(_pilot(metric, start, time, fine // size, size, method) for size in (2, 1)), strict=True)
+    for fine in walk_steps.PILOTS:
+        sizes = (walk_steps.RATIO, 1)
+        far, lost = zip(*(_pilot(metric, start, time, fine // size, size, method) for size in sizes), strict=True)
+        coarse = fine // walk_steps.RATIO
         if any(map(bool, lost)):
             needed = 4.0 * fine
         else:
             gap = (far[1] - far[0]).mean(0) / far[1].mean()
-            # the error of the finer walk is about the gap; its noise counts against it
-            error = abs(float(gap.mean())) + float(gap.std()) / count**0.5
-            needed = fine * error / (walk_steps.TOLERANCE / 2)
-        if needed <= 2 * fine or fine == walk_steps.LEVELS[-1]:
-            return needed
-        fine = min(4 * fine, walk_steps.LEVELS[-1])
+            needed = walk_steps.needed_by_gap(coarse, float(gap.mean()), float(gap.std()) / count**0.5)
+        if needed <= fine:
+            break
+    return needed
 
 
 @partial(jax.jit, static_argnums=5)
-def _pilot(metric: Any, start: Array, time: Array, num_steps: Array, size: Array, method: str) -> tuple[Array, Array]:
+def _pilot(
+    metric: RiemannianMetric, start: Array, time: Array, num_steps: Array, size: Array, method: str
+) -> tuple[Array, Array]:
     """How far paths and their mirror images get, and whether one was lost.
 
     Each of ``num_steps`` steps takes the sum of the next ``size`` draws; one program serves every number of steps.
@@ -196,10 +197,10 @@ def _pilot(metric: Any, start: Array, time: Array, num_steps: Array, size: Array
     return _extent(metric, start, time, end), ~jnp.isfinite(end).all()
 
 
-def _extent(metric: Any, start: Array, time: Array, end: Array) -> Array:
+def _extent(metric: RiemannianMetric, start: Array, time: Array, end: Array) -> Array:
     """How far from ``start``, ``(*batch)``: in the ambient space of an immersion, else in the chart, far out as log."""
-    if hasattr(metric, "embed"):
-        return jnp.linalg.norm(metric.embed(end) - metric.embed(start), axis=-1)
+    if (surface := metric.immersed()) is not None:
+        return jnp.linalg.norm(surface.embed(end) - surface.embed(start), axis=-1)
     scale = 2 * jnp.sqrt(metric.dim * time[..., 0])
     return scale * jnp.asinh(metric.norm(start, end - start) / scale)
 
@@ -236,22 +237,22 @@ def _check_noise(metric: RiemannianMetric, noise: Array, num_steps: int, z: Arra
         raise ValueError(f"`noise` must have shape {expected}, got {noise.shape}.")
     check_finite("noise", noise)
     if noise.shape[-1] != metric.dim:
-        embed: Any = getattr(metric, "embed", None)
-        if embed is None:
+        surface = metric.immersed()
+        if surface is None:
             raise ValueError(f"`noise` has {noise.shape[-1]} entries a point: ambient noise needs an immersion.")
-        if noise.shape[-1] != (size := jax.eval_shape(embed, z).shape[-1]):
+        if noise.shape[-1] != (size := jax.eval_shape(surface.embed, z).shape[-1]):
             raise ValueError(f"`noise` must have {metric.dim} or {size} entries a point, got {noise.shape[-1]}.")
     return noise.astype(z.dtype)
 
 
 def _check_path(lost: Array, num_steps: int) -> None:
-    """``lost``: for each path the first step that left the reals, 0 for none."""
+    """``lost``: for each path the first step that left the reals or where the metric is known, 0 for none."""
     if holds(lost == 0):
         return
     step = int(lost[lost > 0].min())
     raise ValueError(
-        f"{int((lost > 0).sum())} of {lost.size} Brownian paths left the reals, or met a metric that is not positive "
-        f"definite, the first in step {step} of {num_steps}. {_ADVICE}"
+        f"{int((lost > 0).sum())} of {lost.size} Brownian paths left the reals or the box of a table, or met a metric "
+        f"that is not positive definite, the first in step {step} of {num_steps}. {_ADVICE}"
     )
 
 
@@ -260,23 +261,25 @@ def _check_path(lost: Array, num_steps: int) -> None:
 
 @partial(jax.jit, static_argnums=(5, 6, 7))
 def _walk(
-    metric: Any,
+    metric: RiemannianMetric,
     start: Array,
     scale: Array,
-    noise: Any,
-    key: Any,
+    noise: Array | None,
+    key: Array | None,
     num_steps: int,
     method: str,
     return_path: bool,
 ) -> tuple[Array, Array]:
-    """End or path, and for each path the first step that left the reals, 0 for none."""
+    """End or path, and for each path the first step that left the reals or what the metric knows, 0 for none."""
 
     def advance(state: tuple[Array, Array], given: tuple[Array, Any]) -> tuple[tuple[Array, Array], Any]:
         z, lost = state
         index, source = given
         draws = source if key is None else jax.random.normal(source, z.shape, z.dtype)
         z = step(metric, z, scale, method, draws)
-        lost = jnp.where((lost == 0) & ~jnp.isfinite(z).all(-1), index, lost)
+        known = metric.covers(z)
+        gone = ~jnp.isfinite(z).all(-1) if known is None else ~known
+        lost = jnp.where((lost == 0) & gone, index, lost)
         return (z, lost), z if return_path else None
 
     sources = noise if key is None else jax.random.split(key, num_steps)

@@ -13,6 +13,7 @@ from jax import Array
 
 from pyro_riemann._arviz import Summary, judge, to_arviz
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
+from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 _ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph", on_failure="ignore"))
 
@@ -21,7 +22,7 @@ __all__ = ["Summary", "summary", "to_arviz"]
 
 def summary(
     result: Any,
-    metric: Any = None,
+    metric: RiemannianMetric | None = None,
     *,
     var_names: str | Sequence[str] | None = None,
     loc: Array | None = None,
@@ -32,7 +33,7 @@ def summary(
     Args:
         result: anything that :func:`to_arviz` takes.
         metric: the metric of the latent space; adds the geometric checks, over every variable whose last axis
-            has length ``metric.dim``. Draws on the floor are counted where the metric has a method
+            has length ``metric.dim``. Draws on the floor are counted where the metric tells
             ``coverage`` (:class:`~pyro_riemann.numpyro.KernelMetric`).
         var_names: the variables to show and check; all by default.
         loc: ``(d,)``, centre from which geodesics are solved; the prior's centre is the natural choice. The mean of
@@ -47,7 +48,7 @@ def summary(
 
     Raises:
         ValueError: as :func:`to_arviz`; if a variable is missing, or none has the metric's dimension.
-        TypeError: as :func:`to_arviz`.
+        TypeError, ImportError: as :func:`to_arviz`.
 
     Example:
         >>> draws = jax.random.normal(jax.random.key(0), (4, 500, 2))
@@ -61,8 +62,8 @@ def summary(
     def shares(draws: np.ndarray, chosen: np.ndarray) -> dict[str, float | None]:
         found: dict[str, float | None] = {}
         points, ends = _like(metric, draws), _like(metric, chosen)
-        if hasattr(metric, "coverage"):
-            found["floor_share"] = 1.0 - float(metric.coverage(points))
+        if (coverage := metric.coverage(points)) is not None:
+            found["floor_share"] = 1.0 - float(coverage)
         if len(ends):
             centre = points.mean(0) if loc is None else jnp.asarray(loc, points.dtype)
             curves = metric.geodesic(jnp.broadcast_to(centre, ends.shape), ends, **_ACCURATE)
@@ -72,7 +73,7 @@ def summary(
     return judge(result, var_names, metric.dim, num_geodesics, shares)
 
 
-def _like(metric: Any, array: np.ndarray) -> Array:
+def _like(metric: RiemannianMetric, array: np.ndarray) -> Array:
     """The array with the dtype of the metric's first floating leaf."""
     for leaf in jax.tree.leaves(metric):
         if jnp.issubdtype(leaf.dtype, jnp.floating):

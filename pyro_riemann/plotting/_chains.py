@@ -29,7 +29,8 @@ def plot_chains(result: Any, *, var_names: Sequence[str] | None = None, bins: in
         That array of axes: traces left, ranks right.
 
     Raises:
-        TypeError, ValueError: as :func:`pyro_riemann.to_arviz`, or for a name in ``var_names`` that is not there.
+        TypeError, ValueError, ImportError: as :func:`pyro_riemann.to_arviz`, or for a name in ``var_names`` that is
+            not there.
 
     Example:
         >>> plot_chains({"z": torch.randn(4, 100, 2)}).shape

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from torch import Tensor
 
 from pyro_riemann.geodesics import Geodesic
+from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.plotting._style import (
     CLASS_COLORS,
     GEODESIC_COLOR,
@@ -27,7 +28,7 @@ Box = float | Sequence[float] | Tensor
 
 
 def plot_latent_space(
-    metric: Any,
+    metric: RiemannianMetric,
     codes: Tensor | None = None,
     labels: Tensor | None = None,
     *,
@@ -42,7 +43,7 @@ def plot_latent_space(
         metric: a metric with ``dim == 2``.
         codes: ``(n, 2)`` latent codes.
         labels: ``(n,)`` integer classes that colour the codes.
-        low: lower corner of the box, a number or two; around the codes by default.
+        low: lower corner of the box, a number or two; by default around the codes or, without these, that of a table.
         high: upper corner of the box.
         resolution: pixels along each axis.
         ax: axes to draw on.
@@ -86,7 +87,9 @@ def plot_latent_space(
     return ax
 
 
-def log_volume_element(metric: Any, low: Sequence[float], high: Sequence[float], resolution: int) -> np.ndarray:
+def log_volume_element(
+    metric: RiemannianMetric, low: Sequence[float], high: Sequence[float], resolution: int
+) -> np.ndarray:
     """Log of the volume element of dM, ``metric.logdet / 2``, at the pixels of a box, ``(resolution, resolution)``.
 
     Args:
@@ -214,11 +217,14 @@ def _label_plane(ax: Axes, corners: tuple[list[float], list[float]] | None = Non
         ax.set_ylim(corners[0][1], corners[1][1])
 
 
-def _box(metric: Any, points: np.ndarray | None, low: Box | None, high: Box | None) -> tuple[list[float], list[float]]:
+def _box(
+    metric: RiemannianMetric, points: np.ndarray | None, low: Box | None, high: Box | None
+) -> tuple[list[float], list[float]]:
     """The two corners: as given, else the metric's own box, else around the codes."""
     corners = []
     for name, value, side in (("low", low, np.min), ("high", high, np.max)):
-        value = getattr(metric, name, None) if value is None and points is None else value
+        if value is None and points is None and (table := metric.tabulated()) is not None:
+            value = table.table.low if name == "low" else table.table.high
         if value is None and points is None:
             raise ValueError(f"`{name}` must be given where there are no `codes` to frame.")
         if value is None:
@@ -233,7 +239,7 @@ def _box(metric: Any, points: np.ndarray | None, low: Box | None, high: Box | No
     return corners[0], corners[1]
 
 
-def _like(metric: Any) -> Tensor:
+def _like(metric: RiemannianMetric) -> Tensor:
     """A tensor with the metric's dtype and device."""
     for tensor in (*metric.parameters(), *metric.buffers()):
         if tensor.dtype.is_floating_point:

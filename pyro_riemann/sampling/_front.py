@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_one_of
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._memo import remember
 from pyro_riemann.distributions._box_fit import LOWEST_EFFICIENCY
 from pyro_riemann.distributions._box_table import CellTable
-from pyro_riemann.distributions._memo import remember
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._hmc import hmc
 from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis, interleaved

@@ -59,7 +59,7 @@ def hmc(
         The draws. ``log_volume`` comes from bridge sampling (Meng & Wong 1996) between them and the fitted proposal.
 
     Raises:
-        TypeError, ValueError: naming the argument at fault.
+        TypeError, ValueError, ImportError: naming the argument at fault, or the extra that is missing.
 
     Source: Chadebec & Allassonniere (2022), appendix C, Algorithm 2.
 

@@ -139,11 +139,12 @@ def _volume_metric(metric: RiemannianMetric, start: Tensor, end: Tensor) -> Riem
     return wide.conformal(float(low + high) / 2)
 
 
-def _coverage(metric: Any, points: Tensor) -> float | None:
+def _coverage(metric: RiemannianMetric, points: Tensor) -> float | None:
     """Share of the points where the metric is not just its floor, with a warning where that is nearly none."""
-    if not hasattr(metric, "coverage"):
+    known = metric.coverage(points)
+    if known is None:
         return None
-    coverage = float(metric.coverage(points))
+    coverage = float(known)
     if coverage < _BARE:
         warnings.warn(
             f"The metric is just its floor on all but {coverage:.2f} of the interpolation: no code is near, and the "

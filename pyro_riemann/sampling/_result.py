@@ -91,7 +91,7 @@ class SamplingResult:
         """Moments, R-hat (rank-normalised, split) and effective sizes of every coordinate.
 
         Raises:
-            TypeError, ValueError: as :func:`pyro_riemann.summary`.
+            TypeError, ValueError, ImportError: as :func:`pyro_riemann.summary`.
         """
         return judged(self.chains)
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_riemann._memo import remember
 from pyro_riemann.distributions import RiemannianUniform
 from pyro_riemann.distributions._base import check_metric
 from pyro_riemann.distributions._box import log_volume_slope
 from pyro_riemann.distributions._box_fit import Fitted, fit_proposal
-from pyro_riemann.distributions._memo import remember
 from pyro_riemann.distributions._uniform import check_chart
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from pyro_riemann._identity import describe
+from pyro_riemann.vae._checkpoint import adam_state
 from pyro_riemann.vae._loop import TrainingRun, clocks
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._phases import parameter_groups
@@ -27,7 +29,7 @@ def check_ensemble(vaes: Sequence[VAE], seeds: Sequence[int], folders: Sequence[
             raise ValueError(f"`{name}` has an entry twice: {named}.")
     if len(set(map(id, vaes))) < len(vaes):
         raise ValueError("`vaes` has the same VAE twice.")
-    plans = [_plan(vae) for vae in vaes]
+    plans = [describe(vae) for vae in vaes]
     for index, plan in enumerate(plans):
         if odd := sorted(key for key in plan.keys() | plans[0].keys() if plan.get(key) != plans[0].get(key)):
             raise ValueError(
@@ -36,20 +38,12 @@ def check_ensemble(vaes: Sequence[VAE], seeds: Sequence[int], folders: Sequence[
             )
 
 
-def _plan(vae: VAE) -> dict[str, Any]:
-    """All that a VAE is but for its weights: the modules, their settings, the shapes and types of their tensors."""
-    plan: dict[str, Any] = {key: (value.shape, value.dtype) for key, value in vae.state_dict().items()}
-    for name, module in vae.named_modules():
-        plan[name or "class"] = type(module)
-        for key, value in vars(module).items():
-            if isinstance(value, bool | int | float | str | tuple) and key not in ("training", "warm_up"):
-                plan[f"{name}.{key}" if name else key] = value
-    return plan
-
-
 def can_go_together(runs: Sequence[TrainingRun]) -> bool:
-    """Whether the coming epoch asks for no distances: their solver decides by values, which a batch of models hides."""
-    return all(run.vae.warm_up or not run.vae.needs_metric for run in runs)
+    """Whether the coming epoch asks for no distances: their solver decides by values, which a batch of models hides.
+
+    Nor has any run begun it.
+    """
+    return all((run.vae.warm_up or not run.vae.needs_metric) and not run.losses for run in runs)
 
 
 def train_epoch_together(runs: Sequence[TrainingRun]) -> list[dict[str, Any]]:
@@ -150,11 +144,8 @@ def _hand_back(
         for key in trained:
             stacked = weights[f"vae.{key}"]
             own[key].copy_(stacked[index])
-            state = torch.optim.Adam([own[key]], lr=rates[id(stacked)]).state_dict()
-            if stacked in optimizer.state:
-                moments = optimizer.state[stacked]
-                state["state"][0] = {
-                    "step": moments["step"].clone(),
-                    **{part: moments[part][index].clone() for part in ("exp_avg", "exp_avg_sq")},
-                }
-            run.optimizer_state[f"{run.vae.store_name}.{key}"] = state
+            moments = optimizer.state.get(stacked)
+            if moments is not None:
+                parts = {part: moments[part][index].clone() for part in ("exp_avg", "exp_avg_sq")}
+                moments = {"step": moments["step"].clone(), **parts}
+            run.optimizer_state[f"{run.vae.store_name}.{key}"] = adam_state(own[key], rates[id(stacked)], moments)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann._safe_points import SafePoints
 from pyro_riemann.metrics import GridMetric
-from pyro_riemann.vae._checkpoint import join_state, load_checkpoint, save_checkpoint, split_state
+from pyro_riemann.vae._checkpoint import generators, open_folder, set_generators
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._phases import (
     GROUPS,
@@ -28,6 +29,7 @@ from pyro_riemann.vae._phases import (
     start_phase_one,
     start_phase_two,
 )
+from pyro_riemann.vae._saved_run import identity_of, load_run, save_run
 from pyro_riemann.vae._settings import History, TrainingConfig
 from pyro_riemann.vae._shortcuts import constants_left_out
 
@@ -35,9 +37,9 @@ MAX_TABLE_ERROR = 0.1  # relative error of G, see `GridMetric.interpolation_erro
 Clocks = tuple[float, float]
 
 
-def clocks() -> Clocks:
+def clocks(since: Clocks = (0.0, 0.0)) -> Clocks:
     """Seconds on the wall and of the processor, since some moment."""
-    return time.perf_counter(), time.process_time()
+    return time.perf_counter() - since[0], time.process_time() - since[1]
 
 
 class TrainingRun:
@@ -55,7 +57,7 @@ class TrainingRun:
         config: TrainingConfig,
         device: str | torch.device | None,
         checkpoint: str | Path | None,
-        resume: bool,
+        safe: SafePoints,
     ) -> None:
         self.device = torch.device(device) if device is not None else next(vae.parameters()).device
         self.vae, self.config = vae.to(self.device), config
@@ -65,7 +67,8 @@ class TrainingRun:
                 raise ValueError(f"`{name}` must have shape (n, {vae.encoder.data_dim}), got {tuple(value.shape)}.")
         self.data = check_finite("data", data).to(like)
         self.validation = None if validation is None else check_finite("validation", validation).to(like)
-        self.folder = None if checkpoint is None else Path(checkpoint)
+        self.folder, self.safe = None if checkpoint is None else Path(checkpoint), safe
+        self.identity = None if self.folder is None else identity_of(vae, self.data, self.validation, config)
         self.history = History()
         self.phase, self.epoch = 1, 0  # epoch within the phase
         self.begun = 0  # the phase that has been prepared
@@ -74,10 +77,24 @@ class TrainingRun:
         self.finished = False
         self.svi: SVI | None = None
         self.parameters: Any = {"params": {}, "constraints": {}}  # this run's own parameter store
+        self.in_store = False
         self.kept_codes: Tensor | None = None
         self.optimizer_state: dict[str, Any] = {}
-        if self.folder is not None and resume and (self.folder / "checkpoint.json").exists():
-            self._load()
+        self.losses: list[float] = []  # of the steps so far, where the epoch was saved between two of them
+        self.noise: dict[str, Tensor] = {}  # states of the generators there
+        self.spent: Clocks = (0.0, 0.0)  # on these steps
+        self.started = clocks()  # the epoch
+
+    @contextmanager
+    def at_work(self, resume: bool) -> Iterator[None]:
+        """Hold the folder, alone, and go on from what it has; else start over."""
+        if self.folder is None:
+            yield
+            return
+        with open_folder(self.folder, resume) as found:
+            if found:
+                load_run(self)
+            yield
 
     # ---------------------------------------------------------------- epochs
 
@@ -102,15 +119,15 @@ class TrainingRun:
         return self.config.kl_weight * (min(1.0, (self.epoch + 1) / ramp) if self.phase == 1 else 1.0)
 
     def train_epoch(self) -> dict[str, Any]:
-        """One epoch by SVI; returns its record."""
-        started = clocks()
+        """One epoch by SVI, or the rest of one; returns its record."""
+        self.started = clocks(self.spent)
         self.start_epoch()
-        return self.end_epoch(self.steps(), started)
+        return self.end_epoch(self.steps(), self.started)
 
     def start_epoch(self) -> None:
         """Renew the metric where that is due."""
-        every = self.config.refresh_every
-        if self.phase == 2 and self.epoch > 0 and self.epoch % every == 0 and self.vae.needs_metric:
+        due = self.epoch > 0 and self.epoch % self.config.refresh_every == 0
+        if self.phase == 2 and due and self.vae.needs_metric and not self.losses:  # else it was, before these steps
             self.vae.refresh_metric(self._codes())
         self.vae.train()
 
@@ -124,13 +141,18 @@ class TrainingRun:
 
     def steps(self) -> float:
         """All steps of an epoch by SVI; returns the mean ELBO per datum."""
-        losses = []
         with self._store(), self.randomness(), constants_left_out(self.vae):
             svi, weight = self.svi or self._make_svi(), self.kl_weight
-            for rows in self.draw_order().split(self.config.batch_size):
+            batches = self.draw_order().split(self.config.batch_size)
+            if self.losses:
+                set_generators(self.noise, self.device)
+            for rows in batches[len(self.losses) :]:
                 loss = svi.step(self.data[rows], size=len(self.data), kl_weight=weight)
-                losses.append(self.checked(loss) / len(self.data))
-        return -sum(losses) / len(losses)
+                self.losses.append(self.checked(loss) / len(self.data))
+                if len(self.losses) < len(batches):
+                    self.safe.reached(self._save_within_epoch)
+        elbo, self.losses = -sum(self.losses) / len(self.losses), []
+        return elbo
 
     def checked(self, loss: float) -> float:
         """The loss, if it is finite.
@@ -149,6 +171,8 @@ class TrainingRun:
         """Validate, keep the best weights, record the epoch and save it; returns the record."""
         self.vae.eval()
         held_out = elbo if self.validation is None else self._validate(self.validation)
+        if math.isnan(held_out):
+            self.checked(held_out)
         if not (self.phase == 1 and self.kl_weight < self.config.kl_weight):  # ELBOs of the ramp do not compare
             if held_out > self.best:
                 self.best, self.stale = held_out, 0
@@ -156,13 +180,26 @@ class TrainingRun:
             else:
                 self.stale += 1
         self.epoch += 1
-        wall, processor = ((now - then) / shared_by for now, then in zip(clocks(), started, strict=True))
+        wall, processor = (seconds / shared_by for seconds in clocks(started))
         entry = {"phase": self.phase, "epoch": self.epoch, "elbo": elbo, "validation": held_out}
         entry |= {"seconds": wall, "processor_seconds": processor}
         self.history.epochs.append(entry)
-        if self.folder is not None and len(self.history) % self.config.checkpoint_every == 0:
+        self.spent, self.noise = (0.0, 0.0), {}
+        if len(self.history) % self.config.checkpoint_every == 0:
             self._save()
+        self.safe.reached(self._save)
         return entry
+
+    def _save(self) -> None:
+        """Write a checkpoint of this moment, if there is a folder for it."""
+        if self.folder is not None:
+            save_run(self)
+            self.safe.saved()
+
+    def _save_within_epoch(self) -> None:
+        """Write one between two steps: the state of the generators belongs to it."""
+        self.noise, self.spent = generators(self.device), clocks(self.started)
+        self._save()
 
     def optimizer_states(self) -> dict[str, Any]:
         """State of the optimiser of each parameter, by its name in the parameter store."""
@@ -172,8 +209,18 @@ class TrainingRun:
             state: dict[str, Any] = self.svi.optim.get_state()
             return state
 
-    def _store(self) -> AbstractContextManager[Any]:
-        return pyro.get_param_store().scope(self.parameters)
+    @contextmanager
+    def _store(self) -> Iterator[None]:
+        """This run's own parameter store; Pyro's scopes do not nest, and a step may be saved within."""
+        if self.in_store:
+            yield
+            return
+        self.in_store = True
+        try:
+            with pyro.get_param_store().scope(self.parameters):
+                yield
+        finally:
+            self.in_store = False
 
     def _stopped(self) -> bool:
         return self.config.patience is not None and self.stale >= self.config.patience
@@ -197,8 +244,7 @@ class TrainingRun:
             elif self.vae.needs_metric:
                 self.vae.refresh_metric(self._codes())
             self._judge_table()
-            if self.folder is not None:
-                self._save()
+            self._save()
         else:
             self.phase, self.epoch, self.svi, self.optimizer_state = 2, 0, None, {}
 
@@ -215,15 +261,15 @@ class TrainingRun:
                 stacklevel=4,
             )
 
-    def _make_svi(self) -> SVI:
+    def rate(self, name: str) -> float:
+        """Adam's rate in this phase for the parameter of that name in the parameter store."""
         prior = {id(value) for value in parameter_groups(self.vae)["prior"]}
         slow = {f"{self.vae.store_name}.{key}" for key, value in self.vae.named_parameters() if id(value) in prior}
+        return self.config.prior_learning_rate if name in slow and self.phase == 2 else self.config.learning_rate
+
+    def _make_svi(self) -> SVI:
         config = self.config
-
-        def settings(name: str) -> dict[str, float]:
-            return {"lr": config.prior_learning_rate if name in slow and self.phase == 2 else config.learning_rate}
-
-        optimizer = pyro.optim.Adam(settings)
+        optimizer = pyro.optim.Adam(lambda name: {"lr": self.rate(name)})
         optimizer.set_state(self.optimizer_state)
         # a nesting that is not given would be found by a run of the model that draws: not the noise of a resumed run
         elbo = Trace_ELBO(config.num_particles, max_plate_nesting=1, vectorize_particles=config.num_particles > 1)
@@ -244,42 +290,3 @@ class TrainingRun:
         if self.kept_codes is None or not frozen:
             self.kept_codes = encode_all(self.vae, self.data)
         return self.kept_codes
-
-    # ---------------------------------------------------------------- checkpoints
-
-    def _save(self) -> None:
-        assert self.folder is not None
-        tensors = {f"model/{key}": value for key, value in self.vae.state_dict().items()}
-        tensors |= {f"best/{key}": value for key, value in (self.best_state or {}).items()}
-        moments, rest = split_state(self.optimizer_states(), "optimizer")
-        info = {
-            "config": dataclasses.asdict(self.config),
-            "vae": getattr(self.vae, "config", None),
-            "phase": self.phase,
-            "epoch": self.epoch,
-            "best": self.best if math.isfinite(self.best) else None,
-            "stale": self.stale,
-            "finished": self.finished,
-            "history": self.history.epochs,
-            "optimizer": rest,
-            "seed": self.config.seed,  # noise and order of epoch e come from (seed, e): no generator state to keep
-        }
-        save_checkpoint(self.folder, {**tensors, **moments}, info)
-
-    def _load(self) -> None:
-        assert self.folder is not None
-        tensors, info = load_checkpoint(self.folder, self.device)
-        mine = dataclasses.asdict(self.config)
-        theirs = {**info["config"], "phase_two": tuple(info["config"]["phase_two"])}
-        if changed := sorted(key for key in mine if mine[key] != theirs.get(key)):
-            raise ValueError(
-                f"the checkpoint in {self.folder} was made with another config ({', '.join(changed)} differ): "
-                "resume with the same, or start over with `resume=False`."
-            )
-        self.vae.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model/")})
-        best = {key[5:]: value for key, value in tensors.items() if key.startswith("best/")}
-        self.best_state = best or None
-        self.phase, self.epoch, self.stale = info["phase"], info["epoch"], info["stale"]
-        self.best = -math.inf if info["best"] is None else info["best"]
-        self.finished, self.history = info["finished"], History(info["history"])
-        self.optimizer_state = join_state(info["optimizer"], tensors)

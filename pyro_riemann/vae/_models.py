@@ -13,12 +13,12 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite, check_one_of
-from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNormal
+from pyro_riemann.distributions import RiemannianWrappedNormal
 from pyro_riemann.geodesics import GeodesicSolver
-from pyro_riemann.metrics import PullbackMetric, RiemannianMetric
+from pyro_riemann.metrics import GridMetric, PullbackMetric, RiemannianMetric
 from pyro_riemann.vae._networks import DistanceImmersion, Encoder, GaussianDecoder
 from pyro_riemann.vae._priors import NormalPrior, Prior, make_prior
-from pyro_riemann.vae._shortcuts import FrozenHeatKernel, FrozenWrappedNormal, LastCall
+from pyro_riemann.vae._shortcuts import FrozenHeatKernel, FrozenWrappedNormal, LastCall, PosteriorHeatKernel
 
 POSTERIORS = ("normal", "wrapped_normal", "heat_kernel")
 METRICS = ("fixed", "grid", "learned")
@@ -176,17 +176,15 @@ class VAE(PyroModule):
             immersion = self.snapshot if hasattr(self, "snapshot") else self.decoder
             metric = PullbackMetric(immersion, self.latent_dim)
             if self.metric_mode == "grid":
-                from pyro_riemann.metrics import GridMetric
-
                 # judged at the codes, by `train` at its end: tables of its first epochs are of decoders that change
                 metric = GridMetric(
                     metric, self.box[0], self.box[1], self.grid_resolution, points=self._codes, max_error=None
                 )
         metric.solver, metric.flow_steps = self.solver, self.flow_steps
         if self.metric_mode != "learned":  # a kept result would hold on to the weights' graph of the last step
-            for name in ("cholesky", "logdet", "metric_and_force"):
-                if hasattr(metric, name):
-                    setattr(metric, name, LastCall(getattr(metric, name)))
+            own = ("metric_and_force",) if isinstance(metric, PullbackMetric) else ()
+            for name in ("cholesky", "logdet", *own):
+                setattr(metric, name, LastCall(getattr(metric, name)))
         return metric
 
     def refresh_metric(self, codes: Tensor | None = None, margin: float = 0.3) -> None:
@@ -243,7 +241,7 @@ class VAE(PyroModule):
         )
         if self.posterior_family == "wrapped_normal":
             return (FrozenWrappedNormal if constant else RiemannianWrappedNormal)(loc, time, self.metric)
-        kernel = FrozenHeatKernel if constant else RiemannianHeatKernel
+        kernel = FrozenHeatKernel if constant else PosteriorHeatKernel
         return kernel(loc, time, self.metric, num_steps=self.posterior_steps)
 
     def _metric_is_trained(self) -> bool:

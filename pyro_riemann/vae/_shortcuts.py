@@ -96,7 +96,13 @@ class FrozenWrappedNormal(RiemannianWrappedNormal):
         return exponent + 0.5 * self.metric.logdet(value)  # a result that the prior can use again
 
 
-class FrozenHeatKernel(RiemannianHeatKernel):
+class PosteriorHeatKernel(RiemannianHeatKernel):
+    """A heat kernel of whose mass :func:`evaluate` takes account, and says so: a word in training would be one more."""
+
+    _answers_for_its_mass = True
+
+
+class FrozenHeatKernel(PosteriorHeatKernel):
     """A heat kernel none of whose parameters is trained, for training steps only.
 
     Its log density is a constant of the optimisation too. At its own draws this class puts the length of the straight
@@ -110,7 +116,7 @@ class FrozenHeatKernel(RiemannianHeatKernel):
         return z
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if getattr(self, "_own", lambda: None)() is not value:
+        if self._own is None or self._own() is not value:
             return super().log_prob(value)
         with torch.no_grad():
             squared = _STRAIGHT.squared_dist(self.metric, self.loc, value)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_riemann._safe_points import SafePoints
 from pyro_riemann.vae._ensemble import can_go_together, check_ensemble, train_epoch_together
 from pyro_riemann.vae._loop import TrainingRun
 from pyro_riemann.vae._models import VAE
@@ -36,7 +37,9 @@ def train(
     values, and phase 2 trains precision and prior (K20, appendix C).
 
     Bit for bit: with a ``checkpoint`` folder, a run that was stopped and called again gives the same weights
-    as one that was not. Ctrl-C stops at once; the last checkpoint stays valid.
+    as one that was not. It is saved after each epoch, after a minute within one, and when SIGINT (Ctrl-C) or SIGTERM
+    asks it to stop, which it does after the step at hand; a second signal stops it at once. The data, the model and
+    the settings must be those of the checkpoint. One process at a time works on a folder.
 
     Encoder and decoder learn the units of the data at the start (:meth:`GaussianDecoder.standardize`). Who trains by an
     ``SVI`` of his own calls that, and the encoder's, first. With ``metric="grid"`` it warns in the end if the table is
@@ -49,14 +52,16 @@ def train(
         config: settings.
         device: where to train; the model and the data are moved there. Default: where the model is.
         checkpoint: folder for checkpoints.
-        resume: continue from ``checkpoint`` if it holds one (its config must be the same); else start over.
+        resume: continue from ``checkpoint`` if it holds one; else start over, whatever is there.
         progress: show a progress bar.
 
     Returns:
         The history; ELBOs in nats per datum.
 
     Raises:
-        ValueError: for data of the wrong shape, a checkpoint of another config, or a loss that is not finite.
+        ValueError: for data of the wrong shape, a checkpoint that is damaged or of another run, or a loss that is not
+            finite.
+        OSError: if the folder cannot be written to, or another process works on it.
 
     Example:
         >>> from pyro_riemann.vae import make_vae
@@ -67,8 +72,9 @@ def train(
         2
     """
     config = config or TrainingConfig()
-    run = TrainingRun(vae, data, validation, config, device, checkpoint, resume)
-    with _progress(progress, config.warm_up_epochs + config.epochs) as bar:
+    safe = SafePoints(active=checkpoint is not None)
+    run = TrainingRun(vae, data, validation, config, device, checkpoint, safe)
+    with run.at_work(resume), safe, _progress(progress, config.warm_up_epochs + config.epochs) as bar:
         bar.advance(len(run.history))
         while run.ready():
             bar.report(run.train_epoch())
@@ -129,11 +135,16 @@ def train_ensemble(
     folders = [None] * len(vaes) if checkpoints is None else list(checkpoints)
     check_ensemble(vaes, seeds, folders)
     device = next(vaes[0].parameters()).device if device is None else device
+    safe = SafePoints(active=checkpoints is not None)
     runs = [
-        TrainingRun(vae, data, validation, dataclasses.replace(config, seed=seed), device, folder, resume)
+        TrainingRun(vae, data, validation, dataclasses.replace(config, seed=seed), device, folder, safe)
         for vae, seed, folder in zip(vaes, seeds, folders, strict=True)
     ]
-    with _progress(progress, len(runs) * (config.warm_up_epochs + config.epochs)) as bar:
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(run.at_work(resume))
+        stack.enter_context(safe)
+        bar = stack.enter_context(_progress(progress, len(runs) * (config.warm_up_epochs + config.epochs)))
         bar.advance(sum(len(run.history) for run in runs))
         while waiting := [run for run in runs if run.ready()]:
             first = min((run.phase, run.epoch) for run in waiting)

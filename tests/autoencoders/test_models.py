@@ -104,7 +104,7 @@ def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     digits_model("ae").fit(data, config=FitConfig(epochs=1), checkpoint=tmp_path, progress=False)
     with pytest.raises(ValueError, match=r"other settings \(epochs differ\)"):
         digits_model("ae").fit(data, config=FitConfig(epochs=2), checkpoint=tmp_path, progress=False)
-    with pytest.raises(ValueError, match=r"\(model differ\)"):
+    with pytest.raises(ValueError, match=r"another model \(class, code_weight differ\)"):
         digits_model("rae").fit(data, config=FitConfig(epochs=1), checkpoint=tmp_path, progress=False)
 
 

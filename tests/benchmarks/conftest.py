@@ -1,4 +1,4 @@
-"""Benchmarks whose peer is not installed (``pip install -e ".[benchmark]"``) are not collected."""
+"""Benchmarks whose peer is not installed (``pip install --group benchmark``) are not collected."""
 
 from __future__ import annotations
 

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from pyro_riemann import ConstantMetric, EuclideanMetric, Hyperbolic, RiemannianHeatKernel, Sphere, WarpedMetric
+from pyro_riemann import (
+    ConstantMetric,
+    EuclideanMetric,
+    Hyperbolic,
+    RiemannianHeatKernel,
+    RiemannianWrappedNormal,
+    Sphere,
+    WarpedMetric,
+)
 from tests.charts import half_space_log_height, hyperboloid_chart, sphere_pullback, warped_sphere
 from tests.distributions._shared import (
     CENTRES,
@@ -340,3 +348,28 @@ def test_bad_values_are_named(value: Tensor, error: type[Exception]) -> None:
 def test_bad_settings_are_named(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         RiemannianHeatKernel(ZERO, ONE, EUCLIDEAN, **settings)  # type: ignore[arg-type]
+
+
+def test_as_a_guide_it_says_that_there_is_no_bound() -> None:
+    """Without data every ELBO is at most 0: that of a density whose mass is below 1 is not, and a warning says so."""
+    loc, metric = torch.tensor([0.3, -0.2, 0.1], dtype=F64), Sphere(3)
+
+    def elbo(kernel: RiemannianHeatKernel) -> float:
+        z = kernel.rsample((4000,))
+        return (RiemannianWrappedNormal(loc, 1.5, metric).log_prob(z) - kernel.log_prob(z)).mean().item()
+
+    assert elbo(RiemannianHeatKernel(loc, 1.5, metric, normalize=True)) < 0.02
+    kernel = RiemannianHeatKernel(loc, 6.0, metric)
+    mass = kernel.log_normalizer().value.item()
+    with pytest.warns(UserWarning, match=rf"its log mass: {mass:.3g}.*such an evidence lower bound is none"):
+        assert elbo(kernel) > 0.3
+    kernel.log_prob(kernel.sample())  # said once, and no word where the density is not that of a draw of its own
+    RiemannianHeatKernel(loc, 0.9, Sphere(3)).log_prob(loc)
+    for harmless in (ConstantMetric(torch.eye(3, dtype=F64)), Sphere(3)):
+        kernel = RiemannianHeatKernel(loc, 1e-3, harmless)
+        kernel.log_prob(kernel.sample())
+    kernel = RiemannianHeatKernel(loc[:2], 0.1, paraboloid(), num_steps=2)
+    z = kernel.rsample()
+    pickle.loads(pickle.dumps(kernel)).log_prob(z.clone())
+    with pytest.warns(UserWarning, match="its log mass: not known"):
+        kernel.log_prob(z)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -15,9 +14,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from pyro_riemann._store import write_record
 from pyro_riemann.autoencoders import MODELS
 from pyro_riemann.cli import app
-from pyro_riemann.experiments._jobs import load
+from pyro_riemann.experiments._jobs import RUN, load
 from pyro_riemann.experiments.chadebec2022 import PARTS, PROTOCOLS, grid, write_report
 from pyro_riemann.experiments.chadebec2022._augmentation import task
 from pyro_riemann.experiments.chadebec2022._paper import TABLE_1
@@ -140,9 +140,9 @@ def test_report_of_nothing_says_what_to_do(tmp_path: Path) -> None:
 def test_results_of_two_protocols_do_not_mix(finished: Path, tmp_path: Path) -> None:
     for name in ("table-ae-seed0.json", "table-vae-seed0.json"):
         (tmp_path / name).write_text((finished / name).read_text())
-    record = json.loads((tmp_path / "table-ae-seed0.json").read_text())
+    record = load(tmp_path / "table-ae-seed0.json")
     record["settings"]["protocol"]["latent_dim"] = 7
-    (tmp_path / "table-ae-seed0.json").write_text(json.dumps(record))
+    write_record(tmp_path / "table-ae-seed0.json", RUN, record)
     with pytest.raises(ValueError, match="2 protocols"):
         Results(tmp_path)
     outcome = CliRunner().invoke(app, [*COMMAND, "--part=table", f"--results={tmp_path}"])

@@ -105,8 +105,16 @@ def test_another_run_resumes_and_repeats(finished: Path, result: dict[str, Any])
 def test_another_configuration_does_not_resume(finished: Path) -> None:
     outcome = invoke(*TINY, "--epochs=2", f"--output={finished}")
     assert outcome.exit_code == 2
-    assert "another config (epochs differ)" in outcome.output
+    assert "other settings (epochs differ)" in outcome.output
     assert "--fresh" in outcome.output
+
+
+def test_other_data_do_not_resume(finished: Path) -> None:
+    """A folder of 300 images is not one of 200: the bounds of one would be reported with the model of the other."""
+    outcome = invoke(*TINY, "--limit=200", f"--output={finished}")
+    assert outcome.exit_code == 2
+    assert "other data (training data differ): training data was (300, 64)" in outcome.output
+    assert outcome.output.count("\n") == 1
 
 
 # ------------------------------------------------------------------------------------ bad input
@@ -139,8 +147,9 @@ def test_mnist_without_a_folder_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     assert "MNIST/raw" in outcome.output
 
 
-def test_interruption_tells_how_to_resume(tmp_path: Path) -> None:
-    """Ctrl-C in the middle of training leaves a checkpoint and says what it is good for."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption_tells_how_to_resume(number: int, code: int, tmp_path: Path) -> None:
+    """Ctrl-C, or a scheduler, in the middle of training leaves a checkpoint; the message says what it is good for."""
     command = interruptible("quickstart", "--warm-up-epochs=1000000", "--quiet", f"--output={tmp_path}")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         deadline = time.monotonic() + 120
@@ -148,9 +157,9 @@ def test_interruption_tells_how_to_resume(tmp_path: Path) -> None:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline, "no checkpoint within two minutes"
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert f"resumes from {tmp_path}/checkpoints" in errors
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pyro_riemann._store import write_record
 from pyro_riemann.experiments import quickstart
 from pyro_riemann.experiments.quickstart._models import load_images, train_model
 from tests.explorer.browser import HOW, chromium, programs
@@ -26,8 +26,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = load_images(config)
     for name in quickstart.MODELS:
         train_model(config, data, name)
-    settings = config.to_json()
-    (folder / "result.json").write_text(json.dumps({"settings": settings}))
+    write_record(folder / "result.json", quickstart.RESULT, {"settings": config.to_json()})
     return folder
 
 

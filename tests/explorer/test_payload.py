@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import json
 import re
 import shutil
+import socket
 import threading
 import zipfile
 from pathlib import Path
@@ -19,7 +23,9 @@ from hatchling.builders.wheel import WheelBuilder
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from pyro_riemann._store import read_record, write_record
 from pyro_riemann.cli import app
+from pyro_riemann.experiments.quickstart import RESULT
 from pyro_riemann.explorer import PageServer, explorer_page, load_run, run_page
 from pyro_riemann.explorer._page import SCRIPTS, asset
 from pyro_riemann.explorer._payload import pack, unpack
@@ -177,7 +183,7 @@ def test_wrong_folders_are_named(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no result\.json"):
         load_run(tmp_path)
     (tmp_path / "result.json").write_text('{"other": 1}')
-    with pytest.raises(ValueError, match="was not written by the quickstart"):
+    with pytest.raises(ValueError, match="cannot be used as a quickstart result"):
         load_run(tmp_path)
     shutil.copy(run_folder / "result.json", tmp_path)
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
@@ -214,6 +220,7 @@ def test_server_has_one_page_and_one_port() -> None:
             with pytest.raises(HTTPError) as missing:
                 urlopen(server.url + "etc/passwd")
             assert missing.value.code == 404
+            assert missing.value.headers["X-Content-Type-Options"] == "nosniff"
             missing.value.close()
             with pytest.raises(ValueError, match=rf"port {server.server_port} cannot be used"):
                 PageServer("", server.server_port)
@@ -222,6 +229,80 @@ def test_server_has_one_page_and_one_port() -> None:
             thread.join()
     with pytest.raises(ValueError, match="`port` must lie in"):
         PageServer("", 70000)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:PORT", 200),
+        ("localhost:PORT", 200),
+        ("LocalHost:PORT", 200),
+        ("[::1]:PORT", 200),
+        ("evil.example:PORT", 403),  # a name that was rebound to this machine
+        ("evil.example", 403),
+        ("127.0.0.1.evil.example:PORT", 403),
+        ("127.0.0.1", 403),
+        ("127.0.0.1:1", 403),
+        ("localhost:PORT@evil.example", 403),
+        ("", 403),
+        (None, 403),
+    ],
+)
+def test_server_answers_this_machine_alone(host: str | None, status: int) -> None:
+    with PageServer("<p>secret</p>") as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            line = "" if host is None else f"Host: {host.replace('PORT', str(server.server_port))}\r\n"
+            for method in ("GET", "HEAD"):
+                with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+                    connection.sendall(f"{method} / HTTP/1.0\r\n{line}\r\n".encode())
+                    answer = connection.makefile("rb").read().decode()
+                head, _, body = answer.partition("\r\n\r\n")
+                assert int(head.split()[1]) == status
+                assert ("secret" in body) == (status == 200 and method == "GET")
+                assert "default-src 'none'" in head
+                assert "frame-ancestors 'none'" in head
+                assert "X-Content-Type-Options: nosniff" in head
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_marks_and_markup_in_a_title_are_text() -> None:
+    title = "@PAYLOAD@ @SCRIPTS@ @STYLE@ \\1 </title></script><script>alert(1)</script><!-- &"
+    page = explorer_page(small_vae(), CODES, LABELS, resolution=16, title=title)
+    assert page.count("<script") == 2
+    assert page.count("</script>") == 2
+    assert f"<title>{html.escape(title)}</title>" in page
+    assert payload_of(page)["title"] == title
+
+
+def test_policy_of_the_page_names_its_own_scripts_alone() -> None:
+    page = explorer_page(small_vae(), CODES, LABELS, resolution=16)
+    (policy,) = re.findall('Content-Security-Policy" content="([^"]*)"', page)
+    for tag, name in (("<script>", "script-src"), ("<style>", "style-src")):
+        text = page.split(tag)[1].split(tag.replace("<", "</"))[0]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{name} 'sha256-{digest}';" in policy
+    assert "unsafe" not in policy
+
+
+def test_run_of_other_settings_or_data_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    values = read_record(folder / "result.json", RESULT)
+    for changes, message in (
+        ({"limit": 100}, r"other data \(training data differ"),
+        ({"epochs": 3}, r"other settings \(epochs differ"),
+        ({"hidden": 64}, "another model"),
+        ({"hidden": 10**8}, "does not fit into its checkpoint"),
+        ({"dataset": "../secret"}, "`dataset` must be one of"),
+        ({"flow_steps": "many"}, "the setting 'flow_steps' is 'many'"),
+        ({"door": 1}, "missing or unknown"),
+    ):
+        write_record(folder / "result.json", RESULT, {"settings": values["settings"] | changes})
+        with pytest.raises(ValueError, match=message):
+            load_run(folder)
 
 
 def test_wheel_holds_the_page(tmp_path: Path) -> None:

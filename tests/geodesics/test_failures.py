@@ -11,7 +11,17 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from pyro_riemann import GeodesicSolver, Hyperbolic, PullbackMetric, RiemannianHeatKernel, RiemannianMetric, Sphere
+from pyro_riemann import (
+    EuclideanMetric,
+    GeodesicSolver,
+    GridMetric,
+    Hyperbolic,
+    PullbackMetric,
+    RiemannianHeatKernel,
+    RiemannianMetric,
+    Sphere,
+)
+from pyro_riemann.geodesics import _pieces, _refine, _spline
 from tests import charts
 
 
@@ -171,3 +181,43 @@ def test_single_precision_passes_the_same_check() -> None:
     value = metric.dist(z.float(), y.float())
     assert value.dtype == torch.float32
     torch.testing.assert_close(value.double(), Sphere(2).dist(z, y), rtol=1e-3, atol=0)
+
+
+def test_ways_out_of_a_table_are_reported_and_those_within_are_found() -> None:
+    """Great circles through points beyond the equator bend outward: on a table of their box they are not known."""
+    table = GridMetric(charts.OnlyMetric(Sphere(2)), -1.0, 1.0, 40, outside="error")
+    z, y = torch.tensor([[-0.9, 0.3], [-0.9, 0.98]]).double(), torch.tensor([[0.7, -0.5], [0.9, 0.98]]).double()
+    with pytest.warns(UserWarning, match="1 of 2 pairs of points have no converged geodesic"):
+        distance = table.dist(z, y)
+    exact = Sphere(2).dist(z, y)
+    assert abs(distance[0] / exact[0] - 1) < 1e-3
+    along_the_wall = 8**0.5 * math.atan(0.9 / 2**0.5)
+    assert abs(distance[1] / along_the_wall - 1) < 0.02  # the shortest that the table knows
+    with pytest.raises(ValueError, match=r"1 of 2 points `y` lie outside the box"):
+        table.dist(z, y + torch.tensor([0.15, 0.0]).double() * (y[:, 1:] < 0))
+
+
+@pytest.mark.parametrize("num_knots", [16, 64, 128])
+def test_the_shortest_start_is_found_at_any_number_of_points(num_knots: int) -> None:
+    z, y = uniform(2, 20, 4)
+    metric = charts.OnlyMetric(Sphere(2))
+    line = _refine.polygon(num_knots, _spline.line(num_knots, z, y))
+    best = _refine.best_start(metric, z, y, line, torch.full((20,), torch.inf, dtype=torch.float64))
+    assert best.shape == line.shape
+    lengths = [_refine._steps(metric, path).sum(-1) for path in (best, line)]
+    assert (lengths[0] < 1.001 * lengths[1]).all()
+    assert (lengths[0] > 0.999 * Sphere(2).dist(z, y)).all()
+
+
+def test_of_two_failures_the_shorter_is_kept() -> None:
+    """The length of any curve bounds the distance, where it is known: also one that errs less, or has converged."""
+    length, error = torch.tensor([2.0, 2.0, 2.0, 2.0, 2.0]), torch.tensor([0.001, 0.001, 0.001, 0.5, 0.001])
+    new = _pieces.Piece(
+        torch.arange(5),
+        EuclideanMetric(1).energy(GeodesicSolver()),
+        torch.zeros(5, 11, 1),
+        torch.tensor([1.9, 2.1, 2.1, 2.1, 1.9]),
+        torch.tensor([0.002, 0.0005, 0.0001, 0.002, 0.3]),
+        torch.tensor([False, False, True, False, False]),
+    )
+    assert _pieces._better(new, length, error).tolist() == [True, False, False, True, False]

@@ -29,8 +29,8 @@ def start_and_velocity(metric: RiemannianMetric, length: float) -> tuple[Tensor,
     middle = 0.1 * torch.randn(2, 3, metric.dim, dtype=torch.float64)
     w = torch.randn(3, metric.dim, dtype=torch.float64).expand_as(middle)
     w = 0.5 * length * w / metric.norm(middle, w)[..., None]
-    z, back = geodesic_flow(metric, middle, w, num_steps=32)
-    return z, -2 * back
+    z, back = geodesic_flow(metric, middle, w, num_steps=8)
+    return z, -length * back / metric.norm(z, back)[..., None]  # the length exactly, the middle nearly
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -52,7 +52,7 @@ def test_numerical_expmap_meets_the_closed_form(name: str) -> None:
 def test_van_vleck_determinant_of_space_forms(name: str, length: float, expected: float) -> None:
     metric = PAIRS[name][1]
     z, v = start_and_velocity(metric, length)
-    _, log_v = expmap_log_van_vleck(metric, z[0, 0], v[0, 0], num_steps=32)
+    _, log_v = expmap_log_van_vleck(metric, z[0, 0], v[0, 0], num_steps=16)
     kappa = {"s": 1, "h": -1, "t": 0}[name[0]]
     ratio = {1: length / math.sin(length), -1: length / math.sinh(length), 0: 1.0}[kappa]
     exact = (metric.dim - 1) * math.log(ratio)
@@ -79,9 +79,9 @@ def test_fourth_order() -> None:
 def test_speed_is_constant_and_the_flow_reverses() -> None:
     metric = charts.sphere_pullback(2)
     z, v = start_and_velocity(metric, 1.0)
-    y, velocity = geodesic_flow(metric, z, v, num_steps=32)
+    y, velocity = geodesic_flow(metric, z, v, num_steps=16)
     torch.testing.assert_close(metric.norm(y, velocity), metric.norm(z, v), rtol=0, atol=1e-5)
-    back, reverse = geodesic_flow(metric, y, -velocity, num_steps=32)
+    back, reverse = geodesic_flow(metric, y, -velocity, num_steps=16)
     torch.testing.assert_close(back, z, rtol=0, atol=1e-5)
     torch.testing.assert_close(-reverse, v, rtol=0, atol=1e-5)
 
@@ -109,15 +109,18 @@ def test_infinite_at_the_conjugate_point_and_absolute_beyond() -> None:
 
 
 def test_gradients_match_finite_differences() -> None:
-    radius = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
-
-    def both(z: Tensor, v: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    def value(z: Tensor, v: Tensor, r: Tensor) -> Tensor:
         immersion = PullbackMetric(lambda x: r * Sphere(2).to_ambient(charts.shear(x)), 2, jitter=0.0)
-        return expmap_log_van_vleck(immersion, z, v, num_steps=3)
+        y, log_v = expmap_log_van_vleck(immersion, z, v, num_steps=3)
+        return y.sin().sum() + 2 * y[0] + log_v
 
-    z = torch.tensor([0.2, -0.3], dtype=torch.float64, requires_grad=True)
-    v = torch.tensor([0.4, 0.1], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(both, (z, v, radius), fast_mode=True)
+    at = [torch.tensor(x, dtype=torch.float64) for x in ([0.2, -0.3], [0.4, 0.1], 1.3)]
+    leaves = [x.clone().requires_grad_() for x in at]
+    exact = torch.autograd.grad(value(*leaves), leaves)
+    for index, slope in enumerate(exact):
+        step = 1e-4 * torch.randn_like(at[index])
+        ends = [value(*[x + sign * step if k == index else x for k, x in enumerate(at)]) for sign in (1, -1)]
+        torch.testing.assert_close(2 * (slope * step).sum(), ends[0] - ends[1], rtol=1e-6, atol=1e-11)
 
 
 def test_broadcasts_and_traces() -> None:
@@ -168,7 +171,7 @@ def test_more_steps_where_a_wall_is_too_steep_for_those_given() -> None:
     """Four steps throw these geodesics far behind the wall."""
     metric, z, v = fan_against_walls(20.0, 40.0)
     y = expmap(metric, z, v, num_steps=4)
-    exact = expmap(metric, z, v, num_steps=256)
+    exact = expmap(metric, z, v, num_steps=128)
     assert float((_runge_kutta(metric, z, v, 4)[0] - exact).norm(dim=-1).max()) > 1.0
     assert float((y - exact).norm(dim=-1).max()) < 1e-3
 

@@ -21,6 +21,7 @@ from pyro_riemann.geodesics import (
     log_van_vleck,
     scalar_curvature,
 )
+from pyro_riemann.mixtures import fit_kernels, fit_mixture
 from pyro_riemann.vae import (
     converged_share,
     elbo_terms,
@@ -86,3 +87,14 @@ def test_scores_of_a_vae(tmp_path: Path) -> None:
     tensors, info = load_checkpoint(tmp_path, device=DEVICE)
     assert info["epoch"] == 1
     assert all(tensor.device.type == DEVICE.type for tensor in tensors.values())
+
+
+def test_mixtures_of_heat_kernels() -> None:
+    points = 0.3 * torch.randn(120, 2, device=DEVICE)
+    times = torch.tensor([1e-3, 1e-2, 1e-1], device=DEVICE)
+    few = fit_mixture(points, Sphere(2), 3, background=40.0, num_steps=3)
+    assert (few.log_likelihood.diff() >= 0).all()
+    for law in (few.mixture, fit_kernels(points, Sphere(2), times, background=40.0, num_groups=2)):
+        value = law.log_prob(law.sample((5,)))
+        assert value.device.type == DEVICE.type
+        assert torch.isfinite(value).all()

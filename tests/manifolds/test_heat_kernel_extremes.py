@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import Hyperbolic, RiemannianMetric, Sphere
+from pyro_riemann._formulas import heat_kernel
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid
+from pyro_riemann.manifolds import _near_sphere as near_sphere
 
 DTYPE = torch.float64
 
@@ -23,7 +25,7 @@ def kernel(space: type[Sphere] | type[Hyperboloid], dim: int, r: Tensor, time: f
     return metric.log_heat_kernel(torch.zeros(dim, dtype=DTYPE), y, time)
 
 
-def rounding(r: Tensor, time: float, dim: int) -> Tensor:
+def rounding(r: Tensor, time: float | Tensor, dim: int) -> Tensor:
     """What rounding of the exponents leaves: a few units in the last place."""
     return 2e-12 + 2e-15 * (r.square() / time + dim**2 * time)
 
@@ -141,3 +143,25 @@ def test_points_too_far_apart_are_refused() -> None:
     far = torch.tensor([0.0, 0.0, 1500.0], dtype=DTYPE)
     with pytest.raises(ValueError, match="further apart than 709"):
         HalfSpace(3).log_heat_kernel(torch.zeros(3, dtype=DTYPE), far, 1.0)
+
+
+@pytest.mark.parametrize("time", [1e-11, 1e-8, 1e-6, 1e-4])
+def test_sphere_against_the_short_time_expansion(time: float) -> None:
+    """With the first two coefficients, (l / sin l)^(1/2) and 1 + a t, a = (1 + (1 - l cot l) / l^2) / 8."""
+    r = torch.cat([torch.linspace(1e-3, 9.0, 40, dtype=DTYPE) * time**0.5, torch.linspace(0.1, 2.1, 9, dtype=DTYPE)])
+    a = (1 + (1 - r / r.tan()) / r.square()) / 8
+    a = torch.where(r < 0.01, torch.full_like(r, 1 / 6), a)
+    expected = -r.square() / (2 * time) - math.log(2 * math.pi * time) + (r / r.sin()).log() / 2 + (a * time).log1p()
+    assert ((kernel(Sphere, 2, r, time) - expected).abs() < rounding(r, time, 2) + time**2).all()
+
+
+@pytest.mark.parametrize("dim", [2, 3, 5, 9, 14])
+def test_table_of_the_sphere_against_the_contour(dim: int) -> None:
+    """At points that are none of the table's nodes, up to its edges."""
+    generator = torch.Generator().manual_seed(dim)
+    s, share = torch.rand(2, 3000, dtype=DTYPE, generator=generator)
+    s, time = 0.8 * s, (min(0.25, 0.5 / dim) * share**3).clamp(min=1e-4)
+    exact = heat_kernel.sphere(torch, s, 1 - s, time, dim)
+    error = (near_sphere.log_kernel(s, 1 - s, time, dim) - exact).abs()
+    assert (error < rounding((4 * s.sqrt().asin().square()).sqrt(), time, dim)).all()
+    assert not near_sphere.outside(s, time, dim).any()

@@ -123,9 +123,11 @@ def test_a_warped_pullback_is_a_pullback() -> None:
     value, jacobian = metric.embed_jacobian(z)
     torch.testing.assert_close(value, base.embed(shear(z)))
     torch.testing.assert_close(jacobian.mT @ jacobian, metric.metric(z))
-    assert not hasattr(warped_sphere(), "embed")
+    assert warped_sphere().immersed() is None
+    with pytest.raises(TypeError, match="Sphere is no pullback"):
+        warped_sphere().embed(z)
     for twin in (copy.deepcopy(metric), pickle.loads(pickle.dumps(metric))):
-        assert "embed" in vars(twin)
+        assert twin.immersed() is twin
         torch.testing.assert_close(twin.embed(z), value)
 
 
@@ -193,4 +195,41 @@ def test_rewritten_metrics_know_the_floor_of_their_base() -> None:
     assert kernel.coverage(z) == 0.5
     assert Sphere(2).on_floor(z) is None
     assert warped_sphere(2).on_floor(z) is None
-    assert GridMetric(kernel, -4.0, 4.0, 5, outside="error").on_floor(z) is None
+    alone = GridMetric(kernel, -4.0, 4.0, 65, outside="error")
+    for metric, points in ((alone, z), (WarpedMetric(alone, (shear, unshear)), unshear(z)), (alone.conformal(), z)):
+        assert metric.on_floor(points).tolist() == [False, True]
+        assert metric.on_floor(points[1]).shape == ()
+    assert GridMetric(Sphere(2), -1.0, 1.0, 5, outside="error").on_floor(z) is None
+
+
+def test_a_table_on_its_own_knows_where_it_knows_the_metric() -> None:
+    kernel = KernelMetric(torch.zeros(1, 2).double(), torch.ones(1, 2).double(), 1.0, 1e-3)
+    alone, z = GridMetric(kernel, -1.0, 2.0, 8, outside="error"), torch.tensor([[0.2, 0.1], [3.0, 0.4]]).double()
+    for metric, points in (
+        (alone, z),
+        (WarpedMetric(alone, (shear, unshear)), unshear(z)),
+        (alone.conformal(), z),
+        (GridMetric(alone, -0.5, 1.0, 8), z),
+    ):
+        assert metric.covers(points).tolist() == [True, False]
+    assert kernel.covers(z) is None
+    assert kernel.tabulate(-1.0, 2.0, 8).covers(z) is None
+
+
+def test_what_a_metric_knows_is_passed_on_in_the_wrappers_own_coordinates() -> None:
+    centroids = torch.tensor([[0.1, 0.2], [-0.4, 0.3]], dtype=DTYPE)
+    kernel = KernelMetric(centroids, torch.ones_like(centroids), 0.5, 0.1)
+    warped = WarpedMetric(kernel, (shear, unshear))
+    assert warped.landmarks is not None
+    torch.testing.assert_close(shear(warped.landmarks), centroids)
+    for metric in (warped.conformal(), warped.tabulate(-2.0, 2.0, 5)):
+        torch.testing.assert_close(metric.landmarks, warped.landmarks)
+    assert WarpedMetric(Sphere(2), (shear, unshear)).landmarks is None
+    # both kinds of energy are those of the base on the image of the curve; a linear map keeps splines splines
+    control = torch.randn(7, 11, 2, dtype=DTYPE, generator=torch.Generator().manual_seed(0))
+    matrix = torch.tensor([[1.0, 0.3], [-0.5, 2.0]], dtype=DTYPE)
+    for base in (cylinder(), Sphere(2)):
+        mapped = WarpedMetric(base, (lambda z: z @ matrix.mT, lambda x: x @ torch.linalg.inv(matrix).mT))
+        own, expected = mapped.energy(base.solver), base.energy(base.solver)
+        assert type(own) is type(expected)
+        torch.testing.assert_close(own.value(control), expected.value(control @ matrix.mT))

@@ -222,6 +222,7 @@ def test_pickle_state_and_dtype() -> None:
 def test_without_the_true_metric_the_table_stands_alone() -> None:
     grid = GridMetric(PullbackMetric(lambda z: Surface()(z), 2), -1.0, 1.0, 12, outside="error")
     assert set(grid.state_dict()) == {
+        "_floor",
         "interpolation_error",
         "mean_interpolation_error",
         "table.coefficients",

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann import KernelMetric
+from pyro_riemann._store import write_bundle
+from pyro_riemann.metrics._kernel_store import METRIC
 from tests.metrics._kernels import kernels
 
 
@@ -139,7 +141,7 @@ def test_metric_comes_back_from_disk(diagonal: bool, tmp_path: Path) -> None:
     metric = KernelMetric(nn.Parameter(base.centroids), base.precisions, nn.Parameter(base.bandwidth), 0.05)
     kernels(diagonal, dtype=torch.float32).save(tmp_path / "metric")  # replaced by the next line
     metric.save(tmp_path / "metric")
-    assert sorted(path.name for path in (tmp_path / "metric").iterdir()) == ["metric.json", "metric.safetensors"]
+    assert sorted(path.suffix for path in (tmp_path / "metric").iterdir()) == [".json", ".safetensors"]
     other = KernelMetric.load(tmp_path / "metric")
     assert {name for name, _ in other.named_parameters()} == {"centroids", "bandwidth"}
     for name, value in metric.state_dict().items():
@@ -151,11 +153,34 @@ def test_what_is_no_metric_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no metric in"):
         KernelMetric.load(tmp_path)
     (tmp_path / "metric.json").write_text("{}")
-    with pytest.raises(ValueError, match="does not describe a metric"):
+    with pytest.raises(ValueError, match="does not say that it is one"):
         KernelMetric.load(tmp_path)
-    (tmp_path / "metric.json").write_text('{"kind": "PullbackMetric", "version": 1, "trainable": []}')
-    with pytest.raises(ValueError, match="describes a PullbackMetric"):
+    write_bundle(tmp_path, METRIC, {"centroids": torch.zeros(3, 2)}, {"class": "PullbackMetric", "trainable": []})
+    with pytest.raises(ValueError, match="describes a 'PullbackMetric'"):
         KernelMetric.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "trainable", "match"),
+    [
+        ({"precisions": -torch.ones(4, 2)}, [], "strictly positive"),
+        ({"precisions": torch.ones(3, 2)}, [], "to match `centroids`"),
+        ({"precisions": torch.ones(4, 2).double()}, [], "dtypes"),
+        ({"bandwidth": torch.zeros(())}, [], "strictly positive"),
+        ({"more": torch.ones(1)}, [], "its arrays are"),
+        ({}, ["forward"], "cannot be trainable"),
+    ],
+)
+def test_arrays_of_no_metric_are_refused(
+    changes: dict[str, Any], trainable: list[str], match: str, tmp_path: Path
+) -> None:
+    """Under checksums that are right: a stranger can write these as well."""
+    arrays = {name: torch.ones(4, 2) for name in ("centroids", "precisions")}
+    arrays |= {name: torch.ones(()) for name in ("bandwidth", "regularization")}
+    write_bundle(tmp_path, METRIC, arrays | changes, {"class": "KernelMetric", "trainable": trainable})
+    with pytest.raises(ValueError, match=match) as refused:
+        KernelMetric.load(tmp_path)
+    assert "save it anew" in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ def double_precision() -> Iterator[None]:
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def quick_compilation() -> Iterator[None]:
-    """Halve the time of compilations, for modules that compile much and compute little."""
+    """Halve the time of compilations; a module that computes more than it compiles replaces this fixture."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield

@@ -18,8 +18,6 @@ from pyro_riemann.numpyro.brownian import METHODS, choose_steps, default_method
 from pyro_riemann.numpyro.manifolds import HalfSpace, Hyperboloid
 from tests.numpyro import charts
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 START = np.array([-0.4, -0.4])  # of the sheared sphere, where the drift is large
 
 

@@ -14,8 +14,6 @@ from pyro_riemann.brownian import METHODS, default_method
 from pyro_riemann.numpyro.brownian import METHODS as TWIN_METHODS
 from pyro_riemann.numpyro.brownian import default_method as twin_default
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NOISE = np.random.default_rng(0).normal(size=(6, 4, 3, 2))
 START = np.random.default_rng(1).normal(size=(4, 3, 2)) / 2
 TIME = np.array([0.05, 0.1, 0.2])

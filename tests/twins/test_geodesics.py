@@ -14,8 +14,6 @@ from torch import nn
 import pyro_riemann as here
 import pyro_riemann.numpyro as twin
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 POINTS = np.random.default_rng(0).normal(size=(2, 5, 2))
 SETTINGS = {"tolerance": 1e-16}
 

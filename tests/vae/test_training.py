@@ -130,7 +130,7 @@ def test_interrupt_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch):
 def test_checkpoints_are_json_and_safetensors(tmp_path: Path):
     train(small_vae(), curve_data(), config=CONFIG, checkpoint=tmp_path, progress=False)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".safetensors"]
-    assert json.loads((tmp_path / "checkpoint.json").read_text())["config"]["seed"] == 3
+    assert json.loads((tmp_path / "checkpoint.json").read_text())["identity"]["settings"]["seed"] == 3
 
 
 def test_another_config_is_refused(tmp_path: Path):
@@ -141,7 +141,7 @@ def test_another_config_is_refused(tmp_path: Path):
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path):
     save_checkpoint(tmp_path, {"w": torch.ones(1)}, {"epoch": 1})
-    (tmp_path / "tensors-b.safetensors").write_bytes(b"cut off")  # the next one, interrupted
+    (tmp_path / "checkpoint.b.safetensors").write_bytes(b"cut off")  # the next one, interrupted
     tensors, info = load_checkpoint(tmp_path)
     assert info["epoch"] == 1
     assert torch.equal(tensors["w"], torch.ones(1))

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pyro_riemann.experiments._jobs import run_jobs
+from pyro_riemann.experiments._jobs import run_jobs, start_over
 from pyro_riemann.experiments.chadebec2022._protocol import PARTS, PROTOCOLS, Protocol, grid
 from pyro_riemann.experiments.chadebec2022._report import write_report
 from pyro_riemann.experiments.chadebec2022._runs import one_run
@@ -24,6 +24,7 @@ def run(
     parts: tuple[str, ...] = PARTS,
     console: Console | None = None,
     device: str = "cpu",
+    fresh: bool = False,
 ) -> None:
     """Do all runs of the grid that have no result yet.
 
@@ -35,6 +36,7 @@ def run(
         parts: which parts of the grid.
         console: where to report; also shows progress of training.
         device: where models are trained.
+        fresh: start over, whatever results of these runs and checkpoints there are.
 
     Raises:
         ValueError: for an unknown part, or results of another protocol in the folder.
@@ -45,4 +47,6 @@ def run(
     def work(settings: dict[str, Any], _: str) -> dict[str, Any]:
         return one_run(study, settings)
 
-    run_jobs(grid(protocol, parts), work, output, devices=(device,), console=console)
+    if fresh:
+        start_over(cache)
+    run_jobs(grid(protocol, parts), work, output, devices=(device,), console=console, fresh=fresh)

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_riemann.experiments._figures import new_figure
+from pyro_riemann.experiments._figures import new_figure, save
 from pyro_riemann.experiments._jobs import unpack
 from pyro_riemann.experiments.chadebec2022._paper import MODEL_NAMES, SAMPLER_NAMES
 from pyro_riemann.experiments.chadebec2022._results import Key, Results
@@ -33,7 +33,6 @@ _LINES = {"normal": ":", "prior": ":", "gmm": "--", "paper": "-", "uniform": "-.
 
 def draw_all(results: Results, folder: Path) -> list[str]:
     """Write every figure whose results are there; the names of the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     drawings = {
         "toy": toy(results),
         "samples": samples(results),
@@ -44,7 +43,7 @@ def draw_all(results: Results, folder: Path) -> list[str]:
     written = []
     for name, figure in drawings.items():
         if figure is not None:
-            figure.savefig(folder / f"{name}.png", dpi=90, bbox_inches="tight")
+            save(figure, folder / f"{name}.png", dpi=90)
             written.append(name)
     return written
 

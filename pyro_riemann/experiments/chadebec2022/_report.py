@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from pyro_riemann._store import make_folder, write_file
+from pyro_riemann.experiments._jobs import understood
 from pyro_riemann.experiments.chadebec2022._comparison import USED, augmentation_comparison, comparison, used
 from pyro_riemann.experiments.chadebec2022._figures import draw_all, label
 from pyro_riemann.experiments.chadebec2022._paper import MODEL_NAMES, SAMPLER_NAMES, TABLE_1, TABLE_2
@@ -34,9 +36,10 @@ def write_report(folder: Path, page: Path) -> None:
     Raises:
         FileNotFoundError, ValueError: if there are no results, or of several protocols.
     """
-    drawn = draw_all(Results(folder), folder / "figures")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(report(folder, page, drawn))
+    with understood(folder):
+        drawn = draw_all(Results(folder), folder / "figures")
+        make_folder(page.parent)
+        write_file(page, report(folder, page, drawn))
 
 
 def report(folder: Path, page: Path, drawn: Collection[str]) -> str:

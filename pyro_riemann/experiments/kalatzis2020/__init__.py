@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pyro_riemann.experiments._jobs import Job, distribute, is_done, run_jobs
+from pyro_riemann._store import make_folder, write_file
+from pyro_riemann.experiments._jobs import Job, distribute, is_done, run_jobs, start_over, understood
 from pyro_riemann.experiments.kalatzis2020._draw import draw_all
 from pyro_riemann.experiments.kalatzis2020._protocol import DATASETS, MODELS, PROTOCOLS, TITLES, Protocol, grid
 from pyro_riemann.experiments.kalatzis2020._report import report
@@ -34,6 +35,7 @@ def run(
     devices: Sequence[str] = ("cpu",),
     console: Console | None = None,
     ensembles: bool = False,
+    fresh: bool = False,
 ) -> None:
     """Do whatever of the grid is missing; an interrupted model resumes from its checkpoint.
 
@@ -50,21 +52,24 @@ def run(
         console: where to report.
         ensembles: train the seeds of a model as one batch, which ends at the same weights: faster on a GPU, not on a
             processor.
+        fresh: start over, whatever results and checkpoints of these runs there are.
 
     Raises:
         ValueError: for unknown names, or results of another protocol in the folder.
     """
     console = console or Console(quiet=True)
     jobs = grid(dataset, latent_dims, models, seeds or protocol.seeds, protocol)
-    console.print(progress_table(jobs, results))
+    if fresh:
+        start_over(checkpoints, f"{dataset}-")
+    else:
+        console.print(progress_table(jobs, results))
     if ensembles:
-        plans = _ensembles([job for job in jobs if not is_done(job, results)])
+        plans = _ensembles([job for job in jobs if fresh or not is_done(job, results)])
         train_all = partial(train_seeds, protocol=protocol, checkpoints=checkpoints)
         for (_, name, dim, members), _ in distribute(train_all, plans, processes=processes, devices=devices):
             console.print(f"trained: {TITLES[name]}, d = {dim}, seeds {', '.join(map(str, members))}", highlight=False)
-    run_jobs(
-        jobs, partial(work, checkpoints=checkpoints), results, processes=processes, devices=devices, console=console
-    )
+    one = partial(work, checkpoints=checkpoints)
+    run_jobs(jobs, one, results, processes=processes, devices=devices, console=console, fresh=fresh)
     console.print(progress_table(jobs, results))
 
 
@@ -113,7 +118,7 @@ def write_report(results: Path, page: Path) -> list[Path]:
     Raises:
         FileNotFoundError: if there are no results.
     """
-    text = report(results, page)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text)
-    return [page, *draw_all(results, results / "figures")]
+    with understood(results):
+        make_folder(page.parent)
+        write_file(page, report(results, page))
+        return [page, *draw_all(results, results / "figures")]

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_riemann.experiments._figures import new_figure
+from pyro_riemann.experiments._figures import new_figure, save
 from pyro_riemann.experiments._jobs import unpack
 from pyro_riemann.experiments.kalatzis2020._report import load_records
 from pyro_riemann.plotting import plot_images
@@ -25,8 +25,7 @@ def draw_all(folder: Path, output: Path) -> list[Path]:
     for record in load_records(folder):
         for name, figure in _figures(record["settings"]["kind"], record["result"]):
             path = output / f"{record['settings']['dataset']}-{name}.png"
-            output.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=DPI, bbox_inches="tight")
+            save(figure, path, dpi=DPI)
             drawn.append(path)
     return drawn
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pyro_riemann._store import locked
 from pyro_riemann.datasets import ImageData, load_dataset
 from pyro_riemann.experiments._chains import frozen
 from pyro_riemann.experiments.kalatzis2020._protocol import Protocol
@@ -84,8 +85,9 @@ def trained(
     model: str, data: ImageData, dataset: str, latent_dim: int, protocol: Protocol, seed: int, work: Path, device: str
 ) -> tuple[VAE, History]:
     """A trained model; one that an earlier run has finished is read back."""
-    vae = build(model, data, latent_dim, protocol, seed)
-    return vae, fit(vae, data, protocol, seed, _folder(work, dataset, latent_dim, model, seed), device)
+    vae, folder = build(model, data, latent_dim, protocol, seed), _folder(work, dataset, latent_dim, model, seed)
+    with locked(folder.with_name(f"{folder.name}.lock"), wait=True):  # another run of the grid may need the same model
+        return vae, fit(vae, data, protocol, seed, folder, device)
 
 
 def train_seeds(

@@ -4,17 +4,19 @@ Everything is written to one folder; an interrupted run resumes from the checkpo
 """
 
 from pyro_riemann.experiments.quickstart._measures import straight_length
-from pyro_riemann.experiments.quickstart._models import MODELS, make_model, training_config
-from pyro_riemann.experiments.quickstart._run import run
+from pyro_riemann.experiments.quickstart._models import MODELS, make_model, training_config, training_images
+from pyro_riemann.experiments.quickstart._run import RESULT, run
 from pyro_riemann.experiments.quickstart._settings import PRESETS, QuickstartConfig, configure
 
 __all__ = [
     "MODELS",
     "PRESETS",
+    "RESULT",
     "QuickstartConfig",
     "configure",
     "make_model",
     "run",
     "straight_length",
     "training_config",
+    "training_images",
 ]

@@ -19,8 +19,7 @@ MODELS = {"rvae": ("heat_kernel", "wrapped_normal"), "vae": ("normal", "normal")
 def load_images(config: QuickstartConfig) -> ImageData:
     """The data set, on the device of the run, with its training images cut to ``config.limit``."""
     data = load_dataset(config.dataset, config.data)
-    if config.limit is not None:
-        data = data._replace(train=data.train[: config.limit], train_labels=data.train_labels[: config.limit])
+    data = data._replace(train=data.train[: config.limit], train_labels=data.train_labels[: config.limit])
     if not 0 <= config.image < len(data.test):
         raise ValueError(f"`image` must lie in 0 ... {len(data.test) - 1}, the test images, got {config.image}.")
     train_images, train_labels, test, test_labels = (part.to(config.device) for part in data[:4])
@@ -57,13 +56,17 @@ def training_config(config: QuickstartConfig) -> TrainingConfig:
     )
 
 
+def training_images(data: ImageData) -> tuple[Tensor, Tensor | None]:
+    """What both models are trained and, if that is cheap, validated on."""
+    return data.train, data.test if len(data.test) <= 1000 else None
+
+
 def train_model(config: QuickstartConfig, data: ImageData, name: str) -> tuple[VAE, float]:
     """The trained model, and the wall time of all its epochs: also of those before an interruption."""
     vae = make_model(config, data.train.shape[1], name)
     history = train(
         vae,
-        data.train,
-        data.test if len(data.test) <= 1000 else None,
+        *training_images(data),
         training_config(config),
         device=config.device,
         checkpoint=config.output / "checkpoints" / name,

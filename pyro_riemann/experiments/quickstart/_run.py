@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib.metadata import version
 from typing import Any
 
 from rich.console import Console
 
+from pyro_riemann._store import Kind, locked, write_record
 from pyro_riemann.experiments._centred import tabulated_prior
 from pyro_riemann.experiments.quickstart._measures import (
     bounds,
@@ -24,6 +24,7 @@ from pyro_riemann.experiments.quickstart._output import Clock, draw, print_resul
 from pyro_riemann.experiments.quickstart._settings import QuickstartConfig
 from pyro_riemann.vae import encode_all
 
+RESULT = Kind("quickstart result", version=1, remedy="`python -m pyro_riemann quickstart --output FOLDER` makes one")
 PACKAGES = ("torch", "pyro-ppl", "arviz", "numpy", "scikit-learn", "matplotlib")
 
 
@@ -33,12 +34,17 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     Raises:
         ValueError: for settings that make no sense, or checkpoints of another configuration.
         FileNotFoundError: if the data are not there.
+        OSError: if the folder cannot be written to, or another process works on it.
     """
+    with locked(config.output / "result.lock"):
+        return _run(config)
+
+
+def _run(config: QuickstartConfig) -> dict[str, Any]:
     console = Console(quiet=config.quiet, highlight=False)
     clock = Clock(console)
     with clock("data"):
         data = load_images(config)
-    config.output.mkdir(parents=True, exist_ok=True)
     console.print(
         f"{config.dataset}: {len(data.train)} training and {len(data.test)} test images; output: {config.output}"
     )
@@ -86,6 +92,6 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
     result["timings_seconds"] = {name: round(seconds, 2) for name, seconds in clock.wall.items()}
     result["timings_cpu_seconds"] = {name: round(seconds, 2) for name, seconds in clock.cpu.items()}
     result["versions"] = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
-    (config.output / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_record(config.output / "result.json", RESULT, result)
     print_result(console, result, table, config)
     return result

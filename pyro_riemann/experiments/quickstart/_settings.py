@@ -8,6 +8,9 @@ from typing import Any
 
 from pyro_riemann._checks import check_one_of
 
+_TYPES = {"str": str, "int": int, "float": float, "bool": bool, "None": type(None)}
+_MOST = 10**9  # of any number among the settings
+
 
 @dataclasses.dataclass(frozen=True)
 class QuickstartConfig:
@@ -67,6 +70,25 @@ class QuickstartConfig:
         """The settings as ``result.json`` holds them."""
         values = dataclasses.asdict(self)
         return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: Any) -> QuickstartConfig:
+        """Inverse of :meth:`to_json` but for the folders, which are the reader's own.
+
+        Raises:
+            ValueError: for values that no run can have had.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"settings are a table, got {type(values).__name__}")
+        known = {field.name: field.type for field in dataclasses.fields(cls) if field.name not in ("data", "output")}
+        if odd := sorted(set(known) - set(values) | set(values) - set(known) - {"data", "output"}):
+            raise ValueError(f"the settings {odd} are missing or unknown")
+        for name, kind in known.items():
+            value, allowed = values[name], [_TYPES[part] for part in str(kind).split(" | ")]
+            if type(value) not in allowed or (isinstance(value, int | float) and not 0 <= value <= _MOST):
+                raise ValueError(f"the setting {name!r} is {value!r}")
+        check_one_of("dataset", values["dataset"], tuple(PRESETS))
+        return cls(**{name: values[name] for name in known})
 
 
 _LARGE: dict[str, Any] = {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, constraints
 from numpyro.util import is_prng_key
 
@@ -17,6 +18,7 @@ from pyro_riemann.numpyro.distributions._memo import remember
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 Shape = tuple[int, ...]
+Intermediates = list[Array]  # what `sample_with_intermediates` kept for `log_prob`
 
 
 class RiemannianDistribution(Distribution):
@@ -30,10 +32,11 @@ class RiemannianDistribution(Distribution):
     As everywhere in NumPyro, wrong parameters raise and wrong values warn; neither can be seen under ``jit``.
     """
 
-    pytree_data_fields: tuple[str, ...] = ("metric",)
+    pytree_data_fields: ClassVar[tuple[str, ...]] = ("metric",)
     arg_constraints: ClassVar[dict[str, Any]]
     reparametrized_params: ClassVar[list[str]]
     metric: RiemannianMetric
+    loc: Array  # of the laws that have a centre
 
     def __init__(self, metric: RiemannianMetric, like: Array, validate_args: bool | None = None) -> None:
         """Finish construction once the parameters are set; ``like`` has shape ``(*batch, d)``."""
@@ -41,9 +44,9 @@ class RiemannianDistribution(Distribution):
         super().__init__(like.shape[:-1], like.shape[-1:], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
-    def support(self) -> Any:
+    def support(self) -> constraints.Constraint:
         """The chart: all of R^d unless the metric has a ``support`` of its own."""
-        return getattr(self.metric, "support", constraints.real_vector)
+        return self.metric.support
 
     def validate_args(self, strict: bool = True) -> None:
         """Raise unless every parameter that is known is finite, and positive where it must be.
@@ -65,7 +68,7 @@ class RiemannianDistribution(Distribution):
                 (check_positive if constraint is constraints.positive else check_finite)(name, value)
 
     @classmethod
-    def infer_shapes(cls, *args: Any, **kwargs: Any) -> tuple[Shape, Shape]:
+    def infer_shapes(cls, *args: Shape, **kwargs: Shape) -> tuple[Shape, Shape]:
         """Batch and event shape from the shapes of the array arguments.
 
         Args:
@@ -83,7 +86,7 @@ class RiemannianDistribution(Distribution):
             event = shape[split:] if constraint.event_dim else event
         return jnp.broadcast_shapes(*batches), event
 
-    def take(self, index: Array) -> Any:
+    def take(self, index: Array) -> Self:
         """The distributions at ``index (*sample, *batch[:-1])`` along the last batch axis, batched likewise."""
         leaves = {}
         for name, constraint in self.arg_constraints.items():
@@ -101,7 +104,7 @@ class RiemannianDistribution(Distribution):
         sizes = ", ".join(f"{name}: {jnp.shape(getattr(self, name))}" for name in self.arg_constraints)
         return f"{type(self).__name__}({sizes}, metric: {type(self.metric).__name__}(dim={self.metric.dim}))"
 
-    def _at(self, value: Any) -> tuple[Array, Array, Array]:
+    def _at(self, value: Array) -> tuple[Array, Array, Array]:
         """``value`` and ``loc`` in one shape, and where ``value`` is finite: elsewhere ``loc`` stands in for it."""
         value = check_point("value", value, self.metric.dim)
         loc: Array = self.loc
@@ -124,15 +127,14 @@ def check_metric(metric: RiemannianMetric) -> RiemannianMetric:
     return metric
 
 
-def check_key(key: Any) -> Array:
+def check_key(key: Array) -> Array:
     """Raise unless ``key`` is one key of ``jax.random``."""
     if not is_prng_key(key):
         raise TypeError(f"`key` must be one key of jax.random, such as jax.random.key(0), got {type(key).__name__}.")
-    checked: Array = key
-    return checked
+    return key
 
 
-def broadcast_loc(loc: Any, name: str, spread: Any, metric: RiemannianMetric) -> tuple[Array, Array]:
+def broadcast_loc(loc: Array, name: str, spread: ArrayLike, metric: RiemannianMetric) -> tuple[Array, Array]:
     """Check ``loc (*batch, d)`` against the metric and broadcast it with ``spread (*batch)``.
 
     Known arrays stay known inside a traced program, so that their values can be checked there.

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.nn import logsumexp
 
+from pyro_riemann._formulas import refinement
 from pyro_riemann.numpyro.distributions._box import (
     SamplerReport,
     VolumeRule,
@@ -58,14 +59,17 @@ class CellTable(NamedTuple):
         return SamplerReport("table", self.efficiency, one, one.astype(int))
 
 
-def build_table(metric: RiemannianMetric, low: Array, high: Array, finest: float = 1.0) -> tuple[CellTable, int]:
-    """A table refined until the volume stands, of one resolution where values are not known; its cells an axis.
+def build_table(metric: RiemannianMetric, low: Array, high: Array, finest: float = 1.0) -> tuple[CellTable, int, float]:
+    """A table refined until the volume stands, of one resolution where values are not known.
 
     Args:
         metric: the metric.
         low: lower corner ``(d)``, d at most 2.
         high: upper corner ``(d)``.
         finest: width of the finest detail known beforehand, in widths of the box; cells start no wider.
+
+    Returns:
+        The table, its cells an axis, and by how much the last refinement changed the log volume.
 
     Raises:
         ValueError: if the metric is not finite in the box.
@@ -75,21 +79,23 @@ def build_table(metric: RiemannianMetric, low: Array, high: Array, finest: float
         coarse, _, _ = _tabulate(metric, low, high, cells=_WHILE_TRACING[dim] // 2)
         value, rule, bound = _tabulate(metric, low, high, cells=_WHILE_TRACING[dim])
         rule = rule._replace(standard_error=jnp.abs(value - coarse))
-        return _finish(low, high, value, rule, bound), _WHILE_TRACING[dim]
+        return _finish(low, high, value, rule, bound), _WHILE_TRACING[dim], math.inf
     cells = _COARSEST[dim]
     while cells < _FINEST[dim] and 1 / cells > finest:
         cells *= 2
+    coarser, _, _ = _tabulate(metric, low, high, cells=cells // 2)
     value, rule, bound = _tabulate(metric, low, high, cells=cells)
     check_element(metric, low, high, rule.nodes, log_element(metric, low, high, rule.nodes))
-    error = math.inf
-    while error > _TOLERANCE and cells < _FINEST[dim]:
+    change = error = math.inf
+    while change > _TOLERANCE and cells < _FINEST[dim]:
         cells, coarse, coarse_rule = 2 * cells, value, rule
         value, rule, bound = _tabulate(metric, low, high, cells=cells)
-        error = abs(float(value - coarse))
-    # coarse nodes are as good as the error says, and moments and gradients through them cost a quarter
-    kept = coarse_rule if error <= _TOLERANCE else rule
+        change = abs(float(value - coarse))
+        error, coarser = refinement.finest_error(float(coarser), float(coarse), float(value)), coarse
+    # coarse nodes are as good as the change says, and moments and gradients through them cost a quarter
+    kept = coarse_rule if change <= _TOLERANCE else rule
     kept = kept._replace(standard_error=jnp.asarray(error, value.dtype))
-    return _finish(low, high, value, kept, bound), cells
+    return _finish(low, high, value, kept, bound), cells, change
 
 
 @partial(jax.jit, static_argnames="cells")

@@ -23,6 +23,7 @@ _PARTS = 4  # Runge-Kutta steps in each
 _BISECTIONS = 7
 _SLACK = 0.04  # largest relative change of the squared speed
 _SHORTER = 0.99  # a shorter way by more than 1 %, above the errors of the flow and of the rough solver
+_BACK = 1 - (1 - _SHORTER) / 2  # the cut lies before that: a way that arrives head-on shortens as the other one grows
 
 
 @partial(jax.jit, static_argnames="num_directions")
@@ -55,8 +56,8 @@ def folded_mass(metric: RiemannianMetric, loc: Array, time: Array, num_direction
 
     is_cut = (last > 0) & is_past(last)
     (low, high), _ = jax.lax.scan(halve, (jnp.zeros_like(last), last), length=_BISECTIONS)
-    least = jnp.where(is_cut, _chi_tail(dim, longest * high), 0.0)
-    most = _chi_tail(dim, longest * jnp.where(is_cut, low, last))
+    least = jnp.where(is_cut, _chi_tail(dim, _BACK * longest * high), 0.0)
+    most = _chi_tail(dim, longest * jnp.where(is_cut, _BACK * low, last))
     # beyond the end of a ray that is not cut nothing was looked at: that is error, not mass
     mass = jnp.where(is_cut, (least + most) / 2, 0.0)
     error = jnp.sqrt(mass.var(0, ddof=1) / len(mass)) + jnp.maximum(most - mass, mass - least).mean(0)

@@ -16,8 +16,14 @@ from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.numpyro._checks import check_one_of, holds
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.brownian import brownian_motion
-from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, broadcast_loc, check_key
-from pyro_riemann.numpyro.distributions._memo import remember
+from pyro_riemann.numpyro.distributions._base import (
+    Intermediates,
+    RiemannianDistribution,
+    Shape,
+    broadcast_loc,
+    check_key,
+)
+from pyro_riemann.numpyro.distributions._memo import is_known, remember
 from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass
 from pyro_riemann.numpyro.distributions._radial_moments import radial_moments
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -26,6 +32,7 @@ _LONG_TIME = (
     "The curvature term |time R / 12| of a RiemannianHeatKernel exceeds 0.1: the short-time expansion no longer "
     'holds and the correction may hurt. Use correction="none" or "van_vleck", or a shorter time.'
 )
+_SMALL_MASS = 0.01  # log mass that is not worth a word
 CORRECTIONS = ("none", "van_vleck", "van_vleck_curvature", "kalatzis2020")
 
 
@@ -43,8 +50,9 @@ class RiemannianHeatKernel(RiemannianDistribution):
     to, 1; :meth:`log_normalizer` gives it. :meth:`sample` draws from Brownian motion itself.
 
     As a guide: an evidence lower bound with a density q that is not normalised is no bound, and rewards a q of small
-    mass. Set ``normalize``; what remains is the difference of the normalised density to the law of the draws. The
-    density of :class:`RiemannianWrappedNormal` is that of its draws.
+    mass. :meth:`log_prob` warns when it is asked for the density of a draw of its own, as an ELBO does with a guide,
+    and the mass is not known to be 1 within 1 %. Set ``normalize``; what remains is the difference of the normalised
+    density to the law of the draws. The density of :class:`RiemannianWrappedNormal` is that of its draws.
 
     Args:
         loc: start :math:`\mu`, ``(*batch, d)``.
@@ -110,16 +118,28 @@ class RiemannianHeatKernel(RiemannianDistribution):
         loc, time = jnp.broadcast_to(self.loc, shape), jnp.broadcast_to(self.time, shape[:-1])
         return brownian_motion(self.metric, loc, time, self.num_steps, key=check_key(key))
 
+    def sample_with_intermediates(self, key: Array, sample_shape: Shape = ()) -> tuple[Array, Intermediates]:
+        """A draw as of :meth:`sample`, and a mark by which :meth:`log_prob` knows it.
+
+        Args:
+            key: one key of ``jax.random``.
+            sample_shape: shape of the draws.
+        """
+        z = self.sample(key, sample_shape)
+        return z, [jnp.broadcast_to(self.time, z.shape[:-1])]
+
     @validate_sample
-    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+    def log_prob(self, value: Array, intermediates: Intermediates | None = None) -> Array:
         """Short-time log density with respect to Lebesgue measure dz, ``(*batch)``; NaN where ``value`` is not finite.
 
         With ``correction="kalatzis2020"`` it is that of eq. 3.3, a density in neither dz nor dM.
 
         Args:
             value: points, ``(*batch, d)``.
-            intermediates: ignored.
+            intermediates: what :meth:`sample_with_intermediates` returned beside ``value``.
         """
+        if intermediates and not self.normalize:
+            _warn_as_guide(self)
         z, loc, finite = self._at(value)
         squared = self.metric.squared_dist(loc, z)
         log_prob = densities.short_time(jnp, self.metric.dim, self.time, squared, self.metric.logdet(z))
@@ -178,3 +198,18 @@ class RiemannianHeatKernel(RiemannianDistribution):
 def _curvature_term(metric: RiemannianMetric, loc: Array, time: Array, z: Array) -> Array:
     """``time R / 12`` with R averaged over the ends."""
     return time * (metric.scalar_curvature(z) + metric.scalar_curvature(loc)) / 24
+
+
+def _warn_as_guide(law: RiemannianHeatKernel) -> None:
+    """Say that an ELBO with this density is no bound, unless its mass is known to be near 1; while it is compiled."""
+    known = law.metric.radial_law()
+    if law.loc.size == 0 or (known is not None and known.is_flat(law.metric.dim) and known.periods is None):
+        return
+    number = "not known"
+    if known is not None and is_known(law.metric, law.loc, law.time):  # else the mass takes many geodesics
+        mass = law.log_normalizer().value.ravel()
+        worst = float(mass[jnp.abs(mass).argmax()])
+        if abs(worst) < _SMALL_MASS:
+            return
+        number = f"{worst:.3g}"
+    warnings.warn(densities.NOT_NORMALIZED.format(number=number), UserWarning, stacklevel=4)

@@ -13,7 +13,13 @@ from numpyro.distributions.util import validate_sample
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.numpyro._estimate import Estimate
-from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, broadcast_loc, check_key
+from pyro_riemann.numpyro.distributions._base import (
+    Intermediates,
+    RiemannianDistribution,
+    Shape,
+    broadcast_loc,
+    check_key,
+)
 from pyro_riemann.numpyro.distributions._memo import remember
 from pyro_riemann.numpyro.distributions._normal_sampler import SamplingReport, report_of, sample_normal
 from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass
@@ -74,7 +80,7 @@ class RiemannianNormal(RiemannianDistribution):
         super().__init__(metric, self.loc, validate_args)
 
     @validate_sample
-    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+    def log_prob(self, value: Array, intermediates: Intermediates | None = None) -> Array:
         """Log density with respect to Lebesgue measure dz, shape ``(*batch)``; NaN where ``value`` is not finite.
 
         Args:

@@ -17,7 +17,7 @@ from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES, check_num_nodes
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.distributions._memo import is_known
-from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, step_tolerance
+from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.numpyro.distributions._tangent import log_tangent_expectation
 from pyro_riemann.numpyro.manifolds import WarpedMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -154,11 +154,14 @@ def _judged(metric: RiemannianMetric, loc: Array, variance: Array, integrand: In
     else:
         groups = logsumexp(ray_mass.reshape(REPLICATES, -1, len(loc)), 1) - math.log(len(white) // REPLICATES)
         squared = jnp.exp(groups - mean).var(0, ddof=1) / REPLICATES
-    # the steps
-    rough = logsumexp(logsumexp(loose.log_integrand(variance, power), 0), 0)
-    fine = logsumexp(logsumexp(rule.log_integrand(variance, power), 0)[:: min(len(white), LOOSE)], 0)
-    squared = squared + jnp.square((rough - fine) / _STEP_GAIN)
-    squared = squared + step_tolerance(loc) ** 2  # two errors may be equal by chance
+    # the steps: two errors may be equal by chance, but hardly at two spreads and on all rays
+    for spread in (variance, 0.8 * variance):
+        rough = logsumexp(loose.log_integrand(spread, power), 0)
+        fine = logsumexp(rule.log_integrand(spread, power), 0)[:: min(len(white), LOOSE)]
+        whole = logsumexp(fine, 0) - math.log(len(fine))
+        gap = jnp.exp(rough - whole) - jnp.exp(fine - whole)
+        squared = squared + (jnp.square(gap.mean(0)) + gap.var(0) / max(1, len(gap) - 1)) / _STEP_GAIN**2
+    squared = squared + difference_error(loc) ** 2
     # the ends of rays
     brink = rule.brink(variance, power) + jnp.log(rule.doubt)
     gone = rule.lost + 0.5 * jnp.log(variance)

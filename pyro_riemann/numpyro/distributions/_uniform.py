@@ -19,7 +19,13 @@ from scipy.stats import qmc
 from pyro_riemann._formulas import unit_fit
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, holds
 from pyro_riemann.numpyro._estimate import Estimate
-from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, check_key, check_metric
+from pyro_riemann.numpyro.distributions._base import (
+    Intermediates,
+    RiemannianDistribution,
+    Shape,
+    check_key,
+    check_metric,
+)
 from pyro_riemann.numpyro.distributions._box import (
     SamplerReport,
     check_element,
@@ -122,14 +128,14 @@ class RiemannianUniform(RiemannianDistribution):
         super().__init__(metric, self.low, validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
-    def support(self) -> Any:
+    def support(self) -> constraints.Constraint:
         """The box, which ``biject_to`` maps to all of R^d."""
         return constraints.independent(constraints.interval(self.low, self.high), 1)
 
     # ---------------------------------------------------------------- density
 
     @validate_sample
-    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+    def log_prob(self, value: Array, intermediates: Intermediates | None = None) -> Array:
         """Log density with respect to Lebesgue measure dz, ``(*batch)``; ``-inf`` outside the box.
 
         Args:
@@ -263,10 +269,10 @@ def _build(metric: RiemannianMetric, low: Array, high: Array, max_points: int) -
     if metric.dim <= 2:
         # half and full resolution share their blindness for what is narrower than either: climbs do not
         finest, value, its_error = unit_fit.narrowest(slopes, metric.dim, epsilon, known)
-        table, cells = build_table(metric, low, high, finest)
+        table, cells, change = build_table(metric, low, high, finest)
         error = float(table.rule.standard_error)
         stated, doubt = unit_fit.reconciled(float(table.log_volume) - log_width, error, value, its_error)
-        if finest * cells >= 1 and stated < _TABLE_ERROR and not doubt:
+        if finest * cells >= 1 and max(change, stated) < _TABLE_ERROR and not doubt:
             return _checked(metric, low, high, table, stated, f"{cells} cells an axis", "")
     landmarks = _landmarks(metric, low, high) if known is None else np.zeros((0, metric.dim))
     fitted = unit_fit.fit(slopes, metric.dim, epsilon, known, landmarks)
@@ -304,7 +310,7 @@ def _check_box(metric: RiemannianMetric, low: Array, high: Array) -> None:
 
 def _landmarks(metric: RiemannianMetric, low: Array, high: Array) -> np.ndarray[Any, Any]:
     """Landmarks of the metric in the box, in coordinates of the unit box."""
-    landmarks = getattr(metric, "landmarks", None)
+    landmarks = metric.landmarks
     if landmarks is None:
         return np.zeros((0, metric.dim))
     unit = np.asarray((landmarks - low) / (high - low), float)[:256]
@@ -337,7 +343,7 @@ def _checked(
     if on_floor is not None and on_floor > _WARN_FLOOR:
         warnings.warn(
             f"RiemannianUniform: {on_floor:.0%} of the draws lie where `metric` is only the constant that keeps it "
-            "from being singular (the floor of a KernelMetric; the jitter of a PullbackMetric, in some direction), "
+            "from being singular (the floor of a KernelMetric; the jitter of a PullbackMetric), "
             "away from all data: choose a smaller box, or a smaller `regularization` or `jitter`.",
             UserWarning,
             stacklevel=2,

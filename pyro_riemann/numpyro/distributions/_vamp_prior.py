@@ -12,7 +12,7 @@ from numpyro.distributions.util import validate_sample
 
 from pyro_riemann.numpyro._checks import check_array
 from pyro_riemann.numpyro._estimate import Estimate
-from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, check_key
+from pyro_riemann.numpyro.distributions._base import Intermediates, RiemannianDistribution, Shape, check_key
 from pyro_riemann.numpyro.distributions._memo import remember
 
 
@@ -44,7 +44,7 @@ class VampPrior(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.real_vector}
-    pytree_data_fields: tuple[str, ...] = ("components", "logits")
+    pytree_data_fields: ClassVar[tuple[str, ...]] = ("components", "logits")
 
     def __init__(
         self, components: Distribution, logits: Array | None = None, *, validate_args: bool | None = None
@@ -69,7 +69,7 @@ class VampPrior(Distribution):
         super().__init__(shape[:-1], components.event_shape, validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
-    def support(self) -> Any:
+    def support(self) -> constraints.Constraint:
         """The support of the components."""
         return self.components.support
 
@@ -107,7 +107,7 @@ class VampPrior(Distribution):
         return jax.lax.stop_gradient(draws)
 
     @validate_sample
-    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+    def log_prob(self, value: Array, intermediates: Intermediates | None = None) -> Array:
         """Log density of the mixture with respect to Lebesgue measure dz, shape ``(*batch)``.
 
         Args:

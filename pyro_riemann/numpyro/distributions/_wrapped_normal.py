@@ -13,7 +13,13 @@ from numpyro.distributions.util import validate_sample
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.tangent_rule import check_num_nodes
 from pyro_riemann.numpyro._estimate import Estimate
-from pyro_riemann.numpyro.distributions._base import RiemannianDistribution, Shape, broadcast_loc, check_key
+from pyro_riemann.numpyro.distributions._base import (
+    Intermediates,
+    RiemannianDistribution,
+    Shape,
+    broadcast_loc,
+    check_key,
+)
 from pyro_riemann.numpyro.distributions._folded_mass import folded_mass, warn_if_folded
 from pyro_riemann.numpyro.distributions._tangent import chart_moments, is_closed_form, tangent_vectors
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -126,7 +132,7 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         return chart_moments(self.metric, self.loc, self.time, check_num_nodes(None, self.metric.dim), power=0.0)[1]
 
     @validate_sample
-    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+    def log_prob(self, value: Array, intermediates: Intermediates | None = None) -> Array:
         """Log density with respect to Lebesgue measure dz, shape ``(*batch)``; NaN where ``value`` is not finite.
 
         Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,8 @@ from jax import Array
 
 from pyro_riemann._formulas import splines
 from pyro_riemann.numpyro import _linalg
-from pyro_riemann.numpyro.geodesics._energy import ChordEnergy, Energy, QuadratureEnergy
+from pyro_riemann.numpyro._interface import Energy
+from pyro_riemann.numpyro.geodesics._energy import ChordEnergy, QuadratureEnergy
 
 # a distance is promised to 0.1 %; where a spline is too coarse to follow the geodesic, what the audit can see of the
 # error is a third to a quarter of it (measured on spheres in the stereographic chart)
@@ -37,7 +37,9 @@ def audit(energy: Energy, control: Array) -> tuple[Array, Array]:
         speed = jax.jvp(energy.metric.embed, (curve[3],), (curve[4],))[1]
         length, saving = (jnp.sqrt(jnp.square(speed).sum(-1)) * curve[0]).sum(-1), jnp.zeros_like(value)
     else:
-        length, saving = _by_quadrature(QuadratureEnergy(energy.metric, energy.num_knots, finer, energy.guide), control)
+        guide = energy.guide if isinstance(energy, QuadratureEnergy) else None
+        length, saving = _by_quadrature(QuadratureEnergy(energy.metric, energy.num_knots, finer, guide), control)
+    known = energy.metric.covers(QuadratureEnergy(energy.metric, energy.num_knots, finer).curve(control)[3])
     rests = value <= 0
     error = jnp.abs(jnp.sqrt(2 * jnp.where(rests, 0.0, value)) / jnp.where(length > 0, length, 1.0) - 1)
     # bubbles would need second derivatives of an immersion. The speed tells a part of the error: on a sphere and on a
@@ -47,6 +49,8 @@ def audit(energy: Energy, control: Array) -> tuple[Array, Array]:
         error = 2 * error
     error = error + saving / (2 * jnp.where(rests, 1.0, value))
     error = jnp.where(rests, 0.0, jnp.nan_to_num(error, nan=jnp.inf, posinf=jnp.inf))
+    if known is not None:  # a table knows nothing of the way outside its box
+        error = jnp.where(known.all(-1), error, jnp.inf)
     return length, error
 
 
@@ -70,7 +74,7 @@ def _by_quadrature(fine: QuadratureEnergy, control: Array) -> tuple[Array, Array
     return length, 0.5 * (gradient * _linalg.solve_vector(stiffness, gradient)).sum((-1, -2))
 
 
-def report(converged: Any, on_failure: str) -> None:
+def report(converged: np.ndarray, on_failure: str) -> None:
     """Warn or raise where a pair of points has no geodesic that passed."""
     if on_failure == "ignore" or np.all(converged):
         return

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point
+from pyro_riemann.numpyro._interface import Immersed, Metric
 
 
-def scalar_curvature(metric: Any, z: Array) -> Array:
+def scalar_curvature(metric: Metric, z: Array) -> Array:
     """Scalar curvature R(z); :math:`d(d-1)` on the unit sphere, twice the Gauss curvature if d = 2.
 
     Pullback metrics use :func:`gauss_curvature`, which needs second derivatives of the immersion only; other
@@ -39,11 +38,12 @@ def scalar_curvature(metric: Any, z: Array) -> Array:
         -2.0
     """
     z = check_point("z", z, metric.dim)
-    return gauss_curvature(metric, z) if hasattr(metric, "embed") else riemann_curvature(metric, z)
+    surface = metric.immersed()
+    return riemann_curvature(metric, z) if surface is None else gauss_curvature(surface, z)
 
 
 @jax.jit
-def gauss_curvature(metric: Any, z: Array) -> Array:
+def gauss_curvature(metric: Immersed, z: Array) -> Array:
     r"""Scalar curvature of a pullback metric, :math:`|\mathrm{tr}\, II|^2 - |II|^2` (Gauss equation).
 
     II is the second fundamental form in an orthonormal frame: the second derivatives of the
@@ -63,7 +63,7 @@ def gauss_curvature(metric: Any, z: Array) -> Array:
 
 
 @jax.jit
-def riemann_curvature(metric: Any, z: Array) -> Array:
+def riemann_curvature(metric: Metric, z: Array) -> Array:
     r"""Scalar curvature of any metric from the first and second derivatives of G.
 
     .. math:: R = g^{ik} g^{jl} \big(\partial_j \partial_k g_{il} - \partial_i \partial_k g_{jl}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann.numpyro._checks import holds
+from pyro_riemann.numpyro._interface import Metric
 from pyro_riemann.numpyro._pytree import Pytree
 from pyro_riemann.numpyro.geodesics import _spline
 
@@ -36,7 +37,9 @@ class Geodesic(Pytree):
 
     pytree_data_fields = ("points", "length", "energy", "converged", "_curve")
 
-    def __init__(self, points: Array, length: Array, energy: Array, converged: Array, curve: Any) -> None:
+    def __init__(
+        self, points: Array, length: Array, energy: Array, converged: Array, curve: Callable[[Array], Array]
+    ) -> None:
         self.points, self.length, self.energy, self.converged = points, length, energy, converged
         self._curve = curve
 
@@ -49,11 +52,11 @@ class Geodesic(Pytree):
         times = jnp.asarray(t, self.points.dtype)
         if times.ndim > 1 or not holds((times >= 0) & (times <= 1)):
             raise ValueError(f"`t` must be a number or a one-dimensional array in [0, 1], got {t}.")
-        curve: Array = self._curve(times.reshape(-1))
+        curve = self._curve(times.reshape(-1))
         return curve[0] if times.ndim == 0 else curve
 
     @classmethod
-    def closed_form(cls, metric: Any, z: Array, y: Array, num_segments: int) -> Geodesic:
+    def closed_form(cls, metric: Metric, z: Array, y: Array, num_segments: int) -> Geodesic:
         """Geodesic of a metric whose ``logmap``, ``expmap`` and ``squared_dist`` are exact.
 
         Args:
@@ -74,13 +77,12 @@ class Ray(Pytree):
 
     pytree_data_fields = ("metric", "start", "velocity")
 
-    def __init__(self, metric: Any, start: Array, velocity: Array) -> None:
+    def __init__(self, metric: Metric, start: Array, velocity: Array) -> None:
         self.metric, self.start, self.velocity = metric, start, velocity
 
     def __call__(self, times: Array) -> Array:
         scaled = times.reshape(-1, *(1,) * self.start.ndim) * self.velocity
-        end: Array = self.metric.expmap(jnp.broadcast_to(self.start, scaled.shape), scaled)
-        return end
+        return self.metric.expmap(jnp.broadcast_to(self.start, scaled.shape), scaled)
 
 
 class SplineCurve(Pytree):

@@ -16,26 +16,16 @@ it more closely than one that must run at constant speed.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann.numpyro import _linalg
+from pyro_riemann.numpyro._interface import Immersed, Metric, System
 from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._blocks import assemble, chord_diagonal, contract, products
 
 _EVEN = 0.002  # share of time that passes evenly
-
-
-class System(NamedTuple):
-    """Second-order model of the energy around the current curves."""
-
-    energy: Array  # (P,)
-    gradient: Array  # (P, C, d)
-    hessian: Array  # (P, C d, C d), tangential or full
-    stiffening: Array  # (P, C d, C d), positive, added in proportion to the damping
 
 
 class ChordEnergy:
@@ -47,7 +37,7 @@ class ChordEnergy:
     """
 
     def __init__(
-        self, metric: Any, num_knots: int, num_segments: int, richardson: bool = True, guide: Array | None = None
+        self, metric: Immersed, num_knots: int, num_segments: int, richardson: bool = True, guide: Array | None = None
     ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
@@ -161,7 +151,7 @@ class ChordEnergy:
 class QuadratureEnergy:
     """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
 
-    def __init__(self, metric: Any, num_knots: int, num_segments: int, guide: Array | None = None) -> None:
+    def __init__(self, metric: Metric, num_knots: int, num_segments: int, guide: Array | None = None) -> None:
         self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
         self.pace: Array | None = None  # (P, Q)
         if guide is not None:
@@ -235,16 +225,6 @@ class QuadratureEnergy:
         return energy, slopes.T @ (weight * momentum) + values.T @ (weight * force)
 
 
-Energy = ChordEnergy | QuadratureEnergy
-
-
-def make_energy(metric: Any, num_knots: int, num_segments: int, richardson: bool, guide: Array | None = None) -> Energy:
-    """Chords for metrics that are pullbacks (they have ``embed``), quadrature for all others."""
-    if hasattr(metric, "embed"):
-        return ChordEnergy(metric, num_knots, num_segments, richardson, guide)
-    return QuadratureEnergy(metric, num_knots, num_segments, guide)
-
-
 def _pace(speed: Array, weights: Array | None = None) -> Array:
     """Time per unit of the parameter, ``(P, Q)``, of mean 1: in proportion to the speed, and never near 0."""
     mean = speed.mean(-1, keepdims=True) if weights is None else (speed * weights).sum(-1, keepdims=True)
@@ -257,7 +237,7 @@ def _root(square: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
 
 
-def _constant_hessian(metric: Any, points: Array, stiffness: Array) -> Array:
+def _constant_hessian(metric: Metric, points: Array, stiffness: Array) -> Array:
     """Stiffness ``(C, C)`` of the spline times the metric in the middle of every curve, ``(P, C d, C d)``."""
     middle = metric.metric(points[:, points.shape[1] // 2])
     size = stiffness.shape[0] * middle.shape[-1]

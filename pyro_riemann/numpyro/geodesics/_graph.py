@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import Array
 
 from pyro_riemann._formulas import shortest_paths
 from pyro_riemann._formulas.shortest_paths import MAX_GRID_DIM, TRACK, AllPaths, Grid
+from pyro_riemann.numpyro._interface import Metric, Solver, Tabulated
 from pyro_riemann.numpyro.geodesics import _path, _spline
 
-Numbers = np.ndarray[Any, Any]
+Numbers = npt.NDArray[np.float64]
 
 
-def starts(solver: Any, metric: Any, z: Array, y: Array) -> Array | None:
+def starts(solver: Solver, metric: Metric, z: Array, y: Array) -> Array | None:
     """Interior control points ``(S, P, num_knots + 1, d)`` of curves to begin with; None for the line alone."""
     knots, resolution = solver.num_knots, solver.graph_resolution
     if metric.dim > MAX_GRID_DIM:
@@ -54,7 +55,7 @@ class PathTable:
         (1, 11, 2)
     """
 
-    def __init__(self, table: Any, resolution: int) -> None:
+    def __init__(self, table: Tabulated, resolution: int) -> None:
         self.paths = AllPaths(*_grid(table, resolution))
 
     def __call__(self, z: Array, y: Array, num_knots: int) -> Array:
@@ -78,23 +79,23 @@ class PathTable:
         return _fit(num_knots, self.paths.tracks(_numbers(z), _numbers(y), TRACK * num_knots + 1), z)
 
 
-def _table_around(metric: Any, z: Array, y: Array, resolution: int) -> Any:
+def _table_around(metric: Metric, z: Array, y: Array, resolution: int) -> Tabulated | None:
     """A table of the metric on a box around the points, the metric itself if it is one; None if there can be none."""
-    if hasattr(metric, "table"):
-        return metric
+    if (table := metric.tabulated()) is not None:
+        return table
     low, high = shortest_paths.box_around(_cloud(metric, z, y))
-    corners = (corner.astype(z.dtype) for corner in (low, high))
     try:
-        return metric.tabulate(*corners, shortest_paths.grid_resolution(metric.dim, resolution))
+        return metric.tabulate(
+            low.astype(z.dtype), high.astype(z.dtype), shortest_paths.grid_resolution(metric.dim, resolution)
+        )
     except ValueError:  # the box reaches out of the metric's domain
         return None
 
 
-def _grid_curves(table: Any, z: Array, y: Array, num_knots: int, resolution: int) -> Array:
+def _grid_curves(table: Tabulated, z: Array, y: Array, num_knots: int, resolution: int) -> Array:
     """Curves ``(P, num_knots + 1, d)`` along shortest paths on a grid over the table's box."""
-    if (paths := getattr(table, "paths", None)) is not None:
-        found: Array = paths.interior(z, y, num_knots)
-        return found
+    if table.paths is not None:
+        return table.paths.interior(z, y, num_knots)
     grid, lengths = _grid(table, resolution)
     graph = shortest_paths.adjacency(*grid.edges(), lengths, len(grid.nodes))
     start, end = _numbers(z), _numbers(y)
@@ -104,7 +105,7 @@ def _grid_curves(table: Any, z: Array, y: Array, num_knots: int, resolution: int
     return _fit(num_knots, track, z)
 
 
-def neighbour_curves(metric: Any, z: Array, y: Array, num_knots: int) -> Array:
+def neighbour_curves(metric: Metric, z: Array, y: Array, num_knots: int) -> Array:
     """The same along paths through near neighbours among the points and ``metric.landmarks``."""
     nodes, start, end = _cloud(metric, z, y), _numbers(z), _numbers(y)
     first = np.arange(len(start))
@@ -121,7 +122,7 @@ def neighbour_curves(metric: Any, z: Array, y: Array, num_knots: int) -> Array:
     )
 
 
-def _grid(table: Any, resolution: int) -> tuple[Grid, Numbers]:
+def _grid(table: Tabulated, resolution: int) -> tuple[Grid, Numbers]:
     """A grid over the table's box and the Riemannian lengths of its edges."""
     low, high = table.table.low, table.table.high
     grid = Grid(_numbers(low), _numbers(high), resolution)
@@ -129,12 +130,15 @@ def _grid(table: Any, resolution: int) -> tuple[Grid, Numbers]:
     return grid, _edge_lengths(table, grid.nodes[rows], grid.nodes[columns], low.dtype)
 
 
-def _cloud(metric: Any, z: Array, y: Array) -> Numbers:
-    landmarks = getattr(metric, "landmarks", None)
-    return np.concatenate([_numbers(z), _numbers(y)] + ([_numbers(landmarks)] if landmarks is not None else []))
+def _cloud(metric: Metric, z: Array, y: Array) -> Numbers:
+    ends = [_numbers(z), _numbers(y)]
+    if metric.landmarks is not None:
+        known = _numbers(metric.landmarks)
+        ends.append(known[np.isfinite(known).all(-1)])  # some may lie outside the image of a chart
+    return np.concatenate(ends)
 
 
-def _edge_lengths(metric: Any, start: Numbers, end: Numbers, dtype: Any, pieces: int = 1) -> Numbers:
+def _edge_lengths(metric: Metric, start: Numbers, end: Numbers, dtype: npt.DTypeLike, pieces: int = 1) -> Numbers:
     """Lengths of straight edges by Simpson's rule on the norm of the velocity, in ``pieces`` equal parts."""
     count = len(start)
     room = 1 << max(count - 1, 0).bit_length()  # the number of edges varies: few sizes, few compilations
@@ -143,7 +147,7 @@ def _edge_lengths(metric: Any, start: Numbers, end: Numbers, dtype: Any, pieces:
 
 
 @partial(jax.jit, static_argnums=3)
-def _lengths(metric: Any, start: Array, end: Array, pieces: int) -> Array:
+def _lengths(metric: Metric, start: Array, end: Array, pieces: int) -> Array:
     velocity = end - start
     times, weights = (jnp.asarray(column, start.dtype) for column in zip(*shortest_paths.simpson(pieces), strict=True))
 
@@ -162,5 +166,5 @@ def _fit(num_knots: int, track: Numbers, like: Array) -> Array:
     return jnp.asarray(shortest_paths.fit(num_knots, track), like.dtype)
 
 
-def _numbers(points: Any) -> Numbers:
+def _numbers(points: npt.ArrayLike) -> Numbers:
     return np.asarray(points, np.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,10 @@ from jax import Array
 from pyro_riemann._formulas import runge_kutta
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_finite, check_point, holds
+from pyro_riemann.numpyro._interface import Metric
 
 
-def geodesic_flow(metric: Any, z: Array, v: Array, num_steps: int = 16) -> tuple[Array, Array]:
+def geodesic_flow(metric: Metric, z: Array, v: Array, num_steps: int = 16) -> tuple[Array, Array]:
     r"""Position and velocity after unit time on the geodesic that starts at ``z`` with velocity ``v``.
 
     Integrates :math:`z'' = -\Gamma(z', z')` by the classical Runge-Kutta method, whose error falls with the
@@ -48,7 +48,7 @@ def geodesic_flow(metric: Any, z: Array, v: Array, num_steps: int = 16) -> tuple
     return _check_path(end, num_steps), velocity
 
 
-def expmap(metric: Any, z: Array, v: Array, num_steps: int = 16) -> Array:
+def expmap(metric: Metric, z: Array, v: Array, num_steps: int = 16) -> Array:
     """Exponential map: the end point of :func:`geodesic_flow`, ``(*batch, d)``.
 
     Args:
@@ -70,7 +70,7 @@ def expmap(metric: Any, z: Array, v: Array, num_steps: int = 16) -> Array:
     return geodesic_flow(metric, z, v, num_steps)[0]
 
 
-def expmap_log_van_vleck(metric: Any, z: Array, v: Array, num_steps: int = 16) -> tuple[Array, Array]:
+def expmap_log_van_vleck(metric: Metric, z: Array, v: Array, num_steps: int = 16) -> tuple[Array, Array]:
     r"""End point ``y = expmap(z, v)`` and log Van Vleck-Morette determinant along that geodesic.
 
     .. math:: \log V = -\Big(\log\Big|\det \frac{\partial y}{\partial v}\Big|
@@ -114,7 +114,7 @@ def expmap_log_van_vleck(metric: Any, z: Array, v: Array, num_steps: int = 16) -
 
 
 @partial(jax.jit, static_argnums=3)
-def _flow(metric: Any, z: Array, v: Array, num_steps: int) -> tuple[Array, Array]:
+def _flow(metric: Metric, z: Array, v: Array, num_steps: int) -> tuple[Array, Array]:
     """Classical Runge-Kutta steps."""
     step = 1.0 / num_steps
 
@@ -125,13 +125,13 @@ def _flow(metric: Any, z: Array, v: Array, num_steps: int) -> tuple[Array, Array
 
 
 @partial(jax.jit, static_argnums=3)
-def _flow_log_van_vleck(metric: Any, z: Array, v: Array, num_steps: int) -> tuple[Array, Array]:
+def _flow_log_van_vleck(metric: Metric, z: Array, v: Array, num_steps: int) -> tuple[Array, Array]:
     y, jacobian = _autodiff.jacobian(lambda w: _flow(metric, z, w, num_steps)[0], v, metric.dim)
     log_jacobian = jnp.linalg.slogdet(jacobian)[1]
     return y, -(log_jacobian + 0.5 * (metric.logdet(y) - metric.logdet(z)))
 
 
-def _check(metric: Any, z: Array, v: Array, num_steps: int) -> tuple[Array, Array]:
+def _check(metric: Metric, z: Array, v: Array, num_steps: int) -> tuple[Array, Array]:
     z = check_finite("z", check_point("z", z, metric.dim))
     v = check_finite("v", check_point("v", v, metric.dim))
     if num_steps < 1:

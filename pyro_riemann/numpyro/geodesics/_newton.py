@@ -7,13 +7,13 @@ iterations that are needed, however unevenly they are spread, and its memory doe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pyro_riemann.numpyro.geodesics._energy import Energy, System
+from pyro_riemann.numpyro._interface import Energy, System
 
 
 class Solution(NamedTuple):
@@ -185,7 +185,7 @@ def _choose(mask: Array, new: Array, old: Array) -> Array:
     return jnp.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
 
-def _flags(control: Array, *values: Any) -> list[Array]:
+def _flags(control: Array, *values: jax.typing.ArrayLike) -> list[Array]:
     """One number a curve, for each value: a flag, a count (int32) or a float in the dtype of the curves."""
     dtypes = {bool: jnp.bool_, int: jnp.int32, float: control.dtype}
     return [jnp.full(control.shape[0], value, dtypes[type(value)]) for value in values]

@@ -17,23 +17,18 @@ from jax import Array
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
+from pyro_riemann.numpyro._interface import Energy, Metric, Solver
 from pyro_riemann.numpyro.geodesics import _spline
-from pyro_riemann.numpyro.geodesics._energy import Energy, make_energy
 from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
 
 _FEWEST = 8  # curves in work at one time
-
-
-def energy_of(solver: Any, metric: Any, guide: Array | None = None) -> Energy:
-    """The discrete energy that ``solver`` minimises; time passes at the pace of a ``guide``."""
-    return make_energy(metric, solver.num_knots, solver.num_segments, solver.richardson, guide)
 
 
 # ---------------------------------------------------------------- the search
 
 
 @custom_vmap
-def search(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -> tuple[Array, Array]:
+def search(solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None) -> tuple[Array, Array]:
     """Shortest paths between two lists ``(P, d)`` of points.
 
     The search begins at the straight line, or at each of several paths ``starts``, ``(S, P, K + 1, d)``, the best
@@ -42,8 +37,8 @@ def search(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -
     """
     if starts is not None and starts.shape[0] == 1 and solver.max_iterations == solver.max_polish == 0:
         return starts[0], jnp.ones_like(z[:, 0])
-    metric = getattr(metric, "condensed", metric)  # the same metric through fewer outputs, if there is one
-    energy = energy_of(solver, metric)
+    metric = metric.condensed  # the same metric through fewer outputs, if there is one
+    energy = metric.energy(solver)
     if starts is None:
         control, damping = _spline.line(solver.num_knots, z, y), 1.0
     else:
@@ -62,7 +57,7 @@ def search(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None) -
 
 @search.def_vmap
 def _search_many(
-    size: int, batched: Any, solver: Any, metric: Any, z: Array, y: Array, starts: Array | None
+    size: int, batched: Any, solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None
 ) -> tuple[tuple[Array, Array], tuple[bool, bool]]:
     """Under ``vmap`` the curves join the list, so that one loop serves them all; other metrics need other loops."""
     _, metric_batched, z_batched, y_batched, starts_batched = batched
@@ -81,7 +76,7 @@ def _search_many(
     return (interior.reshape(size, pairs, *interior.shape[1:]), converged.reshape(size, pairs)), (True, True)
 
 
-def _minimise(solver: Any, metric: Any, energy: Energy, control: Array, damping: float) -> Solution:
+def _minimise(solver: Solver, metric: Metric, energy: Energy, control: Array, damping: float) -> Solution:
     chunk = chunk_size(solver, metric, control)
     if solver.max_polish == 0:
         return descend(
@@ -95,10 +90,11 @@ def _minimise(solver: Any, metric: Any, energy: Energy, control: Array, damping:
     return fine._replace(iterations=rough.iterations + fine.iterations)
 
 
-def chunk_size(solver: Any, metric: Any, control: Array) -> int:
+def chunk_size(solver: Solver, metric: Metric, control: Array) -> int:
     """Curves in work at one time: as many as keep their Jacobians in a processor's cache, more on other devices."""
     numbers, share = (2**18, _FEWEST) if jax.default_backend() == "cpu" else (2**27, 32 * _FEWEST)
-    width = jax.eval_shape(metric.embed, control[:1, 0]).shape[-1] if hasattr(metric, "embed") else metric.dim**2
+    surface = metric.immersed()
+    width = metric.dim**2 if surface is None else jax.eval_shape(surface.embed, control[:1, 0]).shape[-1]
     room = numbers // (width * (solver.num_segments + 1) * (metric.dim + 1))
     return max(_FEWEST, min(room, max(share, control.shape[0] // 4)))
 
@@ -107,7 +103,9 @@ def chunk_size(solver: Any, metric: Any, control: Array) -> int:
 
 
 @jax.custom_jvp
-def shortest_path(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None, guide: Array | None) -> Array:
+def shortest_path(
+    solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None, guide: Array | None
+) -> Array:
     """Interior control points ``(P, K + 1, d)`` of the shortest paths, differentiable in ``metric``, ``z``, ``y``.
 
     A ``guide`` is for paths that were found before, at its pace.
@@ -119,12 +117,12 @@ def _shortest_path_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     solver, metric, z, y, starts, guide = primals
     interior = shortest_path(solver, metric, z, y, starts, guide)
 
-    def gradient(metric: Any, z: Array, y: Array) -> Array:
-        return energy_of(solver, metric, guide).first_order(_spline.with_ends(interior, z, y))[1][:, 1:-1]
+    def gradient(metric: Metric, z: Array, y: Array) -> Array:
+        return metric.energy(solver, guide).first_order(_spline.with_ends(interior, z, y))[1][:, 1:-1]
 
     _, moved = _push(gradient, (metric, z, y), tangents[1:4])
     dim = z.shape[-1]
-    energy = energy_of(solver, metric, guide)
+    energy = metric.energy(solver, guide)
     hessian = energy.exact_system(_spline.with_ends(interior, z, y)).hessian[:, dim:-dim, dim:-dim]
     step = jnp.linalg.solve(hessian, moved.reshape(*hessian.shape[:2], 1))
     return interior, -step.reshape(interior.shape)
@@ -134,18 +132,20 @@ shortest_path.defjvp(_shortest_path_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
-def least_energy(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None, guide: Array | None) -> Array:
+def least_energy(
+    solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None, guide: Array | None
+) -> Array:
     """Energy ``(P,)`` of the shortest paths."""
     interior = shortest_path(solver, metric, z, y, starts, guide)
-    return energy_of(solver, metric, guide).value(_spline.with_ends(interior, z, y))
+    return metric.energy(solver, guide).value(_spline.with_ends(interior, z, y))
 
 
 def _least_energy_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     solver, metric, z, y, starts, guide = primals
     interior = shortest_path(solver, metric, z, y, starts, guide)
 
-    def value(metric: Any, z: Array, y: Array) -> Array:
-        return energy_of(solver, metric, guide).value(_spline.with_ends(interior, z, y))
+    def value(metric: Metric, z: Array, y: Array) -> Array:
+        return metric.energy(solver, guide).value(_spline.with_ends(interior, z, y))
 
     return _push(value, (metric, z, y), tangents[1:4])
 

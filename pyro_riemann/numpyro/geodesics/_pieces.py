@@ -6,19 +6,22 @@ The number of curves that fail depends on data: this works on known points alone
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _graph, _refine, _spline
 from pyro_riemann.numpyro.geodesics._audit import TOLERANCE, audit, report
-from pyro_riemann.numpyro.geodesics._path import energy_of, search
+from pyro_riemann.numpyro.geodesics._path import search
 
-Numbers = np.ndarray[Any, Any]
-_CLOSE = 0.01  # error of a length above which its curve may have jumped a wall
+Numbers = np.ndarray
+
+
+KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
 _NEAR = 2e-3  # error up to which a curve need not look for its pace
 
 
@@ -26,7 +29,7 @@ class Piece(NamedTuple):
     """Curves that were, or are to be, solved with one energy."""
 
     rows: Numbers  # (p,), which of the pairs
-    solver: Any
+    solver: Solver
     starts: Array | None  # the curves, where the solver has no iterations left
     guide: Array | None
     length: Numbers  # (p,)
@@ -41,13 +44,13 @@ class Piece(NamedTuple):
         )
 
 
-def known(*values: Any) -> bool:
+def known(*values: object) -> bool:
     """Whether there are numbers behind these values: not under ``jit``, ``vmap`` or ``scan``."""
     leaves = jax.tree.leaves(jax.lax.stop_gradient(values))
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
-def pieces(solver: Any, metric: Any, z: Array, y: Array, checked: bool = False) -> list[Piece]:
+def pieces(solver: Solver, metric: Metric, z: Array, y: Array, checked: bool = False) -> list[Piece]:
     """Curves between two lists of points: one piece to solve where nothing is checked, else solved pieces.
 
     Raises:
@@ -79,7 +82,7 @@ def gather(pieces: list[Piece], function: Callable[[Piece, Array, Array], Array]
     return jnp.concatenate(parts)[np.argsort(np.concatenate([piece.rows for piece in pieces]))]
 
 
-def _tried_again(solver: Any, metric: Any, z: Array, y: Array, found: list[Piece], factor: int) -> list[Piece]:
+def _tried_again(solver: Solver, metric: Metric, z: Array, y: Array, found: list[Piece], factor: int) -> list[Piece]:
     """Replace the curves that failed by finer ones, where these pass or err less."""
     finer = solver.replace(
         num_knots=factor * solver.num_knots,
@@ -97,8 +100,8 @@ def _tried_again(solver: Any, metric: Any, z: Array, y: Array, found: list[Piece
         ends = z[padded.rows], y[padded.rows]
         path = _refine.polygon(old.solver.num_knots, _spline.with_ends(padded.starts[0], *ends))
         if factor > 2:
-            least = np.where(padded.error < _CLOSE, padded.length, np.inf)
-            if getattr(metric, "landmarks", None) is not None:
+            least = np.where(padded.error < KNOWN, padded.length, np.inf)
+            if metric.landmarks is not None:
                 path, least = _along_landmarks(metric, *ends, path, least)
             path = _best_start(metric, *ends, path, jnp.asarray(least, z.dtype))
         near = (padded.error < _NEAR) & (factor == 2)  # these have their pace; the others must find theirs
@@ -106,12 +109,22 @@ def _tried_again(solver: Any, metric: Any, z: Array, y: Array, found: list[Piece
         guide, interior, *verdict = _relax(finer, metric, *ends, path, near, rounds)
         length, error, converged = (np.asarray(part)[:count] for part in verdict)
         new = Piece(old.rows, _final(finer), interior[None, :count], guide[:count], length, error, converged)
-        better = new.converged | (new.error < old.error)
+        better = _better(new, old)
         result += [new.pick(better), old.pick(~better)]
     return [piece for piece in result if len(piece.rows)]
 
 
-def _along_landmarks(metric: Any, z: Array, y: Array, path: Array, least: Numbers) -> tuple[Array, Numbers]:
+def _better(new: Piece, old: Piece) -> Numbers:
+    """Whether curves are to replace others, which failed.
+
+    The length of any curve bounds the distance: the shorter one is nearer to it, where both lengths are known.
+    """
+    are_known = (new.error < KNOWN) & (old.error < KNOWN)
+    shorter = new.length < np.where(new.converged, 1 + TOLERANCE, 1.0) * old.length
+    return np.where(are_known, shorter, new.converged | (new.error < old.error))
+
+
+def _along_landmarks(metric: Metric, z: Array, y: Array, path: Array, least: Numbers) -> tuple[Array, Numbers]:
     knots = _refine.POINTS // 32
     other = _refine.polygon(knots, _spline.with_ends(_graph.neighbour_curves(metric, z, y, knots), z, y))
     length = np.asarray(_lengths(metric, other))
@@ -121,7 +134,7 @@ def _along_landmarks(metric: Any, z: Array, y: Array, path: Array, least: Number
     return jnp.where(jnp.asarray(wins)[:, None, None], other, path), np.where(wins, length, least)
 
 
-def _final(solver: Any) -> Any:
+def _final(solver: Solver) -> Solver:
     return solver.replace(max_iterations=0, max_polish=0)
 
 
@@ -137,7 +150,7 @@ def _padded(piece: Piece) -> Piece:
 
 @jax.jit
 def _solve_first(
-    solver: Any, metric: Any, z: Array, y: Array, starts: Array | None
+    solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None
 ) -> tuple[Array, Array, Array, Array]:
     interior, converged = search(solver, metric, z, y, starts)
     length, passed, error = judged(solver, metric, z, y, interior, converged > 0)
@@ -145,17 +158,19 @@ def _solve_first(
 
 
 def judged(
-    solver: Any, metric: Any, z: Array, y: Array, interior: Array, converged: Array, guide: Array | None = None
+    solver: Solver, metric: Metric, z: Array, y: Array, interior: Array, converged: Array, guide: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """Lengths, which of the curves passed, and errors."""
-    metric = getattr(metric, "condensed", metric)
-    length, error = audit(energy_of(solver, metric, guide), _spline.with_ends(interior, z, y))
+    metric = metric.condensed
+    length, error = audit(metric.energy(solver, guide), _spline.with_ends(interior, z, y))
     return length, (converged & (error <= TOLERANCE)) | (z == y).all(-1), error
 
 
 @jax.jit
-def _relax(solver: Any, metric: Any, z: Array, y: Array, path: Array, near: Array, rounds: Array) -> tuple[Array, ...]:
-    metric = getattr(metric, "condensed", metric)
+def _relax(
+    solver: Solver, metric: Metric, z: Array, y: Array, path: Array, near: Array, rounds: Array
+) -> tuple[Array, ...]:
+    metric = metric.condensed
     guide, solution = _refine.relax(solver, metric, path, near, rounds)
     interior = solution.control[:, 1:-1]
     length, passed, error = judged(solver, metric, z, y, interior, solution.converged, guide)
@@ -163,11 +178,11 @@ def _relax(solver: Any, metric: Any, z: Array, y: Array, path: Array, near: Arra
 
 
 @jax.jit
-def _best_start(metric: Any, z: Array, y: Array, path: Array, least: Array) -> Array:
+def _best_start(metric: Metric, z: Array, y: Array, path: Array, least: Array) -> Array:
     stride = (path.shape[1] - 1) // _refine.POINTS
-    return _refine.best_start(getattr(metric, "condensed", metric), z, y, path[:, ::stride], least)
+    return _refine.best_start(metric.condensed, z, y, path[:, ::stride], least)
 
 
 @jax.jit
-def _lengths(metric: Any, path: Array) -> Array:
+def _lengths(metric: Metric, path: Array) -> Array:
     return _refine._steps(metric, path).sum(-1)

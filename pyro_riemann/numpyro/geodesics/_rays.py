@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann._formulas import ray_rule
+from pyro_riemann.numpyro._interface import Metric
 
 _SHORTEST = 1e-4  # step, relative to the spread: a ray that needs shorter ones is given up
 MAX_STEPS = 128  # trial steps of one ray: a compiled program has fixed shapes
@@ -71,7 +72,7 @@ class Rays(NamedTuple):
         return step, jnp.clip((radius - left) / jnp.where(right > left, right - left, 1.0), 0.0, 1.0)
 
 
-def log_area(metric: Any, state: State) -> Array:
+def log_area(metric: Metric, state: State) -> Array:
     r"""Log of :math:`r^{d-1} / V`, the area at that radius of a unit of solid angle; ``(*batch)``."""
     if metric.dim == 1:
         return jnp.zeros_like(state.point[..., 0])
@@ -96,7 +97,7 @@ def across(factor: Array, white: Array) -> tuple[Array, Array]:
 
 
 def follow_rays(
-    metric: Any, start: tuple[Array, Array, Array], variance: Array, power: float, tolerance: Array
+    metric: Metric, start: tuple[Array, Array, Array], variance: Array, power: float, tolerance: Array
 ) -> Rays:
     r"""Follow rays as far as :math:`e^{-r^2 / 2t} r^{d-1} V^{-p}` matters, at most to the first conjugate point.
 
@@ -148,7 +149,7 @@ def follow_rays(
     return rays._replace(end=jnp.where(conjugate, _conjugate_points(metric, rays), rays.end))
 
 
-def _rates(metric: Any, z: Array, v: Array, field: Array, slope: Array, unit: Array) -> tuple[Array, Array]:
+def _rates(metric: Metric, z: Array, v: Array, field: Array, slope: Array, unit: Array) -> tuple[Array, Array]:
     """Acceleration ``(*batch, d)`` of geodesics and that of their Jacobi fields, ``(*batch, d, d - 1)``.
 
     The latter by central differences over ``unit (*batch)``, the length at which geodesics are resolved: cheaper than a
@@ -168,7 +169,7 @@ def _rates(metric: Any, z: Array, v: Array, field: Array, slope: Array, unit: Ar
     return every[0], jnp.moveaxis((plus - minus) / (2 * small), 0, -1)
 
 
-def _trial(metric: Any, state: State, step: Array, unit: Array, tolerance: Array) -> tuple[State, Array, Array]:
+def _trial(metric: Metric, state: State, step: Array, unit: Array, tolerance: Array) -> tuple[State, Array, Array]:
     """One step; the log area at its end, and its error relative to the tolerance (infinite where there is none)."""
     now = (state.point, state.velocity, state.field, state.field_velocity)
     first = (state.velocity, state.acceleration, state.field_velocity, state.field_acceleration)
@@ -180,14 +181,15 @@ def _trial(metric: Any, state: State, step: Array, unit: Array, tolerance: Array
         return step.reshape(*step.shape, *(1,) * (part.ndim - 1 - step.ndim)) * jnp.tensordot(row, part, 1)
 
     def stage(index: Array, carry: Any) -> Any:  # a loop: compiled once for all stages
-        rates, _ = carry
+        rates, _, covered = carry
         z, v, field, slope = (x + combined(table[index], part) for x, part in zip(now, rates, strict=True))
         acceleration, bending = _rates(metric, z, v, field, slope, unit)
         new = (v, acceleration, slope, bending)
         rates = tuple(part.at[index + 1].set(value) for part, value in zip(rates, new, strict=True))
-        return rates, State(z, v, acceleration, field, slope, bending)
+        known = metric.covers(z)
+        return rates, State(z, v, acceleration, field, slope, bending), covered if known is None else covered & known
 
-    rates, new = jax.lax.fori_loop(0, size - 1, stage, (rates, state))
+    rates, new, covered = jax.lax.fori_loop(0, size - 1, stage, (rates, state, jnp.ones_like(step, bool)))
     factor = jnp.linalg.cholesky(metric.metric(new.point))
 
     def length(x: Array) -> Array:
@@ -203,10 +205,10 @@ def _trial(metric: Any, state: State, step: Array, unit: Array, tolerance: Array
         root = factor.mT @ new.field
         area = 0.5 * jnp.linalg.slogdet(root.mT @ root)[1]
     error = jnp.stack(parts).max(0) / tolerance
-    return new, area, jnp.where(jnp.isfinite(error), error, jnp.inf)
+    return new, area, jnp.where(jnp.isfinite(error) & covered, error, jnp.inf)
 
 
-def _bend(metric: Any, state: State) -> Array:
+def _bend(metric: Metric, state: State) -> Array:
     """Trace of the logarithmic derivative of the Jacobi fields, up to what is smooth; ``(*batch)``."""
     if metric.dim == 1:
         return jnp.zeros_like(state.point[..., 0])
@@ -215,7 +217,7 @@ def _bend(metric: Any, state: State) -> Array:
     return jnp.nan_to_num((jnp.linalg.inv(fields) * slopes.mT).sum((-2, -1)), nan=jnp.inf)
 
 
-def _conjugate_points(metric: Any, rays: Rays) -> Array:
+def _conjugate_points(metric: Metric, rays: Rays) -> Array:
     """Radius ``(R, b)`` of the conjugate point in the last step of every ray, if there is one."""
     step, _ = rays.find(rays.end)
     left, right = _pick(rays.radius, step), _pick(rays.radius, step + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,10 @@ from jax import Array
 
 from pyro_riemann._formulas import splines
 from pyro_riemann._formulas.shortest_paths import TRACK
+from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
-from pyro_riemann.numpyro.geodesics._path import chunk_size, energy_of
+from pyro_riemann.numpyro.geodesics._path import chunk_size
 
 ROUNDS, _STEPS = 4, 12
 POINTS = 256  # segments of a polygon that stands for a start
@@ -29,7 +29,7 @@ def factors(unknowns: int) -> list[int]:
     return [factor for factor in (2, 4, 8) if factor * unknowns <= _LARGEST]
 
 
-def relax(solver: Any, metric: Any, path: Array, near: Array, rounds: Array) -> tuple[Array, Solution]:
+def relax(solver: Solver, metric: Metric, path: Array, near: Array, rounds: Array) -> tuple[Array, Solution]:
     """Least energy from polygons ``path``, ``(P, M + 1, d)``, at the pace of a guide, which comes first.
 
     A spline that must run at constant speed cannot follow a curve through far regions of a chart, where a short
@@ -40,16 +40,16 @@ def relax(solver: Any, metric: Any, path: Array, near: Array, rounds: Array) -> 
 
     def again(_: Array, control: Array) -> Array:
         laid = _lay(metric, polygon(solver.num_knots, control), solver.num_knots)
-        energy, chunk = energy_of(solver, metric, laid), chunk_size(solver, metric, laid)
+        energy, chunk = metric.energy(solver, laid), chunk_size(solver, metric, laid)
         moved = descend(energy, laid, min(solver.max_iterations, _STEPS), 1e-2, chunk).control
         return jnp.where(near[:, None, None], control, moved)
 
     control = jax.lax.fori_loop(0, rounds, again, _lay(metric, path, solver.num_knots))
-    energy, chunk = energy_of(solver, metric, control), chunk_size(solver, metric, control)
+    energy, chunk = metric.energy(solver, control), chunk_size(solver, metric, control)
     return control, polish(energy, control, solver.max_polish, solver.tolerance, chunk, _ENOUGH)
 
 
-def best_start(metric: Any, z: Array, y: Array, best: Array, least: Array) -> Array:
+def best_start(metric: Metric, z: Array, y: Array, best: Array, least: Array) -> Array:
     """The shortest of ``best``, the straight line, and arcs that bend off it.
 
     ``least`` is the length of ``best``, ``(P,)``, infinite where it is not to be trusted: a polygon of a curve that
@@ -57,7 +57,7 @@ def best_start(metric: Any, z: Array, y: Array, best: Array, least: Array) -> Ar
     """
 
     def shorter(kept: tuple[Array, Array], bend: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-        path = _arc(z, y, *bend)
+        path = _arc(z, y, *bend, best.shape[1] - 1)
         length = _steps(metric, path).sum(-1)
         wins = length < kept[1]  # false for NaN
         return (jnp.where(wins[:, None, None], path, kept[0]), jnp.where(wins, length, kept[1])), None
@@ -74,7 +74,7 @@ def polygon(num_knots: int, control: Array) -> Array:
     return _spline.follow(_spline.uniform_basis(num_knots, max(POINTS, TRACK * num_knots), control), control)
 
 
-def _lay(metric: Any, path: Array, num_knots: int) -> Array:
+def _lay(metric: Metric, path: Array, num_knots: int) -> Array:
     """Control points of splines along polygons, the parameter spread over both kinds of length."""
     tiny = jnp.finfo(path.dtype).tiny
     near, far = _steps(metric, path), jnp.sqrt(jnp.square(jnp.diff(path, axis=1)).sum(-1))
@@ -92,22 +92,22 @@ def _lay(metric: Any, path: Array, num_knots: int) -> Array:
     return _spline.with_ends(interior, path[:, 0], path[:, -1])
 
 
-def _steps(metric: Any, path: Array) -> Array:
+def _steps(metric: Metric, path: Array) -> Array:
     """Riemannian lengths of the segments of polygons, ``(P, M)``."""
-    if hasattr(metric, "embed"):
-        return jnp.sqrt(jnp.square(jnp.diff(metric.embed(path), axis=1)).sum(-1))
+    if (surface := metric.immersed()) is not None:
+        return jnp.sqrt(jnp.square(jnp.diff(surface.embed(path), axis=1)).sum(-1))
     step = jnp.diff(path, axis=1)
     ends, middle = (path[:, 1:], path[:, :-1]), path[:, :-1] + step / 2
     simpson: Array = (4 * metric.norm(middle, step) + sum(metric.norm(end, step) for end in ends)) / 6
     return simpson
 
 
-def _arc(z: Array, y: Array, axis: Array, turn: Array) -> Array:
-    """Circular arcs of ``turn`` half turns, ``(P, M + 1, d)``, bent into an axis normal to the straight line."""
+def _arc(z: Array, y: Array, axis: Array, turn: Array, count: int) -> Array:
+    """Circular arcs of ``turn`` half turns, ``(P, count + 1, d)``, bent into an axis normal to the straight line."""
     middle, half = (z + y) / 2, (y - z) / 2
     tiny = jnp.finfo(z.dtype).tiny
     radius = jnp.maximum(jnp.sqrt(jnp.square(half).sum(-1, keepdims=True)), tiny)
-    along, times = half / radius, jnp.linspace(-1, 1, POINTS + 1, dtype=z.dtype)[:, None]
+    along, times = half / radius, jnp.linspace(-1, 1, count + 1, dtype=z.dtype)[:, None]
     # Householder: the reflection that carries the first axis to `along` carries the others to its normals
     mirror = along.at[:, 0].add(jnp.where(along[:, 0] < 0, -1.0, 1.0))
     mirror = mirror / jnp.sqrt(jnp.square(mirror).sum(-1, keepdims=True))

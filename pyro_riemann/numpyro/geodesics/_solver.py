@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ from jax import Array
 from pyro_riemann._formulas import splines
 from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point
+from pyro_riemann.numpyro._interface import AllSettings, Energy, Metric, Solver
 from pyro_riemann.numpyro.geodesics import _graph, _spline
 from pyro_riemann.numpyro.geodesics._curve import Geodesic, SplineCurve
-from pyro_riemann.numpyro.geodesics._energy import Energy
-from pyro_riemann.numpyro.geodesics._path import energy_of, least_energy, search, shortest_path
+from pyro_riemann.numpyro.geodesics._path import least_energy, search, shortest_path
 from pyro_riemann.numpyro.geodesics._pieces import Piece, gather, judged, known, pieces
 
 
@@ -89,20 +89,20 @@ class GeodesicSolver:
         if self.max_iterations < 0 or self.max_polish < 0 or not self.tolerance > 0:
             raise ValueError("`max_iterations` and `max_polish` must be non-negative and `tolerance` positive.")
 
-    def replace(self, **settings: Any) -> GeodesicSolver:
+    def replace(self, **settings: Unpack[AllSettings]) -> GeodesicSolver:
         """A copy with other settings."""
         return dataclasses.replace(self, **settings)
 
-    def energy(self, metric: Any, guide: Array | None = None) -> Energy:
+    def energy(self, metric: Metric, guide: Array | None = None) -> Energy:
         """The discrete energy that is minimised.
 
         Args:
             metric: any metric.
             guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
         """
-        return energy_of(self, metric, guide)
+        return metric.energy(self, guide)
 
-    def starts(self, metric: Any, z: Array, y: Array) -> Array | None:
+    def starts(self, metric: Metric, z: Array, y: Array) -> Array | None:
         """Where to begin: None for the straight line, or interior control points ``(S, P, num_knots + 1, d)``.
 
         Args:
@@ -123,7 +123,7 @@ class GeodesicSolver:
             )
         return _graph.starts(self, metric, z, y)
 
-    def control_points(self, metric: Any, z: Array, y: Array) -> Array:
+    def control_points(self, metric: Metric, z: Array, y: Array) -> Array:
         """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists of points.
 
         They depend on ``z``, ``y`` and the metric as the implicit function theorem says, to every order.
@@ -137,7 +137,7 @@ class GeodesicSolver:
 
     # ---------------------------------------------------------------- results
 
-    def solve(self, metric: Any, z: Array, y: Array) -> Geodesic:
+    def solve(self, metric: Metric, z: Array, y: Array) -> Geodesic:
         """Shortest curves from ``z`` to ``y``, batches broadcast.
 
         Args:
@@ -175,7 +175,7 @@ class GeodesicSolver:
             curve,
         )
 
-    def squared_dist(self, metric: Any, z: Array, y: Array) -> Array:
+    def squared_dist(self, metric: Metric, z: Array, y: Array) -> Array:
         """Squared geodesic distance, twice the least energy, ``(*batch)``, differentiable to every order.
 
         At the optimum the energy does not change with the interior of the curve, so its derivative in
@@ -196,7 +196,7 @@ class GeodesicSolver:
 
         return gather(pieces(self, metric, z, y), squares, z, y).reshape(shape)
 
-    def logmap(self, metric: Any, z: Array, y: Array) -> Array:
+    def logmap(self, metric: Metric, z: Array, y: Array) -> Array:
         """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
 
         Args:
@@ -219,31 +219,29 @@ class GeodesicSolver:
 
 
 @jax.jit
-def _control_points(solver: GeodesicSolver, metric: Any, z: Array, y: Array, starts: Array | None) -> Array:
+def _control_points(solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None) -> Array:
     return _spline.with_ends(shortest_path(solver, metric, z, y, starts, None), z, y)
 
 
 @jax.jit
 def _squared_dist(
-    solver: GeodesicSolver, metric: Any, z: Array, y: Array, starts: Array | None, guide: Array | None
+    solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None, guide: Array | None
 ) -> Array:
     return 2 * least_energy(solver, metric, z, y, starts, guide)
 
 
 @jax.jit
-def _logmap(
-    solver: GeodesicSolver, metric: Any, z: Array, y: Array, starts: Array | None, guide: Array | None
-) -> Array:
+def _logmap(solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None, guide: Array | None) -> Array:
     control = _spline.with_ends(shortest_path(solver, metric, z, y, starts, guide), z, y)
-    momentum = -energy_of(solver, metric, guide).first_order(control)[1][:, 0]
+    momentum = -metric.energy(solver, guide).first_order(control)[1][:, 0]
     return _linalg.solve_vector(metric.metric(z), momentum)
 
 
 @partial(jax.jit, static_argnums=5)
 def _solve(
-    solver: GeodesicSolver, metric: Any, z: Array, y: Array, starts: Array | None, shape: tuple[int, ...]
+    solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None, shape: tuple[int, ...]
 ) -> Geodesic:
-    energy = energy_of(solver, metric)
+    energy = metric.energy(solver)
     interior, converged = jax.lax.stop_gradient(search(solver, *jax.lax.stop_gradient((metric, z, y, starts))))
     control = _spline.with_ends(interior, z, y)
     value = energy.value(control)
@@ -267,7 +265,7 @@ def _alive(length: Array, energy: Array) -> Array:
     return length * jnp.sqrt(jnp.where(rests, 1.0, energy) / still)
 
 
-def flat_pairs(metric: Any, z: Array, y: Array) -> tuple[Array, Array, tuple[int, ...]]:
+def flat_pairs(metric: Metric, z: Array, y: Array) -> tuple[Array, Array, tuple[int, ...]]:
     """Check, broadcast and flatten two batches of points."""
     z = check_finite("z", check_point("z", z, metric.dim))
     y = check_finite("y", check_point("y", y, metric.dim))

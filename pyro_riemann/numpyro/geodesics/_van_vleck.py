@@ -2,19 +2,27 @@ r"""Van Vleck-Morette determinant from the solved boundary-value problem."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _spline
-from pyro_riemann.numpyro.geodesics._path import energy_of, shortest_path
+from pyro_riemann.numpyro.geodesics._path import shortest_path
 from pyro_riemann.numpyro.geodesics._pieces import Piece, gather, pieces
-from pyro_riemann.numpyro.geodesics._solver import flat_pairs
+from pyro_riemann.numpyro.geodesics._solver import GeodesicSolver, flat_pairs
 
 
-def log_van_vleck(metric: Any, z: Array, y: Array) -> Array:
+class _Solved(Metric, Protocol):
+    """A metric that says how its boundary-value problems are solved."""
+
+    @property
+    def solver(self) -> GeodesicSolver: ...
+
+
+def log_van_vleck(metric: _Solved, z: Array, y: Array) -> Array:
     r"""Log of :math:`V = |\det(-\partial_z \partial_y\, l^2/2)| / \sqrt{\det G(z) \det G(y)}`, shape ``(*batch)``.
 
     The mixed derivative of the least energy is a Schur complement of the full Hessian of the
@@ -52,10 +60,12 @@ def log_van_vleck(metric: Any, z: Array, y: Array) -> Array:
 
 
 @jax.jit
-def _log_van_vleck(solver: Any, metric: Any, z: Array, y: Array, starts: Array | None, guide: Array | None) -> Array:
+def _log_van_vleck(
+    solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None, guide: Array | None
+) -> Array:
     dim = z.shape[-1]
     control = _spline.with_ends(shortest_path(solver, metric, z, y, starts, guide), z, y)
-    hessian = energy_of(solver, metric, guide).exact_system(control).hessian
+    hessian = metric.energy(solver, guide).exact_system(control).hessian
     inner = hessian[:, dim:-dim, dim:-dim]
     mixed = hessian[:, :dim, -dim:] - hessian[:, :dim, dim:-dim] @ jnp.linalg.solve(inner, hessian[:, dim:-dim, -dim:])
     return jnp.linalg.slogdet(mixed)[1] - 0.5 * (metric.logdet(z) + metric.logdet(y))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -27,7 +25,7 @@ class _HyperbolicChart(SpaceForm):
         s = self._half_chord(z, y)
         return s, 1 + s
 
-    def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
+    def log_heat_kernel(self, z: Array, y: Array, time: float | Array) -> Array:
         """Exact log heat kernel, as :meth:`pyro_riemann.numpyro.Hyperbolic.log_heat_kernel`; shape ``(*batch)``.
 
         Args:

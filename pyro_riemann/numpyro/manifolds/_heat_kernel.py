@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +18,18 @@ def widest(value: Array) -> Array:
     return value.astype(jnp.result_type(float))
 
 
-def as_time(time: Any, like: Array) -> Array:
+def as_time(time: float | Array, like: Array) -> Array:
     """``time`` as an array like ``like``; raise unless it is positive and finite, where that is known."""
     return check_positive("time", jnp.asarray(time, dtype=like.dtype))
 
 
 @jax.jit
-def circle(step: Array, time: Array, period: Any) -> Array:
+def circle(step: Array, time: Array, period: float | Array) -> Array:
     """Wrapped normal of variance ``time`` on a circle of length ``period`` (infinite: the normal itself)."""
     return heat_kernel.circle(jnp, step, time, jnp.asarray(period, step.dtype))
 
 
-def sphere(s: Array, c: Array, time: Any, dim: int) -> Array:
+def sphere(s: Array, c: Array, time: float | Array, dim: int) -> Array:
     """Heat kernel of S^d, d >= 2, at ``s = sin(l/2)^2``, ``c = cos(l/2)^2``, both :func:`widest`."""
     s, c, time = jnp.broadcast_arrays(s, c, as_time(time, s))
     _check_digits(space_form.squared_dist(jnp, s, c, 1), time, dim)
@@ -57,7 +56,7 @@ def _sphere_series(s: Array, time: Array, dim: int) -> Array:
     return heat_kernel.sphere_series_end(jnp, state, dim)
 
 
-def hyperbolic(s: Array, time: Any, dim: int) -> Array:
+def hyperbolic(s: Array, time: float | Array, dim: int) -> Array:
     """Heat kernel of H^d at ``s = sinh(l/2)^2``, :func:`widest`."""
     s, time = jnp.broadcast_arrays(s, as_time(time, s))
     if not holds(jnp.isfinite(s)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array
 
@@ -56,7 +54,7 @@ class Hyperbolic(ConformalSpaceForm):
         below = super()._denominator(z)
         return jnp.where(below > 0, below, jnp.nan)  # where nothing can raise, no number comes out either
 
-    def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
+    def log_heat_kernel(self, z: Array, y: Array, time: float | Array) -> Array:
         """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
 
         The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small

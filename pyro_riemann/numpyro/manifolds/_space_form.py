@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax import Array
 from pyro_riemann._formulas import conformal, densities, folding, space_form
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro._checks import check_point
+from pyro_riemann.numpyro._interface import Settings
 from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
@@ -102,7 +103,7 @@ class SpaceForm(RiemannianMetric):
         s, c, time = jnp.broadcast_arrays(s, c, time)
         return folding.log_density(jnp, s, c, time, self.dim, turns)
 
-    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
+    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         """Shortest curve from ``z`` to ``y`` in closed form, batches broadcast.
 
         Args:

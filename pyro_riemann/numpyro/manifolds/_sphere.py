@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -65,7 +63,7 @@ class Sphere(ConformalSpaceForm):
             return self.log_heat_kernel(z, y, time)
         return super().log_folded_density(z, y, time)
 
-    def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
+    def log_heat_kernel(self, z: Array, y: Array, time: float | Array) -> Array:
         """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
 
         The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small

@@ -76,7 +76,7 @@ class FlatTorus(EuclideanMetric):
     def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
         return self.log_heat_kernel(z, y, time)  # on flat manifolds the same law
 
-    def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
+    def log_heat_kernel(self, z: Array, y: Array, time: float | Array) -> Array:
         """Log transition density of Brownian motion at variance ``time``, exact: a wrapped normal per axis.
 
         With respect to dM = dz over one period; shape ``(*batch)``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,11 @@ from pyro_riemann._formulas.peaks import Peaks, pulled_back
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
+from pyro_riemann.numpyro._interface import Discretisation, Energy, Settings
 from pyro_riemann.numpyro._partition import join, split
 from pyro_riemann.numpyro._pytree import Pytree
 from pyro_riemann.numpyro.geodesics import Geodesic, GeodesicSolver
+from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 Map = Callable[[Array], Array]
@@ -162,6 +164,13 @@ class WarpedMetric(RiemannianMetric):
     def scalar_curvature(self, z: Array) -> Array:
         return self.base.scalar_curvature(self.to_base(z))
 
+    @property
+    def landmarks(self) -> Array | None:  # type: ignore[override]  # others hold it
+        """The landmarks of ``base`` in this chart, ``(k, d)``, without gradient."""
+        if self.base.landmarks is None:
+            return None
+        return jax.lax.stop_gradient(self.from_base(self.base.landmarks))
+
     def peaks(self) -> Peaks | None:
         known = self.base.peaks()
         if known is None:
@@ -171,6 +180,9 @@ class WarpedMetric(RiemannianMetric):
 
     def on_floor(self, z: Array) -> Array | None:
         return self.base.on_floor(self.to_base(z))
+
+    def covers(self, z: Array) -> Array | None:
+        return self.base.covers(self.to_base(z))
 
     # ---------------------------------------------------------------- geodesics
 
@@ -200,12 +212,12 @@ class WarpedMetric(RiemannianMetric):
     def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
         return self.base.log_folded_density(self.to_base(z), self.to_base(y), time)
 
-    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
+    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         base = self.base.geodesic(self.to_base(z), self.to_base(y), init=init, **settings)
         points = self.from_base(base.points)
         return Geodesic(points, base.length, base.energy, base.converged, lambda t: self.from_base(base(t)))
 
-    def log_heat_kernel(self, z: Array, y: Array, time: Any) -> Array:
+    def log_heat_kernel(self, z: Array, y: Array, time: float | Array) -> Array:
         """Log heat kernel of ``base``, ``(*batch)``, with respect to dM, which no change of coordinates touches.
 
         Args:
@@ -216,43 +228,39 @@ class WarpedMetric(RiemannianMetric):
         Raises:
             NotImplementedError: if the heat kernel of ``base`` has no closed form.
         """
-        kernel: Any = getattr(self.base, "log_heat_kernel", None)
-        if kernel is None:
-            raise NotImplementedError(f"The heat kernel of {type(self.base).__name__} is not known in closed form.")
-        return kernel(self.to_base(z), self.to_base(y), time)
+        return self.base.log_heat_kernel(self.to_base(z), self.to_base(y), time)
 
     # ---------------------------------------------------------------- pullbacks only
 
-    @property
-    def embed(self) -> Map:
-        """The immersion behind a pullback: a pullback in other coordinates is a pullback.
+    has_jets = False
+
+    def immersed(self) -> Self | None:
+        """This metric where ``base`` is a pullback, else None: a pullback in other coordinates is a pullback."""
+        return None if self.base.immersed() is None else self
+
+    def energy(self, settings: Discretisation, guide: Array | None = None) -> Energy:
+        if self.immersed() is None:
+            return super().energy(settings, guide)
+        return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
+
+    def embed(self, z: Array) -> Array:
+        """The immersed points of ``base``, ``(*batch, D)`` at ``z``.
 
         Raises:
-            AttributeError: if ``base`` is no pullback, so that ``hasattr`` tells.
+            TypeError: if ``base`` is no pullback, so that :meth:`immersed` is None.
         """
-        self._immersed()
-        return self._embed
+        surface = self.base.immersed()
+        if surface is None:
+            raise TypeError(f"{type(self.base).__name__} is no pullback: it has no immersion.")
+        return surface.embed(self.to_base(z))
 
-    @property
-    def embed_jacobian(self) -> Callable[[Array], tuple[Array, Array]]:
-        """Value and Jacobian of :attr:`embed`, as a function of z.
+    def embed_jacobian(self, z: Array) -> tuple[Array, Array]:
+        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``.
 
         Raises:
-            AttributeError: if ``base`` is no pullback, so that ``hasattr`` tells.
+            TypeError: as :meth:`embed`.
         """
-        self._immersed()
-        return self._embed_jacobian
-
-    def _immersed(self) -> None:
-        if not hasattr(self.base, "embed"):
-            raise AttributeError(f"{type(self.base).__name__} is no pullback and has no `embed`.")
-
-    def _embed(self, z: Array) -> Array:
-        base: Any = self.base
-        return base.embed(self.to_base(z))
-
-    def _embed_jacobian(self, z: Array) -> tuple[Array, Array]:
-        return _autodiff.jacobian(self._embed, z, self.dim)
+        return _autodiff.jacobian(self.embed, z, self.dim)
 
 
 class _PytreeMap(Pytree):

@@ -1,9 +1,7 @@
 """Riemannian metrics on a chart of R^d."""
 
-from pyro_riemann.numpyro.metrics._base import RiemannianMetric
-from pyro_riemann.numpyro.metrics._conformal import ConformalMetric
+from pyro_riemann.numpyro.metrics._base import ConformalMetric, GridMetric, RiemannianMetric
 from pyro_riemann.numpyro.metrics._flat import ConstantMetric, EuclideanMetric
-from pyro_riemann.numpyro.metrics._grid import GridMetric
 from pyro_riemann.numpyro.metrics._grid_field import DistanceField
 from pyro_riemann.numpyro.metrics._kernel import KernelMetric
 from pyro_riemann.numpyro.metrics._pullback import PullbackMetric

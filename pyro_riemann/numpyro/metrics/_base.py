@@ -1,29 +1,13 @@
-"""The interface of a Riemannian metric, with a generic numerical version of every method."""
+"""The interface of a Riemannian metric, and the two metrics that every metric can make of itself."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax.numpy as jnp
-import numpy as np
-from jax import Array
-
-from pyro_riemann._formulas.peaks import Peaks
-from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann.numpyro import _autodiff
-from pyro_riemann.numpyro._checks import holds
-from pyro_riemann.numpyro._pytree import Pytree
-from pyro_riemann.numpyro.geodesics import (
-    Geodesic,
-    GeodesicSolver,
-    expmap,
-    expmap_log_van_vleck,
-    log_van_vleck,
-    scalar_curvature,
-)
+from pyro_riemann.numpyro.metrics._conformal import VolumeMetric
+from pyro_riemann.numpyro.metrics._generic import Corner, GenericMetric
+from pyro_riemann.numpyro.metrics._grid import TableMetric
 
 
-class RiemannianMetric(Pytree):
+class RiemannianMetric(GenericMetric):
     r"""A Riemannian metric :math:`G(z)` on the chart :math:`\mathbb{R}^d`.
 
     A metric of your own is a subclass that sets ``dim`` and implements :meth:`metric`;
@@ -41,6 +25,8 @@ class RiemannianMetric(Pytree):
         solver: settings of the boundary-value solver behind :meth:`geodesic` and
             :meth:`squared_dist`; assign another :class:`GeodesicSolver` to change them.
         flow_steps: Runge-Kutta steps behind :meth:`expmap`; fewer do for short vectors.
+        landmarks: points ``(k, d)`` that every search for a path should know of, or None; assign an array to a metric
+            whose volume is hard to find, and list it in ``pytree_data_fields``.
 
     Raises:
         TypeError: by methods of the curved metrics of this package, if a point is not a floating array.
@@ -64,139 +50,15 @@ class RiemannianMetric(Pytree):
         0.6931
     """
 
-    dim: int
-    solver: GeodesicSolver = GeodesicSolver()
-    flow_steps: int = 16
-
-    def metric(self, z: Array) -> Array:
-        """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
-        raise NotImplementedError(f"{type(self).__name__} must implement `metric(z)`.")
-
-    # ---------------------------------------------------------------- pointwise algebra
-
-    def cholesky(self, z: Array) -> Array:
-        """Lower Cholesky factor of G(z), ``(*batch, d, d)``.
-
-        Raises:
-            ValueError: if G is not positive definite at one of the points; under ``jit`` the factor is NaN there.
-        """
-        factor = jnp.linalg.cholesky(self.metric(z))
-        definite = jnp.isfinite(factor).all((-2, -1))
-        if not holds(definite):
-            where = np.broadcast_to(z, (*definite.shape, self.dim))[~np.asarray(definite)][0].tolist()
-            raise ValueError(
-                f"{type(self).__name__}.metric(z) is not positive definite at {int((~definite).sum())} of "
-                f"{definite.size} points, for instance z = {where}. Add a multiple of the identity to it "
-                "(`jitter` of a PullbackMetric, `regularization` of a KernelMetric), or use float64."
-            )
-        return factor
-
-    def logdet(self, z: Array) -> Array:
-        """``log det G(z)``, shape ``(*batch)``; twice the log volume element."""
-        return 2 * jnp.log(jnp.diagonal(self.cholesky(z), axis1=-2, axis2=-1)).sum(-1)
-
-    def logdet_gradient(self, z: Array) -> Array:
-        """Coordinate gradient of :meth:`logdet` at ``z``, ``(*batch, d)``."""
-        return _autodiff.jacobian(self.logdet, z, self.dim)[1]
-
-    def inner(self, z: Array, u: Array, v: Array) -> Array:
-        """Inner product ``u^T G(z) v``, shape ``(*batch)``.
-
-        Args:
-            z: points, ``(*batch, d)``.
-            u: tangent vectors at ``z``, ``(*batch, d)``.
-            v: tangent vectors at ``z``, ``(*batch, d)``.
-        """
-        return jnp.einsum("...i,...ij,...j->...", u, self.metric(z), v)
-
-    def norm(self, z: Array, v: Array) -> Array:
-        """Riemannian length ``sqrt(v^T G(z) v)`` of vectors ``v`` at ``z``, shape ``(*batch)``; gradient 0 at v = 0."""
-        return _safe_sqrt(self.inner(z, v, v))
-
-    def on_floor(self, z: Array) -> Array | None:
-        """Where G(z) is hardly more than a constant put in for safety (a jitter, a regularisation), ``(*batch)``.
-
-        There the metric knows nothing of data or model, and a random walk or a uniform draw goes anywhere. None
-        for a metric without such a floor, as this base class has none; a metric that rewrites another passes it on.
-
-        Args:
-            z: points, ``(*batch, d)``.
-        """
-        return None
-
-    def conformal(self, log_scale: float = 0.0) -> RiemannianMetric:
+    def conformal(self, log_scale: float = 0.0) -> ConformalMetric:
         """The metric ``exp(log_scale) (det G)^{-1} I``, a :class:`ConformalMetric`: its curves follow the data.
 
         Raises:
             ValueError: if ``log_scale`` is not finite.
         """
-        from pyro_riemann.numpyro.metrics._conformal import ConformalMetric  # a subclass of this class
-
         return ConformalMetric(self, log_scale)
 
-    # ---------------------------------------------------------------- where the volume is
-
-    def peaks(self) -> Peaks | None:
-        r"""Where the volume is known to be, without gradient: bumps of :math:`\sqrt{\det G}`, or None.
-
-        Tops ``loc (m, d)`` and covariances ``covariance (m, d, d)`` of Gaussians that look like the bumps. Integrals
-        over the volume are sure to see these; what is not listed has to be searched for. A metric that is built on
-        another one passes on what that one knows, in its own coordinates.
-        """
-        return None
-
-    # ---------------------------------------------------------------- first derivatives
-
-    def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
-        """``G(z)``, ``(*batch, d, d)``, and ``dG[..., i, j, k] = d G_ij / d z_k``, ``(*batch, d, d, d)``."""
-        return _autodiff.jacobian(self.metric, z, self.dim)
-
-    def metric_derivatives(self, z: Array, v: Array) -> tuple[Array, Array, Array]:
-        """``G(z)``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.
-
-        All that geodesics need of the metric's first derivatives.
-        """
-        metric, slope = self.metric_jacobian(z)
-        return metric, jnp.einsum("...ikj,...k->...ij", slope, v), jnp.einsum("...ikj,...j->...ik", slope, v)
-
-    def speed_hessian(self, z: Array, v: Array) -> Array:
-        """Second derivative in z of ``v^T G(z) v / 2`` at constant ``v``, ``(*batch, d, d)``."""
-
-        def force(at: Array) -> Array:
-            slope = self.metric_derivatives(at, v)[1]
-            return 0.5 * (slope.mT @ v[..., None])[..., 0]
-
-        return _autodiff.jacobian(force, z, self.dim)[1]
-
-    def christoffel(self, z: Array, v: Array) -> Array:
-        r"""Contraction :math:`\Gamma^i_{jk} v^j v^k` of the Christoffel symbols, ``(*batch, d)``.
-
-        Geodesics satisfy ``z'' = -christoffel(z, z')``.
-        """
-        metric, slope, _ = self.metric_derivatives(z, v)
-        force = jnp.einsum("...ij,...j->...i", slope, v) - 0.5 * jnp.einsum("...ji,...j->...i", slope, v)
-        return jnp.linalg.solve(metric, force[..., None])[..., 0]
-
-    def drift(self, z: Array) -> Array:
-        r"""Ito drift of Brownian motion at ``z``, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""
-        metric, slope = self.metric_jacobian(z)
-        inverse = jnp.linalg.inv(metric)
-        divergence = jnp.einsum("...jk,...ijk->...i", inverse, slope)
-        log_volume = 0.5 * jnp.einsum("...jk,...jki->...i", inverse, slope)
-        return -0.5 * jnp.einsum("...ij,...j->...i", inverse, divergence - log_volume)
-
-    def scalar_curvature(self, z: Array) -> Array:
-        """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
-        return scalar_curvature(self, z)
-
-    def radial_law(self) -> RadialLaw | None:
-        """What is known of the volume around every point: constant curvature, or None.
-
-        Normalising constants and draws of radial laws are then exact. Wrappers pass on what their base knows.
-        """
-        return None
-
-    def tabulate(self, low: Any, high: Any, resolution: int) -> RiemannianMetric:
+    def tabulate(self, low: Corner, high: Corner, resolution: int) -> GridMetric:
         """This metric as a :class:`GridMetric` on a box of the chart; d <= 3.
 
         Args:
@@ -207,78 +69,76 @@ class RiemannianMetric(Pytree):
         Raises:
             ValueError: as :class:`GridMetric`.
         """
-        from pyro_riemann.numpyro.metrics._grid import GridMetric  # a subclass of this class
-
         return GridMetric(self, low, high, resolution)
 
-    # ---------------------------------------------------------------- initial-value problem
 
-    def expmap(self, z: Array, v: Array) -> Array:
-        """Point ``(*batch, d)`` that the geodesic from ``z`` with initial velocity ``v`` reaches after unit time."""
-        return expmap(self, z, v, self.flow_steps)
+class ConformalMetric(VolumeMetric, RiemannianMetric):
+    r"""The metric :math:`e^{s} (\det G(z))^{-1} I` of a base metric G.
 
-    def expmap_log_van_vleck(self, z: Array, v: Array) -> tuple[Array, Array]:
-        """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, along that geodesic.
+    Its length is :math:`\int |\gamma'| / \sqrt{\det G(\gamma)}\, dt`: what Chadebec & Allassonniere (2022, eq. 8)
+    minimise to interpolate between two codes. Curves follow the data, where G is large.
 
-        ``-log V`` is the log Jacobian determinant of the exponential map between the
-        orthonormal frames of ``T_z`` and ``T_y``, from Jacobi fields.
-        """
-        return expmap_log_van_vleck(self, z, v, self.flow_steps)
+    Args:
+        base: any metric; its arrays are data of this one.
+        log_scale: :math:`s`, data as well. It changes no shortest curve, only the unit of length; choose it
+            near ``base.logdet`` at the data where the determinant leaves the range of the dtype.
 
-    def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
-        r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, all geodesics counted.
+    Raises:
+        ValueError: if ``log_scale`` is not finite; by distances and curves that leave the range of the dtype.
 
-        With respect to dM, shape ``(*batch)``. None, as here, where they are not all known in closed form.
+    Example:
+        >>> base = ConstantMetric(jnp.diag(jnp.array([4.0, 1.0])))
+        >>> ConformalMetric(base).metric(jnp.zeros(2)).tolist()
+        [[0.25, 0.0], [0.0, 0.25]]
+    """
 
-        Args:
-            z: start, ``(*batch, d)``.
-            y: end, ``(*batch, d)``.
-            time: variance t of the tangent vectors, ``(*batch)``.
-        """
-        return None
-
-    # ---------------------------------------------------------------- boundary-value problem
-
-    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
-        """Shortest curve from ``z`` to ``y``, batches broadcast.
-
-        Args:
-            z: start, ``(*batch, d)``.
-            y: end, ``(*batch, d)``.
-            init: ``"line"`` starts from the straight line, ``"graph"`` from the better of the
-                line and a shortest path on a graph, which finds the global minimum more often.
-            **settings: override fields of :attr:`solver` for this call.
-
-        Raises:
-            ValueError: for an unknown ``init``, or settings out of range.
-        """
-        return self.solver.replace(init=init, **settings).solve(self, z, y)
-
-    def squared_dist(self, z: Array, y: Array) -> Array:
-        """Squared geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; shape ``(*batch)``.
-
-        Differentiable in both ends and in the metric's parameters (envelope theorem);
-        0 with gradient 0 where ``z == y``.
-        """
-        return self.solver.squared_dist(self, z, y)
-
-    def dist(self, z: Array, y: Array) -> Array:
-        """Geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; its shape is ``(*batch)``.
-
-        The gradient is set to 0 where ``z == y``.
-        """
-        return _safe_sqrt(self.squared_dist(z, y))
-
-    def logmap(self, z: Array, y: Array) -> Array:
-        """Initial velocity of the shortest geodesic from ``z`` to ``y``, ``(*batch, d)``."""
-        return self.solver.logmap(self, z, y)
-
-    def log_van_vleck(self, z: Array, y: Array) -> Array:
-        """Log of the Van Vleck-Morette determinant V(z, y), shape ``(*batch)``; 0 at ``z == y``."""
-        return log_van_vleck(self, z, y)
+    base: RiemannianMetric
 
 
-def _safe_sqrt(value: Array) -> Array:
-    """Square root with gradient 0, not infinity, at 0."""
-    positive = value > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, value, 1.0)), 0.0)
+class GridMetric(TableMetric, RiemannianMetric):
+    r"""Any metric of dimension 1 to 3, tabulated on a box and interpolated by cubic splines (C^2).
+
+    The table holds :math:`a, U` of :math:`G = U\, \mathrm{diag}(e^{2a})\, U^\top`, U unit lower triangular, so every
+    interpolated G is positive definite. Values, first derivatives and :meth:`speed_hessian` are closed form in the
+    spline. The metric is deterministic and smooth: what NUTS and the geodesic solver need. The table is built on the
+    host; look-ups run under any transformation of JAX.
+
+    Args:
+        metric: the metric to tabulate, evaluated once at ``prod(resolution)`` nodes without gradients.
+        low: lower corner of the box, a number or ``(d,)``.
+        high: upper corner, likewise.
+        resolution: nodes an axis, one number or d, each at least 4.
+        outside: ``"metric"`` evaluates the true metric (kept as ``base``) if any point of the batch lies outside the
+            box. Under ``vmap``, where a branch on data becomes a selection, it is evaluated in any case.
+            ``"error"`` forgets the true metric: it raises where points can be read, and where they cannot (under
+            ``jit`` and the like) the value at the nearest point of the box is used instead.
+        chunk_size: nodes evaluated at once.
+        points: where the table will be used, such as codes or draws, ``(n, d)``: the error is judged there. Default:
+            random points of the box, most of which nobody may ever visit.
+        max_error: warn if the error exceeds this at more than 10 % of the ``points``; None never warns. Without
+            ``points`` nothing says what the box is for, and no warning is given.
+
+    Attributes:
+        interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`: that not
+            exceeded at 90 % of the ``points`` or, without these, the largest in the box (an array;
+            ``mean_interpolation_error`` is its mean). At any points: :meth:`interpolation_error_at`.
+
+    Raises:
+        ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, a metric that is not finite
+            and positive definite at a node, or ``points`` none of which lies in the box.
+        TypeError: under a transformation of JAX, where no table can be built.
+
+    Source: de Boor (1978), *A Practical Guide to Splines*; the parametrisation of G is that of Pourahmadi (1999),
+    *Joint mean-covariance models with applications to longitudinal data*.
+
+    Example:
+        >>> from pyro_riemann.numpyro import PullbackMetric
+        >>> surface = PullbackMetric(lambda z: jnp.concatenate([z, jnp.sin(z[..., :1])], -1), dim=2)
+        >>> grid = GridMetric(surface, low=-2.0, high=2.0, resolution=40)
+        >>> grid.metric(jnp.zeros(2)).round(3).tolist()
+        [[2.0, 0.0], [0.0, 1.0]]
+        >>> bool(grid.interpolation_error < 1e-3)
+        True
+    """
+
+    base: RiemannianMetric | None

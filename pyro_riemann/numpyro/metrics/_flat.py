@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import jax.numpy as jnp
 from jax import Array
@@ -10,6 +10,7 @@ from jax import Array
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, holds
+from pyro_riemann.numpyro._interface import Settings
 from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 
@@ -86,7 +87,7 @@ class ConstantMetric(RiemannianMetric):
             return None  # a subclass that identifies points, of which there are more geodesics than one
         return densities.single_geodesic(jnp, self.dim, time, self.squared_dist(z, y), self.log_van_vleck(z, y))
 
-    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Any) -> Geodesic:
+    def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)
 
 

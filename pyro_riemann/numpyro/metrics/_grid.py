@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,69 +15,36 @@ from pyro_riemann._formulas import grid_table, log_cholesky
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann.numpyro.geodesics import PathTable
-from pyro_riemann.numpyro.metrics._base import RiemannianMetric
+from pyro_riemann.numpyro.metrics._generic import Corner, GenericMetric
 from pyro_riemann.numpyro.metrics._grid_field import DistanceField
 from pyro_riemann.numpyro.metrics._spline_table import SplineTable
 
 
-class GridMetric(RiemannianMetric):
-    r"""Any metric of dimension 1 to 3, tabulated on a box and interpolated by cubic splines (C^2).
+class TableMetric(GenericMetric):
+    """What :class:`GridMetric` does, but for what every public metric offers."""
 
-    The table holds :math:`a, U` of :math:`G = U\, \mathrm{diag}(e^{2a})\, U^\top`, U unit lower triangular, so every
-    interpolated G is positive definite. Values, first derivatives and :meth:`speed_hessian` are closed form in the
-    spline. The metric is deterministic and smooth: what NUTS and the geodesic solver need. The table is built on the
-    host; look-ups run under any transformation of JAX.
-
-    Args:
-        metric: the metric to tabulate, evaluated once at ``prod(resolution)`` nodes without gradients.
-        low: lower corner of the box, a number or ``(d,)``.
-        high: upper corner, likewise.
-        resolution: nodes an axis, one number or d, each at least 4.
-        outside: ``"metric"`` evaluates the true metric (kept as ``base``) if any point of the batch lies outside the
-            box. Under ``vmap``, where a branch on data becomes a selection, it is evaluated in any case.
-            ``"error"`` forgets the true metric: it raises where points can be read, and where they cannot (under
-            ``jit`` and the like) the value at the nearest point of the box is used instead.
-        chunk_size: nodes evaluated at once.
-        points: where the table will be used, such as codes or draws, ``(n, d)``: the error is judged there. Default:
-            random points of the box, most of which nobody may ever visit.
-        max_error: warn if the error exceeds this at more than 10 % of the ``points``; None never warns. Without
-            ``points`` nothing says what the box is for, and no warning is given.
-
-    Attributes:
-        interpolation_error: relative error of G, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`: that not
-            exceeded at 90 % of the ``points`` or, without these, the largest in the box (an array;
-            ``mean_interpolation_error`` is its mean). At any points: :meth:`interpolation_error_at`.
-
-    Raises:
-        ValueError: for a dimension above 3, an empty box, fewer than 4 nodes, a metric that is not finite
-            and positive definite at a node, or ``points`` none of which lies in the box.
-        TypeError: under a transformation of JAX, where no table can be built.
-
-    Source: de Boor (1978), *A Practical Guide to Splines*; the parametrisation of G is that of Pourahmadi (1999),
-    *Joint mean-covariance models with applications to longitudinal data*.
-
-    Example:
-        >>> from pyro_riemann.numpyro import PullbackMetric
-        >>> surface = PullbackMetric(lambda z: jnp.concatenate([z, jnp.sin(z[..., :1])], -1), dim=2)
-        >>> grid = GridMetric(surface, low=-2.0, high=2.0, resolution=40)
-        >>> grid.metric(jnp.zeros(2)).round(3).tolist()
-        [[2.0, 0.0], [0.0, 1.0]]
-        >>> bool(grid.interpolation_error < 1e-3)
-        True
-    """
-
-    pytree_data_fields = ("_peaks", "base", "interpolation_error", "mean_interpolation_error", "paths", "table")
+    pytree_data_fields = (
+        "_floor",
+        "_peaks",
+        "base",
+        "interpolation_error",
+        "mean_interpolation_error",
+        "paths",
+        "table",
+    )
     table: SplineTable
+    _floor: Array | None
     _peaks: Peaks | None
-    base: RiemannianMetric | None
+    base: GenericMetric | None
+    paths: PathTable | None = None
     interpolation_error: Array
     mean_interpolation_error: Array
 
     def __init__(
         self,
-        metric: RiemannianMetric,
-        low: float | Sequence[float] | Array,
-        high: float | Sequence[float] | Array,
+        metric: GenericMetric,
+        low: Corner,
+        high: Corner,
         resolution: int | Sequence[int],
         outside: str = "metric",
         chunk_size: int = 4096,
@@ -95,6 +62,7 @@ class GridMetric(RiemannianMetric):
         fields = grid_table.fields(tensors[: len(nodes)], nodes)
         self.table = SplineTable(fields.reshape(*sizes, -1), *map(jnp.asarray, ends))
         self.base = metric if outside == "metric" else None
+        self._floor = _floor_in_chunks(metric, nodes, sizes, chunk_size) if outside == "error" else None
         known = metric.peaks()
         self._peaks = known and jax.tree.map(lambda leaf: leaf[np.asarray(self.table.contains(known.loc))], known)
         estimate = np.asarray(_metric(self, jnp.asarray(probes), inside=True))
@@ -127,7 +95,7 @@ class GridMetric(RiemannianMetric):
             error[inside] = grid_table.relative_error(estimate, exact)
         return jnp.asarray(error.reshape(z.shape[:-1]))
 
-    def _corners(self, metric: RiemannianMetric, low: Any, high: Any) -> np.ndarray[Any, Any]:
+    def _corners(self, metric: GenericMetric, low: Corner, high: Corner) -> np.ndarray[Any, Any]:
         """Both corners, ``(2, d)``, in the metric's dtype."""
         leaves = [*jax.tree.leaves(metric), low, high]
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
@@ -150,6 +118,15 @@ class GridMetric(RiemannianMetric):
             return outer
         both = jax.tree.map(lambda mine, other: jnp.concatenate([mine, other[~np.asarray(beyond)]]), self._peaks, outer)
         return jax.lax.stop_gradient(both)
+
+    @property
+    def landmarks(self) -> Array | None:  # type: ignore[override]  # others hold it
+        """Points ``(k, d)`` that every search for a path should know of: those of the true metric, if it is kept."""
+        return None if self.base is None else self.base.landmarks
+
+    def tabulated(self) -> Self:
+        """This metric."""
+        return self
 
     # ---------------------------------------------------------------- evaluation
 
@@ -190,10 +167,26 @@ class GridMetric(RiemannianMetric):
         return _speed_hessian(self, z, v, inside=self._inside(z))
 
     def on_floor(self, z: Array) -> Array | None:
-        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if the table has forgotten it."""
-        return None if self.base is None else self.base.on_floor(z)
+        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if it has none.
 
-    def prepare_paths(self, resolution: int = 64) -> GridMetric:
+        A table that has forgotten the metric knows it at its nodes, and answers for the nearest.
+        """
+        if self.base is not None:
+            return self.base.on_floor(z)
+        if self._floor is None:
+            return None
+        sizes = jnp.asarray(self._floor.shape, z.dtype)
+        low, high = self.table.low.astype(z.dtype), self.table.high.astype(z.dtype)
+        node = jnp.round((jnp.clip(z, low, high) - low) / (high - low) * (sizes - 1)).astype(int)
+        return self._floor[tuple(jnp.moveaxis(node, -1, 0))]
+
+    def covers(self, z: Array) -> Array | None:
+        if self.base is None:
+            return self.table.contains(z)
+        beyond = self.base.covers(z)
+        return None if beyond is None else self.table.contains(z) | beyond
+
+    def prepare_paths(self, resolution: int = 64) -> Self:
         """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
 
         Worth about a thousand calls for single pairs. Call it again after the table has changed.
@@ -237,7 +230,7 @@ class GridMetric(RiemannianMetric):
 # ---------------------------------------------------------------- compiled, the metric as an argument
 
 
-def _evaluate_in_chunks(metric: RiemannianMetric, points: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+def _evaluate_in_chunks(metric: GenericMetric, points: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     """The true metric at ``points`` ``(n, d)``, in chunks of equal shape, so that one program serves all."""
     count = len(points)
     size = min(size, count)
@@ -246,12 +239,21 @@ def _evaluate_in_chunks(metric: RiemannianMetric, points: np.ndarray[Any, Any], 
     return np.concatenate([np.asarray(chunk) for chunk in chunks])[:count]
 
 
+def _floor_in_chunks(
+    metric: GenericMetric, nodes: np.ndarray[Any, Any], sizes: tuple[int, ...], chunk_size: int
+) -> Array | None:
+    """Where ``metric`` is on its floor at the nodes, in the shape of the grid; None if it has none."""
+    chunks = np.split(nodes, range(chunk_size, len(nodes), chunk_size))
+    known = [part for chunk in chunks if (part := metric.on_floor(jnp.asarray(chunk))) is not None]
+    return jnp.concatenate(known).reshape(sizes) if known else None
+
+
 @jax.jit
-def _evaluate(metric: RiemannianMetric, z: Array) -> Array:
+def _evaluate(metric: GenericMetric, z: Array) -> Array:
     return metric.metric(z)
 
 
-def _or_base(grid: GridMetric, z: Array, inside: bool, found: Any, of_base: Callable[[RiemannianMetric], Any]) -> Any:
+def _or_base(grid: TableMetric, z: Array, inside: bool, found: Any, of_base: Callable[[GenericMetric], Any]) -> Any:
     """``found`` at the points in the box, the true metric's result at the others if there are any."""
     base = grid.base
     if inside or base is None:
@@ -271,28 +273,28 @@ _compiled = partial(jax.jit, static_argnames="inside")
 
 
 @_compiled
-def _metric(grid: GridMetric, z: Array, inside: bool) -> Array:
+def _metric(grid: TableMetric, z: Array, inside: bool) -> Array:
     (found,) = log_cholesky.metric(jnp, grid.table(z), grid.dim)
     result: Array = _or_base(grid, z, inside, found, lambda base: base.metric(z))
     return result
 
 
 @_compiled
-def _logdet(grid: GridMetric, z: Array, inside: bool) -> Array:
+def _logdet(grid: TableMetric, z: Array, inside: bool) -> Array:
     found = 2 * grid.table(z)[..., : grid.dim].sum(-1)  # the table holds the log-diagonal
     result: Array = _or_base(grid, z, inside, found, lambda base: base.logdet(z))
     return result
 
 
 @_compiled
-def _logdet_gradient(grid: GridMetric, z: Array, inside: bool) -> Array:
+def _logdet_gradient(grid: TableMetric, z: Array, inside: bool) -> Array:
     found = 2 * grid.table.with_jacobian(z)[1][..., : grid.dim, :].sum(-2)
     result: Array = _or_base(grid, z, inside, found, lambda base: base.logdet_gradient(z))
     return result
 
 
 @_compiled
-def _metric_jacobian(grid: GridMetric, z: Array, inside: bool) -> tuple[Array, Array]:
+def _metric_jacobian(grid: TableMetric, z: Array, inside: bool) -> tuple[Array, Array]:
     fields, slope = grid.table.with_jacobian(z)
     metric, jacobian = log_cholesky.metric(jnp, fields, grid.dim, slope)
     result: tuple[Array, Array] = _or_base(grid, z, inside, (metric, jacobian), lambda base: base.metric_jacobian(z))
@@ -300,7 +302,7 @@ def _metric_jacobian(grid: GridMetric, z: Array, inside: bool) -> tuple[Array, A
 
 
 @_compiled
-def _speed_hessian(grid: GridMetric, z: Array, v: Array, inside: bool) -> Array:
+def _speed_hessian(grid: TableMetric, z: Array, v: Array, inside: bool) -> Array:
     found = log_cholesky.speed_hessian(jnp, *grid.table.with_hessian(z), v)
     result: Array = _or_base(grid, z, inside, found, lambda base: base.speed_hessian(z, v))
     return result

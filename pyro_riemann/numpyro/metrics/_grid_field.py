@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +10,15 @@ from jax import Array
 
 from pyro_riemann._formulas.distance_field import distance_table
 from pyro_riemann.numpyro._pytree import Pytree
-from pyro_riemann.numpyro.metrics._base import _safe_sqrt
+from pyro_riemann.numpyro.metrics._generic import _safe_sqrt
 from pyro_riemann.numpyro.metrics._spline_table import SplineTable
+
+
+class _Tabulated(Protocol):
+    """A metric on a box."""
+
+    dim: int
+    table: SplineTable
 
 
 class DistanceField(Pytree):
@@ -49,7 +56,9 @@ class DistanceField(Pytree):
     num_sweeps: Array
     table: SplineTable
 
-    def __init__(self, metric: Any, loc: Array, resolution: tuple[int, ...], max_sweeps: int, tolerance: float) -> None:
+    def __init__(
+        self, metric: _Tabulated, loc: Array, resolution: tuple[int, ...], max_sweeps: int, tolerance: float
+    ) -> None:
         self.dim, table = metric.dim, metric.table
         arrays = [np.asarray(array) for array in (table.coefficients, table.low, table.high)]
         found = distance_table(arrays, np.asarray(loc), resolution, max_sweeps, tolerance)

@@ -116,6 +116,7 @@ class KernelMetric(RiemannianMetric):
 
         Raises:
             ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
+            ImportError: if ``kmedoids`` is not installed, which the extra `kernel` brings.
             TypeError: if ``loc`` or ``scale`` is not a floating array.
         """
         loc, scale = check_array("loc", loc), check_array("scale", scale)
@@ -130,7 +131,7 @@ class KernelMetric(RiemannianMetric):
         return cls(centroids, precisions, bandwidth, regularization)
 
     @property
-    def landmarks(self) -> Array:
+    def landmarks(self) -> Array:  # type: ignore[override]  # others hold it
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,10 @@ from jax import Array
 
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
+from pyro_riemann.numpyro._interface import Discretisation, Energy
 from pyro_riemann.numpyro._partition import Structure, join, split
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
+from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 
 Immersion = Callable[[Array], Array | tuple[Array, ...]]
@@ -111,6 +113,19 @@ class PullbackMetric(RiemannianMetric):
         outputs = self.immersion(z)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
+    def immersed(self) -> Self:
+        """This metric."""
+        return self
+
+    def energy(self, settings: Discretisation, guide: Array | None = None) -> Energy:
+        """The discrete energy that the solver minimises, by chords between the images, without a Jacobian.
+
+        Args:
+            settings: a :class:`GeodesicSolver`, or whatever has its ``num_knots``, ``num_segments`` and ``richardson``.
+            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
+        """
+        return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
+
     def embed(self, z: Array) -> Array:
         """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
         return _embed(self, check_point("z", z, self.dim))
@@ -132,9 +147,9 @@ class PullbackMetric(RiemannianMetric):
         return jacobian.mT @ jacobian, partial(_force, self, z, jacobian)
 
     def on_floor(self, z: Array) -> Array | None:
-        """Where some direction at ``z`` has hardly more than the jitter: the least eigenvalue of G is below ten of it.
+        """Where G is hardly more than the jitter: more than half of its eigenvalues are below ten of it.
 
-        Shape ``(*batch)``; None without jitter.
+        Shape ``(*batch)``; None without jitter. A few latent directions that an immersion does not use are no floor.
         """
         return None if self.jitter == 0 else _on_floor(self, check_point("z", z, self.dim))
 
@@ -184,7 +199,7 @@ def _metric(metric: PullbackMetric, z: Array) -> Array:
 def _on_floor(metric: PullbackMetric, z: Array) -> Array:
     # singular values: the square of a Jacobian in float32 has lost what a jitter of 1e-6 is compared with
     values = jnp.linalg.svd(_embed_jacobian(metric, z)[1], compute_uv=False)
-    return jnp.square(values[..., -1]) < 10 * metric.jitter
+    return (jnp.square(values) < 10 * metric.jitter).sum(-1) > metric.dim / 2
 
 
 @jax.jit

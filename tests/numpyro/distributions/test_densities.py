@@ -78,10 +78,10 @@ def test_mass_on_the_sphere_at_every_centre_in_every_chart(chart: str) -> None:
         estimate = law.log_normalizer()
         assert jnp.abs(jnp.exp(estimate.value) - masses).max() < 1e-7
         assert estimate.standard_error.max() < 1e-6
-    for law in (RiemannianWrappedNormal(loc, 0.1, metric), RiemannianNormal(loc, 0.4, metric)):
-        masses = (weights[:, None] * jnp.exp(law.log_prob(points[:, None]) - 0.5 * metric.logdet(points)[:, None])).sum(
-            0
-        )
+    for other in (RiemannianWrappedNormal(loc, 0.1, metric), RiemannianNormal(loc, 0.4, metric)):
+        masses = (
+            weights[:, None] * jnp.exp(other.log_prob(points[:, None]) - 0.5 * metric.logdet(points)[:, None])
+        ).sum(0)
         assert jnp.abs(masses - 1).max() < 1e-7
 
 
@@ -241,3 +241,22 @@ def test_a_metric_that_has_only_its_tensor() -> None:
     for law in (RiemannianWrappedNormal, lambda *a: RiemannianNormal(*a, num_directions=16)):
         generic, closed = law(loc, 0.2, OnlyMetric(exact)).log_prob(z), law(loc, 0.2, exact).log_prob(z)
         assert jnp.abs(generic - closed).max() < 1e-4
+
+
+def test_a_heat_kernel_as_a_guide_says_that_there_is_no_bound() -> None:
+    """Its mass is not 1: compiled as in an ELBO, where no number is known, and by hand, where it is."""
+    kernel = RiemannianHeatKernel(jnp.array([0.3, -0.2, 0.1]), 6.0, Sphere(3))
+    mass = float(kernel.log_normalizer().value)
+    z, mark = kernel.sample_with_intermediates(jax.random.key(0), (5,))
+    with pytest.warns(UserWarning, match=f"its log mass: {mass:.3g}.*such an evidence lower bound is none"):
+        assert kernel.log_prob(z, mark).shape == (5,)
+    with pytest.warns(UserWarning, match="its log mass: not known"):
+        jax.jit(lambda time: RiemannianHeatKernel(jnp.zeros(3), time, Sphere(3)).log_prob(z, mark))(6.0)
+    kernel.log_prob(z)
+    for law in (
+        RiemannianHeatKernel(jnp.zeros(3), 6.0, Sphere(3), normalize=True),
+        RiemannianHeatKernel(jnp.zeros(3), 1e-3, Sphere(3)),
+        RiemannianHeatKernel(jnp.zeros(3), 6.0, ConstantMetric(jnp.eye(3))),
+    ):
+        z, mark = law.sample_with_intermediates(jax.random.key(0))
+        law.log_prob(z, mark)

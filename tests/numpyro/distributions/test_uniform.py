@@ -305,5 +305,5 @@ def test_constant_metric_is_exact_and_a_void_is_reported() -> None:
     with pytest.warns(UserWarning, match="of the draws lie where `metric` is only the constant"):
         reports = void.reports
     length = np.cosh(np.linspace(-400, 400, 800_001)) ** -4 + 1e-3
-    above = (np.sqrt(length) * (length > 1e-2)).sum() / np.sqrt(length).sum()
-    assert abs(reports[0].on_floor - (1 - above**2)) < 2e-3
+    below = (np.sqrt(length) * (length < 1e-2)).sum() / np.sqrt(length).sum()
+    assert abs(reports[0].on_floor - below**2) < 2e-3

@@ -11,8 +11,6 @@ from jax import Array
 from pyro_riemann.numpyro import GeodesicSolver, RiemannianMetric, Sphere
 from tests.numpyro import charts
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def uniform(count: int, seed: int) -> tuple[Array, Array]:
     """Pairs of uniform points of the sphere, in the stereographic chart."""

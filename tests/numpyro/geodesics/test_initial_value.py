@@ -8,8 +8,6 @@ import pytest
 
 from tests.numpyro import charts
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_flow_of_a_metric_only_meets_the_closed_form() -> None:
     exact = charts.warped_hyperbolic(2)

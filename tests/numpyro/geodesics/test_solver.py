@@ -15,8 +15,6 @@ from jax import Array
 from pyro_riemann.numpyro import GeodesicSolver, PullbackMetric, RiemannianMetric
 from tests.numpyro import charts
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 BOTH = ["sphere2, sheared pullback", pytest.param("hyperbolic2, sheared, metric only", marks=pytest.mark.slow)]
 EXACT = GeodesicSolver(tolerance=1e-16)
 NAMES = ["sphere2, sheared pullback", "hyperbolic2, sheared, metric only"]

@@ -15,6 +15,11 @@ from pyro_riemann.numpyro import Sphere
 from tests.numpyro.infer.models import NOISE, kernel, law, replications
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> None:
+    """Not here: chains run for longer than they compile."""
+
+
 def ranks(name: str, problems: int, thin: int, kept: int) -> np.ndarray:
     """Rank of the truth among ``kept`` posterior draws, for both coordinates and the prior's log density."""
     prior = law(name, kernel() if name == "uniform" else Sphere(2))

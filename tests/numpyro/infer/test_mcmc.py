@@ -23,6 +23,11 @@ from pyro_riemann.numpyro import EuclideanMetric, RiemannianUniform, summary
 from tests.numpyro.infer.models import CENTRE, LAWS, NOISE, kernel, law, model, observations
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> None:
+    """Not here: chains run for longer than they compile."""
+
+
 def grid_moments(log_density: Callable[[Array], Array], reach: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean of z and of z^2 by the midpoint rule on 200 x 200 cells."""
     axis = reach * ((np.arange(200) + 0.5) / 100 - 1)

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from jax import Array
 
-from pyro_riemann.numpyro import ConstantMetric, EuclideanMetric, GridMetric, PullbackMetric, RiemannianMetric, Sphere
+from pyro_riemann.numpyro import (
+    ConstantMetric,
+    EuclideanMetric,
+    GridMetric,
+    PullbackMetric,
+    RiemannianHeatKernel,
+    RiemannianMetric,
+    Sphere,
+    brownian_motion,
+)
 from pyro_riemann.numpyro.metrics._spline_table import SplineTable
 
 
@@ -161,6 +170,7 @@ def test_prepared_paths_keep_to_the_table() -> None:
     matrix = jnp.array([[4.0, 0.0], [0.0, 1.0]])
     grid = GridMetric(ConstantMetric(matrix), -1.0, 1.0, 8).prepare_paths(16)
     z, y = jnp.array([[-0.5, 0.0]]), jnp.array([[0.5, 0.4]])
+    assert grid.paths is not None
     curve = grid.paths(z, y, num_knots=4)
     np.testing.assert_allclose(curve[0, 0], z[0], atol=1e-12)
     assert len(jax.tree.leaves(grid)) == 6  # the paths are part of the program, not data
@@ -225,3 +235,45 @@ def test_error_is_that_where_the_table_is_used() -> None:
         GridMetric(base, -1.0, 1.0, 20, points=wall)
     with pytest.raises(ValueError, match="none of the 1 `points`"):
         GridMetric(base, -1.0, 1.0, 20, points=jnp.full((1, 2), 7.0))
+
+
+def test_a_table_on_its_own_knows_its_floor_and_where_it_knows_the_metric() -> None:
+    saturated = PullbackMetric(jnp.tanh, 2)  # sech^4 falls below nine jitters at |z| = 3.6
+    alone, z = GridMetric(saturated, -5.0, 5.0, 81, outside="error"), jnp.array([[0.2, 3.0], [4.0, -4.0], [6.0, 0.0]])
+    assert alone.on_floor(z).tolist() == [False, True, False]
+    assert alone.on_floor(z[1]).shape == ()
+    for metric in (alone, alone.conformal(), GridMetric(alone, -1.0, 1.0, 8)):
+        assert metric.covers(z).tolist() == [True, True, False]
+    assert saturated.covers(z) is None
+    assert GridMetric(saturated, -1.0, 1.0, 8).covers(z) is None
+    assert GridMetric(Sphere(2), -1.0, 1.0, 8, outside="error").on_floor(z) is None
+
+
+def test_what_leaves_a_table_on_its_own_is_reported() -> None:
+    """Compiled code cannot raise on the way, so walks, curves and rays say afterwards that they left."""
+
+    class Own(RiemannianMetric):
+        dim = 2
+
+        def metric(self, z: Array) -> Array:
+            return Sphere(2).metric(z)
+
+    table = GridMetric(Own(), -1.0, 1.0, 20, outside="error")
+    start = jnp.full((200, 2), 0.8)
+    with pytest.raises(ValueError, match="left the reals or the box of a table"):
+        brownian_motion(table, start, 0.3, 8, key=jax.random.key(0))
+    assert brownian_motion(table, 0 * start, 0.001, 8, key=jax.random.key(0)).shape == (200, 2)
+    z, y = jnp.array([-0.9, 0.98]), jnp.array([0.9, 0.98])  # great circles bend outward beyond the equator
+    with pytest.warns(UserWarning, match="1 of 1 pairs of points have no converged geodesic"):
+        table.dist(z, y)
+    # on a flat table the mass of a heat kernel is that of the box, and the rest is error
+    flat = GridMetric(ConstantMetric(jnp.array([[1.5, 0.4], [0.4, 0.8]])), -0.9, 0.9, 8, outside="error")
+    law = RiemannianHeatKernel(jnp.array([0.2, -0.1]), 0.3, flat, num_directions=64)
+    with pytest.warns(UserWarning, match="a stated error of"):
+        value, error = law.log_normalizer()
+    axis = 0.9 * (np.arange(600) + 0.5 - 300) / 300
+    inside = np.stack(np.meshgrid(axis, axis), -1) - np.array([0.2, -0.1])
+    squared = np.einsum("...i,ij,...j->...", inside, np.array([[1.5, 0.4], [0.4, 0.8]]), inside)
+    mass = (np.exp(-squared / 0.6) / (0.6 * np.pi) * 1.04**0.5).sum() * 0.003**2
+    assert abs(float(value) - np.log(mass)) < 0.01
+    assert abs(float(value)) < error

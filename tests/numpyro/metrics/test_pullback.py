@@ -171,9 +171,14 @@ def test_wrong_types() -> None:
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_saturated_immersion_is_on_its_floor(dtype: Any) -> None:
-    """``tanh`` has the slope ``cosh^-2``: the least eigenvalue is known, and falls below ten jitters at |z| = 3.6."""
-    metric = PullbackMetric(lambda z: jnp.concatenate([jnp.tanh(z), 30 * jnp.tanh(z[..., :1])], -1), 2, jitter=1e-6)
-    z = jnp.asarray([[0.0, 0.0], [0.0, 3.5], [0.0, 3.7], [9.0, 0.3], [9.0, 9.0]], dtype)
-    assert metric.on_floor(z).tolist() == [False, False, True, True, True]
-    assert jax.jit(lambda z: metric.on_floor(z).mean())(z) == 0.6
+    """``tanh`` has the slope ``cosh^-2``: the eigenvalues are known, and fall below ten jitters at |z| = 3.6.
+
+    One dead direction, of two, is not enough: the walk goes where the other one lets it.
+    """
+    metric = PullbackMetric(lambda z: jnp.concatenate([jnp.tanh(z), 2 * jnp.tanh(z[..., :1])], -1), 2, jitter=1e-6)
+    z = jnp.asarray([[0.0, 0.0], [9.0, 3.5], [9.0, 3.7], [9.0, 0.3], [9.0, 9.0]], dtype)
+    assert metric.on_floor(z).tolist() == [False, False, True, False, True]
+    assert jax.jit(lambda z: metric.on_floor(z).mean())(z) == jnp.asarray(0.4, jnp.float32)
+    dead = PullbackMetric(lambda z: jnp.concatenate([jnp.tanh(z[..., :2]), z[..., :1]], -1), 3)
+    assert not dead.on_floor(jax.random.normal(jax.random.key(0), (20, 3), dtype)).any()
     assert PullbackMetric(saddle, 2, jitter=0.0).on_floor(z) is None

@@ -1,6 +1,7 @@
 """Every public name says what it takes, gives and raises, in which shape, measure and unit, and where it comes from.
 
-The rules are in :mod:`tests.docstring_rules`; here they are put to all names, and to bad docstrings that must fail.
+The rules are in :mod:`tests.meta.docstring_rules`; here they are put to all names, and to bad docstrings that must
+fail.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from tests import docstring_rules as rules
-from tests.public_names import (
+from tests.meta import docstring_rules as rules
+from tests.meta.public_names import (
     APPLICATIONS,
     COMMANDS,
     PublicName,
@@ -51,7 +52,7 @@ EXCEPTIONS = {
     ("vae.Encoder", "errors"): "the TypeError is that of a network which does not end in a linear layer; its own do",
 }
 FOR_APPLICATIONS = [rules.summary, rules.arguments, rules.shapes]
-API = Path(__file__).resolve().parents[1] / "docs" / "api"
+API = Path(__file__).resolve().parents[2] / "docs" / "api"
 
 
 def complaints(name: PublicName) -> dict[str, list[str]]:

@@ -19,12 +19,13 @@ MODULES = (
     "autoencoders",
     "evaluation",
     "sampling",
+    "mixtures",
     "diagnostics",
     "plotting",
 )
 #: Functions that hold no tensor: they name a method, build networks (their users are tested), or need a download.
 ELSEWHERE = {"default_method", "mlp", "image_networks", "inception_features"}
-TESTS = "\n".join(path.read_text() for path in sorted((Path(__file__).parent / "gpu").glob("*.py")))
+TESTS = "\n".join(path.read_text() for path in sorted((Path(__file__).resolve().parents[1] / "gpu").glob("*.py")))
 
 
 def functions(module: str) -> list[str]:

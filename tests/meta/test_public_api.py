@@ -10,7 +10,7 @@ import pytest
 
 import pyro_riemann
 import pyro_riemann.numpyro
-from tests.public_names import exported, public_modules
+from tests.meta.public_names import exported, public_modules
 
 # Names that design.md gives, and how their arguments begin.
 SIGNATURES = {

@@ -100,7 +100,20 @@ def members(cls: type, module: str) -> Iterator[PublicName]:
         if function is not None and is_ours(function):  # not what a dataclass or named tuple generates
             kind = "property" if is_property(vars(owner)[name]) else "method"
             text, inherited = docstring(owner, name)
+            owner = face(owner)
             yield PublicName(f"{module}.{owner.__name__}.{name}", kind, text, function, owner, inherited)
+
+
+@cache
+def face(owner: type) -> type:
+    """The one public class through which all others come by the methods of a private one, if there is one."""
+    classes = {value for _, _, value in exported() if inspect.isclass(value)}
+    lowest = {
+        [base for base in cls.__mro__ if base in classes and owner in base.__mro__][-1]
+        for cls in classes
+        if owner in cls.__mro__
+    }
+    return owner if owner in classes or len(lowest) != 1 else lowest.pop()
 
 
 def docstring(owner: type, name: str) -> tuple[str, bool]:

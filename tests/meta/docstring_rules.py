@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.public_names import PublicName, function_behind, is_ours
+from tests.meta.public_names import PublicName, function_behind, is_ours
 
 SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Source):(.*)$")
 ENTRY = re.compile(r"^    \*{0,2}(\w+): (.*)$")
@@ -44,7 +44,7 @@ PLACE = re.compile(r"\b(eq|sections?|appendix|algorithm|figure|tables?|chapters?
 TITLE = re.compile(r"\*[A-Z][^*]+\*")
 MATHEMATICAL = {
     *("metrics", "manifolds", "geodesics", "brownian", "distributions", "sampling", "evaluation", "vae"),
-    *("autoencoders", "_estimate"),
+    *("autoencoders", "mixtures", "_estimate"),
 }
 
 

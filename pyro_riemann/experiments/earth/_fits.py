@@ -1,0 +1,94 @@
+"""Three fits of a mixture of heat kernels; what is to be chosen is chosen on the validation part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.optim import ClippedAdam
+from torch import Tensor
+
+from pyro_riemann.manifolds import Sphere
+from pyro_riemann.mixtures import HeatKernelMixture, fit_kernels, fit_mixture
+
+SPHERE = Sphere(2)
+RESOLUTION = (0.001 * torch.pi / 180) ** 2 / 12  # variance of rounding to a thousandth of a degree, 2.5e-11
+TIMES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+MULTIPLES = (0.05, 0.15, 0.5, 1.5)
+UNIFORM = 40.0  # a time after which the kernel of the unit sphere is 1 / (4 pi) to all digits
+COMPONENTS = (20, 60)
+SVI_STEPS, BATCH = 300, 200
+
+Fitted = tuple[HeatKernelMixture, dict[str, float]]  # the law, and what was chosen
+Fit = Callable[[Tensor, Tensor, float, int], Fitted]
+
+
+def negative_log_likelihood(law: HeatKernelMixture, z: Tensor) -> Tensor:
+    """Minus log density with respect to the area of the unit sphere at each point, ``(n,)``."""
+    with torch.no_grad():
+        return 0.5 * SPHERE.logdet(z) - law.log_prob(z)
+
+
+def best(laws: dict[int, HeatKernelMixture], validation: Tensor) -> tuple[int, HeatKernelMixture]:
+    """The law of the smallest negative log likelihood on the validation part, and its setting."""
+    setting = min(laws, key=lambda key: float(negative_log_likelihood(laws[key], validation).mean()))
+    return setting, laws[setting]
+
+
+def kernels(train: Tensor, validation: Tensor, smallest: float, seed: int) -> Fitted:
+    """Kernels on all training points, weighed on folds of the training part; the validation part is left alone."""
+    times = train.new_tensor([smallest, *(time for time in TIMES if time > 2 * smallest)])
+    multiples = train.new_tensor(MULTIPLES)
+    return fit_kernels(train, SPHERE, times, multiples=multiples, background=UNIFORM, seed=seed), {}
+
+
+def em(train: Tensor, validation: Tensor, smallest: float, seed: int) -> Fitted:
+    """A few kernels by expectation maximisation; their number is chosen."""
+    fits = {
+        count: fit_mixture(
+            train, SPHERE, count, min_time=smallest, background=UNIFORM, num_steps=40, tolerance=1e-3, seed=seed
+        )
+        for count in COMPONENTS
+    }
+    count, law = best({count: fit.mixture for count, fit in fits.items()}, validation)
+    return law, {"components": count, "steps": len(fits[count].log_likelihood) - 1}
+
+
+def model(batch: Tensor, size: int, start: HeatKernelMixture, smallest: float) -> None:
+    """Kernels with learned centres, times and weights; the data in batches of ``size`` points in all."""
+    count = len(start.loc)
+    # a step of the centre in units of the first standard deviation, so that one step size serves all kernels
+    unit = (start.time / SPHERE.metric(start.loc)[:, :1, 0]).sqrt()
+    shift = pyro.param("shift", torch.zeros_like(start.loc))
+    time = pyro.param("time", start.time.clamp(min=2 * smallest), constraint=dist.constraints.greater_than(smallest))
+    weights = pyro.param("weights", start.loc.new_full((count,), 1 / count), constraint=dist.constraints.simplex)
+    law = HeatKernelMixture(SPHERE.expmap(start.loc, unit * shift), time, weights.log()[:, None], SPHERE)
+    with pyro.plate("data", size, subsample_size=len(batch)):
+        pyro.sample("place", law, obs=batch)
+
+
+def svi(train: Tensor, validation: Tensor, smallest: float, seed: int) -> Fitted:
+    """The same kernels by Pyro's SVI with an empty guide: stochastic maximum likelihood, adaptive times."""
+    start = fit_mixture(train, SPHERE, COMPONENTS[-1], min_time=smallest, num_steps=0, seed=seed).mixture
+    generator = torch.Generator().manual_seed(seed)
+    with pyro.get_param_store().scope():
+        optimiser = ClippedAdam({"lr": 0.1, "lrd": 0.05 ** (1 / SVI_STEPS)})
+        inference = SVI(model, lambda *_: None, optimiser, Trace_ELBO())
+        for _ in range(SVI_STEPS):
+            batch = train[torch.randint(len(train), (min(BATCH, len(train)),), generator=generator)]
+            inference.step(batch, len(train), start, smallest)
+        traced = pyro.poutine.trace(model).get_trace(train[:1], len(train), start, smallest)
+    law: Any = traced.nodes["place"]["fn"]
+    # the uniform law is not learned: it takes a hundredth of the mass, as insurance
+    loc = torch.cat([law.loc, train[:1]]).detach()
+    time = torch.cat([law.time, law.time.new_full((1, 1), UNIFORM)]).detach()
+    logits = torch.cat([law.log_weights + math.log(0.99), law.time.new_full((1, 1), math.log(0.01))]).detach()
+    return HeatKernelMixture(loc, time, logits, SPHERE), {"components": COMPONENTS[-1], "steps": SVI_STEPS}
+
+
+METHODS: dict[str, Fit] = {"kernels": kernels, "em": em, "svi": svi}
