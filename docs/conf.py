@@ -61,6 +61,28 @@ myst_substitutions = {
     "minutes": f"{sum(_mnist['timings_seconds'].values()) / 60:.0f}",
 }
 
+_digits = json.loads((Path(__file__).parent / "figures" / "digits" / "result.json").read_text())
+_log_mass = _digits["rvae"]["elbo"] - _digits["rvae"]["elbo_normalised"]
+for _name, _model, _shift in (
+    ("rvae", "rvae", 0.0),
+    ("normalised", "rvae", _log_mass),
+    ("vae", "vae", 0.0),
+    ("fitted", "vae_gaussian_prior", 0.0),
+):
+    _row = _digits[_model]
+    _values = (_row["reconstruction"], _row["kl"] + _shift, _row["elbo"] - _shift, _row["iwae"]["value"] - _shift)
+    for _term, _value in zip(("reconstruction", "kl", "elbo", "iwae"), _values, strict=True):
+        myst_substitutions[f"digits_{_name}_{_term}"] = f"{_value:.2f}"
+myst_substitutions |= {
+    "digits_test": _digits["dataset"]["test"],
+    "digits_error": f"{_digits['vae']['elbo_standard_error']:.1f}",
+    "digits_time": f"{_digits['prior']['time']:.2f}",
+    "digits_mass": f"{_digits['prior']['mass']:.4f} ± {_digits['prior']['mass_error']:.4f}",
+    "digits_r_hat": f"{_digits['chains']['max_r_hat']:.4f}",
+    "digits_ess": f"{_digits['chains']['min_ess_bulk']:.0f}",
+    "digits_divergences": _digits["chains"]["divergences"],
+}
+
 # Tutorials are Python files in jupytext's percent format; they run with every build, and an error ends it.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"

@@ -143,7 +143,7 @@ def vamp_prior(random: Random, dim: int, kind: str) -> Instance:
 
 
 def chart_integral(random: Random, dim: int, kind: str) -> Instance:
-    """What :func:`pyro_riemann.vae.prior_mass` sums over a chart of the plane."""
+    """What a normalising constant is in the plane where rays do not settle."""
     place, time = space(random, dim, kind), torch.tensor(_between(random, 0.05, 0.5), dtype=F64)
     exact = place.log_integral(float(time), 1.0) - 0.5 * dim * math.log(2 * math.pi * float(time))
     return Instance("chart integral", place.name, exact, lambda: log_chart_integral(place.metric, place.loc, time))

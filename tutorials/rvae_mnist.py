@@ -152,7 +152,7 @@ frames = plot_decoded_curves(lambda at: rvae.decoder.mean(at), shown, data.shape
 #
 # A draw of the prior is the end of a Brownian path. The paths stay within the walls, where steps are short. The
 # *density* of the prior is an approximation for short times, and its mass need not be one; a bound that uses it as it
-# is, as the paper does, is none. The mass is integrated over the box of the codes.
+# is, as the paper does, is none. The mass is integrated over the latent plane.
 
 # %%
 paths = brownian_motion(metric, prior.loc.expand(30, 2), prior.time, num_steps=200, return_path=True)

@@ -16,16 +16,19 @@ from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES
 from pyro_riemann._memo import remember
+from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import WarpedMetric
-from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.metrics import GridMetric, RiemannianMetric
 
 _SETTLED = 0.01  # error of a log mass above which more directions are tried
 _ERROR_BOUND = 0.1  # above which a warning is given
 _DIRECTIONS_BOUND = 8.0
 _STEP_GAIN = 8.0  # the tighter steps are that many times better than the looser ones, at least
 _POINTS = 1 << 12
+_TAIL = 5e-4  # share of the mass on either side that may lie outside the box of a sum over the chart, at first
+_CHARTS = 4  # centres at most whose mass is summed over the chart: some ten seconds each
 
 
 class Integrand(NamedTuple):
@@ -76,6 +79,8 @@ def log_radial_mass(
     rows, index = torch.cat([flat_loc, flat.unsqueeze(-1)], -1).detach().unique(dim=0, return_inverse=True)
     centre, time = rows[:, :-1].contiguous(), rows[:, -1].contiguous()
     cast = judged_rays(metric, centre, time, integrand, num_directions)
+    if num_directions is None and metric.dim == 2 and integrand == Integrand():
+        cast = _summed_over_chart(metric, centre, time, cast)
     cast.warn()
     value = cast.value[index]
     if torch.is_grad_enabled():
@@ -88,6 +93,60 @@ def log_radial_mass(
                 value = value + (by.reshape(len(rows), -1)[index] * (live - live.detach())).sum(-1)
         value = value + (slope - slope.detach())[index]
     return Estimate(value.reshape(variance.shape), cast.error[index].reshape(variance.shape))
+
+
+@torch.no_grad()
+def _summed_over_chart(metric: RiemannianMetric, loc: Tensor, variance: Tensor, cast: Cast) -> Cast:
+    """Values and errors by sums over the plane chart where rays do not settle: behind walls few have all the mass.
+
+    The rays, which end nowhere, say how large the box must be and what share lies beyond.
+    """
+    unsettled = (cast.error > _SETTLED).nonzero().flatten()
+    if not 0 < len(unsettled) <= _CHARTS:
+        return cast
+    value, error, effective = cast.value.clone(), cast.error.clone(), cast.num_effective.clone()
+    for row in unsettled:
+
+        def compute(row: Tensor = row) -> tuple[Estimate, Tensor]:
+            low, high, beyond = _box_of_rays(metric, cast, int(row))
+            mass = log_chart_integral(metric, loc[row], variance[row], (low, high))
+            nodes = cast.rule.point[cast.rule.width > 0]
+            return Estimate(mass.value, mass.standard_error + beyond), nodes
+
+        mass = remember(metric, "chart", (), (loc[row], variance[row]), compute)
+        gap = (mass.value - value[row]).abs()
+        # routes that exclude each other: neither error is what it says
+        own = torch.where(gap > 2 * (error[row] + mass.standard_error), gap, mass.standard_error)
+        if bool(own < error[row]):
+            value[row], error[row], effective[row] = mass.value, own, math.inf
+    return cast._replace(value=value, error=error, num_effective=effective)
+
+
+def _box_of_rays(metric: RiemannianMetric, cast: Cast, row: int) -> tuple[Tensor, Tensor, float]:
+    """A box ``(d,)`` that holds the mass on the rays from one centre, that of a table if it does; the share beyond."""
+    batch = cast.ray_mass.shape[1]
+    weight = (cast.log_weight[:, row::batch].exp() * cast.ray_mass[:, row].softmax(0)).flatten()
+    point = cast.rule.point[:, row::batch].flatten(0, 1)[weight > 0]
+    weight = weight[weight > 0]
+
+    def beyond(low: Tensor, high: Tensor) -> float:
+        return float(weight[((point < low) | (point > high)).any(-1)].sum())
+
+    low, high = point.amin(0), point.amax(0)
+    for axis in range(metric.dim):
+        order = point[:, axis].argsort()
+        inner = point[order, axis][
+            (weight[order].cumsum(0) > _TAIL) & (weight[order].flip(0).cumsum(0).flip(0) > _TAIL)
+        ]
+        low[axis], high[axis] = inner.amin(), inner.amax()
+    margin = 0.1 * (high - low)
+    low, high = low - margin, high + margin
+    if isinstance(metric, GridMetric):
+        own = metric.table.low, metric.table.high
+        if (share := beyond(*own)) < _SETTLED or metric.base is None:
+            return *own, share
+        low, high = torch.minimum(low, own[0]), torch.maximum(high, own[1])
+    return low, high, beyond(low, high)
 
 
 def _log_ratio(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
 
@@ -15,8 +13,8 @@ class CentredMetric(RiemannianMetric):
     """A :class:`GridMetric` whose distances from ``loc`` come from its distance field.
 
     Every distance is asked for from that centre, as a heat kernel does; points outside the box are taken to its face.
-    The field holds globally shortest distances, so that the density of a prior and its mass, both read from it,
-    belong to one and the same function.
+    The field holds globally shortest distances, those of the prior's mass
+    (:meth:`~pyro_riemann.RiemannianHeatKernel.log_normalizer`).
 
     Args:
         grid: the tabulated metric.
@@ -42,6 +40,12 @@ class CentredMetric(RiemannianMetric):
     def logdet(self, z: Tensor) -> Tensor:
         return 2 * self.grid.table(z)[..., : self.dim].sum(-1)  # the table holds the log-diagonal of a Cholesky factor
 
+    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.grid.metric_jacobian(z)
+
+    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
+        return self.grid.christoffel(z, v)
+
     def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
         return self.field.squared_dist(y).expand(torch.broadcast_shapes(z.shape[:-1], y.shape[:-1]))
 
@@ -49,21 +53,3 @@ class CentredMetric(RiemannianMetric):
 def tabulated_prior(grid: GridMetric, loc: Tensor, time: Tensor, resolution: int) -> RiemannianHeatKernel:
     """The heat-kernel prior with its distances tabulated, without gradients in its own parameters."""
     return RiemannianHeatKernel(loc.detach(), time.detach(), CentredMetric(grid, loc, resolution))
-
-
-@torch.no_grad()
-def density_mass(density: dist.TorchDistribution, low: Tensor, high: Tensor, resolution: int = 400) -> Estimate:
-    """Mass of a two-dimensional density on a box, by the midpoint rule on ``resolution**2`` cells.
-
-    The error is the difference to half as many cells an axis.
-    """
-
-    def midpoint(count: int) -> Tensor:
-        steps = (torch.arange(count, dtype=low.dtype, device=low.device) + 0.5) / count
-        first, second = (low[axis] + steps * (high[axis] - low[axis]) for axis in (0, 1))
-        nodes = torch.stack(torch.meshgrid(first, second, indexing="ij"), -1).reshape(-1, 2)
-        values = torch.cat([density.log_prob(rows).double() for rows in nodes.split(20_000)])
-        return values.exp().sum() * (high - low).double().prod() / count**2
-
-    fine = midpoint(resolution)
-    return Estimate(fine, (fine - midpoint(resolution // 2)).abs())

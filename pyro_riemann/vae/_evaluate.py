@@ -15,7 +15,6 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNormal, VampPrior
-from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._models import VAE
@@ -263,10 +262,9 @@ def evaluation_mode(vae: VAE) -> Iterator[None]:
 def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimate:
     """Log of the mass of the prior density with respect to dz, with its error.
 
-    Zero for normalised priors. The short-time heat kernel has a mass near, not equal to, one: for d <= 2 it is
-    integrated on the box of the codes by the midpoint rule, with tabulated distances, which also holds beyond the
-    cut locus (error: difference to half the resolution, of cells and distances); above, ``log_normalizer`` of
-    the distribution.
+    Zero for normalised priors. The short-time heat kernel has a mass near, not equal to, one: its
+    :meth:`~pyro_riemann.RiemannianHeatKernel.log_normalizer`, over all of the latent space, with shortest distances.
+    Training distances, which may be longer than these, give a density of less mass, never of more.
 
     Args:
         vae: the model.
@@ -281,18 +279,11 @@ def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimat
         0.0
     """
     with evaluation_mode(vae):
-        return _prior_mass(vae, vae.prior_distribution() if prior is None else prior)
-
-
-def _prior_mass(vae: VAE, target: dist.TorchDistribution) -> Estimate:
-    if isinstance(target, VampPrior):
-        return target.log_normalizer()
-    if isinstance(target, RiemannianHeatKernel) and not target.normalize:
-        if vae.latent_dim <= 2 and vae.metric_mode != "own" and target.correction == "none":
-            low, high = vae.box
-            metric = vae.metric if isinstance(vae.metric, GridMetric) else GridMetric(vae.metric, low, high, 160)
-            return log_chart_integral(metric, target.loc, target.time)
-        return target.log_normalizer()
+        target = vae.prior_distribution() if prior is None else prior
+        if isinstance(target, VampPrior):
+            return target.log_normalizer()
+        if isinstance(target, RiemannianHeatKernel):
+            return target.log_mass()
     zero = next(vae.parameters()).new_zeros(())
     return Estimate(zero, zero)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_riemann.vae import VAE, Encoder, GaussianDecoder, encode_all, make_vae, mlp, set_phase, start_phase_two
+from pyro_riemann.vae import VAE, GaussianDecoder, encode_all, make_vae, set_phase, start_phase_two
 
 
 def curve_data(count: int = 120, data_dim: int = 6, seed: int = 0) -> Tensor:
@@ -20,18 +21,35 @@ def curve_data(count: int = 120, data_dim: int = 6, seed: int = 0) -> Tensor:
 
 
 def small_vae(prior: str = "normal", posterior: str = "normal", metric: str = "fixed", **settings: Any) -> VAE:
-    """A VAE of a few hundred weights in float64."""
-    settings = {"hidden": (12, 12), "num_centers": 10, "seed": 0, "grid_resolution": 24, **settings}
+    """A VAE of a few hundred weights in float64, encoder and decoder mean trained for a moment on ``curve_data``."""
+    settings = {"hidden": (12, 12), "num_centers": 10, "seed": 0, "grid_resolution": 100, **settings}
     if prior == "vamp":
         settings["pseudo_inputs"] = curve_data(8, seed=5).float()
     vae = make_vae(6, 2, prior, posterior, metric, **settings)
-    with torch.random.fork_rng(devices=[]):  # weights of He's size: a curved decoder without any training
-        torch.manual_seed(settings["seed"])
-        Encoder(6, 2, settings["hidden"], vae.encoder.scale_dim)
-        curved = mlp([2, *settings["hidden"], 6])
-    vae.decoder.mean[: len(curved)].load_state_dict(curved.state_dict())
+    encoder, mean = _trained(settings["hidden"], vae.encoder.scale_dim, settings["seed"])
+    vae.encoder.load_state_dict(encoder)
+    vae.decoder.mean.load_state_dict(mean)
     vae.refresh_metric()
     return vae.double()
+
+
+@cache
+def _trained(hidden: tuple[int, ...], scale_dim: int, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights of an encoder and a decoder mean after 200 steps in the units of ``curve_data``."""
+    vae = make_vae(6, 2, "normal", "normal" if scale_dim == 2 else "heat_kernel", hidden=hidden, seed=seed)
+    vae.warm_up = True
+    data, optimizer = curve_data().float(), torch.optim.Adam(vae.parameters(), 1e-2)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(seed)
+        for _ in range(200):
+            posterior = vae.posterior(data)
+            z = posterior.rsample()
+            likelihood = vae.decoder.observation(z, warm_up=True).log_prob(data)
+            loss = (posterior.log_prob(z) - vae.prior_distribution().log_prob(z) - likelihood).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return vae.encoder.state_dict(), vae.decoder.mean.state_dict()
 
 
 def phase_two_vae(data: Tensor, *args: str, **settings: Any) -> VAE:

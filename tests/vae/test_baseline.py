@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_riemann import PullbackMetric
 from pyro_riemann._rescale import Rescale
-from pyro_riemann.datasets import load_dataset
+from pyro_riemann.datasets import DATA_VARIABLE, load_dataset
 from pyro_riemann.vae import VAE, GaussianDecoder, TrainingConfig, elbo_terms, make_vae, set_phase, train
 from pyro_riemann.vae._phases import start_phase_one
 from tests.vae._models import curve_data, small_vae
@@ -96,8 +97,20 @@ def test_plain_vae_trains_as_well_as_a_textbook_one(load: Callable[[], tuple[Ten
     assert own > textbook_elbo(data, test, epochs, 64) - 10
 
 
+def many_faces() -> tuple[Tensor, Tensor]:
+    images = portraits(2000)
+    return images[:1600], images[1600:]
+
+
+def garments() -> tuple[Tensor, Tensor]:
+    if not os.environ.get(DATA_VARIABLE):
+        pytest.skip(f"needs Fashion-MNIST in the folder that {DATA_VARIABLE} names")
+    data = load_dataset("fashion-mnist")
+    return data.train[:1600], data.test[:1000]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("load", [digits, lambda: (portraits(2000)[:1600], portraits(2000)[1600:])])
+@pytest.mark.parametrize("load", [digits, many_faces, garments])
 def test_plain_vae_trains_as_well_as_a_textbook_one_in_full(load: Callable[[], tuple[Tensor, Tensor]]) -> None:
     data, test = load()
     own = float(elbo_terms(trained(data, 150, 300), test, 20).elbo.mean())

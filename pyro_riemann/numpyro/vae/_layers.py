@@ -157,6 +157,8 @@ class Sequential(Pytree):
 def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequential:
     """Fully connected network with a linear output: ``(*batch, sizes[0]) -> (*batch, sizes[-1])``.
 
+    Weights and biases start uniform within ``fan_in ** -0.5``, as torch's own.
+
     Args:
         sizes: widths of input, hidden layers and output.
         activation: of the hidden layers, see :class:`Activation`.
@@ -164,8 +166,6 @@ def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequent
 
     Raises:
         ValueError: for fewer than two sizes, one below 1, or an unknown activation.
-
-    Source: weights uniform after He et al. (2015), *Delving deep into rectifiers*, section 2.2.
 
     Example:
         >>> mlp([4, 8, 2], key=jax.random.key(0))(jnp.zeros((3, 4))).shape
@@ -175,8 +175,7 @@ def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequent
         raise ValueError(f"`sizes` must hold at least two positive layer widths, got {list(sizes)}.")
     layers: list[Any] = []
     for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        gain = 1.0 if index == len(sizes) - 2 else 2.0
-        bound = (3 * gain / fan_in) ** 0.5
-        weight = jax.random.uniform(jax.random.fold_in(key, index), (fan_out, fan_in), minval=-bound, maxval=bound)
-        layers += [Linear(weight, jnp.zeros(fan_out)), Activation(activation)]
+        bound = fan_in**-0.5
+        rows = jax.random.uniform(jax.random.fold_in(key, index), (fan_out, fan_in + 1), minval=-bound, maxval=bound)
+        layers += [Linear(rows[:, 1:], rows[:, 0]), Activation(activation)]
     return Sequential(layers[:-1])
