@@ -14,7 +14,6 @@ from pyro_riemann.geodesics import _refine
 from pyro_riemann.geodesics._audit import TOLERANCE, audit
 
 _CLOSE = 0.01  # error of a length above which its curve may have jumped a wall
-_NEAR = 2e-3  # error up to which a curve need not look for its pace
 
 
 class Piece(NamedTuple):
@@ -60,7 +59,7 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
         result.append(piece.pick(piece.converged))
         old = piece.pick(failed)
         # what is nearly right has its pace; the others must find theirs
-        near = (old.error < _NEAR) & (factor == 2)
+        near = (old.error < _CLOSE) & (factor == 2)
         for part, rounds in [
             (part, rounds)
             for chosen, rounds in ((near, 0), (~near, _refine.ROUNDS))

@@ -22,7 +22,6 @@ Numbers = np.ndarray
 
 
 KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
-_NEAR = 2e-3  # error up to which a curve need not look for its pace
 
 
 class Piece(NamedTuple):
@@ -104,7 +103,7 @@ def _tried_again(solver: Solver, metric: Metric, z: Array, y: Array, found: list
             if metric.landmarks is not None:
                 path, least = _along_landmarks(metric, *ends, path, least)
             path = _best_start(metric, *ends, path, jnp.asarray(least, z.dtype))
-        near = (padded.error < _NEAR) & (factor == 2)  # these have their pace; the others must find theirs
+        near = (padded.error < KNOWN) & (factor == 2)  # these have their pace; the others must find theirs
         rounds = 0 if near.all() else _refine.ROUNDS
         guide, interior, *verdict = _relax(finer, metric, *ends, path, near, rounds)
         length, error, converged = (np.asarray(part)[:count] for part in verdict)
