@@ -26,7 +26,9 @@ from torch import Tensor
 if os.name == "posix":
     import fcntl
 
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_POSIX = os.name == "posix"
+_NO_LINK = os.O_NOFOLLOW if _POSIX else 0
+_NO_WAIT = os.O_NONBLOCK if _POSIX else 0  # a pipe must not hold its reader
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,19 @@ def read_file(path: Path, kind: Kind) -> bytes:
         ValueError: if the name is that of a link, a folder or a device, or cannot be read.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        with open(os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 kind.refuse(path, "it is not an ordinary file")
             return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"there is no file {path}.") from None
+    except FileNotFoundError:
+        raise  # that there is none is for the caller to judge
     except OSError as error:
         reason = "it is a link" if path.is_symlink() else f"it cannot be read ({error.strerror})"
         kind.refuse(path, reason, error)
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
+    if _POSIX:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -295,7 +297,7 @@ def _acquire(path: Path, wait: bool) -> int:
     while True:
         with _plainly("lock", path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
-        if os.name != "posix":
+        if not _POSIX:
             return handle  # there an open file cannot be removed, and nothing else is promised
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

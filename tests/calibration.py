@@ -72,9 +72,8 @@ def space(random: Random, dim: int, kind: str) -> Space:
         return Space(
             f"kernel{dim}", metric, loc, lambda t, q: known.kernel_about_centroid(dim, p, rho, floor, t, q), math.nan
         )
-    dims: tuple[int, ...] = (dim,) if kind == "form" else (1 + int(random.integers(dim - 1)),)
-    if kind == "product":
-        dims = (dims[0], dim - dims[0])
+    first = dim if kind == "form" else 1 + int(random.integers(dim - 1))
+    dims = (first,) if first == dim else (first, dim - first)
     names, parts, curvatures = zip(*(_form(random, d, dim > 3) for d in dims), strict=True)
     factors = [_between(random, 0.5, 3) for _ in dims]
     curvatures = tuple(k / f for k, f in zip(curvatures, factors, strict=True))
@@ -205,10 +204,10 @@ def _plainly(metric: RiemannianMetric) -> RiemannianMetric:
 
 def box(random: Random, dim: int, kind: str) -> Box:
     """A space form in a box of its chart, kernels that overlap, or elliptic bumps far apart."""
-    metric: RiemannianMetric
     if kind == "form":
         low, high = -random.uniform(0.3, 1.5, size=dim), random.uniform(0.3, 1.5, size=dim)
         chart = random.integers(3)
+        metric: RiemannianMetric
         if chart == 0:
             name, metric, exact = "S", Sphere(dim), dim * math.log(2) + known.rational_volume(dim, dim, low, high)
         elif chart == 1:

@@ -195,7 +195,11 @@ class MixtureProposal:
         return self.table(z).logsumexp(-1)
 
     def with_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """:meth:`log_prob` ``(n)`` and its gradient ``(n, d)``, the latter in single precision."""
+        """:meth:`log_prob` ``(n)`` and its gradient ``(n, d)``, the latter in single precision.
+
+        Args:
+            z: points, ``(n, d)``.
+        """
         parts = [block.with_slope(z) for block in self.blocks]
         table = torch.stack([*(value for value, _ in parts), self._log_uniform.expand(len(z))], -1) + self.shares.log()
         owner, slope = table.softmax(-1), torch.zeros_like(z)

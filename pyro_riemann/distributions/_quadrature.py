@@ -75,7 +75,8 @@ def _settled(
     error = torch.full_like(fine, math.inf)
     for resolution in finer:
         coarse, (fine, beyond) = fine, _midpoint(metric, loc, variance, low, high, resolution)
-        error = torch.hypot(fine - coarse, fine.new_tensor(metric.dim * _TOLERANCE))  # the mean of l^2 / t is d
+        # the mean of l^2 / t is the dimension; half: anywhere within the tolerance
+        error = torch.hypot(fine - coarse, fine.new_tensor(0.5 * metric.dim * _TOLERANCE))
         if float(error) < _SETTLED:
             break
     return fine, error, beyond

@@ -168,7 +168,7 @@ class KernelMetric(RiemannianMetric):
             folder: made if missing; a metric that it holds is replaced, in one step.
 
         Raises:
-            OSError: if it cannot be written, in one sentence; a metric that is there stays.
+            OSError, FileNotFoundError: if it cannot be written, in one sentence; a metric that is there stays.
         """
         write(folder, self.state_dict(), [name for name, _ in self.named_parameters()])
 

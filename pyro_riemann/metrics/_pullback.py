@@ -165,6 +165,9 @@ class PullbackMetric(RiemannianMetric):
         """Where G is hardly more than the jitter: more than half of its eigenvalues are below ten of it.
 
         Shape ``(*batch)``; None without jitter. A few latent directions that an immersion does not use are no floor.
+
+        Args:
+            z: points, ``(*batch, d)``.
         """
         if self.jitter == 0:
             return None

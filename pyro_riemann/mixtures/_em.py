@@ -119,11 +119,11 @@ class _Step(NamedTuple):
 def _expect(points: Tensor, law: HeatKernelMixture) -> tuple[Tensor, _Step]:
     """Mean log likelihood, and the step that the responsibilities suggest."""
     loc, log_time = law.loc.clone().requires_grad_(), law.time.log().requires_grad_()
-    moving = HeatKernelMixture(loc, log_time.exp(), law.logits, law.metric, cutoff=law.cutoff)
     total, share = points.new_zeros(()), torch.zeros_like(law.logits)
     slopes = [torch.zeros_like(loc), torch.zeros_like(log_time)]
     for part in points.split(ROWS):
         with torch.enable_grad():
+            moving = HeatKernelMixture(loc, log_time.exp(), law.logits, law.metric, cutoff=law.cutoff)
             ((_, point, centre, term),) = moving.terms(part)
             joint = term.detach() + law.log_weights[centre, 0]
             top = torch.full_like(part[:, 0], -torch.inf).scatter_reduce(0, point, joint, "amax")

@@ -38,6 +38,7 @@ class HeatKernelMixture(TorchDistribution):
 
     Raises:
         TypeError, ValueError: if the metric has no exact heat kernel, or naming the argument at fault.
+        NotImplementedError: by :meth:`log_prob`, if the metric is another in other coordinates that has none.
 
     Source: Hsu (2002), *Stochastic Analysis on Manifolds*, section 4.1.
 
@@ -63,11 +64,8 @@ class HeatKernelMixture(TorchDistribution):
         cutoff: float = 18.0,
         validate_args: bool | None = None,
     ) -> None:
-        if not isinstance(metric, RiemannianMetric) or not hasattr(metric, "log_heat_kernel"):
-            raise TypeError(
-                f"`metric` must know its exact heat kernel, as Sphere, Hyperbolic and FlatTorus do; got "
-                f"{type(metric).__name__}."
-            )
+        if not isinstance(metric, RiemannianMetric):
+            raise TypeError(f"`metric` must be a RiemannianMetric, got {type(metric).__name__}.")
         check_finite("loc", check_point("loc", loc, metric.dim))
         if loc.dim() != 2 or logits.dim() != 2 or len(logits) != len(loc):
             raise ValueError(
@@ -81,6 +79,14 @@ class HeatKernelMixture(TorchDistribution):
         if cutoff <= 0:
             raise ValueError(f"`cutoff` must be positive, got {cutoff}.")
         self.loc, self.time = loc, check_positive("time", time).expand(logits.shape)
+        try:
+            with torch.no_grad():
+                metric.log_heat_kernel(loc[:1], loc[:1], self.time[:1, 0])
+        except NotImplementedError as error:
+            raise TypeError(
+                f"`metric` must know its exact heat kernel, as Sphere, Hyperbolic and FlatTorus do; got "
+                f"{type(metric).__name__}."
+            ) from error
         self.logits, self.metric, self.cutoff = logits, metric, cutoff
         super().__init__(torch.Size(), loc.shape[1:], validate_args=validate_args)
 
@@ -115,6 +121,7 @@ class HeatKernelMixture(TorchDistribution):
 
         Raises:
             TypeError, ValueError: if ``value`` is not a finite floating tensor of that shape.
+            NotImplementedError: if the metric is another in other coordinates whose heat kernel is not known.
         """
         check_finite("value", check_point("value", value, self.metric.dim))
         points = value.reshape(-1, self.metric.dim)
@@ -141,7 +148,6 @@ class HeatKernelMixture(TorchDistribution):
             The index k of the time; of each pair the index of its point, ``(p,)``, and of its centre, ``(p,)``, and
             the logarithm of its kernel, ``(p,)``.
         """
-        metric: Any = self.metric
         with torch.no_grad():
             used = self.logits > -torch.inf
             widest = self.time.masked_fill(~used, 0.0).amax(1)
@@ -158,4 +164,4 @@ class HeatKernelMixture(TorchDistribution):
             near = (squared < 2 * self.cutoff * self.time[:, k][centre]) | first
             near &= used[:, k][centre] & ~again
             q, i = point[near], centre[near]
-            yield k, q, i, metric.log_heat_kernel(self.loc[i], z[q], self.time[:, k][i])
+            yield k, q, i, self.metric.log_heat_kernel(self.loc[i], z[q], self.time[:, k][i])

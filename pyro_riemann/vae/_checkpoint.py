@@ -34,7 +34,7 @@ def save_checkpoint(folder: str | Path, tensors: Mapping[str, Tensor], info: Map
 
     Raises:
         ValueError: if a tensor has a NaN or an infinity; the previous checkpoint stays.
-        OSError: if it cannot be written, in one sentence; the previous checkpoint stays.
+        OSError, FileNotFoundError: if it cannot be written, in one sentence; the previous checkpoint stays.
 
     Example:
         >>> import tempfile

@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,9 @@ PAIRS = 32
 DECODERS: list[Path] = []  # the folder with the decoders, from the command line
 
 
-def plain_decoder(dim: int) -> tuple[Any, Tensor, Tensor]:
-    """The decoder of the benchmarks, its units folded into the outer layers, with 10,000 codes and their scales."""
+def plain_decoder(dim: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Weights of the VAE of the benchmarks, its units folded into the outer layers, and its 10,000 codes."""
     from safetensors.torch import load_file
-
-    from pyro_riemann.vae import make_vae
 
     suffix = "" if dim == 2 else f"_d{dim}"
     state = load_file(DECODERS[0] / f"mnist_decoder{suffix}.safetensors")
@@ -41,11 +40,14 @@ def plain_decoder(dim: int) -> tuple[Any, Tensor, Tensor]:
         loc, scale = state.pop(f"{names[0]}.loc"), state.pop(f"{names[0]}.scale")
         state["decoder.mean.4.weight"] = scale * state["decoder.mean.4.weight"]
         state["decoder.mean.4.bias"] = scale * state["decoder.mean.4.bias"] + loc
-    return state, codes, make_vae
+    return state, codes
 
 
 def mnist_vae(dim: int = 2, **settings: Any) -> tuple[Any, Tensor]:
-    state, codes, make_vae = plain_decoder(dim)
+    """The VAE of the benchmarks with other settings, and its codes."""
+    from pyro_riemann.vae import make_vae
+
+    state, codes = plain_decoder(dim)
     vae = make_vae(784, dim, **{"prior": "normal", "posterior": "normal", "seed": 0, **settings})
     own = vae.state_dict()
     for part in ("weight", "bias"):  # one time in place of d scales
@@ -167,6 +169,12 @@ def sampling() -> Calls:
     from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth
     from pyro_riemann.sampling import default_box, hmc, sample_uniform
 
+    def drawn(anew: Callable[[], Any], count: int, box: tuple[Tensor, Tensor]) -> Any:
+        return sample_uniform(anew(), count, *box, seed=0)
+
+    def chains(anew: Callable[[], Any], box: tuple[Tensor, Tensor]) -> Any:
+        return hmc(anew(), 200, *box, num_steps=50, step_size=None, seed=0)
+
     calls: Calls = {}
     for count, name, bandwidth in ((100, "isolated", 4.0), (100, "overlapping", 15.0), (5000, "overlapping", 15.0)):
         centroids = torch.randn(count, 16, generator=torch.Generator().manual_seed(0))
@@ -175,13 +183,9 @@ def sampling() -> Calls:
             return KernelMetric(centroids, torch.full_like(centroids, 100.0), bandwidth, 1e-3)
 
         box = default_box(metric())
-        calls[f"k = {count}, {name}, set-up included"] = lambda metric=metric, box=box: sample_uniform(
-            metric(), 1000, *box, seed=0
-        )
+        calls[f"k = {count}, {name}, set-up included"] = partial(drawn, metric, 1000, box)
         if count == 100 and name == "isolated":
-            calls[f"k = {count}, {name}, HMC"] = lambda metric=metric, box=box: hmc(
-                metric(), 200, *box, num_steps=50, step_size=None, seed=0
-            )
+            calls[f"k = {count}, {name}, HMC"] = partial(chains, metric, box)
     generator = torch.Generator().manual_seed(0)
     codes = torch.randn(5000, 16, generator=generator)
     precisions = (0.03 + 0.07 * torch.rand(5000, 16, generator=generator)) ** -2
@@ -192,15 +196,19 @@ def sampling() -> Calls:
             return KernelMetric(codes, precisions, bandwidth, 1e-3)
 
         box = default_box(posterior())
-        calls[f"k = 5000, {rule} bandwidth, set-up included"] = lambda posterior=posterior, box=box: sample_uniform(
-            posterior(), 1150, *box, seed=0
-        )
+        calls[f"k = 5000, {rule} bandwidth, set-up included"] = partial(drawn, posterior, 1150, box)
     return calls
 
 
 def volumes() -> Calls:
     """Set-up of the uniform law as the benchmark of NUTS has it."""
     from pyro_riemann import KernelMetric, RiemannianUniform
+
+    def volume(anew: Callable[[], Any]) -> Any:
+        return anew().log_volume()
+
+    def draws(anew: Callable[[], Any]) -> Any:
+        return anew().sample((4,))
 
     calls: Calls = {}
     for dim in (2, 16):
@@ -215,8 +223,8 @@ def volumes() -> Calls:
             )
             return RiemannianUniform(metric, -4.0, 4.0)
 
-        calls[f"d = {dim}, log volume"] = lambda anew=anew: anew().log_volume()
-        calls[f"d = {dim}, log volume and 4 draws"] = lambda anew=anew: anew().sample((4,))
+        calls[f"d = {dim}, log volume"] = partial(volume, anew)
+        calls[f"d = {dim}, log volume and 4 draws"] = partial(draws, anew)
     return calls
 
 
@@ -261,7 +269,7 @@ def own_metric() -> Calls:
         ("H^8, near pairs", OnlyMetric(Hyperbolic(8)), 0.1),
     ):
         z, y = points(metric.dim, size)
-        calls[name] = lambda metric=metric, z=z, y=y: with_gradient(metric, z, y)
+        calls[name] = partial(with_gradient, metric, z, y)
     network = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 20)).double()
     from pyro_riemann import PullbackMetric
 
@@ -287,13 +295,17 @@ def kernels() -> Calls:
             z = 0.3 * torch.randn(1000, dim, generator=generator, dtype=torch.float64) / dim**0.5
             loc, time_ = torch.zeros(dim, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
             name = f"{make.__name__}({dim}), log heat kernel"
-            calls[name] = lambda metric=metric, z=z, loc=loc, t=time_: metric.log_heat_kernel(loc, z, t)
+            calls[name] = partial(metric.log_heat_kernel, loc, z, time_)
+
+    def constant_and_draws(make: Any, loc: Tensor) -> None:
+        law = RiemannianNormal(loc, torch.tensor(0.5, dtype=torch.float64), make(loc.shape[0]))
+        law.log_normalizer()
+        law.sample((100,))
+
     for make, dim in ((Sphere, 2), (Hyperbolic, 3)):
         loc = torch.full((dim,), 0.1, dtype=torch.float64)
-        calls[f"{make.__name__}({dim}), Riemannian normal, constant and 100 draws"] = lambda make=make, loc=loc: (
-            (law := RiemannianNormal(loc, torch.tensor(0.5, dtype=torch.float64), make(loc.shape[0]))).log_normalizer(),
-            law.sample((100,)),
-        )
+        name = f"{make.__name__}({dim}), Riemannian normal, constant and 100 draws"
+        calls[name] = partial(constant_and_draws, make, loc)
     return calls
 
 

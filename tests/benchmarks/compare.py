@@ -1,8 +1,8 @@
 """Compare the speed of two checkouts: ``python -m tests.benchmarks.compare CHECKOUT [case ...]``.
 
 Small versions of the benchmarks (``_cases.py``) run in one process on the package in ``CHECKOUT`` and in one on the
-package beside this file, turn by turn, on one thread. A time is the least of the repeats, in CPU seconds. Prints a
-table and, with ``--write``, keeps it in ``docs/benchmarks/before_after.json``.
+package beside this file, turn by turn, on one thread. A time is the least of the repeats, in CPU seconds. Prints
+a table and, with ``--write``, keeps it in ``docs/benchmarks/before_after.json`` and ``.md``.
 """
 
 from __future__ import annotations
@@ -83,6 +83,15 @@ def compare(case: str, checkouts: tuple[Path, Path], decoders: Path, repeats: in
     return rows
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table in Markdown."""
+    lines = ["| case | call | before | after | ratio |", "| --- | --- | --- | --- | --- |"]
+    for row in rows:
+        call = row["call"].replace("|", "\\|")
+        lines.append(f"| {row['case']} | {call} | {row['before']:.3g} | {row['after']:.3g} | {row['ratio']:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compare", description=__doc__.splitlines()[0])
     parser.add_argument("checkout", type=Path, help="folder of the older checkout")
@@ -101,7 +110,9 @@ def main() -> None:
         kept = json.loads(path.read_text()) if path.exists() else []
         fresh = {(row["case"], row["call"]) for row in rows}
         kept = [row for row in kept if (row["case"], row["call"]) not in fresh] + rows
-        path.write_text(json.dumps(sorted(kept, key=lambda row: (row["case"], row["call"])), indent=1) + "\n")
+        kept.sort(key=lambda row: str(row["case"]))  # stable: the order within a case stays
+        path.write_text(json.dumps(kept, indent=1) + "\n")
+        (FOLDER / "before_after.md").write_text(table(kept))
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def test_what_a_metric_knows_is_passed_on_in_the_wrappers_own_coordinates() -> N
     control = torch.randn(7, 11, 2, dtype=DTYPE, generator=torch.Generator().manual_seed(0))
     matrix = torch.tensor([[1.0, 0.3], [-0.5, 2.0]], dtype=DTYPE)
     for base in (cylinder(), Sphere(2)):
-        metric = WarpedMetric(base, (lambda z: z @ matrix.mT, lambda x: x @ torch.linalg.inv(matrix).mT))
-        own, expected = metric.energy(base.solver), base.energy(base.solver)
+        mapped = WarpedMetric(base, (lambda z: z @ matrix.mT, lambda x: x @ torch.linalg.inv(matrix).mT))
+        own, expected = mapped.energy(base.solver), base.energy(base.solver)
         assert type(own) is type(expected)
         torch.testing.assert_close(own.value(control), expected.value(control @ matrix.mT))

@@ -46,8 +46,6 @@ PROTOCOLS = {"metric", "base", "table", "solver", "surface", "energy"}
 TYPED = {"_interface", "geodesics", "metrics", "manifolds", "brownian", "_walk"}  # no `Any` in any signature here
 # Attributes of objects that are not ours, or that a user may give to what he passes: asked for, not known.
 ASKED = {
-    ("pyro_riemann._store", "O_NOFOLLOW"),  # not on every system
-    ("pyro_riemann._store", "O_NONBLOCK"),
     ("pyro_riemann._formulas", "device"),  # a JAX tracer has none
     ("pyro_riemann._walk", "base"),  # of a metric that rewrites another, also of a user's own class
     ("pyro_riemann.numpyro._walk", "base"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pyro
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions.transforms import ExpTransform
 
-from pyro_riemann import EuclideanMetric, FlatTorus, Hyperbolic, RiemannianMetric, Sphere
-from pyro_riemann.mixtures import HeatKernelMixture, fit_kernels, fit_mixture
+from pyro_riemann import EuclideanMetric, FlatTorus, Hyperbolic, KernelMetric, RiemannianMetric, Sphere, WarpedMetric
+from pyro_riemann.mixtures import HeatKernelMixture, _em, fit_kernels, fit_mixture
 from pyro_riemann.mixtures._kernels import _concave_maximum
 from pyro_riemann.mixtures._neighbours import nearest, pairs_within
 from tests.distributions._shared import F64, derivative, sphere_rule, total_mass
@@ -65,7 +67,8 @@ def test_gradients_against_differences() -> None:
     z = points(40)
 
     def value(arguments: list[Tensor]) -> Tensor:
-        return HeatKernelMixture(*arguments, SPHERE, cutoff=60.0).log_prob(z).mean()
+        loc, time, logits = arguments
+        return HeatKernelMixture(loc, time, logits, SPHERE, cutoff=60.0).log_prob(z).mean()
 
     arguments = [LOC.clone().requires_grad_(), TIME.clone().requires_grad_(), WEIGHTS.log().requires_grad_()]
     gradients = torch.autograd.grad(value(arguments), arguments)
@@ -97,6 +100,16 @@ def test_em_never_lowers_the_likelihood(background: float | None) -> None:
     z = points(600)
     reported = (fit.mixture.log_prob(z) - SPHERE.logdet(z) / 2).mean()
     assert torch.allclose(reported, fit.log_likelihood[-1])
+
+
+def test_em_does_not_depend_on_how_many_points_are_taken_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = points(300)
+    whole = fit_mixture(z, SPHERE, 3)
+    monkeypatch.setattr(_em, "ROWS", 70)
+    with torch.no_grad():
+        parts = fit_mixture(z, SPHERE, 3)
+    assert torch.allclose(whole.mixture.loc, parts.mixture.loc, atol=1e-9)
+    assert torch.allclose(whole.log_likelihood, parts.log_likelihood, atol=1e-12)
 
 
 def test_em_recovers_a_simulated_mixture() -> None:
@@ -212,3 +225,12 @@ def test_bad_settings_of_the_fits_are_named() -> None:
         fit_kernels(points(50), SPHERE, TIME[:, 0], num_folds=1)
     with pytest.raises(ValueError, match="points"):
         fit_kernels(LOC, SPHERE, TIME[:, 0])
+
+
+@pytest.mark.parametrize("wrap", [lambda metric: metric, lambda metric: WarpedMetric(metric, ExpTransform())])
+def test_a_metric_without_an_exact_heat_kernel_is_refused(wrap: Callable[[RiemannianMetric], RiemannianMetric]) -> None:
+    loc, logits = torch.ones(3, 2), torch.zeros(3, 1)
+    metric = KernelMetric(torch.ones(1, 2), torch.ones(1, 2), 1.0)
+    with pytest.raises(TypeError, match="exact heat kernel"):
+        HeatKernelMixture(loc, torch.ones(1), logits, wrap(metric))
+    HeatKernelMixture(loc, torch.ones(1), logits, wrap(Sphere(2)))

@@ -238,7 +238,7 @@ def mass_by_shortest_paths(vae: VAE, count: int = 100) -> float:
     near = ((z[:-1] - loc) / (high - low)).norm(dim=-1).argsort()[:60]
     edge = torch.stack([torch.cat([*first, near]), torch.cat([*second, torch.full_like(near, count * count)])])
     ends = z[edge]
-    images = [torch.cat(vae.decoder(ends[0] + share * (ends[1] - ends[0])), -1) for share in (0.0, 0.5, 1.0)]
+    images = [torch.cat(vae.decoder(torch.lerp(ends[0], ends[1], share)), -1) for share in (0.0, 0.5, 1.0)]
     length = sum((one - other).norm(dim=-1) for one, other in itertools.pairwise(images))
     graph = coo_matrix((length.numpy(), edge.numpy()), (len(z), len(z)))
     distance = torch.as_tensor(dijkstra(graph.tocsr(), directed=False, indices=len(z) - 1))[:-1]

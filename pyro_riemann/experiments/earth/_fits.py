@@ -80,7 +80,7 @@ def svi(train: Tensor, validation: Tensor, smallest: float, seed: int) -> Fitted
         optimiser = ClippedAdam({"lr": 0.1, "lrd": 0.05 ** (1 / SVI_STEPS)})
         inference = SVI(model, lambda *_: None, optimiser, Trace_ELBO())
         for _ in range(SVI_STEPS):
-            batch = train[torch.randint(len(train), (BATCH,), generator=generator)]
+            batch = train[torch.randint(len(train), (min(BATCH, len(train)),), generator=generator)]
             inference.step(batch, len(train), start, smallest)
         traced = pyro.poutine.trace(model).get_trace(train[:1], len(train), start, smallest)
     law: Any = traced.nodes["place"]["fn"]

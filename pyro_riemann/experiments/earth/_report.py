@@ -49,7 +49,9 @@ that it is the uniform law.
 - *Kernels on all points* ({func}`~pyro_riemann.mixtures.fit_kernels`): every training point has kernels of times
   between the smallest one and 1e-4, and of multiples of the squared distance to its fourth neighbour. Their weights,
   of each of four groups of points by local crowding, maximise the likelihood of ten held-out folds of the training
-  part. The validation part is not used.
+  part. The validation part is not used. Groups, neighbour and times were settled in trials on some of these splits
+  that showed test scores too. What was tried differed by less than 0.05 nats on earthquakes and floods with equal
+  rows once; on fires, times in common to all points gained 0.3 nats or more, inside the training part as well.
 - *A few kernels*: 20 or 60, the validation part chooses, with centres, times and weights by expectation maximisation
   ({func}`~pyro_riemann.mixtures.fit_mixture`); or 60, by 300 steps of Pyro's SVI on batches of 200 places, with a
   hundredth of the mass for the uniform law."""
@@ -112,7 +114,8 @@ def _equal_rows(records: dict[str, Any]) -> list[str]:
         "Test rows that also stand in the training part have a density that grows without limit as the kernel on their "
         "twin shrinks. The score of a benchmark with such rows says how small a model dares to be, and has no lowest "
         "value. Here the smallest time is the variance of rounding to a thousandth of a degree, 2.5e-11 (30 m), or "
-        "1e-6 (6 km). Fires and floods hardly repeat."
+        "1e-6 (6 km). Fires and floods hardly repeat; but half of the fires lie within 1.2 km of another, as pixels of "
+        "a satellite's image do, and small kernels gain from that."
     )
     table = _table("", [*counts, ("test rows that stand in the training part", seen)])
     return ["## Equal rows", text, table]

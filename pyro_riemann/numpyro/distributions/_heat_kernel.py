@@ -119,7 +119,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
         return brownian_motion(self.metric, loc, time, self.num_steps, key=check_key(key))
 
     def sample_with_intermediates(self, key: Array, sample_shape: Shape = ()) -> tuple[Array, Intermediates]:
-        """A draw as of :meth:`sample`, and a mark by which :meth:`log_prob` knows it.
+        """A draw ``(*sample, *batch, d)`` as of :meth:`sample`, and a mark by which :meth:`log_prob` knows it.
 
         Args:
             key: one key of ``jax.random``.

@@ -150,6 +150,9 @@ class PullbackMetric(RiemannianMetric):
         """Where G is hardly more than the jitter: more than half of its eigenvalues are below ten of it.
 
         Shape ``(*batch)``; None without jitter. A few latent directions that an immersion does not use are no floor.
+
+        Args:
+            z: points, ``(*batch, d)``.
         """
         return None if self.jitter == 0 else _on_floor(self, check_point("z", z, self.dim))
 
