@@ -21,8 +21,8 @@ def frechet_mean(
     r"""The point :math:`\mu` of least :math:`\sum_i w_i\,\ell^2(\mu, x_i)`, batches at once.
 
     Newton's method on :math:`\sum_i w_i \log_\mu x_i = 0`, from the best of some of the points, with gradient steps
-    where that would not lead down. On hyperbolic space and wherever the points lie within a convex ball the mean is unique;
-    elsewhere (points all over a sphere) the result is a local minimum.
+    where that would not lead down. On hyperbolic space, and wherever the points lie within a convex ball, the mean is
+    unique; elsewhere (points all over a sphere) the result is a local minimum.
 
     Differentiable in the points, the weights and the metric's parameters by the implicit function theorem: what is kept
     for the gradient does not grow with the number of iterations.
@@ -40,8 +40,8 @@ def frechet_mean(
         TypeError: if ``points`` is not a floating tensor.
         ValueError: for wrong shapes, values that are not finite, weights that are negative or all 0.
 
-    Source: Karcher (1977), *Riemannian center of mass and mollifier smoothing*; Lou et al. (2020), *Differentiating through
-    the Frechet mean*.
+    Source: Karcher (1977), *Riemannian center of mass and mollifier smoothing*; Lou et al. (2020), *Differentiating
+    through the Frechet mean*.
 
     Example:
         >>> from pyro_riemann import Hyperbolic
@@ -82,8 +82,7 @@ def _checked(metric: RiemannianMetric, points: Tensor, weights: Tensor | None) -
         batch = torch.broadcast_shapes(points.shape[:-1], weights.shape)
     except RuntimeError as error:
         raise ValueError(
-            f"`weights` {tuple(weights.shape)} does not broadcast with `points` {tuple(points.shape)}: give one weight a "
-            "point."
+            f"`weights` {tuple(weights.shape)} does not broadcast with `points` {tuple(points.shape)}: it has one a point."
         ) from error
     weights = weights.to(points).expand(batch)
     if bool((weights < 0).any()) or not bool((weights.sum(-1) > 0).all()):
