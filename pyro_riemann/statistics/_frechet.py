@@ -82,7 +82,7 @@ def _checked(metric: RiemannianMetric, points: Tensor, weights: Tensor | None) -
         batch = torch.broadcast_shapes(points.shape[:-1], weights.shape)
     except RuntimeError as error:
         raise ValueError(
-            f"`weights` {tuple(weights.shape)} does not broadcast with `points` {tuple(points.shape)}: it has one a point."
+            f"`weights` {tuple(weights.shape)} does not broadcast with `points` {tuple(points.shape)}."
         ) from error
     weights = weights.to(points).expand(batch)
     if bool((weights < 0).any()) or not bool((weights.sum(-1) > 0).all()):
