@@ -26,7 +26,8 @@ def _load() -> None:
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=category)
-        jvp(torch.clone, (torch.zeros(1),), (torch.zeros(1),))
+        number = torch.zeros(1, device="cpu")
+        jvp(torch.clone, (number,), (number,))
 
 
 def directional(function: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -203,7 +203,7 @@ class RiemannianUniform(RiemannianDistribution):
     def efficiency(self) -> Tensor:
         """Efficiency of the sampler in (0, 1], ``(*batch)``; see :attr:`reports`."""
         _, laws, index = self._laws()
-        return torch.tensor([law.report.efficiency for law in laws]).to(self.low)[index]
+        return self.low.new_tensor([law.report.efficiency for law in laws])[index]
 
     @property
     def reports(self) -> tuple[SamplerReport, ...]:
@@ -297,9 +297,8 @@ def check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
     """Raise if a corner of the box lies outside the metric's own support (the ball of a Poincare chart)."""
     if metric.support is constraints.real_vector or metric.dim > 12:
         return
-    corners = low + (high - low) * torch.cartesian_prod(*[torch.arange(2.0)] * metric.dim).reshape(-1, metric.dim).to(
-        low
-    )
+    ends = torch.arange(2, dtype=low.dtype, device=low.device)
+    corners = low + (high - low) * torch.cartesian_prod(*[ends] * metric.dim).reshape(-1, metric.dim)
     outside = ~metric.support.check(corners)
     if bool(outside.any()):
         raise ValueError(

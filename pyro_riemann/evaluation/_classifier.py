@@ -140,7 +140,7 @@ def train_classifier(
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
         best, kept = -1.0, None
         for _ in range(config.epochs):
-            for rows in torch.randperm(len(images)).split(config.batch_size):
+            for rows in torch.randperm(len(images), device="cpu").split(config.batch_size):
                 optimizer.zero_grad()
                 functional.cross_entropy(model(images[rows]), labels[rows]).backward()
                 optimizer.step()

@@ -51,7 +51,8 @@ def gauss_curvature(metric: Immersed, z: Tensor) -> Tensor:
     hessian = _autodiff.jacobian(lambda point: metric.embed_jacobian(point)[1], z, metric.dim)[1]
     _, jacobian = metric.embed_jacobian(z)
     factor = torch.linalg.cholesky(jacobian.mT @ jacobian)
-    frame = torch.linalg.solve_triangular(factor.mT, torch.eye(metric.dim).to(factor).expand_as(factor), upper=True)
+    unit = torch.eye(metric.dim, dtype=factor.dtype, device=factor.device)
+    frame = torch.linalg.solve_triangular(factor.mT, unit.expand_as(factor), upper=True)
     tangents = jacobian @ frame
     form = torch.einsum("...aij,...ik,...jl->...akl", hessian, frame, frame)
     form = form - torch.einsum("...am,...bm,...bkl->...akl", tangents, tangents, form)

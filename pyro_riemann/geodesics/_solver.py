@@ -233,7 +233,7 @@ class GeodesicSolver:
 
         length = gather(found, lambda piece: piece.length) * (positive / positive.detach()).sqrt()  # d sqrt(2 E)
         return Geodesic(
-            curve(torch.linspace(0, 1, self.num_segments + 1, dtype=torch.float64)),
+            curve(torch.linspace(0, 1, self.num_segments + 1, dtype=torch.float64, device="cpu")),
             length.reshape(shape),
             energy.reshape(shape),
             gather(found, lambda piece: piece.converged).reshape(shape),

@@ -153,12 +153,12 @@ def _start(
     points: Tensor, metric: RiemannianMetric, count: int, min_time: float, background: float | None, seed: int
 ) -> HeatKernelMixture:
     """Centres drawn among the points with probability proportional to the squared distance to those drawn before."""
-    generator = torch.Generator().manual_seed(seed)
-    first = int(torch.randint(len(points), (1,), generator=generator))
+    generator = torch.Generator("cpu").manual_seed(seed)
+    first = int(torch.randint(len(points), (1,), generator=generator, device="cpu"))
     chosen, squared = [first], metric.squared_dist(points, points[first])
     for _ in range(count - 1):
         # where all distances are 0 the remaining centres are any points
-        weights = squared.cpu() if float(squared.sum()) > 0 else torch.ones(len(points))
+        weights = squared.cpu() if float(squared.sum()) > 0 else torch.ones(len(points), device="cpu")
         chosen.append(int(torch.multinomial(weights, 1, generator=generator)))
         squared = torch.minimum(squared, metric.squared_dist(points, points[chosen[-1]]))
     loc = points[chosen]

@@ -79,7 +79,8 @@ def fit_kernels(
             f"{tuple(points.shape)} for {num_groups} groups and {num_neighbours} neighbours."
         )
     settings = _Settings(metric, times, multiples, background, num_groups, num_neighbours)
-    fold = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed)).to(points.device) % num_folds
+    generator = torch.Generator("cpu").manual_seed(seed)
+    fold = torch.randperm(len(points), generator=generator, device="cpu").to(points.device) % num_folds
     with torch.no_grad():
         # a row is a point, a column a group and a time: its mean kernel, without the points of the row's fold
         parts = [_columns(points[fold == f], points[fold != f], settings) for f in range(num_folds)]

@@ -97,7 +97,7 @@ def hmc(
             history.append(z)
             rates.append(rate)
     chains = torch.stack(history, dim=1)
-    kept = torch.linspace(chains.shape[1] / each - 1, chains.shape[1] - 1, each).round().long()
+    kept = torch.linspace(chains.shape[1] / each - 1, chains.shape[1] - 1, each, device="cpu").round().long()
     draws = chains[:, kept.to(z.device)].transpose(0, 1).flatten(0, 1)[:num_samples]
     states = chains.flatten(0, 1)
     states = states[:: -(-len(states) // _BRIDGE)]
