@@ -136,7 +136,9 @@ def train_classifier(
             f"`images` (n, D) and `labels` (n,) do not match: {tuple(images.shape)}, {tuple(labels.shape)}."
         )
     with seeded(config.seed):
-        model = ImageClassifier(shape, int(labels.max()) + 1 if num_classes is None else num_classes, config)
+        with torch.device("cpu"):  # so that a seed gives the same weights on every device
+            model = ImageClassifier(shape, int(labels.max()) + 1 if num_classes is None else num_classes, config)
+        model.to(images.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
         best, kept = -1.0, None
         for _ in range(config.epochs):

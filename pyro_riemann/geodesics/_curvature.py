@@ -8,8 +8,10 @@ from torch import Tensor
 from pyro_riemann import _autodiff
 from pyro_riemann._checks import check_point
 from pyro_riemann._interface import Immersed, Metric
+from pyro_riemann._modes import full_precision
 
 
+@full_precision
 def scalar_curvature(metric: Metric, z: Tensor) -> Tensor:
     """Scalar curvature R(z); :math:`d(d-1)` on the unit sphere, twice the Gauss curvature if d = 2.
 
@@ -60,6 +62,7 @@ def gauss_curvature(metric: Immersed, z: Tensor) -> Tensor:
     return trace.square().sum(-1) - form.square().sum((-3, -2, -1))
 
 
+@full_precision
 def riemann_curvature(metric: Metric, z: Tensor) -> Tensor:
     r"""Scalar curvature of any metric from the first and second derivatives of G.
 

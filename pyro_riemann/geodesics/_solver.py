@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann._interface import AllSettings, Energy, Metric
+from pyro_riemann._modes import full_precision
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
@@ -206,6 +207,7 @@ class GeodesicSolver:
 
     # ---------------------------------------------------------------- results
 
+    @full_precision
     def solve(self, metric: Metric, z: Tensor, y: Tensor) -> Geodesic:
         """Shortest curves from ``z`` to ``y``, batches broadcast.
 
@@ -240,6 +242,7 @@ class GeodesicSolver:
             curve,
         )
 
+    @full_precision
     def squared_dist(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Squared geodesic distance, twice the least energy, ``(*batch)``, differentiable by the envelope theorem.
 
@@ -272,6 +275,7 @@ class GeodesicSolver:
 
         return gather(self.pieces(metric, z.detach(), y.detach(), total=total), value)
 
+    @full_precision
     def logmap(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
 
@@ -289,7 +293,7 @@ class GeodesicSolver:
             return -piece.energy.system(attached(piece, z, y)).gradient[:, 0]
 
         start = gather(self.pieces(metric, z.detach(), y.detach()), momentum)
-        return _linalg.solve(metric.metric(z), start).reshape(*shape, -1)
+        return _linalg.solve(metric.metric(z), start).reshape(*shape, metric.dim)
 
 
 def flat_pairs(metric: Metric, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:

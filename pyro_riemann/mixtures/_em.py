@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point
+from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.mixtures._mixture import ROWS, HeatKernelMixture
 
@@ -31,6 +32,7 @@ class MixtureFit(NamedTuple):
     log_likelihood: Tensor
 
 
+@full_precision
 def fit_mixture(
     points: Tensor,
     metric: RiemannianMetric,

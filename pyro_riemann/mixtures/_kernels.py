@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
+from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.mixtures._mixture import ROWS, HeatKernelMixture
 from pyro_riemann.mixtures._neighbours import nearest
 
 
+@full_precision
 def fit_kernels(
     points: Tensor,
     metric: RiemannianMetric,

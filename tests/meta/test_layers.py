@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "_linalg",
         "_rescale",
         "_checks",
+        "_modes",
         "_estimate",
         "_pytree",
         "_partition",

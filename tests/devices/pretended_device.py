@@ -9,7 +9,7 @@ it does not have; memory, streams and speed; several devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -17,10 +17,10 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
 from torch.utils._mode_utils import no_dispatch
-from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "pretend"
 AVAILABLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
@@ -72,9 +72,9 @@ class PretendedGenerator(Generator):
 
 def compute(op: Any, args: Any, kwargs: Any) -> Any:
     """The operation on the processor; with tensors of one device."""
-    given = tree_leaves((args, kwargs))
     target = kwargs.get("device")
     leaves = target is not None and torch.device(target).type != NAME
+    given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
     if not leaves:
         check_devices(op, given)
     if op is aten._efficientzerotensor.default:  # without memory: forward mode's own kind of zero
@@ -82,12 +82,29 @@ def compute(op: Any, args: Any, kwargs: Any) -> Any:
     if torch.Tag.inplace_view in op.tags:  # changes the shape of the wrapper too
         with no_dispatch():
             op(*args, **kwargs)
-    wrapper = {id(value.host): value for value in given if isinstance(value, PretendedTensor)}
+    known = {id(value.host): value for value in given if isinstance(value, PretendedTensor)}
     result = op(*tree_map(unwrap, args), **tree_map(unwrap, kwargs))
-    for value in wrapper.values():
-        if value.shape != value.host.shape:
-            raise NotImplementedError(f"{op} resizes a tensor in place")
-    return result if leaves else tree_map(lambda value: wrapper[id(value)] if id(value) in wrapper else wrap(value), result)
+    if any(value.shape != value.host.shape for value in known.values()):
+        raise NotImplementedError(f"{op} resizes a tensor in place")
+    return result if leaves else tree_map(lambda value: known[id(value)] if id(value) in known else wrap(value), result)
+
+
+def tree_leaves(value: Any) -> Iterator[Any]:
+    """What lists, tuples and dictionaries hold: torch's own function takes longer than the operation."""
+    if isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tree_leaves(part)
+    else:
+        yield value
+
+
+def tree_map(function: Callable[[Any], Any], value: Any) -> Any:
+    """The same with ``function`` of every leaf."""
+    if isinstance(value, dict):
+        return {key: tree_map(function, part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([tree_map(function, part) for part in value])
+    return function(value)
 
 
 def wrap(value: Any) -> Any:
@@ -95,14 +112,14 @@ def wrap(value: Any) -> Any:
 
 
 def unwrap(value: Any) -> Any:
-    if isinstance(value, torch.device):
+    if isinstance(value, torch.device) and value.type == NAME:
         return torch.device("cpu")
     return value.host if isinstance(value, PretendedTensor) else value
 
 
-def check_devices(op: Any, given: Sequence[Any]) -> None:
+def check_devices(op: Any, given: Sequence[Tensor]) -> None:
     """Raise on tensors of the processor, as CUDA does: but for numbers, copies and indices."""
-    strangers = [value for value in given if isinstance(value, Tensor) and not isinstance(value, PretendedTensor)]
+    strangers = [value for value in given if not isinstance(value, PretendedTensor)]
     if op in INDEXING:
         strangers = [value for value in strangers if value.dtype not in (torch.int64, torch.bool)]
     if op not in COPIES and any(value.dim() > 0 for value in strangers):
@@ -114,16 +131,22 @@ class Factories(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        given = tree_leaves((args, kwargs))
+        given = list(tree_leaves((args, kwargs)))
         target = kwargs.get("device")
         asked = target is not None and torch.device(target).type == NAME
-        ours = asked or any(isinstance(value, PretendedTensor) for value in given)
+        ours = asked or any(isinstance(value, Tensor) and value.device.type == NAME for value in given)
         if any(isinstance(value, Generator) and isinstance(value, PretendedGenerator) != ours for value in given):
             raise RuntimeError(f"{func} got a generator of another device")
-        if not asked or any(isinstance(value, Tensor) for value in given):
+        if ours and func is Tensor.__getitem__ and isinstance(args[1], list):
+            args = (args[0], torch.tensor(args[1], device="cpu"))
+        if ours and func is Tensor.new_tensor:
+            like, func, args = args[0], torch.tensor, args[1:]
+            kwargs = {"dtype": like.dtype, **kwargs}
+        elif not asked or any(isinstance(value, Tensor) for value in given):
             return func(*args, **kwargs)
         gradient = bool(kwargs.pop("requires_grad", False))
-        made = tree_map(wrap, func(*args, **{**kwargs, "device": "cpu"}))
+        with temporarily_clear_interpreter_stack():  # a constant, also within `vmap`
+            made = wrap(func(*args, **{**kwargs, "device": "cpu"}))
         return made.requires_grad_() if gradient else made
 
 
@@ -141,10 +164,22 @@ class AnyGenerator(metaclass=IsGenerator):
         return PretendedGenerator() if torch.device(device).type == NAME else Generator(device)
 
 
+class Backend:
+    """What torch asks of the module of a device."""
+
+    is_initialized = is_available = staticmethod(lambda: True)
+    _is_in_bad_fork = staticmethod(lambda: False)
+    current_device = staticmethod(lambda: 0)
+    device_count = staticmethod(lambda: 1)
+    manual_seed_all = staticmethod(lambda seed: None)  # its random numbers are those of the processor
+    get_rng_state = staticmethod(lambda device=0: torch.get_rng_state())
+    set_rng_state = staticmethod(lambda state, device=0: torch.set_rng_state(state))
+
+
 @cache
 def register() -> torch.library.Library:
     """Tell torch of the device, once for the process."""
-    backend_registration._setup_privateuseone_for_python_backend(NAME)
+    backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Backend)
     library = torch.library.Library("_", "IMPL")
     library.fallback(lambda op, *args, **kwargs: compute(op, args, kwargs), "PrivateUse1")
     return library
