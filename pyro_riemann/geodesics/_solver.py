@@ -13,6 +13,7 @@ from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann._interface import AllSettings, Energy, Metric
 from pyro_riemann._modes import full_precision
+from pyro_riemann._vmap import over_batches
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
@@ -243,6 +244,7 @@ class GeodesicSolver:
         )
 
     @full_precision
+    @over_batches
     def squared_dist(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Squared geodesic distance, twice the least energy, ``(*batch)``, differentiable by the envelope theorem.
 
@@ -276,6 +278,7 @@ class GeodesicSolver:
         return gather(self.pieces(metric, z.detach(), y.detach(), total=total), value)
 
     @full_precision
+    @over_batches
     def logmap(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
 

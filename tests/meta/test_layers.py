@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
         "_rescale",
         "_checks",
         "_modes",
+        "_vmap",
         "_estimate",
         "_pytree",
         "_partition",
