@@ -38,9 +38,9 @@ def check_point(name: str, value: Tensor, dim: int) -> Tensor:
 
 
 def holds(mask: Tensor) -> bool:
-    """Whether ``mask`` is true everywhere; true where it cannot be read (``torch.jit.trace``, ``torch.vmap``)."""
+    """Whether ``mask`` is true everywhere; true where it cannot be read (``torch.vmap``, a trace, a compiler)."""
     try:
-        return torch.jit.is_tracing() or bool(mask.all())
+        return torch.jit.is_tracing() or torch.compiler.is_compiling() or bool(mask.all())
     except RuntimeError:
         return True
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
@@ -51,3 +52,22 @@ def _in_front(value: Any, axis: int | None, rank: int) -> Any:
         return value
     front: Tensor = value.movedim(axis, 0)
     return front.reshape(front.shape[0], *(1,) * (rank + 1 - front.dim()), *front.shape[1:])
+
+
+@contextmanager
+def outside_vmap(*tensors: Tensor) -> Iterator[None]:
+    """What is computed of tensors that ``vmap`` does not map is computed once, with random numbers as outside."""
+    interpreter = _interpreter()
+    wrapped = any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+    if interpreter is None or wrapped or interpreter.key() != TransformType.Vmap:
+        yield
+    else:
+        with interpreter.lower():
+            yield
+
+
+def _interpreter() -> Any:
+    """The innermost transform of ``torch.func`` that is at work, if any."""
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is None:
+        return None
+    return retrieve_current_functorch_interpreter()

@@ -121,7 +121,7 @@ def test_half_precision_is_refused(dtype: torch.dtype) -> None:
         lambda: RiemannianNormal(low, 0.1, Sphere(2)),
         lambda: RiemannianUniform(Sphere(2), LOW.to(dtype), HIGH.to(dtype)),
         lambda: ConstantMetric(torch.eye(2, dtype=dtype)),
-        lambda: KernelMetric(low[0], low[0].abs() + 1, 1.0),
+        lambda: KernelMetric(low, low.abs() + 1, 1.0),
         lambda: Sphere(2).dist(low, low),
         lambda: kernel().metric(low),
     ):

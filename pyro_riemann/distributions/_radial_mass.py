@@ -70,6 +70,8 @@ def log_radial_mass(
     law = metric.radial_law()
     if law is not None:
         return _exact(law, metric.dim, variance, integrand)
+    if not variance.numel():
+        return Estimate(torch.zeros_like(variance), torch.zeros_like(variance))
     if torch.jit.is_tracing():  # nothing may depend on data: a fixed rule in the tangent space
         return log_tangent_expectation(
             metric, loc, variance, default_nodes(metric.dim), _log_ratio(metric, loc, variance, integrand)
