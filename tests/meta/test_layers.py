@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     {"_interface"},
     {"geodesics"},
     {"metrics", "manifolds"},
-    {"brownian", "_walk", "_memo"},
+    {"brownian", "_walk", "_memo", "statistics"},
     {"distributions"},
     {"vae", "autoencoders", "sampling", "mixtures", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
     {"cli", "experiments", "explorer", "__main__"},
