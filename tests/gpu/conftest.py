@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from tests import pretended_device
+from tests.devices import pretended_device
 
 PRETENDED = os.environ.get("PYRO_RIEMANN_TEST_DEVICE") == pretended_device.NAME
 if PRETENDED:  # before a module of tests names it
