@@ -9,12 +9,14 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_point
+from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 
 _STARTS = 16  # points of which the best is where the search begins
 _HALVINGS = 12
 
 
+@full_precision
 def frechet_mean(
     metric: RiemannianMetric, points: Tensor, weights: Tensor | None = None, *, max_iterations: int = 50
 ) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point
+from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.statistics._frechet import frechet_mean
 
@@ -36,6 +37,7 @@ class Clusters:
     converged: bool
 
 
+@full_precision
 @torch.no_grad()
 def kmeans(
     metric: RiemannianMetric,
@@ -77,7 +79,7 @@ def kmeans(
     if num_starts < 1 or max_iterations < 1:
         raise ValueError(f"`num_starts` and `max_iterations` must be positive, got {num_starts} and {max_iterations}.")
     generator = torch.Generator(points.device)
-    generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
+    generator.manual_seed(int(torch.randint(2**62, (), device="cpu")) if seed is None else seed)
     runs = [_run(metric, points, num_clusters, max_iterations, generator) for _ in range(num_starts)]
     best = min(runs, key=lambda run: float(run.inertia))
     if not best.converged:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.statistics._frechet import frechet_mean
 
@@ -60,6 +61,7 @@ class TangentPCA:
         return self.metric.expmap(self.mean.expand_as(v), v)
 
 
+@full_precision
 def tangent_pca(
     metric: RiemannianMetric, points: Tensor, num_components: int | None = None, weights: Tensor | None = None
 ) -> TangentPCA:

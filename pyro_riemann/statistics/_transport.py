@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point
+from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 
 _RUNG = 0.1  # length to which vectors are scaled for a pole ladder
 _MOST_STEPS = 1024
 
 
+@full_precision
 def parallel_transport(metric: RiemannianMetric, z: Tensor, y: Tensor, u: Tensor) -> Tensor:
     r"""Carry tangent vectors ``u`` at ``z`` to ``y`` along the shortest geodesic, inner products unchanged.
 

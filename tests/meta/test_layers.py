@@ -23,6 +23,8 @@ LAYERS: list[set[str]] = [
         "_linalg",
         "_rescale",
         "_checks",
+        "_modes",
+        "_vmap",
         "_estimate",
         "_pytree",
         "_partition",
