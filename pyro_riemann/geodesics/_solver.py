@@ -44,8 +44,9 @@ class GeodesicSolver:
 
     A curve has converged when Newton's method has and a rule at nodes of its own puts the distance's error below 0.1 %.
     Others are tried again with two, four and eight times the knots, at a pace that follows the curve and from
-    other starts. Where a metric knows nothing but itself (no surface, table or landmarks), ways that bend off the straight
-    line challenge what was found: a geodesic that another curve undercuts is replaced. What is left is reported.
+    other starts. Where a metric knows nothing but itself (no surface, table or landmarks), ways that bend off the
+    straight line challenge what was found: a geodesic that another curve undercuts is replaced. What is left is
+    reported.
 
     Args:
         num_knots: intervals of the spline.
