@@ -81,10 +81,10 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
         result.append(piece.pick(piece.converged))
         old = piece.pick(failed)
         # what is nearly right has its pace; the others must find theirs
-        close = (old.error < KNOWN) & (factor == 2)
+        near = (old.error < KNOWN) & (factor == 2)
         for part, rounds in [
             (part, rounds)
-            for chosen, rounds in ((close, 0), (~close, _refine.ROUNDS))
+            for chosen, rounds in ((near, 0), (~near, _refine.ROUNDS))
             if bool(chosen.any())
             for part in chosen.nonzero().squeeze(-1).split(finer.room(metric, old.control))
         ]:

@@ -12,6 +12,8 @@ from torch import Tensor
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann._interface import AllSettings, Energy, Metric
+from pyro_riemann._modes import full_precision
+from pyro_riemann._vmap import over_batches
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
@@ -223,6 +225,7 @@ class GeodesicSolver:
 
     # ---------------------------------------------------------------- results
 
+    @full_precision
     def solve(self, metric: Metric, z: Tensor, y: Tensor) -> Geodesic:
         """Shortest curves from ``z`` to ``y``, batches broadcast.
 
@@ -250,13 +253,15 @@ class GeodesicSolver:
 
         length = gather(found, lambda piece: piece.length) * (positive / positive.detach()).sqrt()  # d sqrt(2 E)
         return Geodesic(
-            curve(torch.linspace(0, 1, self.num_segments + 1, dtype=torch.float64)),
+            curve(torch.linspace(0, 1, self.num_segments + 1, dtype=torch.float64, device="cpu")),
             length.reshape(shape),
             energy.reshape(shape),
             gather(found, lambda piece: piece.converged).reshape(shape),
             curve,
         )
 
+    @full_precision
+    @over_batches
     def squared_dist(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Squared geodesic distance, twice the least energy, ``(*batch)``, differentiable by the envelope theorem.
 
@@ -289,6 +294,8 @@ class GeodesicSolver:
 
         return gather(self.pieces(metric, z.detach(), y.detach(), total=total), value)
 
+    @full_precision
+    @over_batches
     def logmap(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
 
@@ -306,7 +313,7 @@ class GeodesicSolver:
             return -piece.energy.system(attached(piece, z, y)).gradient[:, 0]
 
         start = gather(self.pieces(metric, z.detach(), y.detach()), momentum)
-        return _linalg.solve(metric.metric(z), start).reshape(*shape, -1)
+        return _linalg.solve(metric.metric(z), start).reshape(*shape, metric.dim)
 
 
 def flat_pairs(metric: Metric, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:

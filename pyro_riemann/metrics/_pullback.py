@@ -59,7 +59,7 @@ class PullbackMetric(RiemannianMetric):
 
     def _probe_outputs(self) -> tuple[Tensor, tuple[Tensor, ...]] | None:
         """Two points and their images, in the immersion's own dtype and device, if these can be told."""
-        points = torch.linspace(-0.5, 0.7, 2 * self.dim, dtype=torch.float64).reshape(2, self.dim)
+        points = torch.linspace(-0.5, 0.7, 2 * self.dim, dtype=torch.float64, device="cpu").reshape(2, self.dim)
         parameters = self.immersion.parameters() if isinstance(self.immersion, nn.Module) else iter(())
         if (like := next(parameters, None)) is not None:
             return points.to(like), self._outputs(points.to(like))
