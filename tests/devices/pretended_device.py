@@ -52,14 +52,16 @@ class PretendedTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
-    def __torch_dispatch__(cls, op: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, op: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
         return compute(op, args, kwargs or {})
 
-    def tolist(self) -> Any:
+    def tolist(self) -> Any:  # type: ignore[override]
         """Numbers, as of any device."""
         return self.host.tolist()
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> Any:
         return f"{NAME}({self.host})"
 
 
