@@ -49,7 +49,7 @@ class PretendedTensor(Tensor):
         made.host = host
         return made  # type: ignore[no-any-return]
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -61,7 +61,7 @@ class PretendedTensor(Tensor):
         """Numbers, as of any device."""
         return self.host.tolist()
 
-    def __repr__(self, *, tensor_contents: Any = None) -> Any:
+    def __repr__(self, *, tensor_contents: Any = None) -> Any:  # type: ignore[override]
         return f"{NAME}({self.host})"
 
 
