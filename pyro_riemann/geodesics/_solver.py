@@ -18,8 +18,17 @@ from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
 from pyro_riemann.geodesics._newton import Solution, descend, polish
-from pyro_riemann.geodesics._pieces import Piece, attached, audited, gather, tried_again, with_ends
-from pyro_riemann.geodesics._refine import factors
+from pyro_riemann.geodesics._pieces import (
+    KNOWN,
+    Piece,
+    attached,
+    audited,
+    challenged,
+    gather,
+    tried_again,
+    with_ends,
+)
+from pyro_riemann.geodesics._refine import factors, rivals, unguided
 from pyro_riemann.geodesics._straight import straight_lines
 
 _CHUNK = 2**27  # numbers in the Jacobians of one batch of curves, about 1 GB in float64
@@ -35,7 +44,9 @@ class GeodesicSolver:
 
     A curve has converged when Newton's method has and a rule at nodes of its own puts the distance's error below 0.1 %.
     Others are tried again with two, four and eight times the knots, at a pace that follows the curve and from
-    other starts. What is left is reported.
+    other starts. Where a metric knows nothing but itself (no surface, table or landmarks), ways that bend off the
+    straight line challenge what was found: a geodesic that another curve undercuts is replaced. What is left is
+    reported.
 
     Args:
         num_knots: intervals of the spline.
@@ -200,9 +211,15 @@ class GeodesicSolver:
         first = audited(self, metric, rows, energy, control, solution.converged)
         found = [first._replace(converged=first.converged | (z == y).all(-1))]
         if self.on_failure != "ignore" and self.max_iterations > 0 and self.max_polish > 0:
+            trusted = torch.where(first.error < KNOWN, first.length, torch.inf)
+            rival = rivals(self, metric, z, y, trusted) if unguided(metric) else None
+            if rival is not None:
+                found = challenged(self, metric, z, y, found, *rival)
             for factor in factors(self.num_knots * metric.dim):
                 if not all(bool(piece.converged.all()) for piece in found):
                     found = tried_again(self, metric, z, y, found, factor)
+            if rival is not None:
+                found = challenged(self, metric, z, y, found, *rival)
         report(torch.cat([piece.converged for piece in found]), self.on_failure, total or len(z))
         return found
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_point
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
@@ -136,7 +137,7 @@ def _expect(points: Tensor, law: HeatKernelMixture) -> tuple[Tensor, _Step]:
         share = share.index_add(0, centre, responsibility[:, None])
         slopes = [old + slope for old, slope in zip(slopes, new, strict=True)]
     size = share.clamp(min=torch.finfo(share.dtype).tiny)
-    gradient = torch.linalg.solve(law.metric.metric(law.loc), slopes[0].unsqueeze(-1)).squeeze(-1)
+    gradient = _linalg.solve(law.metric.metric(law.loc), slopes[0])
     change = 2 / law.metric.dim * slopes[1] / size
     return total / len(points), _Step(share / len(points), law.time * gradient / size, change)
 

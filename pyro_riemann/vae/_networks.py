@@ -33,6 +33,8 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ELU) -> nn.Sequen
     Raises:
         ValueError: for fewer than two sizes, or one below 1.
 
+    Source: Goodfellow, Bengio & Courville (2016), *Deep Learning*, chapter 6.
+
     Example:
         >>> mlp([4, 8, 2])(torch.zeros(3, 4)).shape
         torch.Size([3, 2])
