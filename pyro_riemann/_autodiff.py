@@ -18,13 +18,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import cast
+from functools import lru_cache, partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 Function = Callable[[Tensor], Tensor]
 
@@ -38,20 +40,69 @@ def _load() -> None:
         jvp(torch.clone, (torch.zeros(1),), (torch.zeros(1),))
 
 
+class _Composed(TorchFunctionMode):
+    """Functions that torch differentiates once, made of functions that it differentiates as often as asked."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        composed = _PARTS.get(func, func)
+        return composed(*args, **(kwargs or {}))
+
+
+def _hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
+    value = functional.relu6(x + 3) / 6
+    return x.copy_(value) if inplace else value
+
+
+def _glu(x: Tensor, dim: int = -1) -> Tensor:
+    value, gate = x.chunk(2, dim)
+    return value * gate.sigmoid()
+
+
+_PARTS: dict[Callable[..., Any], Callable[..., Any]] = {
+    functional.hardsigmoid: _hardsigmoid,
+    torch._C._nn.hardsigmoid: _hardsigmoid,
+    torch._C._nn.hardsigmoid_: partial(_hardsigmoid, inplace=True),
+    functional.glu: _glu,
+    torch._C._nn.glu: _glu,
+}
+
+
 @contextmanager
 def plain_kernels() -> Iterator[None]:
     """Kernels made of parts that have derivatives of every order, in place of fused ones."""
-    fast = torch.backends.mha.get_fastpath_enabled()
+    fast, mkldnn, cudnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn, torch.backends.cudnn
+    enabled = mkldnn.enabled, cudnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
+    mkldnn.enabled = cudnn.enabled = False  # not their `flags`, which set much else, with a warning
     try:
-        with (
-            sdpa_kernel(SDPBackend.MATH),
-            torch.backends.mkldnn.flags(enabled=False),
-            torch.backends.cudnn.flags(enabled=False),
-        ):
+        with _Composed(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
+        mkldnn.enabled, cudnn.enabled = enabled
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def is_smooth(function: Function, z: Tensor, v: Tensor) -> bool:
+    """Whether ``function`` has all derivatives that are needed at all: forward twice, and forward over reverse."""
+    _load()
+    v = v.expand_as(z).clone()
+
+    def first(point: Tensor) -> Tensor:
+        return cast(Tensor, jvp(function, (point,), (v,))[1])
+
+    def pulled(point: Tensor) -> Tensor:
+        value, pull = vjp(function, point)[:2]
+        return cast(Tensor, pull(torch.ones_like(value))[0])
+
+    try:
+        with torch.enable_grad():
+            for twice in (first, pulled):
+                jvp(twice, (z.clone(),), (v,))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _in_mode_of_caller(values: tuple[Tensor, ...], with_grad: bool) -> tuple[Tensor, ...]:
@@ -104,7 +155,9 @@ def _reverse_twice(function: Function, primals: tuple[Tensor], tangents: tuple[T
     (pulled,) = torch.autograd.grad(value, z, covector, create_graph=True, materialize_grads=True)
     if not pulled.requires_grad:  # constant in z
         return value, torch.zeros_like(value)
-    (slope,) = torch.autograd.grad(pulled, covector, v, create_graph=True, materialize_grads=True)
+    (slope,) = torch.autograd.grad(pulled, covector, v, create_graph=True, allow_unused=True)
+    if slope is None:  # a backward pass that is marked as differentiable once hides what it depends on
+        raise RuntimeError("no second pass in reverse mode.")
     return value, slope
 
 
@@ -129,23 +182,24 @@ def second_directional(function: Function, z: Tensor, v: Tensor) -> tuple[Tensor
     return value, slope, curvature
 
 
-def pull_back(function: Function, z: Tensor) -> tuple[Tensor, Function]:
-    """Value of ``function`` at ``z`` and the map from covectors there to covectors at ``z``, by reverse mode."""
+def pull_back(function: Function, z: Tensor, covector: Function) -> tuple[Tensor, Tensor]:
+    """Value of ``function`` at ``z``, and the covector there that ``covector`` gives for it, pulled back to ``z``.
+
+    By one reverse pass.
+    """
     try:
         value, pull = vjp(function, z)[:2]
-        return value, lambda covector: cast(Tensor, pull(covector)[0])
-    except RuntimeError as error:
-        with torch.enable_grad():
-            point = z if z.requires_grad else z.clone().requires_grad_()
-            image = function(point)
-        if not image.requires_grad:
-            raise error
+        return value, pull(covector(value))[0]
+    except RuntimeError as error:  # without a transform of torch, which many functions of one's own do not know
         with_grad = torch.is_grad_enabled()
-
-        def pull_plainly(covector: Tensor) -> Tensor:
-            return torch.autograd.grad(image, point, covector, create_graph=with_grad, retain_graph=True)[0]
-
-        return _in_mode_of_caller((image,), with_grad)[0], pull_plainly
+        with torch.enable_grad(), plain_kernels():
+            point = z if z.requires_grad else z.clone().requires_grad_()
+            value = function(point)
+            if not value.requires_grad:
+                raise error
+            (pulled,) = torch.autograd.grad(value, point, covector(value), create_graph=with_grad)
+        value, pulled = _in_mode_of_caller((value, pulled), with_grad)
+        return value, pulled
 
 
 def jacobian(function: Function, z: Tensor, dim: int) -> tuple[Tensor, Tensor]:

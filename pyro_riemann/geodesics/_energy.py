@@ -120,9 +120,9 @@ class ChordEnergy:
         if torch.jit.is_tracing():  # which cannot record a reverse pass within the function
             system = self.system(control)
             return system.energy, system.gradient
-        images, pull = _autodiff.pull_back(self.metric.embed, nodes)
+        images, pulled = _autodiff.pull_back(self.metric.embed, nodes, self._image_force)
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
-        return self.of(images), table.mT @ pull(self._image_force(images))
+        return self.of(images), table.mT @ pulled
 
     def constant_system(self, control: Tensor) -> System:
         """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1."""
@@ -141,7 +141,7 @@ class ChordEnergy:
         def pulled(points: Tensor) -> Tensor:
             if torch.jit.is_tracing():  # which cannot record reverse mode inside forward mode
                 return torch.einsum("pnai,pna->pni", self.metric.embed_jacobian(points)[1], push)
-            return _autodiff.pull_back(self.metric.embed, points)[1](push)
+            return _autodiff.pull_back(self.metric.embed, points, lambda _: push)[1]
 
         bending = _autodiff.jacobian(pulled, nodes, self.metric.dim)[1]
         stiff = torch.zeros_like(control[:, 0, 0])[:, None, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Self, cast
 
 import torch
@@ -73,6 +74,7 @@ class PullbackMetric(RiemannianMetric):
             self.held = nn.ModuleList(map(_door.Held, owners))
         self.is_plain = output is None and _jets.is_sequential(immersion)
         self.has_jets = self.is_plain or (output is None and callable(getattr(immersion, "jet", None)))
+        self.plain_kernels = False  # in place of fused ones; tried only where those lack a derivative
         modules = _door.modules_of(immersion)
         with torch.no_grad(), _door.evaluating(modules), _door.buffers_kept(modules):
             num_outputs = self._probe(modules)
@@ -118,6 +120,9 @@ class PullbackMetric(RiemannianMetric):
         def embed(z: Tensor) -> Tensor:
             return torch.cat(_door.flattened(self._outputs(z)), dim=-1)
 
+        if slope is None and not _autodiff.is_smooth(embed, points, _door.direction(points)):
+            self.plain_kernels = True
+            self.plain_kernels = _autodiff.is_smooth(embed, points, _door.direction(points))
         try:
             _door.check_slopes(embed, _door.sizes_of(values), points, slope)
         except RuntimeError as error:
@@ -128,9 +133,9 @@ class PullbackMetric(RiemannianMetric):
         """Outputs at ``z``, ``(n, d)``, each ``(n, *out)``, of the immersion in evaluation mode."""
         if self.is_plain:
             return (cast(Tensor, self.immersion(z)),)
-        with _door.evaluating(_door.modules_of(self.immersion)):
-            result = self.immersion(z)
-        return outputs(result, self.output, _door.read)
+        kernels = _autodiff.plain_kernels() if self.plain_kernels else nullcontext()
+        with _door.evaluating(_door.modules_of(self.immersion)), kernels:
+            return outputs(self.immersion(z), self.output, _door.read)
 
     def _first_outputs(self, points: Tensor) -> tuple[Tensor, ...]:
         """The same for the first time, when it may turn out that the immersion takes no points ``(n, d)``."""
