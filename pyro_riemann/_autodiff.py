@@ -16,17 +16,15 @@ no axes into float64 when it is multiplied by a Python number.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache, partial
-from typing import Any, cast
+from collections.abc import Callable
+from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
-from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
+
+from pyro_riemann._plain import plain_kernels
 
 Function = Callable[[Tensor], Tensor]
 
@@ -40,69 +38,30 @@ def _load() -> None:
         jvp(torch.clone, (torch.zeros(1),), (torch.zeros(1),))
 
 
-class _Composed(TorchFunctionMode):
-    """Functions that torch differentiates once, made of functions that it differentiates as often as asked."""
+def is_smooth(function: Function, z: Tensor, v: Tensor) -> bool | None:
+    """Whether forward mode over forward mode gives the second derivative that forward over reverse gives.
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        composed = _PARTS.get(func, func)
-        return composed(*args, **(kwargs or {}))
-
-
-def _hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
-    value = functional.relu6(x + 3) / 6
-    return x.copy_(value) if inplace else value
-
-
-def _glu(x: Tensor, dim: int = -1) -> Tensor:
-    value, gate = x.chunk(2, dim)
-    return value * gate.sigmoid()
-
-
-_PARTS: dict[Callable[..., Any], Callable[..., Any]] = {
-    functional.hardsigmoid: _hardsigmoid,
-    torch._C._nn.hardsigmoid: _hardsigmoid,
-    torch._C._nn.hardsigmoid_: partial(_hardsigmoid, inplace=True),
-    functional.glu: _glu,
-    torch._C._nn.glu: _glu,
-}
-
-
-@contextmanager
-def plain_kernels() -> Iterator[None]:
-    """Kernels made of parts that have derivatives of every order, in place of fused ones."""
-    fast, mkldnn, cudnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn, torch.backends.cudnn
-    enabled = mkldnn.enabled, cudnn.enabled
-    torch.backends.mha.set_fastpath_enabled(False)
-    mkldnn.enabled = cudnn.enabled = False  # not their `flags`, which set much else, with a warning
-    try:
-        with _Composed(), sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        mkldnn.enabled, cudnn.enabled = enabled
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def is_smooth(function: Function, z: Tensor, v: Tensor) -> bool:
-    """Whether ``function`` has all derivatives that are needed at all: forward twice, and forward over reverse."""
+    None where one of them fails.
+    """
     _load()
     v = v.expand_as(z).clone()
 
-    def first(point: Tensor) -> Tensor:
+    def slope(point: Tensor) -> Tensor:
         return cast(Tensor, jvp(function, (point,), (v,))[1])
-
-    def pulled(point: Tensor) -> Tensor:
-        value, pull = vjp(function, point)[:2]
-        return cast(Tensor, pull(torch.ones_like(value))[0])
 
     try:
         with torch.enable_grad():
-            for twice in (first, pulled):
-                jvp(twice, (z.clone(),), (v,))
+            first, second = (part.detach() for part in jvp(slope, (z.clone(),), (v,)))
+            covector = second if bool(second.any()) else torch.ones_like(second)
+
+            def pulled(point: Tensor) -> Tensor:
+                return cast(Tensor, vjp(function, point)[1](covector)[0])
+
+            other = (jvp(pulled, (z.clone(),), (v,))[1].detach() * v).sum()
     except RuntimeError:
-        return False
-    return True
+        return None
+    rounding = 100 * torch.finfo(z.dtype).eps * first.norm() * covector.norm()
+    return bool(((covector * second).sum() - other).abs() <= 0.02 * second.square().sum() + rounding)
 
 
 def _in_mode_of_caller(values: tuple[Tensor, ...], with_grad: bool) -> tuple[Tensor, ...]:

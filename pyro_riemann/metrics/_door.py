@@ -17,6 +17,7 @@ from torch import Tensor, distributions, nn
 from torch.func import jvp
 
 from pyro_riemann import _autodiff
+from pyro_riemann._plain import plain_kernels
 
 Outputs = Callable[[Tensor], tuple[Tensor, ...]]
 _STEPS = (0.4, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
@@ -264,7 +265,7 @@ def no_derivative(
             hooks.append(part.register_forward_pre_hook(lambda *_, title=title: entered.append(title)))
             hooks.append(part.register_forward_hook(lambda *_: entered.pop() and None))
     try:
-        with _autodiff.plain_kernels(), torch.enable_grad():
+        with plain_kernels(), torch.enable_grad():
             jvp(embed, (points.clone(),), (direction(points).expand_as(points).clone(),))
         entered.clear()
     except (RuntimeError, TypeError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Self, cast
 
 import torch
@@ -14,6 +13,7 @@ from pyro_riemann._checks import check_point
 from pyro_riemann._decoded import outputs
 from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann._jets import Jet
+from pyro_riemann._plain import KERNELS
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics import _door
@@ -74,7 +74,7 @@ class PullbackMetric(RiemannianMetric):
             self.held = nn.ModuleList(map(_door.Held, owners))
         self.is_plain = output is None and _jets.is_sequential(immersion)
         self.has_jets = self.is_plain or (output is None and callable(getattr(immersion, "jet", None)))
-        self.plain_kernels = False  # in place of fused ones; tried only where those lack a derivative
+        self.kernels = "fused"
         modules = _door.modules_of(immersion)
         with torch.no_grad(), _door.evaluating(modules), _door.buffers_kept(modules):
             num_outputs = self._probe(modules)
@@ -120,21 +120,33 @@ class PullbackMetric(RiemannianMetric):
         def embed(z: Tensor) -> Tensor:
             return torch.cat(_door.flattened(self._outputs(z)), dim=-1)
 
-        if slope is None and not _autodiff.is_smooth(embed, points, _door.direction(points)):
-            self.plain_kernels = True
-            self.plain_kernels = _autodiff.is_smooth(embed, points, _door.direction(points))
+        if slope is None:
+            self._choose_kernels(embed, points)
         try:
             _door.check_slopes(embed, _door.sizes_of(values), points, slope)
         except RuntimeError as error:
             raise _door.no_derivative(modules, embed, points, error) from error
         return len(values)
 
+    def _choose_kernels(self, embed: Callable[[Tensor], Tensor], points: Tensor) -> None:
+        """The fastest kernels of which two routes to the second derivative agree."""
+        found = {}
+        for self.kernels in KERNELS:
+            found[self.kernels] = _autodiff.is_smooth(embed, points, _door.direction(points))
+            if found[self.kernels]:
+                return
+        self.kernels = "fused"
+        if False in found.values():
+            raise ValueError(
+                "`immersion` has a second derivative that torch gives differently by forward mode alone and with reverse "
+                "mode. Which layer? Leave out one after the other; normalisation within a ScriptModule is one such."
+            )
+
     def _outputs(self, z: Tensor) -> tuple[Tensor, ...]:
         """Outputs at ``z``, ``(n, d)``, each ``(n, *out)``, of the immersion in evaluation mode."""
         if self.is_plain:
             return (cast(Tensor, self.immersion(z)),)
-        kernels = _autodiff.plain_kernels() if self.plain_kernels else nullcontext()
-        with _door.evaluating(_door.modules_of(self.immersion)), kernels:
+        with _door.evaluating(_door.modules_of(self.immersion)), KERNELS[self.kernels]():
             return outputs(self.immersion(z), self.output, _door.read)
 
     def _first_outputs(self, points: Tensor) -> tuple[Tensor, ...]:
