@@ -15,6 +15,10 @@ Output = str | int | tuple[str | int, ...] | None
 Read = Callable[[object], tuple[Array, ...] | None]
 
 
+class OutputError(ValueError):
+    """What an immersion returns cannot be read as its output."""
+
+
 def outputs(result: object, output: Output, read: Read[Array]) -> tuple[Array, ...]:
     """The arrays in ``result``, those of a tuple in its order.
 
@@ -24,8 +28,7 @@ def outputs(result: object, output: Output, read: Read[Array]) -> tuple[Array, .
         read: the arrays that an entry stands for: itself, or moments of a distribution; None if it is neither.
 
     Raises:
-        ValueError: if no entry or more than one could be meant, or ``output`` names none.
-        TypeError: if there is nothing in ``result`` that could be an output.
+        OutputError: if no entry of ``result`` or more than one could be meant, or ``output`` names none.
     """
     if output is not None:
         names = output if isinstance(output, tuple) else (output,)
@@ -36,15 +39,15 @@ def outputs(result: object, output: Output, read: Read[Array]) -> tuple[Array, .
         parts = [read(part) for part in result]
         if not parts or any(part is None for part in parts):
             kinds = ", ".join(type(part).__name__ for part in result)
-            raise ValueError(f"`immersion` returns ({kinds}): say by `output=` at which position its output is.")
+            raise OutputError(f"`immersion` returns ({kinds}): say by `output=` at which position its output is.")
         return tuple(array for part in parts if part is not None for array in part)
     fields = _fields(result)
     known = {name: arrays for name, value in fields.items() if (arrays := read(value)) is not None}
     if len(known) == 1:
         return next(iter(known.values()))
     if not known:
-        raise TypeError(f"`immersion` must return an array, a tuple of such, or a distribution; got {kind(result)}.")
-    raise ValueError(
+        raise OutputError(f"`immersion` must return an array, a tuple of such, or a distribution; got {kind(result)}.")
+    raise OutputError(
         f"`immersion` returns {kind(result)} with the entries {', '.join(map(repr, known))}: say by `output=` which is "
         "meant, or `output=(mean, standard deviation)` with the names of both."
     )
@@ -74,7 +77,7 @@ def _named(result: object, name: str | int, read: Read[Array]) -> tuple[Array, .
             entry = getattr(result, name)
     except (LookupError, TypeError, AttributeError) as error:
         known = ", ".join(map(repr, _fields(result))) or f"none, being {kind(result)}"
-        raise ValueError(f"`output` asks for {name!r}, which the immersion does not return; it has: {known}.") from error
+        raise OutputError(f"`output` asks for {name!r}, which the immersion does not return; it has: {known}.") from error
     if (arrays := read(entry)) is None:
-        raise ValueError(f"`output={name!r}` of the immersion is {kind(entry)}, not an array or a distribution.")
+        raise OutputError(f"`output={name!r}` of the immersion is {kind(entry)}, not an array or a distribution.")
     return arrays

@@ -17,6 +17,7 @@ from torch import Tensor, distributions, nn
 from torch.func import jvp
 
 from pyro_riemann import _autodiff
+from pyro_riemann._decoded import OutputError
 from pyro_riemann._plain import plain_kernels
 
 Outputs = Callable[[Tensor], tuple[Tensor, ...]]
@@ -57,7 +58,7 @@ def read(value: object) -> tuple[Tensor, ...] | None:
     """The tensors that a decoder's result stands for: itself, or moments of a distribution.
 
     Raises:
-        ValueError: if a distribution has no mean, or correlated entries with a scale of their own.
+        OutputError: if a distribution has no mean, or correlated entries with a scale of their own.
     """
     if isinstance(value, Tensor):
         return (value,)
@@ -69,7 +70,7 @@ def read(value: object) -> tuple[Tensor, ...] | None:
     if isinstance(base, distributions.Normal):
         return base.loc, base.scale
     if isinstance(base, distributions.MultivariateNormal | distributions.LowRankMultivariateNormal):
-        raise ValueError(
+        raise OutputError(
             f"`immersion` returns a {name}: the metric of a decoder with uncertainty knows standard deviations, no "
             "correlations. Return its mean, or a Normal with independent entries."
         )
@@ -78,7 +79,7 @@ def read(value: object) -> tuple[Tensor, ...] | None:
     except NotImplementedError:
         mean = None
     if mean is None:
-        raise ValueError(f"`immersion` returns a {name}, which has no mean: return a tensor, such as its probabilities.")
+        raise OutputError(f"`immersion` returns a {name}, which has no mean: return a tensor, such as its probabilities.")
     return (mean,)
 
 

@@ -49,7 +49,7 @@ class PullbackMetric(RiemannianMetric):
             not finite, or do not depend on z; if they are random or depend on the other points of the batch; if the
             derivative is not the slope of the values, or there is none (then with the layer's name); if a standard
             deviation is negative, as a log-variance is; if ``output`` is needed or wrong.
-        TypeError: if the immersion is not callable, or returns nothing that could be an output.
+        TypeError: if the immersion is not callable.
 
     Example:
         >>> sphere = PullbackMetric(lambda z: torch.stack([z[..., 0].sin() * z[..., 1].cos(),
