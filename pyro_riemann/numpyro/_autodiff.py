@@ -14,26 +14,17 @@ from jax import Array
 
 
 def directional(function: Callable[[Array], Array], z: Array, v: Array) -> tuple[Array, Array]:
-    """Value of ``function`` at ``z`` and its derivative in the direction ``v``.
-
-    A function without forward mode (``jax.custom_vjp``) is differentiated by two reverse passes: the first is linear in
-    its covector, the second differentiates in that.
-    """
-    v = jnp.broadcast_to(v, z.shape).astype(z.dtype)
-    try:
-        value, slope = jax.jvp(function, (z,), (v,))
-    except (TypeError, NotImplementedError) as error:
-        if not any(name in str(error) for name in ("custom_vjp", "custom_lin")):  # what it is called within `jit`
-            raise
-        value, pull = jax.vjp(function, z)
-        slope = jax.vjp(lambda covector: pull(covector)[0], jnp.zeros_like(value))[1](v)[0]
+    """Value of ``function`` at ``z`` and its derivative in the direction ``v``."""
+    value, slope = jax.jvp(function, (z,), (jnp.broadcast_to(v, z.shape).astype(z.dtype),))
     return value, slope
 
 
 def second_directional(function: Callable[[Array], Array], z: Array, v: Array) -> tuple[Array, Array, Array]:
     """Value, first and second derivative of ``function`` at ``z`` along ``v``."""
-    both, slopes = directional(lambda point: jnp.stack(directional(function, point, v)), z, v)
-    return both[0], both[1], slopes[1]
+    (value, slope), (_, curvature) = jax.jvp(
+        lambda point: directional(function, point, v), (z,), (jnp.broadcast_to(v, z.shape).astype(z.dtype),)
+    )
+    return value, slope, curvature
 
 
 def jacobian(function: Callable[[Array], Array], z: Array, dim: int) -> tuple[Array, Array]:

@@ -155,6 +155,15 @@ def check_deviation(values: tuple[Array, ...]) -> None:
         )
 
 
+def has_forward_mode(embed: Callable[[Array], Array], points: Array) -> bool:
+    """Whether an immersion has forward mode; functions with a rule for reverse mode alone (``jax.custom_vjp``) do not."""
+    try:
+        jax.jvp(embed, (points,), (points,))  # run: to trace it is not enough
+    except (TypeError, NotImplementedError):
+        return False
+    return True
+
+
 def check_slopes(embed: Callable[[Array], Array], sizes: list[int], points: Array) -> None:
     """Refuse derivatives that are not the slopes of the values, by differences, or differ between the two modes.
 

@@ -75,7 +75,7 @@ class PullbackMetric(RiemannianMetric):
             raise ValueError(f"`jitter` must be non-negative, got {jitter}.")
         self.dim, self.jitter, self.output = dim, float(jitter), output
         self.arrays, self.structure = split("immersion", immersion)
-        self.of_one_point = False
+        self.of_one_point = self.by_reverse = False
         if self._probe() > 1:  # the walls of a standard deviation need a finer curve
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)
 
@@ -127,8 +127,9 @@ class PullbackMetric(RiemannianMetric):
             raise ValueError(f"`immersion` does not depend on z: it gave the same output at {len(points)} points.")
         if not self.has_jets:
             _door.check_deviation(values)
-            embed = jax.jit(lambda z: jnp.concatenate(_door.flattened(self._outputs(z)), axis=-1))
-            _door.check_slopes(embed, _door.sizes_of(values), points)
+            self.by_reverse = not _door.has_forward_mode(partial(_embed, self), points)
+            sizes = [*_door.sizes_of(values), self.dim][: len(values) + (self.jitter > 0)]
+            _door.check_slopes(partial(_embed, self), sizes, points)
         return len(values)
 
     def _outputs(self, z: Array) -> tuple[Array, ...]:
@@ -205,14 +206,28 @@ class PullbackMetric(RiemannianMetric):
 # ---------------------------------------------------------------- compiled, the metric as an argument
 
 
-@jax.jit
-def _embed(metric: PullbackMetric, z: Array) -> Array:
+def _embed_plainly(metric: PullbackMetric, z: Array) -> Array:
     rows = z.reshape(math.prod(z.shape[:-1]), metric.dim)
     flat = _door.flattened(metric._outputs(rows))
     if metric.jitter > 0:
         flat.append(metric.jitter**0.5 * rows)
     embedded = jnp.concatenate(flat, axis=-1)
     return embedded.reshape(*z.shape[:-1], embedded.shape[-1])
+
+
+_embed_by_reverse = jax.custom_jvp(_embed_plainly)
+
+
+@_embed_by_reverse.defjvp
+def _slope_by_reverse(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    """Forward mode by two reverse passes: the first is linear in its covector, the second differentiates in that."""
+    value, pull = jax.vjp(_embed_plainly, *primals)
+    return value, jax.vjp(pull, jnp.zeros_like(value))[1](tangents)[0]
+
+
+@jax.jit
+def _embed(metric: PullbackMetric, z: Array) -> Array:
+    return _embed_by_reverse(metric, z) if metric.by_reverse else _embed_plainly(metric, z)
 
 
 @jax.jit
