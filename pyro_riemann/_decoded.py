@@ -77,7 +77,9 @@ def _named(result: object, name: str | int, read: Read[Array]) -> tuple[Array, .
             entry = getattr(result, name)
     except (LookupError, TypeError, AttributeError) as error:
         known = ", ".join(map(repr, _fields(result))) or f"none, being {kind(result)}"
-        raise OutputError(f"`output` asks for {name!r}, which the immersion does not return; it has: {known}.") from error
+        raise OutputError(
+            f"`output` asks for {name!r}, which the immersion does not return; it has: {known}."
+        ) from error
     if (arrays := read(entry)) is None:
         raise OutputError(f"`output={name!r}` of the immersion is {kind(entry)}, not an array or a distribution.")
     return arrays

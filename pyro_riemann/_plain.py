@@ -68,17 +68,21 @@ def _normalised(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
 
 
 def _layer_norm(
-    x: Tensor, shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
-    value = _normalised(x, tuple(range(-len(shape), 0)), eps)
+    value = _normalised(x, tuple(range(-len(normalized_shape), 0)), eps)
     value = value if weight is None else value * weight
     return value if bias is None else value + bias
 
 
 def _instance_norm(
     x: Tensor,
-    mean: Tensor | None = None,
-    var: Tensor | None = None,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     use_input_stats: bool = True,
@@ -86,7 +90,7 @@ def _instance_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     if not use_input_stats:
-        return functional.batch_norm(x, mean, var, weight, bias, False, momentum, eps)
+        return functional.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     value, shape = _normalised(x, tuple(range(2, x.dim())), eps), (-1, *(1,) * (x.dim() - 2))
     value = value if weight is None else value * weight.reshape(shape)
     return value if bias is None else value + bias.reshape(shape)

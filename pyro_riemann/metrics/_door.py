@@ -79,7 +79,9 @@ def read(value: object) -> tuple[Tensor, ...] | None:
     except NotImplementedError:
         mean = None
     if mean is None:
-        raise OutputError(f"`immersion` returns a {name}, which has no mean: return a tensor, such as its probabilities.")
+        raise OutputError(
+            f"`immersion` returns a {name}, which has no mean: return a tensor, such as its probabilities."
+        )
     return (mean,)
 
 

@@ -60,7 +60,11 @@ class PullbackMetric(RiemannianMetric):
     """
 
     def __init__(
-        self, immersion: Immersion, dim: int, jitter: float = 1e-6, output: str | int | tuple[str | int, ...] | None = None
+        self,
+        immersion: Immersion,
+        dim: int,
+        jitter: float = 1e-6,
+        output: str | int | tuple[str | int, ...] | None = None,
     ) -> None:
         super().__init__()
         if dim < 1:
@@ -120,23 +124,24 @@ class PullbackMetric(RiemannianMetric):
         def embed(z: Tensor) -> Tensor:
             return torch.cat(_door.flattened(self._outputs(z)), dim=-1)
 
-        if slope is None:
-            self._choose_kernels(embed, points)
         try:
             _door.check_slopes(embed, _door.sizes_of(values), points, slope)
         except RuntimeError as error:
             raise _door.no_derivative(modules, embed, points, error) from error
+        if slope is None:
+            self._choose_kernels(embed, points)
         return len(values)
 
     def _choose_kernels(self, embed: Callable[[Tensor], Tensor], points: Tensor) -> None:
         """The fastest kernels of which two routes to the second derivative agree."""
-        found = {}
-        for self.kernels in KERNELS:
-            found[self.kernels] = _autodiff.is_smooth(embed, points, _door.direction(points))
-            if found[self.kernels]:
+        found = []
+        for kernels in KERNELS:
+            self.kernels = kernels
+            found.append(_autodiff.is_smooth(embed, points, _door.direction(points)))
+            if found[-1]:
                 return
-        self.kernels = "fused"
-        if False in found.values():
+        self.kernels = "fused"  # without forward mode: by two reverse passes
+        if False in found:
             raise ValueError(
                 "`immersion` has a second derivative that torch gives differently by forward mode alone and with reverse "
                 "mode. Which layer? Leave out one after the other; normalisation within a ScriptModule is one such."

@@ -58,7 +58,9 @@ def read(value: object) -> tuple[Array, ...] | None:
     except NotImplementedError:
         mean = None
     if mean is None:
-        raise OutputError(f"`immersion` returns a {name}, which has no mean: return an array, such as its probabilities.")
+        raise OutputError(
+            f"`immersion` returns a {name}, which has no mean: return an array, such as its probabilities."
+        )
     return (jnp.asarray(mean),)
 
 

@@ -67,7 +67,11 @@ class PullbackMetric(RiemannianMetric):
     structure: Structure
 
     def __init__(
-        self, immersion: Immersion, dim: int, jitter: float = 1e-6, output: str | int | tuple[str | int, ...] | None = None
+        self,
+        immersion: Immersion,
+        dim: int,
+        jitter: float = 1e-6,
+        output: str | int | tuple[str | int, ...] | None = None,
     ) -> None:
         if dim < 1:
             raise ValueError(f"`dim` must be at least 1, got {dim}.")
