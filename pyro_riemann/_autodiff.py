@@ -4,7 +4,7 @@ A decoder maps d latent coordinates (2 to 64) to D outputs (often 784), so Jacob
 are cheap column by column and dear row by row. Everything here is built on
 ``torch.func.jvp``; results stay differentiable by ordinary reverse mode.
 
-Derivatives are taken with gradients enabled, whatever the mode of the caller: without, torch picks kernels of some layers
+Derivatives are taken with gradients enabled, whatever the caller's mode: without, torch picks kernels of some layers
 (SiLU, Mish, group normalisation) that have no second derivative, and a value would depend on the mode. Where a fused
 kernel has no forward mode (attention, recurrent layers), the plain kernels take its place; a function that has none
 at all is differentiated by two reverse passes: the first is linear in its covector, the second differentiates in that.

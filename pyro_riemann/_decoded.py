@@ -24,7 +24,7 @@ def outputs(result: object, output: Output, read: Read[Array]) -> tuple[Array, .
 
     Args:
         result: what the immersion returned.
-        output: names (of a mapping, or attributes) or positions of the entries that are meant; None for the obvious one.
+        output: names (of a mapping, or attributes) or positions of the entries meant; None for the obvious one.
         read: the arrays that an entry stands for: itself, or moments of a distribution; None if it is neither.
 
     Raises:

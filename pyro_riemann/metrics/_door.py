@@ -167,7 +167,7 @@ def check_repeatable(call: Outputs, points: Tensor, values: tuple[Tensor, ...]) 
     """
     if not _near(call(points), values, 1e3 * torch.finfo(values[0].dtype).eps):
         raise ValueError(
-            "`immersion` is random: two calls at the same points gave different outputs. Dropout in training mode, or a "
+            "`immersion` is random: two calls at the same points differ. Dropout in training mode, or a "
             "draw of noise? Call `.eval()` on the decoder, or return the mean."
         )
     for count in (len(points) - 1, 1):
@@ -176,7 +176,7 @@ def check_repeatable(call: Outputs, points: Tensor, values: tuple[Tensor, ...]) 
             again = call(part)
         except Exception as error:
             raise ValueError(
-                f"`immersion` takes a batch of {len(points)} points and fails on one of {count}: {_said(error)} Does it "
+                f"`immersion` takes a batch of {len(points)} points and fails on {count}: {_said(error)} Does it "
                 "squeeze the batch away, or use batch normalisation in training mode or without running statistics?"
             ) from error
         _check_batch(again, part)
@@ -202,7 +202,7 @@ def check_deviation(values: tuple[Tensor, ...]) -> None:
     """
     if len(values) == 2 and bool((values[1] < 0).any()):
         raise ValueError(
-            f"`immersion` returns (mean, standard deviation) with a negative deviation, {float(values[1].min()):.3g}. Is "
+            f"`immersion` returns (mean, standard deviation), the second negative, {float(values[1].min()):.3g}. Is "
             "it a log-variance? Return (mean, (log_variance / 2).exp())."
         )
 
@@ -278,7 +278,7 @@ def no_derivative(
             hook.remove()
     layer = f"its layer {entered[-1]}" if entered else "an operation in it"
     return ValueError(
-        f"`immersion` cannot be differentiated: {layer} has no derivative in forward mode, and none by two reverse passes "
+        f"`immersion` cannot be differentiated: {layer} has no derivative in forward mode or by two reverse passes "
         f"({_said(error)}) {_NO_SLOPE}"
     )
 
@@ -292,7 +292,7 @@ def _said(error: Exception) -> str:
 def fails(points: Tensor, error: Exception) -> ValueError:
     """The error for an immersion that does not take points ``(n, d)``."""
     return ValueError(
-        f"`immersion` fails on a batch of points {tuple(points.shape)}: {_said(error)} It is called with (n, d) and must "
+        f"`immersion` fails on a batch of points {tuple(points.shape)}: {_said(error)} It is called with (n, d), must "
         "return (n, *out); is `dim` its latent dimension, and its device and dtype that of its parameters?"
     )
 

@@ -36,7 +36,7 @@ class PullbackMetric(RiemannianMetric):
     given, are those of the metric; those in a closure are not.
 
     Args:
-        immersion: maps ``(n, dim)`` to ``(n, *out)``, point by point: one tensor, a tuple of such, a mapping or dataclass
+        immersion: maps ``(n, dim)`` to ``(n, *out)``, point by point: a tensor, a tuple of such, a mapping or dataclass
             with one tensor in it, or a distribution. A pair is (mean, standard deviation); a distribution stands for
             its mean, a normal for this pair.
         dim: latent dimension d.
@@ -45,10 +45,11 @@ class PullbackMetric(RiemannianMetric):
             position of one, or a tuple of such, as ``("mean", "scale")``.
 
     Raises:
-        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half precision,
-            not finite, or do not depend on z; if they are random or depend on the other points of the batch; if the
+        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half
+            precision, not finite, or do not depend on z; if they are random or depend on the other points of the batch; if the
             derivative is not the slope of the values, or there is none (then with the layer's name); if a standard
-            deviation is negative, as a log-variance is; if ``output`` is needed or wrong.
+            deviation is negative, as a log-variance is.
+        OutputError: a ValueError, if what the immersion returns cannot be read as its output, or ``output`` is wrong.
         TypeError: if the immersion is not callable.
 
     Example:
@@ -143,7 +144,7 @@ class PullbackMetric(RiemannianMetric):
         self.kernels = "fused"  # without forward mode: by two reverse passes
         if False in found:
             raise ValueError(
-                "`immersion` has a second derivative that torch gives differently by forward mode alone and with reverse "
+                "`immersion` has a second derivative that torch gives otherwise by forward mode alone than with reverse "
                 "mode. Which layer? Leave out one after the other; normalisation within a ScriptModule is one such."
             )
 
@@ -178,7 +179,11 @@ class PullbackMetric(RiemannianMetric):
         return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
 
     def embed(self, z: Tensor) -> Tensor:
-        """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
+        """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``.
+
+        Raises:
+            OutputError: a ValueError, if what the immersion returns cannot be read as its output.
+        """
         check_point("z", z, self.dim)
         rows = z if z.dim() == 2 else z.reshape(-1, self.dim)
         flat = _door.flattened(self._outputs(rows))

@@ -256,9 +256,9 @@ def test_refused_by_name(case: str) -> None:
 
 
 def test_refused_output() -> None:
-    with pytest.raises(ValueError, match="`output` asks for 'y'.*'x', 'h'"):
+    with pytest.raises(ValueError, match=r"`output` asks for 'y'.*'x', 'h'"):
         PullbackMetric(lambda z: {"x": BASE(z), "h": PAIR(z)}, 2, output="y")
-    with pytest.raises(ValueError, match="`output='n'`.*int"):
+    with pytest.raises(ValueError, match=r"`output='n'`.*int"):
         PullbackMetric(lambda z: {"x": BASE(z), "n": 3}, 2, output="n")
     with pytest.raises(TypeError, match="`immersion` must be callable"):
         PullbackMetric(3, 2)  # type: ignore[arg-type]

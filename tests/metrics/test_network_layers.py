@@ -10,7 +10,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pyro_riemann import PullbackMetric, RiemannianWrappedNormal, brownian_motion
 

@@ -1,7 +1,7 @@
 """Immersions as users have them: called in one way, and refused where they cannot define a metric.
 
 Each check is a second route to what the metric relies on: a second call, a smaller batch, differences of values against
-derivatives, and forward against reverse mode. Values are checked where they are known, outside of JAX's transformations.
+derivatives, and forward against reverse mode. Values are checked where they are known, outside JAX's transformations.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Outputs = Callable[[Array], tuple[Array, ...]]
 _STEPS = (0.4, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
 _MODES = "`equinox.nn.inference_mode(module)`, `module.eval()` of flax.nnx, or the flags of flax.linen"
 _NO_SLOPE = (
-    "Something on the way is not differentiated: `stop_gradient`, rounding, an index or a callback. Give the part of the "
-    "decoder that is differentiable."
+    "Something on the way is not differentiated: `stop_gradient`, rounding, an index or a callback. Give the part "
+    "of the decoder that is differentiable."
 )
 
 
@@ -90,7 +90,7 @@ def takes_batches(call: Outputs, points: Array) -> Exception | None:
 def fails(points: Array, error: Exception) -> ValueError:
     """The error for an immersion that takes neither points ``(n, d)`` nor a point ``(d,)``."""
     failure = ValueError(
-        f"`immersion` fails on a batch of points {points.shape}: {_said(error)} It is called with (n, d) and must return "
+        f"`immersion` fails on a batch of points {points.shape}: {_said(error)} Called with (n, d) it must return "
         f"(n, *out), or with one point (d,); is `dim` its latent dimension? For a layer that asks for a key: {_MODES}."
     )
     failure.__cause__ = error
@@ -126,7 +126,7 @@ def check_repeatable(call: Outputs, points: Array, values: tuple[Array, ...]) ->
     """
     if not _near(call(points), values, 1e3 * float(jnp.finfo(values[0].dtype).eps)):
         raise ValueError(
-            "`immersion` is random: two calls at the same points gave different outputs. Dropout in training mode, or a "
+            "`immersion` is random: two calls at the same points differ. Dropout in training mode, or a "
             f"draw of noise? Use {_MODES}, or return the mean."
         )
     for part in (slice(None, None, -1), slice(1)):
@@ -152,16 +152,16 @@ def check_deviation(values: tuple[Array, ...]) -> None:
     """
     if len(values) == 2 and not holds(values[1] >= 0):
         raise ValueError(
-            f"`immersion` returns (mean, standard deviation) with a negative deviation, {float(values[1].min()):.3g}. Is "
+            f"`immersion` returns (mean, standard deviation), the second negative, {float(values[1].min()):.3g}. Is "
             "it a log-variance? Return (mean, jnp.exp(log_variance / 2))."
         )
 
 
 def has_forward_mode(embed: Callable[[Array], Array], points: Array) -> bool:
-    """Whether an immersion has forward mode; functions with a rule for reverse mode alone (``jax.custom_vjp``) do not."""
+    """Whether an immersion has forward mode; functions with a rule for reverse mode alone do not."""
     try:
         jax.jvp(embed, (points,), (points,))  # run: to trace it is not enough
-    except (TypeError, NotImplementedError):
+    except (TypeError, ValueError, NotImplementedError):
         return False
     return True
 
@@ -186,7 +186,7 @@ def check_slopes(embed: Callable[[Array], Array], sizes: list[int], points: Arra
         pulled = jax.vjp(embed, points)[1](slope)[0]
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(
-            f"`immersion` cannot be differentiated: a function in it has no derivative in forward mode, and none by two "
+            f"`immersion` cannot be differentiated: a function in it has no derivative in forward mode or by two "
             f"reverse passes ({_said(error)}) {_NO_SLOPE}"
         ) from error
     value = embed(points)

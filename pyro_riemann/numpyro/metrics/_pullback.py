@@ -37,7 +37,7 @@ class PullbackMetric(RiemannianMetric):
     takes but one, as modules of equinox do.
 
     Args:
-        immersion: maps ``(n, dim)`` to ``(n, *out)``, or ``(dim,)`` to ``(*out)``: one array, a tuple of such, a mapping
+        immersion: maps ``(n, dim)`` to ``(n, *out)``, or ``(dim,)`` to ``(*out)``: an array, a tuple of such, a mapping
             or dataclass with one array in it, or a distribution. A pair is (mean, standard deviation); a distribution
             stands for its mean, a normal for this pair. A plain function, whose
             closure is part of the program, or a callable pytree, whose arrays become data of the metric: a module of
@@ -49,10 +49,11 @@ class PullbackMetric(RiemannianMetric):
             position of one, or a tuple of such, as ``("mean", "scale")``.
 
     Raises:
-        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half precision,
-            not finite, or do not depend on z; if they are random or depend on the other points of the batch; if the
+        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half
+            precision, not finite, or do not depend on z; if they are random or depend on the other points of the batch; if the
             derivative is not the slope of the values, or there is none; if a standard
-            deviation is negative, as a log-variance is; if ``output`` is needed or wrong.
+            deviation is negative, as a log-variance is.
+        OutputError: a ValueError, if what the immersion returns cannot be read as its output, or ``output`` is wrong.
         TypeError: if the immersion is not callable, or holds what is neither an array nor hashable.
 
     Example:
