@@ -133,7 +133,8 @@ def second_directional(function: Function, z: Tensor, v: Tensor) -> tuple[Tensor
     with_grad = torch.is_grad_enabled()
     with torch.enable_grad():
         try:
-            (value, slope), (_, curvature) = jvp(first, (z.clone(),), (v.expand_as(z).clone(),))
+            pairs = jvp(first, (z.clone(),), (v.expand_as(z).clone(),))
+            (value, slope), (_, curvature) = cast(tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], pairs)
         except RuntimeError as error:
             pair = _slope_without(error, lambda point: torch.stack(first(point)), z, v.expand_as(z))
             (value, slope), (_, curvature) = pair
@@ -179,8 +180,8 @@ def jacobian(function: Function, z: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         pair = None if torch.jit.is_tracing() else _all_columns(function, z, basis)
         if pair is None:
-            columns = [directional(function, z, axis) for axis in basis]
-            pair = columns[0][0], torch.stack([slope for _, slope in columns], dim=-1)
+            each = [directional(function, z, axis) for axis in basis]
+            pair = each[0][0], torch.stack([slope for _, slope in each], dim=-1)
     value, columns = _in_mode_of_caller(pair, with_grad)
     return value, columns
 

@@ -35,7 +35,8 @@ def plain_kernels() -> Iterator[None]:
     fast, mkldnn, cudnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn, torch.backends.cudnn
     enabled = mkldnn.enabled, cudnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
-    mkldnn.enabled = cudnn.enabled = False  # not their `flags`, which set much else, with a warning
+    # not by their `flags`, which set much else, with a warning
+    mkldnn.enabled, cudnn.enabled = False, False  # type: ignore[assignment]
     try:
         with Composed(), sdpa_kernel(SDPBackend.MATH):
             yield

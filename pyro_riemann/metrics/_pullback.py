@@ -46,8 +46,8 @@ class PullbackMetric(RiemannianMetric):
 
     Raises:
         ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half
-            precision, not finite, or do not depend on z; if they are random or depend on the other points of the batch; if the
-            derivative is not the slope of the values, or there is none (then with the layer's name); if a standard
+            precision, not finite, or do not depend on z; if they are random or depend on the other points of the batch; if
+            the derivative is not the slope of the values, or there is none (then with the layer's name); if a standard
             deviation is negative, as a log-variance is.
         OutputError: a ValueError, if what the immersion returns cannot be read as its output, or ``output`` is wrong.
         TypeError: if the immersion is not callable.
@@ -144,8 +144,8 @@ class PullbackMetric(RiemannianMetric):
         self.kernels = "fused"  # without forward mode: by two reverse passes
         if False in found:
             raise ValueError(
-                "`immersion` has a second derivative that torch gives otherwise by forward mode alone than with reverse "
-                "mode. Which layer? Leave out one after the other; normalisation within a ScriptModule is one such."
+                "`immersion` has a second derivative that torch gives otherwise by forward mode alone than with "
+                "reverse mode. Which layer? Leave out one after the other; normalisation within a ScriptModule is one such."
             )
 
     def _outputs(self, z: Tensor) -> tuple[Tensor, ...]:

@@ -45,7 +45,7 @@ class Tanh(torch.autograd.Function):
 
 
 class TanhOnce(Tanh):
-    backward = staticmethod(torch.autograd.function.once_differentiable(Tanh.backward))
+    backward = staticmethod(torch.autograd.function.once_differentiable(Tanh.backward))  # type: ignore[assignment]
 
 
 class Layer(nn.Module):

@@ -117,10 +117,10 @@ def test_derivatives_are_those_of_the_values(name: str) -> None:
     for sign in (1, -1):
         with torch.no_grad():
             for weight, slope in zip(weights, slopes, strict=True):
-                weight += sign * 1e-5 / square**0.5 * slope
+                weight.add_(slope, alpha=sign * 1e-5 / square**0.5)
             lengths.append(float(metric.dist(Z[:1], Z[1:])))
             for weight, slope in zip(weights, slopes, strict=True):
-                weight -= sign * 1e-5 / square**0.5 * slope
+                weight.add_(slope, alpha=-sign * 1e-5 / square**0.5)
     assert (lengths[0] - lengths[1]) / 2e-5 == pytest.approx(square**0.5, rel=2e-3)
 
 

@@ -199,9 +199,9 @@ def check_slopes(embed: Callable[[Array], Array], sizes: list[int], points: Arra
     for step in _STEPS:
         after, before = embed(points + step * v), embed(points - step * v)
         difference, noise = (after - before) / (2 * step), 4 * jnp.finfo(points.dtype).eps * jnp.abs(after) / step
-        for index, (ours, other, error) in enumerate(zip(cut(slope), cut(difference), cut(noise), strict=True)):
+        for index, (ours, other, rounding) in enumerate(zip(cut(slope), cut(difference), cut(noise), strict=True)):
             scale = float(jnp.linalg.norm(other))
-            if not float(jnp.linalg.norm(error)) <= 0.1 * scale:  # flat, or lost in rounding: says nothing
+            if not float(jnp.linalg.norm(rounding)) <= 0.1 * scale:  # flat, or lost in rounding: says nothing
                 continue
             (right if float(jnp.linalg.norm(ours - other)) <= 0.2 * scale else wrong).add(index)
     if wrong - right:
