@@ -24,7 +24,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "conf.py", "benchmarks/table.md"]
+exclude_patterns = ["_build", "conf.py", "benchmarks/table.md", "benchmarks/before_after.md"]
 
 html_theme = "furo"
 html_title = "pyro-riemann"

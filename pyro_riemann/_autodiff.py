@@ -30,12 +30,19 @@ Function = Callable[[Tensor], Tensor]
 
 
 @lru_cache(maxsize=1)
-def _load() -> None:
+def _load_once() -> None:
     """Have torch compile its forward-mode rules, once, without the warning that they go through ``torch.jit``."""
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=category)
-        jvp(torch.clone, (torch.zeros(1),), (torch.zeros(1),))
+        number = torch.zeros(1, device="cpu")
+        jvp(torch.clone, (number,), (number,))
+
+
+def _load() -> None:
+    """The same, but for a compiler, which has rules of its own."""
+    if not torch.compiler.is_compiling():
+        _load_once()
 
 
 def is_smooth(function: Function, z: Tensor, v: Tensor) -> bool | None:

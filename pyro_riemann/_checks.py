@@ -6,6 +6,20 @@ import torch
 from torch import Tensor
 
 
+def check_dtype(name: str, value: Tensor) -> Tensor:
+    """Return ``value`` if its dtype can carry geometry, float32 or wider; raise otherwise."""
+    if not value.dtype.is_floating_point:
+        raise TypeError(
+            f"`{name}` must have a floating dtype, got {value.dtype}; call `.float()` or `.double()` first."
+        )
+    if value.dtype.itemsize < 4:
+        raise TypeError(
+            f"`{name}` is of {value.dtype}, too coarse for differences of points: compute geometry in float32, with "
+            "`.float()` on points, metric and parameters, and convert the result."
+        )
+    return value
+
+
 def check_point(name: str, value: Tensor, dim: int) -> Tensor:
     """Return ``value`` if it is a floating tensor of shape ``(*batch, dim)``; raise otherwise.
 
@@ -15,10 +29,7 @@ def check_point(name: str, value: Tensor, dim: int) -> Tensor:
         return value
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a torch.Tensor of shape (*batch, {dim}), got {type(value).__name__}.")
-    if not value.dtype.is_floating_point:
-        raise TypeError(
-            f"`{name}` must have a floating dtype, got {value.dtype}; call `.float()` or `.double()` first."
-        )
+    check_dtype(name, value)
     if value.dim() == 0 or value.shape[-1] != dim:
         raise ValueError(
             f"`{name}` must have shape (*batch, {dim}) for a metric of dimension {dim}, got {tuple(value.shape)}."
@@ -27,9 +38,9 @@ def check_point(name: str, value: Tensor, dim: int) -> Tensor:
 
 
 def holds(mask: Tensor) -> bool:
-    """Whether ``mask`` is true everywhere; true where it cannot be read (``torch.jit.trace``, ``torch.vmap``)."""
+    """Whether ``mask`` is true everywhere; true where it cannot be read (``torch.vmap``, a trace, a compiler)."""
     try:
-        return torch.jit.is_tracing() or bool(mask.all())
+        return torch.jit.is_tracing() or torch.compiler.is_compiling() or bool(mask.all())
     except RuntimeError:
         return True
 

@@ -41,7 +41,7 @@ def differences(saved: Mapping[str, Any], given: Mapping[str, Any], most: int = 
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Mapping) and "sha256" in value:
-        return f"{tuple(value['shape'])} with SHA-256 {str(value['sha256'])[:8]}..."
+    if isinstance(value, Mapping) and value.keys() == {"shape", "dtype", "sha256"}:
+        return f"({str(value['shape'])[1:-1]}) with SHA-256 {str(value['sha256'])[:8]}..."
     text = "none" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyro_riemann._checks import check_finite, check_one_of, check_point, check_positive, holds
 from pyro_riemann._formulas import walk_steps
 from pyro_riemann._memo import remember
+from pyro_riemann._modes import full_precision
 from pyro_riemann._walk import overrides, step
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -22,6 +23,7 @@ _PILOTS = 128  # points from which the default number of steps is tried
 _ADVICE = "Raise `num_steps`, lower `time`, or regularise the metric (`jitter`, `regularization`)."
 
 
+@full_precision
 def brownian_motion(
     metric: RiemannianMetric,
     start: Tensor,

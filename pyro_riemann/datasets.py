@@ -98,10 +98,10 @@ def disks_and_rings(num_images: int = 1000, size: int = 32, seed: int = 0) -> tu
     if num_images < 1 or size < 8:
         raise ValueError(f"`num_images` must be at least 1 and `size` at least 8, got {num_images} and {size}.")
     generator = torch.Generator().manual_seed(seed)
-    radius, hole = torch.rand(2, num_images, 1, 1, generator=generator)
+    radius, hole = torch.rand(2, num_images, 1, 1, generator=generator, device="cpu")
     radius, hole = 0.3 + 0.6 * radius, 0.3 + 0.5 * hole
-    labels = torch.arange(num_images) % 2
-    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    labels = torch.arange(num_images, device="cpu") % 2
+    axis = (torch.arange(size, device="cpu") + 0.5) / size * 2 - 1
     distance = (axis[:, None].square() + axis.square()).sqrt()
     inside = (distance <= radius) & (distance >= radius * hole * labels[:, None, None])
     return inside.flatten(1).float(), labels
@@ -111,9 +111,9 @@ def _digits() -> ImageData:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    pixels, classes = torch.as_tensor(images / 16, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.int64)
+    pixels, classes = torch.from_numpy(images / 16).float(), torch.from_numpy(labels).long()
     # writers come in blocks: every sixth image tests on all of them
-    held_out = torch.arange(len(pixels)) % 6 == 5
+    held_out = torch.arange(len(pixels), device="cpu") % 6 == 5
     return ImageData(pixels[~held_out], classes[~held_out], pixels[held_out], classes[held_out], (8, 8))
 
 

@@ -74,7 +74,7 @@ def summary(
 
 def _like(metric: RiemannianMetric, array: np.ndarray) -> Tensor:
     """The array with the dtype and device of the metric's first parameter or buffer."""
-    tensor = torch.as_tensor(array)
+    tensor = torch.from_numpy(array)
     for like in (*metric.parameters(), *metric.buffers()):
         if like.dtype.is_floating_point:
             return tensor.to(like)

@@ -267,8 +267,8 @@ def sampler(random: Random, dim: int, kind: str) -> Instance:
 Make = Callable[[Random, int, str], Instance]
 PLAN: tuple[tuple[Make, int, str, int], ...] = (
     *((normal, dim, "form", count) for dim, count in ((2, 6), (3, 6), (8, 4), (16, 1))),
-    *((normal, dim, "product", count) for dim, count in ((3, 14), (8, 6), (16, 1))),
-    *((normal, dim, "kernel", count) for dim, count in ((2, 6), (3, 6), (8, 4), (16, 3))),
+    *((normal, dim, "product", count) for dim, count in ((3, 14), (8, 5))),
+    *((normal, dim, "kernel", count) for dim, count in ((2, 6), (3, 6), (8, 4), (16, 5))),
     *((heat_kernel, dim, "form", count) for dim, count in ((2, 4), (3, 4), (8, 1))),
     *((heat_kernel, dim, "product", count) for dim, count in ((3, 14), (8, 4))),
     *((heat_kernel, dim, "kernel", count) for dim, count in ((2, 4), (3, 4), (8, 1), (16, 1))),

@@ -197,7 +197,7 @@ class RiemannianHamiltonianAutoencoder(HamiltonianAutoencoder):
     @torch.no_grad()
     def finish(self, data: Tensor) -> None:
         """Keep the metric at some random codes of the training ``data``, ``(n, D)``, for :meth:`volume_sampler`."""
-        chosen = data[torch.randperm(len(data))[: self.max_centroids]]
+        chosen = data[torch.randperm(len(data), device="cpu")[: self.max_centroids].to(data.device)]
         self.kernel = self.batch_kernel(chosen, self.encode(chosen))
 
     def volume_sampler(self) -> LatentSampler:
@@ -245,7 +245,7 @@ class InverseVolumeSampler:
         spread = kernel.temperature / dim**0.5
         count = num_samples * self.oversampling
         picked = torch.multinomial((mass - mass.max()).exp(), count, replacement=True)
-        z = kernel.centroids[picked] + spread * torch.randn(count, dim).to(kernel.centroids)
+        z = kernel.centroids[picked] + spread * torch.randn(count, dim, device="cpu").to(kernel.centroids)
         weights = []
         for part in z.split(4096):
             proposal = mass.log_softmax(0) - 0.5 * torch.cdist(part, kernel.centroids).square() / spread**2

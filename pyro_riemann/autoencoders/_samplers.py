@@ -79,7 +79,7 @@ class GaussianMixtureSampler:
         self.mixture = GaussianMixture(num_components, random_state=seed, reg_covar=floor).fit(rows)
         # double precision: a component of fewer codes than dimensions is only as definite as the floor makes it
         weights, means, covariances = (
-            torch.as_tensor(part, dtype=torch.float64)
+            torch.from_numpy(part).double()
             for part in (self.mixture.weights_, self.mixture.means_, self.mixture.covariances_)
         )
         self.dtype = codes.dtype

@@ -168,7 +168,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         with seeded(config.seed * 100_003 + len(self.history) + 1, self.data.device):
-            batches = torch.randperm(len(self.data)).to(self.data.device).split(config.batch_size)
+            batches = torch.randperm(len(self.data), device="cpu").to(self.data.device).split(config.batch_size)
             if self.losses:
                 set_generators(self.noise, self.data.device)
             for rows in batches[len(self.losses) :]:

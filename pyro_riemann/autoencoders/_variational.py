@@ -86,7 +86,7 @@ class VampPriorAutoencoder(VariationalAutoencoder):
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
         """Put the pseudo-inputs on random rows of the training ``data``, ``(n, D)``."""
-        chosen = torch.randint(len(data), (len(self.pseudo_inputs),))
+        chosen = torch.randint(len(data), (len(self.pseudo_inputs),), device=data.device)
         self.pseudo_inputs.copy_(data[chosen])
 
 

@@ -9,12 +9,14 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pyro_riemann._checks import check_finite
+from pyro_riemann._checks import check_dtype, check_finite
+from pyro_riemann._modes import full_precision_methods
 from pyro_riemann.metrics import RiemannianMetric
 
 Shape = torch.Size | list[int] | tuple[int, ...]
 
 
+@full_precision_methods
 class RiemannianDistribution(TorchDistribution):
     """Base of distributions on a chart with a metric.
 
@@ -27,11 +29,15 @@ class RiemannianDistribution(TorchDistribution):
     arg_constraints: ClassVar[dict[str, Any]]
     _settings: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        full_precision_methods(cls)
+
     def __init__(self, metric: RiemannianMetric, like: Tensor, validate_args: bool | None = None) -> None:
         """Finish construction once the parameters are set; ``like`` has shape ``(*batch, d)``."""
         self.metric = metric
-        if torch.jit.is_tracing():
-            validate_args = False  # data-dependent checks cannot be recorded
+        if torch.jit.is_tracing() or like.numel() == 0:
+            validate_args = False  # checks of data cannot be recorded, and torch's own stumble over no data
         super().__init__(like.shape[:-1], like.shape[-1:], validate_args=validate_args)
         if self._validate_args:
             for name in self.arg_constraints:
@@ -97,6 +103,8 @@ class RiemannianDistribution(TorchDistribution):
         check_tensor("value", value)
         like: Tensor = getattr(self, next(iter(self.arg_constraints)))
         check_same("value", value, like)
+        if value.numel() == 0:
+            return
         super()._validate_sample(value)
         check_finite("value", value)
 
@@ -112,9 +120,7 @@ def check_tensor(name: str, value: Any) -> Tensor:
     """Raise unless ``value`` is a floating tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a torch.Tensor, got {type(value).__name__}.")
-    if not value.dtype.is_floating_point:
-        raise TypeError(f"`{name}` must have a floating dtype, got {value.dtype}; use `.float()` or `.double()`.")
-    return value
+    return check_dtype(name, value)
 
 
 def check_same(name: str, value: Tensor, like: Tensor) -> None:

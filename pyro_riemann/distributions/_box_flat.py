@@ -23,9 +23,9 @@ class FlatLaw:
     def __init__(self, metric: ConstantMetric, low: Tensor, high: Tensor) -> None:
         self._low, self._width = low, high - low
         log_volume = 0.5 * metric.logdet(low) + self._width.log().sum()
-        nodes = (low + high) / 2 + torch.tensor([[-1.0], [1.0]]).to(low) * self._width / 12**0.5
+        nodes = (low + high) / 2 + low.new_tensor([[-1.0], [1.0]]) * self._width / 12**0.5
         self.rule = VolumeRule(log_volume, torch.zeros_like(log_volume), nodes, torch.full_like(nodes[:, 0], 0.5))
         self.report = SamplerReport("exact", 1.0, 1.0, 1, "a constant metric")
 
     def draw(self, count: int) -> Tensor:
-        return self._low + self._width * torch.rand(count, len(self._low)).to(self._low)
+        return self._low + self._width * torch.rand(count, len(self._low), device=self._low.device).to(self._low)

@@ -111,7 +111,7 @@ class TemperedLaw:
         )
         z = population.particles.flatten(0, 1)
         log_volume, error = population.log_volume()
-        share = torch.full((z.shape[0],), 1 / z.shape[0]).to(low)
+        share = low.new_full((z.shape[0],), 1 / z.shape[0])
         self._metric, self._moves = metric, population.moves
         volume, self.doubt = fitted.checked(Estimate(log_volume.to(low), error.to(low)), weighed=False)
         self.rule = VolumeRule(*volume, z, share)

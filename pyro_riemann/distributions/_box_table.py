@@ -78,8 +78,8 @@ class CellTable:
     def _tabulate(self, cells: int) -> tuple[VolumeRule, Tensor]:
         low, width = self._low, self._width
         dim = low.shape[0]
-        points, point_weights = (torch.as_tensor(a).to(low) for a in np.polynomial.legendre.leggauss(_ORDER))
-        axis = torch.arange(cells).to(low)
+        points, point_weights = (torch.from_numpy(a).to(low) for a in np.polynomial.legendre.leggauss(_ORDER))
+        axis = torch.arange(cells, dtype=low.dtype, device=low.device)
         corner = torch.cartesian_prod(*[axis] * dim).reshape(-1, 1, dim)
         offset = torch.cartesian_prod(*[(points + 1) / 2] * dim).reshape(1, -1, dim)
         log_weight = torch.cartesian_prod(*[(point_weights / 2).log()] * dim).reshape(-1, dim).sum(-1)
@@ -93,7 +93,7 @@ class CellTable:
         return VolumeRule(log_volume, torch.full_like(log_volume, torch.inf), nodes.reshape(-1, dim), weights), bound
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        draws = torch.empty(count, self._low.shape[0]).to(self._low)
+        draws = self._low.new_empty(count, self._low.shape[0])
         missing = torch.arange(count, device=draws.device)
         for _ in range(_MAX_ROUNDS):
             if missing.numel() == 0:

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import rays, runge_kutta
 from pyro_riemann._memo import remember
+from pyro_riemann._vmap import is_mapped
 from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -71,7 +72,12 @@ def folded_mass(
 
 
 def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int = 8) -> None:
-    """Warn if more than ``BOUND`` of the Gaussians with the longest times is folded; again only if it doubles."""
+    """Warn if more than ``BOUND`` of the Gaussians with the longest times is folded; again only if it doubles.
+
+    Not under ``vmap`` over centres or times, which cannot be read there.
+    """
+    if is_mapped(loc) or is_mapped(time):
+        return
     times = time.detach().flatten()
     chosen = times.argsort(descending=True, stable=True)[: max(1, 4 // metric.dim)]
     centres, times = loc.detach().reshape(-1, metric.dim)[chosen], times[chosen]

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence, register_kl
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._modes import full_precision
 from pyro_riemann.distributions._base import RiemannianDistribution
 from pyro_riemann.distributions._heat_kernel import RiemannianHeatKernel
 from pyro_riemann.distributions._normal import RiemannianNormal
@@ -36,6 +37,7 @@ NUM_SAMPLES = 32
 _FULL = (RiemannianHeatKernel, RiemannianWrappedNormal, RiemannianNormal)  # laws with all of the chart as support
 
 
+@full_precision
 def monte_carlo_kl(p: Distribution, q: Distribution, num_samples: int = NUM_SAMPLES) -> Estimate:
     """Monte Carlo estimate of KL(p || q) from draws of p, and its standard error, ``(*batch)``.
 
@@ -117,6 +119,7 @@ def _as_gaussian(p: Distribution) -> tuple[MultivariateNormal, Tensor] | None:
 # ---------------------------------------------------------------- dispatch
 
 
+@full_precision
 def _kl(p: Any, q: Any) -> Tensor:
     if p.event_shape != q.event_shape:
         raise ValueError(
@@ -139,6 +142,7 @@ def _kl_from_uniform(p: Any, q: RiemannianUniform) -> Tensor:
     return torch.full(shape, math.inf, dtype=q.low.dtype, device=q.low.device)
 
 
+@full_precision
 def _kl_uniform(p: RiemannianUniform, q: RiemannianUniform) -> Tensor:
     if p.metric is not q.metric:
         raise NotImplementedError("The KL divergence of uniform laws of two metrics has no closed form.")

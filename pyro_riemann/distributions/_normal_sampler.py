@@ -158,9 +158,9 @@ def _along(rule: RayRule, logs: Tensor) -> Tensor:
     luck = torch.rand_like(mass[0])
     chosen = (mass[:-1] < luck).sum(0)
     ray = torch.arange(len(chosen), device=chosen.device)
-    weight = torch.as_tensor(ray_rule.panel()[1]).to(logs)
+    weight = torch.from_numpy(ray_rule.panel()[1]).to(logs)
     density = (panels - panels.amax(1, keepdim=True))[chosen, :, ray].exp() / weight
-    powers = torch.as_tensor(ray_rule.panel_polynomials()).to(logs)
+    powers = torch.from_numpy(ray_rule.panel_polynomials()).to(logs)
     order = torch.arange(size, device=logs.device)
     growth = density @ powers / (order + 1)  # coefficients of the running integral, from the first power up
     goal = torch.rand_like(luck) * growth.sum(-1)

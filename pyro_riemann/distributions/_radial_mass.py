@@ -70,6 +70,8 @@ def log_radial_mass(
     law = metric.radial_law()
     if law is not None:
         return _exact(law, metric.dim, variance, integrand)
+    if not variance.numel():
+        return Estimate(torch.zeros_like(variance), torch.zeros_like(variance))
     if torch.jit.is_tracing():  # nothing may depend on data: a fixed rule in the tangent space
         return log_tangent_expectation(
             metric, loc, variance, default_nodes(metric.dim), _log_ratio(metric, loc, variance, integrand)
@@ -228,7 +230,7 @@ def judged_rays(
 
 def _judged(metric: RiemannianMetric, loc: Tensor, variance: Tensor, integrand: Integrand, count: int) -> Cast:
     dim, batch = metric.dim, len(loc)
-    white = torch.as_tensor(ray_rule.directions(dim, count)).to(loc)
+    white = torch.from_numpy(ray_rule.directions(dim, count)).to(loc)
     power = 1 - integrand.van_vleck
     rule, loose = cast_rays(metric, loc, variance, white.unsqueeze(1).expand(-1, batch, -1), power)
     times = variance.repeat(len(white))
@@ -274,7 +276,7 @@ def _curvature_term(metric: RiemannianMetric, loc: Tensor, variance: Tensor, rul
     there = torch.zeros_like(width)
     for step, node, ray in (index.T for index in (width > 0).nonzero().split(_POINTS)):
         there[step, node, ray] = metric.scalar_curvature(point[step, node, ray])
-    matrix = torch.as_tensor(ray_rule.from_every_second()).to(loc)
+    matrix = torch.from_numpy(ray_rule.from_every_second()).to(loc)
     everywhere = torch.einsum("ij,kjn->kin", matrix, there).flatten(0, 1)
     return variance.repeat(count) * (everywhere + metric.scalar_curvature(loc).repeat(count)) / 24
 
@@ -330,7 +332,7 @@ def _depends(metric: RiemannianMetric, z: Tensor) -> bool:
 
 def _levers(rule: RayRule, weight: Tensor) -> Tensor:
     """Factors ``(m, n)`` of G(v, v) at the nodes in the mean of half the squared distance."""
-    _, inner, running = (torch.as_tensor(part).to(weight) for part in ray_rule.panel())
+    _, inner, running = (torch.from_numpy(part).to(weight) for part in ray_rule.panel())
     arm = (0.5 * weight * rule.radius).unflatten(0, (-1, ray_rule.PANEL))
     after = arm.sum(1).flip(0).cumsum(0).flip(0) - arm.sum(1)
     within = torch.einsum("kin,ij->kjn", arm, running) / inner[:, None]

@@ -61,7 +61,7 @@ def _exact_nodes(
 ) -> tuple[Tensor, Tensor]:
     """Points ``(n, b, d)`` and weights ``(n, b)`` on a space of constant curvature."""
     count = ray_rule.attempts(None, metric.dim)[0]
-    white = torch.as_tensor(ray_rule.directions(metric.dim, count)).to(loc)
+    white = torch.from_numpy(ray_rule.directions(metric.dim, count)).to(loc)
     power = 1 - integrand.van_vleck
     radius, density, _ = radial.radial_table(torch, law.curvature, metric.dim, variance.double(), power)
     thin = radius.shape[-1] // _RADII

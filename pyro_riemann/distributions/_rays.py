@@ -119,7 +119,8 @@ def cast_rays(
         every % batch,
         tolerance,
     )
-    fine, loose = followed.take(rays.flatten()), followed.take(torch.arange(len(every))[count * batch :].to(some))
+    last = torch.arange(count * batch, len(every), device=some.device)
+    fine, loose = followed.take(rays.flatten()), followed.take(last)
     cut, doubt = _cut_radii(metric, centre, fine)
     return _nodes(metric, fine, cut, doubt), _nodes(metric, loose, torch.minimum(cut[some], loose.end), doubt[some])
 
@@ -142,12 +143,12 @@ def _joined(parts: list[RayRule], count: int) -> RayRule:
 
 def _nodes(metric: RiemannianMetric, rays: Rays, cut: Tensor, doubt: Tensor) -> RayRule:
     """Gauss-Legendre in every step, the last one ending at the cut radius."""
-    unit, weight, _ = (torch.as_tensor(part).to(cut) for part in ray_rule.panel())
+    unit, weight, _ = (torch.from_numpy(part).to(cut) for part in ray_rule.panel())
     left, right = rays.radius[:-1], rays.radius[1:]
     used = (torch.minimum(right, cut) - left).clamp(min=0)
     radius = left.unsqueeze(1) + unit[:, None] * used.unsqueeze(1)
     width = weight[:, None] * used.unsqueeze(1)
-    point, velocity = (torch.zeros(*radius.shape, metric.dim).to(cut) for _ in range(2))
+    point, velocity = (cut.new_zeros(*radius.shape, metric.dim) for _ in range(2))
     area = torch.full_like(radius, -math.inf)
     share = unit[:, None] * (used / torch.where(right > left, right - left, torch.ones_like(left))).unsqueeze(1)
     for step, inner, ray in (index.T for index in (width > 0).nonzero().split(_POINTS)):

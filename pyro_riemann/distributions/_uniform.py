@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_riemann._checks import check_finite
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._memo import remember, wants_gradient
+from pyro_riemann._vmap import outside_vmap
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_metric, check_same, check_tensor
 from pyro_riemann.distributions._box import BoxLaw, SamplerReport, untraced
 from pyro_riemann.distributions._box_fit import LOWEST_EFFICIENCY, fit_proposal
@@ -138,6 +139,8 @@ class RiemannianUniform(RiemannianDistribution):
         bounds: the gradient is that of the kept quadrature or importance rule. The error is 0 for a constant
         metric alone.
         """
+        if not self.low.numel():
+            return Estimate(self.low.sum(-1), self.low.sum(-1))
         corners, laws, index = self._laws()
         values = torch.stack([law.rule.log_volume for law in laws])[index]
         errors = torch.stack([law.rule.standard_error for law in laws])[index]
@@ -190,6 +193,8 @@ class RiemannianUniform(RiemannianDistribution):
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draws ``(*sample_shape, *batch, d)``, without gradient."""
         shape = self._extended_shape(torch.Size(sample_shape))
+        if not shape.numel():
+            return self.low.new_empty(shape)
         with torch.no_grad(), untraced():
             _, laws, index = self._laws()
             index = index.expand(shape[:-1])
@@ -203,7 +208,7 @@ class RiemannianUniform(RiemannianDistribution):
     def efficiency(self) -> Tensor:
         """Efficiency of the sampler in (0, 1], ``(*batch)``; see :attr:`reports`."""
         _, laws, index = self._laws()
-        return torch.tensor([law.report.efficiency for law in laws]).to(self.low)[index]
+        return self.low.new_tensor([law.report.efficiency for law in laws])[index]
 
     @property
     def reports(self) -> tuple[SamplerReport, ...]:
@@ -214,7 +219,7 @@ class RiemannianUniform(RiemannianDistribution):
 
     def _laws(self) -> tuple[list[tuple[Tensor, Tensor]], list[BoxLaw], Tensor]:
         """The different boxes of the batch, their laws, and which box each batch element has."""
-        with torch.no_grad(), untraced():
+        with torch.no_grad(), untraced(), outside_vmap(self.low, self.high):
             dim = self.event_shape[0]
             boxes = torch.cat([self.low, self.high], dim=-1).detach().reshape(-1, 2 * dim)
             boxes, index = boxes.unique(dim=0, return_inverse=True)
@@ -297,9 +302,8 @@ def check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
     """Raise if a corner of the box lies outside the metric's own support (the ball of a Poincare chart)."""
     if metric.support is constraints.real_vector or metric.dim > 12:
         return
-    corners = low + (high - low) * torch.cartesian_prod(*[torch.arange(2.0)] * metric.dim).reshape(-1, metric.dim).to(
-        low
-    )
+    ends = torch.arange(2, dtype=low.dtype, device=low.device)
+    corners = low + (high - low) * torch.cartesian_prod(*[ends] * metric.dim).reshape(-1, metric.dim)
     outside = ~metric.support.check(corners)
     if bool(outside.any()):
         raise ValueError(

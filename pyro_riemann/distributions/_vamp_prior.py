@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._modes import full_precision_methods
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_same, check_tensor
 
 
+@full_precision_methods
 class VampPrior(TorchDistribution):
     r"""VampPrior :math:`p(z) = \sum_k w_k\, q(z \mid u_k)`: a mixture of posteriors at K pseudo-inputs.
 

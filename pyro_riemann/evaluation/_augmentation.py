@@ -72,7 +72,7 @@ class AugmentationTask:
             chosen = []
             for label in range(self.num_classes):
                 rows = (labels == label).nonzero()[:, 0]
-                extra = rows[torch.randint(len(rows), (size - len(rows),))]
+                extra = rows[torch.randint(len(rows), (size - len(rows),), device="cpu").to(rows.device)]
                 chosen.append(torch.cat([rows, extra]))
         index = torch.cat(chosen)
         return images[index], labels[index]
@@ -91,5 +91,5 @@ def stack_classes(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         >>> stack_classes([torch.zeros(2, 4), torch.ones(1, 4)])[1]
         tensor([0, 0, 1])
     """
-    labels = [torch.full((len(part),), label) for label, part in enumerate(images)]
+    labels = [torch.full((len(part),), label, device=part.device) for label, part in enumerate(images)]
     return torch.cat(list(images)), torch.cat(labels)

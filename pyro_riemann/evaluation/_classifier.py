@@ -136,11 +136,13 @@ def train_classifier(
             f"`images` (n, D) and `labels` (n,) do not match: {tuple(images.shape)}, {tuple(labels.shape)}."
         )
     with seeded(config.seed):
-        model = ImageClassifier(shape, int(labels.max()) + 1 if num_classes is None else num_classes, config)
+        with torch.device("cpu"):  # so that a seed gives the same weights on every device
+            model = ImageClassifier(shape, int(labels.max()) + 1 if num_classes is None else num_classes, config)
+        model.to(images.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
         best, kept = -1.0, None
         for _ in range(config.epochs):
-            for rows in torch.randperm(len(images)).split(config.batch_size):
+            for rows in torch.randperm(len(images), device="cpu").split(config.batch_size):
                 optimizer.zero_grad()
                 functional.cross_entropy(model(images[rows]), labels[rows]).backward()
                 optimizer.step()

@@ -38,7 +38,8 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
         12.0
     """
     check_features(real, generated)
-    metric = _torchmetrics()(feature=_Identity(real.shape[-1]))
+    with torch.device(real.device):
+        metric = _torchmetrics()(feature=_Identity(real.shape[-1]))
     metric.set_dtype(torch.float64)
     metric.update(real.double(), real=True)
     metric.update(generated.double(), real=False)

@@ -65,7 +65,7 @@ def _radii(points: Tensor, num_neighbors: int) -> Tensor:
     radii = []
     for start, part in enumerate(points.split(_ROWS)):
         squared = _squared(part, points)
-        rows = torch.arange(len(part))
+        rows = torch.arange(len(part), device=points.device)
         squared[rows, start * _ROWS + rows] = torch.inf  # itself, whatever rounding makes of that distance
         radii.append(squared.topk(num_neighbors, largest=False).values[:, -1])
     return torch.cat(radii)

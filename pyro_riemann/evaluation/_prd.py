@@ -74,7 +74,7 @@ def prd(
     for run in range(num_runs):
         labels = MiniBatchKMeans(num_clusters, n_init=3, random_state=seed + run, batch_size=2048).fit_predict(both)
         counts = [np.bincount(part, minlength=num_clusters) for part in (labels[: len(real)], labels[len(real) :])]
-        p, q = (torch.as_tensor(count / count.sum()) for count in counts)
+        p, q = (torch.from_numpy(count / count.sum()) for count in counts)
         curves.append(torch.stack(prd_of_histograms(p, q, num_angles)))
     precision, recall = torch.stack(curves).mean(0)
     return PRD(precision, recall, _largest_f(precision, recall, 8.0), _largest_f(precision, recall, 1 / 8))
@@ -105,7 +105,8 @@ def prd_of_histograms(real: Tensor, generated: Tensor, num_angles: int = 1001) -
     """
     if num_angles < 3:
         raise ValueError(f"`num_angles` must be at least 3, got {num_angles}.")
-    slopes = torch.linspace(1e-10, np.pi / 2 - 1e-10, num_angles, dtype=torch.float64).tan()[:, None]
+    angles = torch.linspace(1e-10, np.pi / 2 - 1e-10, num_angles, dtype=torch.float64, device=real.device)
+    slopes = angles.tan()[:, None]
     precision = torch.minimum(slopes * real.double(), generated.double()).sum(-1)
     recall = precision / slopes[:, 0]
     return precision.clamp(0, 1), recall.clamp(0, 1)

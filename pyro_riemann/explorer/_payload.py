@@ -46,7 +46,8 @@ def make_payload(
     grid = GridMetric(metric, corners[0], corners[1], resolution, outside="error", chunk_size=_CHUNK)
     inside = codes_inside(grid, codes.detach().cpu().double())
     mean, std = metric_tables(metric, corners, resolution)
-    shown = torch.linspace(0, len(codes) - 1, min(max_codes, len(codes)), dtype=torch.float64).round().long()
+    count = min(max_codes, len(codes))
+    shown = torch.linspace(0, len(codes) - 1, count, dtype=torch.float64, device="cpu").round().long()
     codes, labels = codes.detach().cpu(), labels.detach().cpu()
     return {
         "title": title,
@@ -120,7 +121,7 @@ def box(codes: Tensor, low: Corner, high: Corner) -> Tensor:
     around = [least - _MARGIN * (most - least), most + _MARGIN * (most - least)]
     corners = []
     for name, given, default in (("low", low, around[0]), ("high", high, around[1])):
-        corner = default if given is None else torch.as_tensor(given, dtype=torch.float64).cpu()
+        corner = default if given is None else torch.as_tensor(given, dtype=torch.float64, device="cpu")
         if corner.shape not in (torch.Size([]), torch.Size([2])):
             raise ValueError(f"`{name}` must be a number or two, got shape {tuple(corner.shape)}.")
         corners.append(check_finite(name, corner).expand(2))

@@ -8,8 +8,10 @@ from torch import Tensor
 from pyro_riemann import _autodiff
 from pyro_riemann._checks import check_point
 from pyro_riemann._interface import Immersed, Metric
+from pyro_riemann._modes import full_precision
 
 
+@full_precision
 def scalar_curvature(metric: Metric, z: Tensor) -> Tensor:
     """Scalar curvature R(z); :math:`d(d-1)` on the unit sphere, twice the Gauss curvature if d = 2.
 
@@ -51,7 +53,8 @@ def gauss_curvature(metric: Immersed, z: Tensor) -> Tensor:
     hessian = _autodiff.jacobian(lambda point: metric.embed_jacobian(point)[1], z, metric.dim)[1]
     _, jacobian = metric.embed_jacobian(z)
     factor = torch.linalg.cholesky(jacobian.mT @ jacobian)
-    frame = torch.linalg.solve_triangular(factor.mT, torch.eye(metric.dim).to(factor).expand_as(factor), upper=True)
+    unit = torch.eye(metric.dim, dtype=factor.dtype, device=factor.device)
+    frame = torch.linalg.solve_triangular(factor.mT, unit.expand_as(factor), upper=True)
     tangents = jacobian @ frame
     form = torch.einsum("...aij,...ik,...jl->...akl", hessian, frame, frame)
     form = form - torch.einsum("...am,...bm,...bkl->...akl", tangents, tangents, form)
@@ -59,6 +62,7 @@ def gauss_curvature(metric: Immersed, z: Tensor) -> Tensor:
     return trace.square().sum(-1) - form.square().sum((-3, -2, -1))
 
 
+@full_precision
 def riemann_curvature(metric: Metric, z: Tensor) -> Tensor:
     r"""Scalar curvature of any metric from the first and second derivatives of G.
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._interface import Metric
+from pyro_riemann._modes import full_precision_methods
 
 
+@full_precision_methods
 class Geodesic:
     """A curve ``t -> gamma(t)`` on [0, 1] between two batches of points: what a metric's ``geodesic`` returns.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyro_riemann._formulas import shortest_paths
 from pyro_riemann._formulas.shortest_paths import MAX_GRID_DIM, TRACK, AllPaths, Grid
 from pyro_riemann._interface import Metric, Tabulated
+from pyro_riemann._modes import full_precision_methods
 
 __all__ = ["MAX_GRID_DIM", "PathTable", "grid_curves", "neighbour_curves", "table_around"]
 
@@ -26,6 +27,7 @@ def table_around(metric: Metric, z: Tensor, y: Tensor, resolution: int) -> Tabul
         return None
 
 
+@full_precision_methods
 class PathTable:
     """Shortest paths on a grid over a tabulated metric's box, from every second node to all nodes.
 

@@ -11,12 +11,16 @@ from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import check_finite, check_point, holds
 from pyro_riemann._formulas import runge_kutta
 from pyro_riemann._interface import Metric
+from pyro_riemann._modes import full_precision
+from pyro_riemann._vmap import over_batches
 
 _SLACK = 0.04  # largest relative change of the squared speed, which is constant along a geodesic
 _EVEN_STEPS = 64  # with that many steps of one length or more, lengths of their own are tried next
 _TRIALS = 256  # steps of a geodesic's own length, accepted or not
 
 
+@full_precision
+@over_batches
 def geodesic_flow(metric: Metric, z: Tensor, v: Tensor, num_steps: int = 16) -> tuple[Tensor, Tensor]:
     r"""Position and velocity after unit time on the geodesic that starts at ``z`` with velocity ``v``.
 
@@ -53,6 +57,8 @@ def geodesic_flow(metric: Metric, z: Tensor, v: Tensor, num_steps: int = 16) -> 
     return end, velocity
 
 
+@full_precision
+@over_batches
 def expmap(metric: Metric, z: Tensor, v: Tensor, num_steps: int = 16) -> Tensor:
     """Exponential map: the end point of :func:`geodesic_flow`, ``(*batch, d)``.
 
@@ -75,6 +81,8 @@ def expmap(metric: Metric, z: Tensor, v: Tensor, num_steps: int = 16) -> Tensor:
     return geodesic_flow(metric, z, v, num_steps)[0]
 
 
+@full_precision
+@over_batches
 def expmap_log_van_vleck(metric: Metric, z: Tensor, v: Tensor, num_steps: int = 16) -> tuple[Tensor, Tensor]:
     r"""End point ``y = expmap(z, v)`` and log Van Vleck-Morette determinant along that geodesic.
 

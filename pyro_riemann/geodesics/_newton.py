@@ -172,7 +172,8 @@ def _factorise(model: System, damping: Tensor) -> tuple[Tensor, Tensor]:
     hessian, stiffening = (matrix[:, inner, inner] for matrix in model[2:])
     factor, info = torch.linalg.cholesky_ex(torch.addcmul(hessian, damping[:, None, None], stiffening))
     definite = info == 0
-    return torch.where(definite[:, None, None], factor, torch.eye(factor.shape[-1]).to(factor)), definite
+    unit = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    return torch.where(definite[:, None, None], factor, unit), definite
 
 
 def _newton_step(factor: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,7 @@ from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _refine
 from pyro_riemann.geodesics._audit import TOLERANCE, audit
 
-_CLOSE = 0.01  # error of a length above which its curve may have jumped a wall
-_NEAR = 2e-3  # error up to which a curve need not look for its pace
+KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
 
 
 class Piece(NamedTuple):
@@ -47,20 +46,42 @@ def audited(solver: Solver, metric: Metric, rows: Tensor, energy: Energy, contro
     return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE))
 
 
+def challenged(
+    solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: list[Piece], control: Tensor, length: Tensor
+) -> list[Piece]:
+    """Replace curves that others, of this ``length``, undercut by the geodesics to which these lead.
+
+    What stays although it is undercut by more than a distance may err has not converged.
+    """
+    finer, result = _finer(solver, 2), []
+    for piece in found:
+        beaten = (piece.error < KNOWN) & (length[piece.rows] < (1 - 4 * TOLERANCE) * piece.length)
+        result.append(piece.pick(~beaten))
+        for part in beaten.nonzero().squeeze(-1).split(finer.room(metric, control)):
+            old = piece.pick(torch.zeros_like(beaten).index_fill(0, part, True))
+            old = old._replace(converged=torch.zeros_like(old.converged))
+            try:
+                path = _refine.polygon(solver.num_knots, control[old.rows])
+                energy, solution = _refine.relax(finer, metric, path)
+            except ValueError:  # a curve left the metric's domain
+                result.append(old)
+                continue
+            curve = with_ends(solution.control, z[old.rows], y[old.rows])
+            new = audited(finer, metric, old.rows, energy, curve, solution.converged)
+            better = new.length < old.length  # false for NaN
+            result += [new.pick(better), old.pick(~better)]
+    return [piece for piece in result if piece.rows.numel()]
+
+
 def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: list[Piece], factor: int) -> list[Piece]:
     """Replace the curves that failed by finer ones, where these pass or err less."""
-    finer = solver.replace(
-        num_knots=factor * solver.num_knots,
-        num_segments=factor * max(solver.num_segments, 4 * solver.num_knots),
-        max_polish=2 * solver.max_polish,
-    )
-    result = []
+    finer, result = _finer(solver, factor), []
     for piece in found:
         failed = ~piece.converged
         result.append(piece.pick(piece.converged))
         old = piece.pick(failed)
         # what is nearly right has its pace; the others must find theirs
-        near = (old.error < _NEAR) & (factor == 2)
+        near = (old.error < KNOWN) & (factor == 2)
         for part, rounds in [
             (part, rounds)
             for chosen, rounds in ((near, 0), (~near, _refine.ROUNDS))
@@ -71,7 +92,7 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
             path = _refine.polygon(piece.energy.num_knots, old.control[part])
             try:
                 if factor > 2:
-                    least = torch.where(old.error[part] < _CLOSE, old.length[part], torch.inf)
+                    least = torch.where(old.error[part] < KNOWN, old.length[part], torch.inf)
                     path = _refine.best_start(metric, z[rows], y[rows], path, least)
                 energy, solution = _refine.relax(finer, metric, path, rounds)
             except ValueError:  # a curve left the metric's domain
@@ -84,12 +105,20 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
     return [piece for piece in result if piece.rows.numel()]
 
 
+def _finer(solver: Solver, factor: int) -> Solver:
+    return solver.replace(
+        num_knots=factor * solver.num_knots,
+        num_segments=factor * max(solver.num_segments, 4 * solver.num_knots),
+        max_polish=2 * solver.max_polish,
+    )
+
+
 def _better(new: Piece, length: Tensor, error: Tensor) -> Tensor:
     """Whether curves are to replace others of this length and error, which failed.
 
     The length of any curve bounds the distance: the shorter one is nearer to it, where both lengths are known.
     """
-    known = (new.error < _CLOSE) & (error < _CLOSE)
+    known = (new.error < KNOWN) & (error < KNOWN)
     shorter = new.length < torch.where(new.converged, 1 + TOLERANCE, 1.0) * length
     return torch.where(known, shorter, new.converged | (new.error < error))
 

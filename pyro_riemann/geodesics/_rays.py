@@ -98,7 +98,8 @@ def across(factor: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
     axis = torch.zeros_like(white)
     axis[..., 0] = torch.where(white[..., 0] > 0, -1.0, 1.0).to(white)
     normal = (white - axis).unsqueeze(-1)  # of the mirror that takes the axis to the direction; never short
-    mirror = torch.eye(white.shape[-1]).to(white) - 2 * normal @ normal.mT / normal.square().sum(-2, keepdim=True)
+    unit = torch.eye(white.shape[-1], dtype=white.dtype, device=white.device)
+    mirror = unit - 2 * normal @ normal.mT / normal.square().sum(-2, keepdim=True)
     frame = torch.linalg.solve_triangular(factor.mT, torch.cat([white.unsqueeze(-1), mirror[..., 1:]], -1), upper=True)
     return frame[..., 0], frame[..., 1:]
 

@@ -12,12 +12,16 @@ from pyro_riemann._formulas import splines
 from pyro_riemann._formulas.shortest_paths import TRACK
 from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _graph, _spline
+from pyro_riemann.geodesics._audit import TOLERANCE
 from pyro_riemann.geodesics._newton import Solution, descend, polish
 
 ROUNDS, _STEPS = 4, 12
 _POINTS = 256  # segments of a polygon that stands for a start
 _TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
 _NORMALS = 4  # axes into which these bend, both ways
+_RIVALS = (0.9, 1.6)  # of these arcs, after as many rough steps, the shortest challenges what was found
+_RIVAL_STEPS, _RIVAL_NORMALS, _RIVAL_POINTS = 5, 2, 64
+_HOPE = 1.3  # times the length that was found, up to which an arc is followed; 56 of 57 that won began below 1.2
 _ENOUGH = 1e-8  # relative error of an energy that will do where rounding or a thin wall slows the last iterations
 _LARGEST = 512  # unknowns of a curve in the finest attempt
 
@@ -63,9 +67,40 @@ def best_start(metric: Metric, z: Tensor, y: Tensor, best: Tensor, least: Tensor
     return best
 
 
-def polygon(num_knots: int, control: Tensor) -> Tensor:
+def unguided(metric: Metric) -> bool:
+    """Whether a metric knows nothing but itself: no surface, table or landmarks to look for shortest paths on."""
+    return metric.dim > 1 and metric.immersed() is None and metric.tabulated() is None and metric.landmarks is None
+
+
+def rivals(solver: Solver, metric: Metric, z: Tensor, y: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """A way between each pair that bends off the straight line, its control points ``(P, C, d)`` and length ``(P,)``.
+
+    Newton's method ends at the nearest geodesic, and no check of that curve tells that it is not the shortest: another
+    curve that is shorter does. Ways that begin much longer than what was found, of ``length (P,)``, are not followed:
+    in a flat metric that is all of them. The length is infinite where there is no way, or two polygons disagree about
+    it, as beside a pole of the metric, which they may jump.
+    """
+    best, least = _spline.line(solver.num_knots, z, y), torch.full_like(length, torch.inf)
+    for path in _arcs(z, y, _RIVAL_POINTS, _RIVALS, _RIVAL_NORMALS)[1:]:
+        try:
+            hopeful = (_steps(metric, path).sum(-1) <= _HOPE * length).nonzero().squeeze(-1)  # not for NaN
+            for part in hopeful.split(solver.room(metric, best)):
+                laid = _lay(metric, path[part], solver.num_knots)
+                control = descend(solver.energy(metric, laid), laid, _RIVAL_STEPS, 1e-2).control
+                reached = _steps(metric, polygon(solver.num_knots, control)).sum(-1)
+                wins = reached < least[part]  # false for NaN
+                best[part[wins]], least[part[wins]] = control[wins], reached[wins]
+        except ValueError:  # a curve left the metric's domain
+            continue
+    known = least.isfinite().nonzero().squeeze(-1)
+    finer = _steps(metric, polygon(solver.num_knots, best[known], 3)).sum(-1)
+    agree = (finer / least[known] - 1).abs() <= TOLERANCE
+    return best, torch.full_like(least, torch.inf).index_put((known[agree],), least[known[agree]])
+
+
+def polygon(num_knots: int, control: Tensor, finer: int = 1) -> Tensor:
     """Points of splines, ``(P, M + 1, d)``, for :func:`relax`."""
-    return _spline.uniform_basis(num_knots, max(_POINTS, TRACK * num_knots), control) @ control
+    return _spline.uniform_basis(num_knots, finer * max(_POINTS, TRACK * num_knots), control) @ control
 
 
 def _lay(metric: Metric, path: Tensor, num_knots: int) -> Tensor:
@@ -99,7 +134,7 @@ def _steps(metric: Metric, path: Tensor) -> Tensor:
     return simpson
 
 
-def _arcs(z: Tensor, y: Tensor, count: int) -> list[Tensor]:
+def _arcs(z: Tensor, y: Tensor, count: int, turns: tuple[float, ...] = _TURNS, normals: int = _NORMALS) -> list[Tensor]:
     """The straight line and circular arcs of ``count`` segments, ``(P, count + 1, d)``; none bends in one dimension."""
     middle, half = (z + y) / 2, (y - z) / 2
     radius = half.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
@@ -109,10 +144,10 @@ def _arcs(z: Tensor, y: Tensor, count: int) -> list[Tensor]:
     first = torch.zeros_like(along)
     first[:, 0] = -torch.where(along[:, 0] < 0, -1.0, 1.0)
     mirror = torch.nn.functional.normalize(along - first, dim=-1)
-    for axis in range(1, min(z.shape[-1], _NORMALS + 1)):
+    for axis in range(1, min(z.shape[-1], normals + 1)):
         normal = -2 * mirror[:, axis, None] * mirror
         normal[:, axis] += 1
-        for turn in _TURNS:
+        for turn in turns:
             angle = turn * math.pi / 2
             size = radius / math.sin(angle)
             for side in (normal, -normal):

@@ -12,12 +12,23 @@ from torch import Tensor
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann._interface import AllSettings, Energy, Metric
+from pyro_riemann._modes import full_precision
+from pyro_riemann._vmap import over_batches
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
 from pyro_riemann.geodesics._newton import Solution, descend, polish
-from pyro_riemann.geodesics._pieces import Piece, attached, audited, gather, tried_again, with_ends
-from pyro_riemann.geodesics._refine import factors
+from pyro_riemann.geodesics._pieces import (
+    KNOWN,
+    Piece,
+    attached,
+    audited,
+    challenged,
+    gather,
+    tried_again,
+    with_ends,
+)
+from pyro_riemann.geodesics._refine import factors, rivals, unguided
 from pyro_riemann.geodesics._straight import straight_lines
 
 _CHUNK = 2**27  # numbers in the Jacobians of one batch of curves, about 1 GB in float64
@@ -33,7 +44,9 @@ class GeodesicSolver:
 
     A curve has converged when Newton's method has and a rule at nodes of its own puts the distance's error below 0.1 %.
     Others are tried again with two, four and eight times the knots, at a pace that follows the curve and from
-    other starts. What is left is reported.
+    other starts. Where a metric knows nothing but itself (no surface, table or landmarks), ways that bend off the
+    straight line challenge what was found: a geodesic that another curve undercuts is replaced. What is left is
+    reported.
 
     Args:
         num_knots: intervals of the spline.
@@ -198,14 +211,21 @@ class GeodesicSolver:
         first = audited(self, metric, rows, energy, control, solution.converged)
         found = [first._replace(converged=first.converged | (z == y).all(-1))]
         if self.on_failure != "ignore" and self.max_iterations > 0 and self.max_polish > 0:
+            trusted = torch.where(first.error < KNOWN, first.length, torch.inf)
+            rival = rivals(self, metric, z, y, trusted) if unguided(metric) else None
+            if rival is not None:
+                found = challenged(self, metric, z, y, found, *rival)
             for factor in factors(self.num_knots * metric.dim):
                 if not all(bool(piece.converged.all()) for piece in found):
                     found = tried_again(self, metric, z, y, found, factor)
+            if rival is not None:
+                found = challenged(self, metric, z, y, found, *rival)
         report(torch.cat([piece.converged for piece in found]), self.on_failure, total or len(z))
         return found
 
     # ---------------------------------------------------------------- results
 
+    @full_precision
     def solve(self, metric: Metric, z: Tensor, y: Tensor) -> Geodesic:
         """Shortest curves from ``z`` to ``y``, batches broadcast.
 
@@ -233,13 +253,15 @@ class GeodesicSolver:
 
         length = gather(found, lambda piece: piece.length) * (positive / positive.detach()).sqrt()  # d sqrt(2 E)
         return Geodesic(
-            curve(torch.linspace(0, 1, self.num_segments + 1, dtype=torch.float64)),
+            curve(torch.linspace(0, 1, self.num_segments + 1, dtype=torch.float64, device="cpu")),
             length.reshape(shape),
             energy.reshape(shape),
             gather(found, lambda piece: piece.converged).reshape(shape),
             curve,
         )
 
+    @full_precision
+    @over_batches
     def squared_dist(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Squared geodesic distance, twice the least energy, ``(*batch)``, differentiable by the envelope theorem.
 
@@ -272,6 +294,8 @@ class GeodesicSolver:
 
         return gather(self.pieces(metric, z.detach(), y.detach(), total=total), value)
 
+    @full_precision
+    @over_batches
     def logmap(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
         """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
 
@@ -289,7 +313,7 @@ class GeodesicSolver:
             return -piece.energy.system(attached(piece, z, y)).gradient[:, 0]
 
         start = gather(self.pieces(metric, z.detach(), y.detach()), momentum)
-        return _linalg.solve(metric.metric(z), start).reshape(*shape, -1)
+        return _linalg.solve(metric.metric(z), start).reshape(*shape, metric.dim)
 
 
 def flat_pairs(metric: Metric, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:

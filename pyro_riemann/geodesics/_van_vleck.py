@@ -9,6 +9,8 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._interface import Metric
+from pyro_riemann._modes import full_precision
+from pyro_riemann._vmap import over_batches
 from pyro_riemann.geodesics._pieces import Piece, attached, gather
 from pyro_riemann.geodesics._solver import GeodesicSolver, flat_pairs
 
@@ -20,6 +22,8 @@ class _Solved(Metric, Protocol):
     def solver(self) -> GeodesicSolver: ...
 
 
+@full_precision
+@over_batches
 def log_van_vleck(metric: _Solved, z: Tensor, y: Tensor) -> Tensor:
     r"""Log of :math:`V = |\det(-\partial_z \partial_y\, l^2/2)| / \sqrt{\det G(z) \det G(y)}`, shape ``(*batch)``.
 

@@ -73,7 +73,7 @@ class WarpedMetric(RiemannianMetric):
     def _probe(self) -> None:
         """Refuse a pair that are not each other's inverse, as far as one call at two points can tell."""
         like = next(self.parameters(), next(self.buffers(), None))
-        point = torch.linspace(0.1, 0.7, 2 * self.dim).reshape(2, self.dim)
+        point = torch.linspace(0.1, 0.7, 2 * self.dim, device="cpu").reshape(2, self.dim)
         if like is not None and like.is_floating_point():
             point = point.to(like)
         try:

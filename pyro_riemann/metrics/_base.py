@@ -106,7 +106,7 @@ class GridMetric(TableMetric, RiemannianMetric):
         high: upper corner, likewise.
         resolution: nodes an axis, one number or d, each at least 4.
         outside: ``"metric"`` evaluates the true metric outside the box (and keeps it as the submodule
-            ``base``), ``"error"`` raises. Under ``torch.jit.trace`` and ``torch.vmap``, where no branch
+            ``base``), ``"error"`` raises. Under ``torch.jit.trace``, ``torch.vmap`` and compilers, where no branch
             on data is possible, the value at the nearest point of the box is used instead.
         chunk_size: nodes evaluated at once.
         points: where the table will be used, such as codes or draws, ``(n, d)``: the error is judged there. Default:

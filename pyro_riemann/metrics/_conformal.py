@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar, Unpack
 
 import torch
@@ -23,7 +24,7 @@ class VolumeMetric(GenericMetric):
 
     def __init__(self, base: GenericMetric, log_scale: float = 0.0) -> None:
         super().__init__()
-        if not torch.isfinite(torch.tensor(log_scale)):
+        if not math.isfinite(log_scale):
             raise ValueError(f"`log_scale` must be finite, got {log_scale}.")
         self.dim, self.base, self.log_scale, self.solver = base.dim, base, float(log_scale), base.solver
 

@@ -289,10 +289,10 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" + ("" if text.endswith(".") else ".")
 
 
-def fails(points: Tensor, error: Exception) -> ValueError:
+def fails(shape: tuple[int, ...], error: Exception) -> ValueError:
     """The error for an immersion that does not take points ``(n, d)``."""
     return ValueError(
-        f"`immersion` fails on a batch of points {tuple(points.shape)}: {_said(error)} It is called with (n, d), must "
+        f"`immersion` fails on a batch of points {shape}: {_said(error)} It is called with (n, d), must "
         "return (n, *out); is `dim` its latent dimension, and its device and dtype that of its parameters?"
     )
 

@@ -7,7 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from pyro_riemann._checks import check_finite
+from pyro_riemann._checks import check_dtype, check_finite
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._interface import Settings
@@ -38,7 +38,7 @@ class ConstantMetric(RiemannianMetric):
         super().__init__()
         if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"`matrix` must have shape (d, d), got {tuple(matrix.shape)}.")
-        check_finite("matrix", matrix)
+        check_finite("matrix", check_dtype("matrix", matrix))
         if not torch.allclose(matrix, matrix.mT):
             raise ValueError("`matrix` must be symmetric; use (matrix + matrix.mT) / 2.")
         if torch.linalg.cholesky_ex(matrix).info.item() != 0:

@@ -15,6 +15,7 @@ from pyro_riemann._checks import holds
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._interface import Discretisation, Energy, Immersed, Settings, Tabulated
+from pyro_riemann._modes import guarded_metric
 from pyro_riemann.geodesics import (
     Geodesic,
     GeodesicSolver,
@@ -28,6 +29,7 @@ from pyro_riemann.geodesics._energy import QuadratureEnergy
 Corner = float | Sequence[float] | Tensor
 
 
+@guarded_metric
 class GenericMetric(nn.Module):
     """Everything that follows from ``dim`` and ``metric(z)``; its public face is :class:`RiemannianMetric`.
 
@@ -39,6 +41,10 @@ class GenericMetric(nn.Module):
     flow_steps: int = 16
     landmarks: Tensor | None = None
     support: constraints.Constraint = constraints.real_vector
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        guarded_metric(cls)
 
     def metric(self, z: Tensor) -> Tensor:
         """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""

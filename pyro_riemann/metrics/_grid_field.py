@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._formulas.distance_field import distance_table
+from pyro_riemann._modes import full_precision_methods
 from pyro_riemann.metrics._spline_table import SplineTable
 
 
@@ -18,6 +19,7 @@ class _Tabulated(Protocol):
     table: SplineTable
 
 
+@full_precision_methods
 class DistanceField(nn.Module):
     r"""Geodesic distances from a fixed centre to every point of a box.
 

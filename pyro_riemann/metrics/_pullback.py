@@ -46,8 +46,8 @@ class PullbackMetric(RiemannianMetric):
 
     Raises:
         ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half
-            precision, not finite, or do not depend on z; if they are random or depend on the other points of the batch; if
-            the derivative is not the slope of the values, or there is none (then with the layer's name); if a standard
+            precision, not finite, or do not depend on z; if they are random or depend on the rest of the batch; if the
+            derivative is not the slope of the values, or there is none (then with the layer's name); if a standard
             deviation is negative, as a log-variance is.
         OutputError: a ValueError, if what the immersion returns cannot be read as its output, or ``output`` is wrong.
         TypeError: if the immersion is not callable.
@@ -88,7 +88,7 @@ class PullbackMetric(RiemannianMetric):
 
     def _probe_outputs(self, modules: list[nn.Module]) -> tuple[Tensor, tuple[Tensor, ...]] | None:
         """Three points and their images, in the immersion's own dtype and device, if these can be told."""
-        points = torch.linspace(-0.5, 0.7, 3 * self.dim, dtype=torch.float64).reshape(3, self.dim)
+        points = torch.linspace(-0.5, 0.7, 3 * self.dim, dtype=torch.float64, device="cpu").reshape(3, self.dim)
         like = next((parameter for module in modules for parameter in module.parameters()), None)
         if like is not None:
             return points.to(like), self._first_outputs(points.to(like))
@@ -104,7 +104,7 @@ class PullbackMetric(RiemannianMetric):
         try:
             probed = self._probe_outputs(modules)
         except RuntimeError as error:
-            raise _door.fails(torch.empty(3, self.dim), error) from error
+            raise _door.fails((3, self.dim), error) from error
         if probed is None:
             return 1
         points, values = probed
@@ -145,7 +145,7 @@ class PullbackMetric(RiemannianMetric):
         if False in found:
             raise ValueError(
                 "`immersion` has a second derivative that torch gives otherwise by forward mode alone than with "
-                "reverse mode. Which layer? Leave out one after the other; normalisation within a ScriptModule is one such."
+                "reverse mode. Which layer? Leave out one after the other; one such is normalisation in a ScriptModule."
             )
 
     def _outputs(self, z: Tensor) -> tuple[Tensor, ...]:
@@ -162,7 +162,7 @@ class PullbackMetric(RiemannianMetric):
         except RuntimeError:
             raise
         except Exception as error:
-            raise _door.fails(points, error) from error
+            raise _door.fails(tuple(points.shape), error) from error
         return _door.checked_values(outputs(result, self.output, _door.read), points)
 
     def immersed(self) -> Self:

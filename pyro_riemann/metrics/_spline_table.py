@@ -46,9 +46,9 @@ class SplineTable(nn.Module):
         fields = [k * self.coefficients[0].numel() for k in range(self.num_fields)]
         lines = itertools.product(fields, *([k * stride for k in range(4)] for stride in strides[:-1]))
         constants = {
-            "sizes": torch.tensor(self.resolution),
-            "strides": torch.tensor(strides),
-            "corners": torch.tensor([sum(line) for line in lines]),
+            "sizes": torch.tensor(self.resolution, device="cpu"),
+            "strides": torch.tensor(strides, device="cpu"),
+            "corners": torch.tensor([sum(line) for line in lines], device="cpu"),
             "value_basis": self._outer(0).to(values.dtype),
             "jacobian_basis": self._outer(1).to(values.dtype),
             "hessian_basis": self._outer(2).to(values.dtype),
@@ -65,7 +65,7 @@ class SplineTable(nn.Module):
         for axis in range(self.dim):
             shape = [1] * axis + [4] + [1] * (self.dim - axis - 1)
             derivatives = [orders[axis] for orders in spline_table.derivative_orders(self.dim, order)]
-            bases = [torch.as_tensor(spline_table.BASES[m]).reshape(4, *shape) for m in derivatives]
+            bases = [torch.from_numpy(spline_table.BASES[m]).reshape(4, *shape) for m in derivatives]
             expanded.append(torch.cat([basis.expand(4, *(4,) * self.dim).flatten(1) for basis in bases], dim=-1))
         return torch.stack(expanded)
 
@@ -119,4 +119,4 @@ class SplineTable(nn.Module):
 
 def prefilter(values: Tensor) -> Tensor:
     """Coefficients of :func:`~pyro_riemann._formulas.spline_table.prefilter`, as a tensor like ``values``."""
-    return torch.as_tensor(spline_table.prefilter(values.detach().cpu().numpy())).to(values)
+    return torch.from_numpy(spline_table.prefilter(values.detach().cpu().numpy())).to(values)

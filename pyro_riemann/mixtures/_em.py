@@ -7,7 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_point
+from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.mixtures._mixture import ROWS, HeatKernelMixture
 
@@ -31,6 +33,7 @@ class MixtureFit(NamedTuple):
     log_likelihood: Tensor
 
 
+@full_precision
 def fit_mixture(
     points: Tensor,
     metric: RiemannianMetric,
@@ -134,7 +137,7 @@ def _expect(points: Tensor, law: HeatKernelMixture) -> tuple[Tensor, _Step]:
         share = share.index_add(0, centre, responsibility[:, None])
         slopes = [old + slope for old, slope in zip(slopes, new, strict=True)]
     size = share.clamp(min=torch.finfo(share.dtype).tiny)
-    gradient = torch.linalg.solve(law.metric.metric(law.loc), slopes[0].unsqueeze(-1)).squeeze(-1)
+    gradient = _linalg.solve(law.metric.metric(law.loc), slopes[0])
     change = 2 / law.metric.dim * slopes[1] / size
     return total / len(points), _Step(share / len(points), law.time * gradient / size, change)
 
@@ -153,12 +156,12 @@ def _start(
     points: Tensor, metric: RiemannianMetric, count: int, min_time: float, background: float | None, seed: int
 ) -> HeatKernelMixture:
     """Centres drawn among the points with probability proportional to the squared distance to those drawn before."""
-    generator = torch.Generator().manual_seed(seed)
-    first = int(torch.randint(len(points), (1,), generator=generator))
+    generator = torch.Generator("cpu").manual_seed(seed)
+    first = int(torch.randint(len(points), (1,), generator=generator, device="cpu"))
     chosen, squared = [first], metric.squared_dist(points, points[first])
     for _ in range(count - 1):
         # where all distances are 0 the remaining centres are any points
-        weights = squared.cpu() if float(squared.sum()) > 0 else torch.ones(len(points))
+        weights = squared.cpu() if float(squared.sum()) > 0 else torch.ones(len(points), device="cpu")
         chosen.append(int(torch.multinomial(weights, 1, generator=generator)))
         squared = torch.minimum(squared, metric.squared_dist(points, points[chosen[-1]]))
     loc = points[chosen]

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
+from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.mixtures._mixture import ROWS, HeatKernelMixture
 from pyro_riemann.mixtures._neighbours import nearest
 
 
+@full_precision
 def fit_kernels(
     points: Tensor,
     metric: RiemannianMetric,
@@ -79,7 +81,8 @@ def fit_kernels(
             f"{tuple(points.shape)} for {num_groups} groups and {num_neighbours} neighbours."
         )
     settings = _Settings(metric, times, multiples, background, num_groups, num_neighbours)
-    fold = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed)).to(points.device) % num_folds
+    generator = torch.Generator("cpu").manual_seed(seed)
+    fold = torch.randperm(len(points), generator=generator, device="cpu").to(points.device) % num_folds
     with torch.no_grad():
         # a row is a point, a column a group and a time: its mean kernel, without the points of the row's fold
         parts = [_columns(points[fold == f], points[fold != f], settings) for f in range(num_folds)]

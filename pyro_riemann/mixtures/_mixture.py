@@ -12,6 +12,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
+from pyro_riemann._modes import full_precision_methods
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.mixtures._neighbours import nearest, pairs_within
@@ -19,6 +20,7 @@ from pyro_riemann.mixtures._neighbours import nearest, pairs_within
 ROWS = 1 << 12  # points at a time
 
 
+@full_precision_methods
 class HeatKernelMixture(TorchDistribution):
     r"""Mixture of exact heat kernels :math:`\sum_{ik} w_{ik}\, p_{t_{ik}}(\mu_i, z)`: Brownian motion, a random start.
 

@@ -20,6 +20,11 @@ def check_array(name: str, value: Any) -> Array:
         raise TypeError(f"`{name}` must be a JAX or NumPy array, got {type(value).__name__}.")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"`{name}` must have a floating dtype, got {value.dtype}; use `.astype(float)`.")
+    if value.dtype.itemsize < 4:
+        raise TypeError(
+            f"`{name}` is of {value.dtype}, too coarse for differences of points: compute geometry in float32, with "
+            "`.astype(jnp.float32)` on points, metric and parameters, and convert the result."
+        )
     return jnp.asarray(value)
 
 

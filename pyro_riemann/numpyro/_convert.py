@@ -180,7 +180,7 @@ def _grid(metric: Foreign, read: _Converter) -> metrics.GridMetric:
     grid.solver = metrics.GridMetric.solver  # the true one follows with the settings
     grid.base = None if metric.base is None else read(metric.base)
     known = (metric._peak_loc, metric._peak_covariance)
-    grid._floor = None if metric._floor is None else jnp.asarray(metric._floor.cpu().numpy())
+    grid._floor = None if metric._floor is None else jnp.asarray(metric._floor.to(metric.table.low).cpu().numpy())
     grid._peaks = None if known[0] is None else Peaks(*map(read.array, known))
     grid.interpolation_error = read.array(metric.interpolation_error)
     grid.mean_interpolation_error = read.array(metric.mean_interpolation_error)

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_riemann._checks import check_one_of
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._memo import remember
+from pyro_riemann._modes import full_precision
 from pyro_riemann.distributions._box_fit import LOWEST_EFFICIENCY
 from pyro_riemann.distributions._box_table import CellTable
 from pyro_riemann.metrics import RiemannianMetric
@@ -29,6 +30,7 @@ _SAMPLERS: dict[str, Callable[..., SamplingResult]] = {
 _CHAINS = 8
 
 
+@full_precision
 def sample_uniform(
     metric: RiemannianMetric,
     num_samples: int,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_riemann._modes import full_precision
 from pyro_riemann.distributions._box_moves import BoxMoves
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 from pyro_riemann.sampling._bridge import bridge_log_volume
@@ -16,6 +17,7 @@ from pyro_riemann.sampling._target import Target, check_count, target_of
 _BRIDGE = 4096  # states, of all chains, that estimate the volume
 
 
+@full_precision
 def hmc(
     metric: RiemannianMetric,
     num_samples: int,
@@ -97,7 +99,7 @@ def hmc(
             history.append(z)
             rates.append(rate)
     chains = torch.stack(history, dim=1)
-    kept = torch.linspace(chains.shape[1] / each - 1, chains.shape[1] - 1, each).round().long()
+    kept = torch.linspace(chains.shape[1] / each - 1, chains.shape[1] - 1, each, device="cpu").round().long()
     draws = chains[:, kept.to(z.device)].transpose(0, 1).flatten(0, 1)[:num_samples]
     states = chains.flatten(0, 1)
     states = states[:: -(-len(states) // _BRIDGE)]

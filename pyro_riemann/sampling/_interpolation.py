@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point
+from pyro_riemann._modes import full_precision
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._target import check_count
@@ -45,6 +46,7 @@ class Interpolation:
     coverage: float | None = None
 
 
+@full_precision
 def interpolate(
     metric: RiemannianMetric,
     start: Tensor,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_riemann._modes import full_precision
 from pyro_riemann.distributions._box_fit import steps_to_forget, weighed_volume
 from pyro_riemann.distributions._box_law import independence_chain
 from pyro_riemann.distributions._box_mixture import effective_share
@@ -21,6 +22,7 @@ _BIAS, _MOST_STEPS = 0.01, 1024
 _LOWEST = 1e-2  # efficiency assumed where less was measured: bounds the work
 
 
+@full_precision
 def independence_metropolis(
     metric: RiemannianMetric,
     num_samples: int,
@@ -103,6 +105,7 @@ def independence_metropolis(
     )
 
 
+@full_precision
 def importance_resampling(
     metric: RiemannianMetric,
     num_samples: int,

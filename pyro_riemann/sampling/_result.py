@@ -98,12 +98,12 @@ class SamplingResult:
     @property
     def r_hat(self) -> Tensor:
         """R-hat of each coordinate, ``(d)``."""
-        return torch.as_tensor(self.table["r_hat"].to_numpy(copy=True))
+        return torch.from_numpy(self.table["r_hat"].to_numpy(copy=True))
 
     @property
     def ess_bulk(self) -> Tensor:
         """Bulk effective sample size of ``chains``, each coordinate, ``(d)``."""
-        return torch.as_tensor(self.table["ess_bulk"].to_numpy(copy=True))
+        return torch.from_numpy(self.table["ess_bulk"].to_numpy(copy=True))
 
     def __str__(self) -> str:
         volume = self.log_volume

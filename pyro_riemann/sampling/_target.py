@@ -105,7 +105,7 @@ def target_of(metric: RiemannianMetric, low: Any, high: Any, seed: int | None) -
     check_chart(metric, law.low, law.high)
     low, high = law.low.detach().contiguous(), law.high.detach().contiguous()
     generator = torch.Generator(low.device)
-    generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
+    generator.manual_seed(int(torch.randint(2**62, (), device="cpu")) if seed is None else seed)
     return Target(metric, low, high, generator)
 
 

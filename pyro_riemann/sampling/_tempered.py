@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._modes import full_precision
 from pyro_riemann.distributions._box_tempered import temper
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._mixture import interleaved
@@ -12,6 +13,7 @@ from pyro_riemann.sampling._result import SamplingResult, Unchecked, floor_share
 from pyro_riemann.sampling._target import check_count, target_of
 
 
+@full_precision
 def tempered_smc(
     metric: RiemannianMetric,
     num_samples: int,

@@ -144,7 +144,7 @@ def check_moments(folder: Path, found: Mapping[str, Tensor], parameters: Mapping
     if odd := sorted(names - parameters.keys()):
         refuse(folder, f"it has moments of {odd[0]!r}, which is no parameter")
     expected = {
-        f"{name}/{moment}": torch.zeros(()) if moment == "step" else parameters[name]
+        f"{name}/{moment}": torch.zeros((), device="cpu") if moment == "step" else parameters[name]
         for name in names
         for moment in MOMENTS
     }

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._modes import full_precision
 from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNormal, VampPrior
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric
@@ -61,6 +62,7 @@ class ELBOTerms(NamedTuple):
         }
 
 
+@full_precision
 @torch.no_grad()
 def elbo_terms(
     vae: VAE,
@@ -112,6 +114,7 @@ def _elbo_terms(
     return ELBOTerms(likelihood, gap), masses
 
 
+@full_precision
 @torch.no_grad()
 def importance_log_likelihood(
     vae: VAE,
@@ -258,6 +261,7 @@ def evaluation_mode(vae: VAE) -> Iterator[None]:
             module.training = True
 
 
+@full_precision
 @torch.no_grad()
 def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimate:
     """Log of the mass of the prior density with respect to dz, with its error.
@@ -288,6 +292,7 @@ def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimat
     return Estimate(zero, zero)
 
 
+@full_precision
 @torch.no_grad()
 def converged_share(vae: VAE, codes: Tensor, num_pairs: int = 200, init: str = "graph", **settings: Any) -> float:
     """Share of converged geodesics between the prior's centre (else the mean code) and the first ``num_pairs`` codes.
@@ -334,6 +339,7 @@ def solver_settings(vae: VAE, solver: GeodesicSolver | None = None) -> Iterator[
         metric.solver = previous
 
 
+@full_precision
 def evaluate(
     vae: VAE,
     data: Tensor,

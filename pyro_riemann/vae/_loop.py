@@ -133,7 +133,7 @@ class TrainingRun:
 
     def draw_order(self) -> Tensor:
         """A random order of the training data, from the present generator."""
-        return torch.randperm(len(self.data)).to(self.device)
+        return torch.randperm(len(self.data), device="cpu").to(self.device)
 
     def randomness(self) -> AbstractContextManager[None]:
         """The noise and the order of the coming epoch: a function of seed and epoch alone."""

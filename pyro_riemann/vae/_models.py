@@ -13,6 +13,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite, check_one_of
+from pyro_riemann._modes import full_precision_methods
 from pyro_riemann.distributions import RiemannianWrappedNormal
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric, PullbackMetric, RiemannianMetric
@@ -45,6 +46,7 @@ def training_solver(latent_dim: int) -> GeodesicSolver:
     )
 
 
+@full_precision_methods
 class VAE(PyroModule):
     r"""Variational autoencoder with a prior and a posterior of choice, as :meth:`model` and :meth:`guide`.
 

@@ -33,6 +33,8 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ELU) -> nn.Sequen
     Raises:
         ValueError: for fewer than two sizes, or one below 1.
 
+    Source: Goodfellow, Bengio & Courville (2016), *Deep Learning*, chapter 6.
+
     Example:
         >>> mlp([4, 8, 2])(torch.zeros(3, 4)).shape
         torch.Size([3, 2])
@@ -257,7 +259,7 @@ class RBFPrecision(nn.Module):
                 "lower `num_centers` or encode more data."
             )
         means = KMeans(num_centers, n_init=1, random_state=seed).fit(sample.cpu().double().numpy())
-        self.centers.copy_(torch.as_tensor(means.cluster_centers_))
+        self.centers.copy_(torch.from_numpy(means.cluster_centers_))
         distance, nearest = torch.cdist(codes.to(self.centers), self.centers).min(-1)
         counts = torch.zeros_like(self.bandwidth).index_add_(0, nearest, torch.ones_like(distance))
         radius = torch.zeros_like(self.bandwidth).index_add_(0, nearest, distance) / counts.clamp(min=1)

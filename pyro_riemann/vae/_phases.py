@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from pyro_riemann._modes import full_precision
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._networks import standardize
 
@@ -61,6 +62,7 @@ def set_phase(vae: VAE, phase: int, phase_two: Iterable[str] = ("precision", "pr
         vae.decoder.log_warm_up_scale.requires_grad_(False)
 
 
+@full_precision
 @torch.no_grad()
 def encode_all(vae: VAE, data: Tensor, batch_size: int = 2000) -> Tensor:
     """Locations of the posteriors of all data, ``(n, d)``, without gradient.
@@ -78,6 +80,7 @@ def encode_all(vae: VAE, data: Tensor, batch_size: int = 2000) -> Tensor:
     return torch.cat([vae.encode(rows) for rows in data.split(batch_size)])
 
 
+@full_precision
 @torch.no_grad()
 def start_phase_one(vae: VAE, data: Tensor) -> None:
     """Let encoder and decoder learn the units of the data, and start the warm-up's standard deviation at the data's.
@@ -92,6 +95,7 @@ def start_phase_one(vae: VAE, data: Tensor) -> None:
         vae.decoder.log_warm_up_scale.fill_(0.5 * math.log(max(variance, 1e-12)))
 
 
+@full_precision
 @torch.no_grad()
 def start_phase_two(vae: VAE, data: Tensor, seed: int = 0) -> None:
     """Precision centres and weights, metric, and the prior's starting values from encoded training data.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_riemann._modes import full_precision
 from pyro_riemann._safe_points import SafePoints
 from pyro_riemann.vae._ensemble import can_go_together, check_ensemble, train_epoch_together
 from pyro_riemann.vae._loop import TrainingRun
@@ -18,6 +19,7 @@ from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._settings import History, TrainingConfig
 
 
+@full_precision
 def train(
     vae: VAE,
     data: Tensor,
@@ -81,6 +83,7 @@ def train(
     return run.history
 
 
+@full_precision
 def train_ensemble(
     vaes: Sequence[VAE],
     data: Tensor,

@@ -258,6 +258,7 @@ def test_draws_are_pathwise_in_loc_time_and_metric() -> None:
 # ---------------------------------------------------------------- as a distribution
 
 
+@pytest.mark.filterwarnings("ignore:A RiemannianHeatKernel gives the density of its own draw:UserWarning")
 @pytest.mark.parametrize("correction", CORRECTIONS)
 def test_shapes_expand_copy_pickle_trace_and_single_precision(correction: str) -> None:
     torch.manual_seed(0)

@@ -96,6 +96,7 @@ def test_the_divergence_of_the_paper_depends_on_the_chart() -> None:
     assert abs((values[0] - shifts[0]) - (values[1] - shifts[1])) < 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:A RiemannianHeatKernel gives the density of its own draw:UserWarning")
 @pytest.mark.parametrize("chart", SPHERES)
 def test_monte_carlo_is_within_its_error_and_signed(chart: str) -> None:
     torch.manual_seed(0)

@@ -217,6 +217,16 @@ def test_draws_without_closed_forms(metric: RiemannianMetric, curvature: int, sc
     assert report.efficiency > 0.9
 
 
+@pytest.mark.parametrize("metric, curvature", [(Sphere(8), 1), (HalfSpace(8), -1)], ids=["S8", "H8"])
+def test_radii_along_rays_in_eight_dimensions(metric: RiemannianMetric, curvature: int) -> None:
+    torch.manual_seed(2)
+    loc = 0.1 * torch.ones(8, dtype=F64)
+    z = RiemannianNormal(loc, 0.7, OnlyMetric(metric), num_directions=16).sample((200,))
+    r, cdf, _ = radial(8, 0.7, curvature)
+    distance = metric.dist(loc.expand_as(z), z).numpy()
+    assert stats.kstest(distance, lambda x: np.interp(x, r, cdf)).pvalue > 1e-3
+
+
 def test_rays_that_come_to_no_end_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_rule, "MAX_STEPS", 6)
     normal = RiemannianNormal(torch.zeros(2, dtype=F64), 1.0, OnlyMetric(Hyperboloid(2)), num_directions=16)

@@ -21,8 +21,8 @@ from pyro_riemann import (
     RiemannianMetric,
     Sphere,
 )
-from pyro_riemann.geodesics import _pieces, _refine, _spline
-from tests import charts
+from pyro_riemann.geodesics import _pieces, _refine, _solver, _spline
+from tests import charts, steep_metrics
 
 
 def uniform(dim: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -85,6 +85,35 @@ def test_user_written_sphere(dim: int, count: int) -> None:
     torch.testing.assert_close(curve.length, exact, rtol=1e-3, atol=0)
     torch.testing.assert_close(curve(1.0), y)
     torch.testing.assert_close(Sphere(dim).dist(z, curve(torch.tensor([0.0, 0.5, 1.0]).double())[0]), 0 * exact)
+
+
+class Written(RiemannianMetric):
+    """A metric that has its tensor and nothing else."""
+
+    dim = 2
+
+    def __init__(self, case: str) -> None:
+        super().__init__()
+        self.tensor = steep_metrics.CASES[case][0]
+
+    def metric(self, z: Tensor) -> Tensor:
+        return self.tensor(torch, z)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("case", "init"), [("spheroid", "line"), ("spheroid", "graph"), ("joukowski", "line")])
+def test_the_geodesic_that_is_found_is_the_shortest(case: str, init: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some percent of straight starts end at another geodesic, which passes every check of its own."""
+    z, y, exact = (torch.from_numpy(part) for part in steep_metrics.CASES[case][1](300, 11))
+    metric, found = Written(case), {}
+    for challenge in (True, False):
+        monkeypatch.setattr(_solver, "unguided", lambda metric, challenge=challenge: challenge)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            curve = metric.geodesic(z, y, init=init)
+        error = ((2 * curve.energy).sqrt() / exact - 1).abs()
+        found[challenge] = int((error > 0.01).sum()), int((curve.converged & (error > 2e-3)).sum())
+    assert found[True] == (0, 0)
+    assert init == "graph" or min(found[False]) > 0
 
 
 def test_pullback_sphere() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_riemann import KernelMetric
 from pyro_riemann._formulas import climbs
+from pyro_riemann.distributions._box import log_volume_slope
 from pyro_riemann.distributions._box_fit import fit_proposal, steps_to_forget
 from pyro_riemann.distributions._box_law import independence_chain
 from pyro_riemann.distributions._box_mixture import GaussianParts, MixtureProposal, effective_share
@@ -138,3 +139,23 @@ def test_systematic_resampling_keeps_expected_counts() -> None:
     assert torch.all(chosen.diff(dim=1) >= 0)
     for row, weight in zip(chosen, weights, strict=True):
         assert torch.all((torch.bincount(row, minlength=50) - 200 * weight).abs() < 1)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_slopes_are_those_of_the_densities(full: bool) -> None:
+    """Closed forms against automatic differentiation: of the volume element, and of a mixture in single precision."""
+    metric = kernel(spread=0.3)
+    proposal = MixtureProposal.of_peaks(metric, LOW, HIGH)
+    if full:
+        block = proposal.blocks[0]
+        turned = torch.diag_embed(block.covariance) + 0.05 * block.covariance.min()
+        proposal = MixtureProposal([GaussianParts(block.loc, turned, block.log_weight)], proposal.shares, LOW, HIGH)
+    z = proposal.draw(50, torch.Generator().manual_seed(0)).clamp(LOW, HIGH).requires_grad_()
+    found = [(proposal.with_slope(z.detach()), proposal.log_prob(z))]
+    found += [(log_volume_slope(metric, z.detach().to(LOW)), 0.5 * metric.logdet(z.to(LOW)))]
+    for (value, slope), reference in found:
+        (gradient,) = torch.autograd.grad(reference.sum(), z)
+        torch.testing.assert_close(value, reference.detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            slope.double(), gradient.double(), rtol=1e-4, atol=1e-4 * float(gradient.abs().max())
+        )

@@ -200,3 +200,18 @@ def test_starts_of_one_s_own() -> None:
     result = hmc(metric, 20, num_steps=8, step_size=1e-6, start=start, seed=0)
     assert float((result.draws - start).abs().max()) < 1e-3
     assert tempered_smc(metric, 20, seed=0, num_particles=64).chains.shape == (8, 64, 3)
+
+
+def test_an_error_of_the_volume_is_that_of_the_metric_that_was_drawn_from() -> None:
+    """It is found when it is first asked for; kept then, and refused if the metric is another one by then."""
+    metrics = kernel(), kernel()
+    asked, late = (sample_uniform(metric, 100, method="importance", seed=0) for metric in metrics)
+    volume = asked.log_volume
+    with torch.no_grad():
+        for metric in metrics:
+            metric.bandwidth.mul_(1.1)
+    assert asked.log_volume is volume
+    with pytest.raises(RuntimeError, match="the metric has changed"):
+        _ = late.log_volume
+    anew = sample_uniform(metrics[1], 100, method="importance", seed=0).log_volume
+    assert abs(float(anew.value - volume.value)) > 5 * float(anew.standard_error)

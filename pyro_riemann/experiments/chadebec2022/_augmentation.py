@@ -66,7 +66,7 @@ def augmentation(study: Study, model: str | None, scale: float | None = None) ->
 
 def choose(pool: Tensor, count: int, seed: int) -> Tensor:
     """A random choice of ``count`` rows."""
-    return pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))[:count]]
+    return pool[torch.randperm(len(pool), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")[:count]]
 
 
 def scores(study: Study, problem: AugmentationTask, sets: list[tuple[Tensor, Tensor]]) -> dict[str, dict[str, float]]:

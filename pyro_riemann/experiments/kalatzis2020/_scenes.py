@@ -118,7 +118,7 @@ def _plain_deviation(vae: VAE, data: ImageData, codes: Tensor, epochs: int, seed
         network = nn.Sequential(*body, nn.Softplus(), _Above(floor))
         optimizer = torch.optim.Adam(network.parameters(), 1e-3)
         for _ in range(epochs):
-            for rows in torch.randperm(len(codes)).to(codes.device).split(200):
+            for rows in torch.randperm(len(codes), device="cpu").to(codes.device).split(200):
                 scale = network(codes[rows])
                 loss = (scale.log() + 0.5 * (residual[rows] / scale).square()).mean()
                 optimizer.zero_grad()
@@ -222,5 +222,5 @@ def draw_tabulated(prior: RiemannianHeatKernel, box: Tensor, count: int, seed: i
     log_weight = torch.cat([prior.log_prob(rows) for rows in (box[0] + nodes * extent).split(20_000)])
     with seeded(seed, box.device):
         chosen = torch.multinomial((log_weight - log_weight.max()).exp(), count, replacement=True)
-        jitter = (torch.rand(count, 2, dtype=box.dtype).to(box.device) - 0.5) / resolution
+        jitter = (torch.rand(count, 2, dtype=box.dtype, device="cpu").to(box.device) - 0.5) / resolution
     return box[0] + (nodes[chosen] + jitter) * extent

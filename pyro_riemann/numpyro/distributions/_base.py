@@ -48,6 +48,16 @@ class RiemannianDistribution(Distribution):
         """The chart: all of R^d unless the metric has a ``support`` of its own."""
         return self.metric.support
 
+    @classmethod
+    def tree_unflatten(cls, aux_data: tuple[Any, ...], params: tuple[Any, ...]) -> Self:
+        """As in NumPyro, but with the batch shape of the arrays: ``vmap`` over a constructor makes a batch of laws."""
+        law: Self = super().tree_unflatten(aux_data, params)
+        name, constraint = next(iter(cls.arg_constraints.items()))
+        array = getattr(law, name)
+        if isinstance(array, jax.Array | np.ndarray):
+            law._batch_shape = array.shape[: array.ndim - constraint.event_dim]
+        return law
+
     def validate_args(self, strict: bool = True) -> None:
         """Raise unless every parameter that is known is finite, and positive where it must be.
 

@@ -22,7 +22,6 @@ Numbers = np.ndarray
 
 
 KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
-_NEAR = 2e-3  # error up to which a curve need not look for its pace
 
 
 class Piece(NamedTuple):
@@ -64,9 +63,15 @@ def pieces(solver: Solver, metric: Metric, z: Array, y: Array, checked: bool = F
     length, error, converged = (np.asarray(part) for part in verdict)
     found = [Piece(rows, _final(solver), interior[None], None, length, error, converged)]
     if solver.on_failure != "ignore" and solver.max_iterations > 0 and solver.max_polish > 0:
+        trusted = np.where(error < KNOWN, length, np.inf)
+        rival = _rivals(solver, metric, z, y, trusted) if _refine.unguided(metric) else None
+        if rival is not None:
+            found = _challenged(solver, metric, z, y, found, *rival)
         for factor in _refine.factors(solver.num_knots * metric.dim):
             if not all(piece.converged.all() for piece in found):
                 found = _tried_again(solver, metric, z, y, found, factor)
+        if rival is not None:
+            found = _challenged(solver, metric, z, y, found, *rival)
     report(np.concatenate([piece.converged for piece in found]), solver.on_failure)
     return found
 
@@ -82,20 +87,56 @@ def gather(pieces: list[Piece], function: Callable[[Piece, Array, Array], Array]
     return jnp.concatenate(parts)[np.argsort(np.concatenate([piece.rows for piece in pieces]))]
 
 
+def _rivals(solver: Solver, metric: Metric, z: Array, y: Array, length: Numbers) -> tuple[Numbers, Numbers]:
+    """Other ways between the pairs, control points ``(P, C, d)`` and lengths ``(P,)``, infinite where there is none.
+
+    Ways that begin much longer than what was found, of ``length (P,)``, are not followed: in a flat metric that is all.
+    """
+    best, least = np.array(_spline.line(solver.num_knots, z, y)), np.full(len(length), np.inf)
+    bend, row = np.nonzero(np.asarray(_bent(metric, z, y)) <= _refine.HOPE * length)  # not for NaN
+    if len(row):
+        padding = np.zeros((1 << (len(row) - 1).bit_length()) - len(row), int)
+        rows = np.concatenate([row, padding])
+        axes, turns = zip(*(_refine.rival_bends(z)[at] for at in (*bend, *padding)), strict=True)
+        which = jnp.asarray(np.array(axes)), jnp.asarray(np.array(turns), z.dtype)
+        control, reached = (np.asarray(part)[: len(row)] for part in _follow(solver, metric, z[rows], y[rows], *which))
+        order = np.argsort(-np.nan_to_num(reached, nan=np.inf))  # the shortest comes last and stays
+        best[row[order]], least[row[order]] = control[order], np.nan_to_num(reached, nan=np.inf)[order]
+    return best, least
+
+
+def _challenged(
+    solver: Solver, metric: Metric, z: Array, y: Array, found: list[Piece], control: Numbers, length: Numbers
+) -> list[Piece]:
+    """Replace curves that others, of this ``length``, undercut by the geodesics to which these lead.
+
+    What stays although it is undercut by more than a distance may err has not converged.
+    """
+    finer, result = _finer(solver, 2), []
+    for piece in found:
+        beaten = (piece.error < KNOWN) & (length[piece.rows] < (1 - 4 * TOLERANCE) * piece.length)
+        result.append(piece.pick(~beaten))
+        if not beaten.any():
+            continue
+        old = piece.pick(beaten)
+        old = old._replace(converged=np.zeros_like(old.converged))
+        rows = _padded(old).rows
+        path = _refine.polygon(solver.num_knots, jnp.asarray(control[rows]))
+        new = _laid(finer, metric, z, y, old, path, np.zeros(len(rows), bool))
+        better = new.length < old.length  # false for NaN
+        result += [new.pick(better), old.pick(~better)]
+    return [piece for piece in result if len(piece.rows)]
+
+
 def _tried_again(solver: Solver, metric: Metric, z: Array, y: Array, found: list[Piece], factor: int) -> list[Piece]:
     """Replace the curves that failed by finer ones, where these pass or err less."""
-    finer = solver.replace(
-        num_knots=factor * solver.num_knots,
-        num_segments=factor * max(solver.num_segments, 4 * solver.num_knots),
-        max_polish=2 * solver.max_polish,
-    )
-    result = []
+    finer, result = _finer(solver, factor), []
     for piece in found:
         result.append(piece.pick(piece.converged))
         old = piece.pick(~piece.converged)
         if len(old.rows) == 0:
             continue
-        padded, count = _padded(old), len(old.rows)
+        padded = _padded(old)
         assert padded.starts is not None
         ends = z[padded.rows], y[padded.rows]
         path = _refine.polygon(old.solver.num_knots, _spline.with_ends(padded.starts[0], *ends))
@@ -104,14 +145,28 @@ def _tried_again(solver: Solver, metric: Metric, z: Array, y: Array, found: list
             if metric.landmarks is not None:
                 path, least = _along_landmarks(metric, *ends, path, least)
             path = _best_start(metric, *ends, path, jnp.asarray(least, z.dtype))
-        near = (padded.error < _NEAR) & (factor == 2)  # these have their pace; the others must find theirs
-        rounds = 0 if near.all() else _refine.ROUNDS
-        guide, interior, *verdict = _relax(finer, metric, *ends, path, near, rounds)
-        length, error, converged = (np.asarray(part)[:count] for part in verdict)
-        new = Piece(old.rows, _final(finer), interior[None, :count], guide[:count], length, error, converged)
+        near = (padded.error < KNOWN) & (factor == 2)  # these have their pace; the others must find theirs
+        new = _laid(finer, metric, z, y, old, path, near)
         better = _better(new, old)
         result += [new.pick(better), old.pick(~better)]
     return [piece for piece in result if len(piece.rows)]
+
+
+def _laid(finer: Solver, metric: Metric, z: Array, y: Array, old: Piece, path: Array, near: Numbers) -> Piece:
+    """Curves for the pairs of ``old`` from polygons, of which there are as many as in the padded piece."""
+    count, rows = len(old.rows), _padded(old).rows
+    rounds = 0 if near.all() else _refine.ROUNDS
+    guide, interior, *verdict = _relax(finer, metric, z[rows], y[rows], path, near, rounds)
+    length, error, converged = (np.asarray(part)[:count] for part in verdict)
+    return Piece(old.rows, _final(finer), interior[None, :count], guide[:count], length, error, converged)
+
+
+def _finer(solver: Solver, factor: int) -> Solver:
+    return solver.replace(
+        num_knots=factor * solver.num_knots,
+        num_segments=factor * max(solver.num_segments, 4 * solver.num_knots),
+        max_polish=2 * solver.max_polish,
+    )
 
 
 def _better(new: Piece, old: Piece) -> Numbers:
@@ -175,6 +230,9 @@ def _relax(
     interior = solution.control[:, 1:-1]
     length, passed, error = judged(solver, metric, z, y, interior, solution.converged, guide)
     return guide, interior, length, error, passed
+
+
+_bent, _follow = jax.jit(_refine.bent), jax.jit(_refine.rivals)
 
 
 @jax.jit

@@ -13,6 +13,7 @@ from pyro_riemann._formulas import splines
 from pyro_riemann._formulas.shortest_paths import TRACK
 from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _spline
+from pyro_riemann.numpyro.geodesics._audit import TOLERANCE
 from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
 from pyro_riemann.numpyro.geodesics._path import chunk_size
 
@@ -20,6 +21,9 @@ ROUNDS, _STEPS = 4, 12
 POINTS = 256  # segments of a polygon that stands for a start
 _TURNS = (0.5, 0.9, 1.3, 1.6, 1.85)  # half turns of the arcs that are tried beside the straight line
 _NORMALS = 4  # axes into which these bend, both ways
+_RIVALS = (0.9, 1.6)  # of these arcs, after as many rough steps, the shortest challenges what was found
+_RIVAL_STEPS, _RIVAL_NORMALS, _RIVAL_POINTS = 5, 2, 64
+HOPE = 1.3  # times the length that was found, up to which an arc is followed; 56 of 57 that won began below 1.2
 _ENOUGH = 1e-8  # relative error of an energy that will do where rounding or a thin wall slows the last iterations
 _LARGEST = 512  # unknowns of a curve in the finest attempt
 
@@ -62,16 +66,61 @@ def best_start(metric: Metric, z: Array, y: Array, best: Array, least: Array) ->
         wins = length < kept[1]  # false for NaN
         return (jnp.where(wins[:, None, None], path, kept[0]), jnp.where(wins, length, kept[1])), None
 
-    axes = range(1, min(z.shape[-1], _NORMALS + 1))
-    bends = [(1, 0.0), *((axis, side * turn) for axis in axes for turn in _TURNS for side in (1, -1))]
-    which, turns = (np.array(column) for column in zip(*bends, strict=True))
-    each = (jnp.asarray(np.minimum(which, z.shape[-1] - 1)), jnp.asarray(turns, z.dtype))
-    return jax.lax.scan(shorter, (best, least), each)[0][0]
+    bends = [(1, 0.0), *_bends(z, _TURNS, _NORMALS)]
+    return jax.lax.scan(shorter, (best, least), _columns(bends, z))[0][0]
 
 
-def polygon(num_knots: int, control: Array) -> Array:
+def unguided(metric: Metric) -> bool:
+    """Whether a metric knows nothing but itself: no surface, table or landmarks to look for shortest paths on."""
+    return metric.dim > 1 and metric.immersed() is None and metric.tabulated() is None and metric.landmarks is None
+
+
+def bent(metric: Metric, z: Array, y: Array) -> Array:
+    """Lengths of the arcs :func:`rival_bends` between all pairs, ``(A, P)``."""
+
+    def length(bend: tuple[Array, Array]) -> Array:
+        return _steps(metric, _arc(z, y, *bend, _RIVAL_POINTS)).sum(-1)
+
+    return jax.lax.map(length, _columns(rival_bends(z), z))
+
+
+def rivals(solver: Solver, metric: Metric, z: Array, y: Array, axis: Array, turn: Array) -> tuple[Array, Array]:
+    """The ways to which arcs of their own ``axis (P,)`` and ``turn (P,)`` lead: ``(P, C, d)``, and lengths ``(P,)``.
+
+    Newton's method ends at the nearest geodesic, and no check of that curve tells that it is not the shortest: another
+    curve that is shorter does. The length is infinite where two polygons disagree about it, as beside a pole of the
+    metric, which they may jump.
+    """
+
+    def start(z: Array, y: Array, axis: Array, turn: Array) -> Array:
+        return _arc(z[None], y[None], axis, turn, _RIVAL_POINTS)[0]
+
+    laid = _lay(metric, jax.vmap(start)(z, y, axis, turn), solver.num_knots)
+    chunk = chunk_size(solver, metric, laid)
+    control = descend(metric.energy(solver, laid), laid, _RIVAL_STEPS, 1e-2, chunk).control
+    length, finer = (_steps(metric, polygon(solver.num_knots, control, times)).sum(-1) for times in (1, 3))
+    return control, jnp.where(jnp.abs(finer / length - 1) <= TOLERANCE, length, jnp.inf)
+
+
+def rival_bends(z: Array) -> list[tuple[int, float]]:
+    """Axes and turns of the arcs that may challenge what was found."""
+    return _bends(z, _RIVALS, _RIVAL_NORMALS)
+
+
+def polygon(num_knots: int, control: Array, finer: int = 1) -> Array:
     """Points of splines, ``(P, M + 1, d)``, for :func:`relax`."""
-    return _spline.follow(_spline.uniform_basis(num_knots, max(POINTS, TRACK * num_knots), control), control)
+    return _spline.follow(_spline.uniform_basis(num_knots, finer * max(POINTS, TRACK * num_knots), control), control)
+
+
+def _bends(z: Array, turns: tuple[float, ...], normals: int) -> list[tuple[int, float]]:
+    """Axes and turns of the arcs that bend off a line, both ways."""
+    axes = range(1, min(z.shape[-1], normals + 1))
+    return [(axis, side * turn) for axis in axes for turn in turns for side in (1, -1)]
+
+
+def _columns(bends: list[tuple[int, float]], z: Array) -> tuple[Array, Array]:
+    which, turns = (np.array(column) for column in zip(*bends, strict=True))
+    return jnp.asarray(np.minimum(which, z.shape[-1] - 1)), jnp.asarray(turns, z.dtype)
 
 
 def _lay(metric: Metric, path: Array, num_knots: int) -> Array:

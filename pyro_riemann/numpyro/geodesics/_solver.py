@@ -33,8 +33,10 @@ class GeodesicSolver:
 
     A curve has converged when Newton's method has and an independent rule, at nodes of its own, puts the error of the
     distance below 0.1 %. Those that have not are tried again with two, four and eight times the knots and chords, at a
-    pace that follows the curve and from other starts. What is left is reported. All this needs known points: under
-    ``jit``, ``vmap`` and ``scan`` nothing is tried again or reported, but the ``converged`` of a curve is there.
+    pace that follows the curve and from other starts. Where a metric knows nothing but itself (no surface, table or
+    landmarks), ways that bend off the straight line challenge what was found: a geodesic that another curve undercuts
+    is replaced. What is left is reported. All this needs known points: under ``jit``, ``vmap`` and ``scan`` nothing is
+    tried again, challenged or reported, but the ``converged`` of a curve is there.
 
     Everything here works under ``jit``, ``vmap``, ``grad``, ``jvp`` and ``lax.scan``, except ``init="graph"``, whose
     shortest paths on a graph are found outside JAX: it needs known points, but works under ``grad`` and ``jvp``.

@@ -178,7 +178,7 @@ class TableMetric(GenericMetric):
         sizes = jnp.asarray(self._floor.shape, z.dtype)
         low, high = self.table.low.astype(z.dtype), self.table.high.astype(z.dtype)
         node = jnp.round((jnp.clip(z, low, high) - low) / (high - low) * (sizes - 1)).astype(int)
-        return self._floor[tuple(jnp.moveaxis(node, -1, 0))]
+        return self._floor[tuple(jnp.moveaxis(node, -1, 0))] > 0
 
     def covers(self, z: Array) -> Array | None:
         if self.base is None:
@@ -242,10 +242,13 @@ def _evaluate_in_chunks(metric: GenericMetric, points: np.ndarray[Any, Any], siz
 def _floor_in_chunks(
     metric: GenericMetric, nodes: np.ndarray[Any, Any], sizes: tuple[int, ...], chunk_size: int
 ) -> Array | None:
-    """Where ``metric`` is on its floor at the nodes, in the shape of the grid; None if it has none."""
+    """1 where ``metric`` is on its floor at the nodes, in the shape of the grid, else 0; None if it has none.
+
+    As numbers, since all leaves of a metric must be differentiable.
+    """
     chunks = np.split(nodes, range(chunk_size, len(nodes), chunk_size))
     known = [part for chunk in chunks if (part := metric.on_floor(jnp.asarray(chunk))) is not None]
-    return jnp.concatenate(known).reshape(sizes) if known else None
+    return jnp.concatenate(known).reshape(sizes).astype(nodes.dtype) if known else None
 
 
 @jax.jit

@@ -50,8 +50,8 @@ class PullbackMetric(RiemannianMetric):
 
     Raises:
         ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half
-            precision, not finite, or do not depend on z; if they are random or depend on the other points of the batch; if
-            the derivative is not the slope of the values, or there is none; if a standard
+            precision, not finite, or do not depend on z; if they are random or depend on the rest of the batch; if the
+            derivative is not the slope of the values, or there is none; if a standard
             deviation is negative, as a log-variance is.
         OutputError: a ValueError, if what the immersion returns cannot be read as its output, or ``output`` is wrong.
         TypeError: if the immersion is not callable, or holds what is neither an array nor hashable.

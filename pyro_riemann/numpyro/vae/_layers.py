@@ -167,6 +167,8 @@ def mlp(sizes: Sequence[int], activation: str = "ELU", *, key: Array) -> Sequent
     Raises:
         ValueError: for fewer than two sizes, one below 1, or an unknown activation.
 
+    Source: Goodfellow, Bengio & Courville (2016), *Deep Learning*, chapter 6.
+
     Example:
         >>> mlp([4, 8, 2], key=jax.random.key(0))(jnp.zeros((3, 4))).shape
         (3, 2)

@@ -21,7 +21,7 @@ from pyro_riemann.numpyro import (
     RiemannianWrappedNormal,
     Sphere,
 )
-from tests.numpyro.charts import half_space_log_height, warped_hyperbolic, warped_sphere
+from tests.numpyro.charts import OnlyMetric, half_space_log_height, warped_hyperbolic, warped_sphere
 from tests.numpyro.distributions._shared import SPHERES, from_sphere, hyperbolic_rule, sphere_rule, total_mass
 
 CORRECTIONS = ("none", "van_vleck", "van_vleck_curvature", "kalatzis2020")
@@ -180,6 +180,20 @@ def test_radius_of_the_draws_of_the_riemannian_normal(metric, scale: float, end:
     assert normal.sampling_report.method == "exact"
     v = metric.logmap(jnp.broadcast_to(loc, z.shape), z)  # no direction is preferred
     assert (jnp.abs(v.mean(0)) < 4 * v.std(0) / len(z) ** 0.5).all()
+
+
+@pytest.mark.parametrize("curvature", (1, -1), ids=["S8", "H8"])
+def test_radii_along_rays_in_eight_dimensions(curvature: int) -> None:
+    """Draws by rays where the metric is all that is known."""
+    metric, scale = Sphere(8) if curvature > 0 else half_space_log_height(8), 0.7
+    loc = 0.1 * jnp.ones(8)
+    normal = RiemannianNormal(loc, scale, OnlyMetric(metric), num_directions=16)
+    z = normal.sample(KEY, (200,))
+    grid = np.linspace(0, math.pi if curvature > 0 else 12.0, 20_001)
+    sine = np.sin(grid) if curvature > 0 else np.sinh(grid)
+    cdf = integrate.cumulative_simpson(np.exp(-(grid**2) / (2 * scale**2)) * sine**7, x=grid, initial=0)
+    radius = np.asarray(metric.dist(jnp.broadcast_to(loc, z.shape), z))
+    assert stats.kstest(radius, lambda r: np.interp(r, grid, cdf / cdf[-1])).pvalue > 1e-3
 
 
 def test_one_batch_of_draws_has_the_law_of_each_entry() -> None:

@@ -73,6 +73,7 @@ def laws(metric: RiemannianMetric) -> dict[str, dist.Distribution]:
     }
 
 
+@pytest.mark.filterwarnings("ignore:A RiemannianHeatKernel gives the density of its own draw:UserWarning")
 def test_monte_carlo_is_within_its_error_and_signed() -> None:
     metric = SPHERES["warped"]()
     family, (z, weights) = laws(metric), sphere_rule(metric)

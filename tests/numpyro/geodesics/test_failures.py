@@ -9,6 +9,8 @@ import pytest
 from jax import Array
 
 from pyro_riemann.numpyro import GeodesicSolver, RiemannianMetric, Sphere
+from pyro_riemann.numpyro.geodesics import _refine
+from tests import steep_metrics
 from tests.numpyro import charts
 
 
@@ -32,6 +34,26 @@ def test_user_written_sphere() -> None:
     slope, wanted = (jax.grad(lambda at, m=m: m.dist(at, y).sum())(z) for m in (metric, Sphere(2)))
     error = jnp.linalg.norm(slope - wanted, axis=-1) * (1 + jnp.square(z).sum(-1)) / 2
     assert jnp.quantile(error, 0.95) < 0.02
+
+
+class Spheroid(RiemannianMetric):
+    """A metric that has its tensor and nothing else."""
+
+    dim = 2
+
+    def metric(self, z: Array) -> Array:
+        return steep_metrics.spheroid(jnp, z)
+
+
+def test_the_geodesic_that_is_found_is_the_shortest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some percent of straight starts end at another geodesic, which passes every check of its own."""
+    z, y, exact = (jnp.asarray(part) for part in steep_metrics.spheroid_pairs(128, 11))
+    found = {}
+    for challenge in (True, False):
+        monkeypatch.setattr(_refine, "unguided", lambda metric, challenge=challenge: challenge)
+        found[challenge] = np.asarray(jnp.abs(Spheroid().dist(z, y) / exact - 1))
+    assert found[True].max() < 1e-3
+    assert found[False].max() > 0.01
 
 
 def test_failures_are_counted_and_said() -> None:

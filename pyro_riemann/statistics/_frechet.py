@@ -1,0 +1,156 @@
+"""The Frechet mean: the point from which the mean squared distance is least."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from pyro_riemann import _linalg
+from pyro_riemann._checks import check_finite, check_point
+from pyro_riemann._modes import full_precision
+from pyro_riemann.metrics import RiemannianMetric
+
+_STARTS = 16  # points of which the best is where the search begins
+_HALVINGS = 12
+
+
+@full_precision
+def frechet_mean(
+    metric: RiemannianMetric, points: Tensor, weights: Tensor | None = None, *, max_iterations: int = 50
+) -> Tensor:
+    r"""The point :math:`\mu` of least :math:`\sum_i w_i\,\ell^2(\mu, x_i)`, batches at once.
+
+    Newton's method on :math:`\sum_i w_i \log_\mu x_i = 0`, from the best of some of the points, with gradient steps
+    where that would not lead down. On hyperbolic space, and wherever the points lie within a convex ball, the mean is
+    unique; elsewhere (points all over a sphere) the result is a local minimum.
+
+    Differentiable in the points, the weights and the metric's parameters by the implicit function theorem: what is kept
+    for the gradient does not grow with the number of iterations.
+
+    Args:
+        metric: the metric.
+        points: ``(*batch, n, d)``.
+        weights: non-negative, ``(*batch, n)``, not all 0; they need not sum to 1. Default: equal.
+        max_iterations: of Newton's method; a warning says how many means have not converged by then.
+
+    Returns:
+        Means, ``(*batch, d)``.
+
+    Raises:
+        TypeError: if ``points`` is not a floating tensor.
+        ValueError: for wrong shapes, values that are not finite, weights that are negative or all 0.
+
+    Source: Karcher (1977), *Riemannian center of mass and mollifier smoothing*; Lou et al. (2020), *Differentiating
+    through the Frechet mean*.
+
+    Example:
+        >>> from pyro_riemann import Hyperbolic
+        >>> points = torch.tensor([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5]])
+        >>> frechet_mean(Hyperbolic(2), points, weights=torch.tensor([1.0, 1.0, 0.0])).abs().max() < 1e-6
+        tensor(True)
+    """
+    points, weights = _checked(metric, points, weights)
+    with torch.no_grad():
+        fixed, share = points.detach(), weights.detach()
+        mean, converged = _search(metric, fixed, share, max_iterations)
+    if not bool(converged.all()):
+        warnings.warn(
+            f"frechet_mean: {int((~converged).sum())} of {converged.numel()} means have not converged after "
+            f"{max_iterations} iterations: raise `max_iterations`, or check that the points have one mean.",
+            UserWarning,
+            stacklevel=2,
+        )
+    if not torch.is_grad_enabled():
+        return mean
+    pull = _pull(metric, mean, points, weights)
+    if not pull.requires_grad:
+        return mean
+    step = _linalg.solve(_slope(metric, mean, fixed, share), pull)
+    return mean + step - step.detach()
+
+
+def _checked(metric: RiemannianMetric, points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    check_finite("points", check_point("points", points, metric.dim))
+    if points.dim() < 2 or points.shape[-2] == 0:
+        raise ValueError(
+            f"`points` must have shape (*batch, n, {metric.dim}), n at least 1, got {tuple(points.shape)}."
+        )
+    if weights is None:
+        weights = points.new_ones(points.shape[:-1])
+    check_finite("weights", weights)
+    try:
+        batch = torch.broadcast_shapes(points.shape[:-1], weights.shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`weights` {tuple(weights.shape)} does not broadcast with `points` {tuple(points.shape)}."
+        ) from error
+    weights = weights.to(points).expand(batch)
+    if bool((weights < 0).any()) or not bool((weights.sum(-1) > 0).all()):
+        raise ValueError("`weights` must be non-negative and not all 0.")
+    return points.expand(*batch, metric.dim), weights / weights.sum(-1, keepdim=True)
+
+
+def _pull(metric: RiemannianMetric, mean: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+    """Mean of the logarithms at ``mean (*batch, d)``: minus half the gradient of what is minimised."""
+    return (weights.unsqueeze(-1) * metric.logmap(mean.unsqueeze(-2).expand_as(points), points)).sum(-2)
+
+
+@torch.enable_grad()
+def _slope(metric: RiemannianMetric, mean: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+    """Minus the derivative of :func:`_pull` in the mean, ``(*batch, d, d)``."""
+    at = mean.detach().requires_grad_()
+    pull = _pull(metric, at, points, weights)
+    rows = [torch.autograd.grad(pull[..., i].sum(), at, retain_graph=True)[0] for i in range(metric.dim)]
+    return -torch.stack(rows, dim=-2).detach()
+
+
+def _spread(metric: RiemannianMetric, mean: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+    """What is minimised, ``(*batch)``."""
+    return (weights * metric.squared_dist(mean.unsqueeze(-2).expand_as(points), points)).sum(-1)
+
+
+def _search(metric: RiemannianMetric, points: Tensor, weights: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Means ``(*batch, d)`` and whether they have converged."""
+    *batch, count, dim = points.shape
+    points, weights = points.reshape(-1, count, dim), weights.reshape(-1, count)
+    mean = _start(metric, points, weights)
+    value = _spread(metric, mean, points, weights)
+    level = 50 * torch.finfo(points.dtype).eps
+    converged = torch.zeros_like(value, dtype=torch.bool)
+    for _ in range(most):
+        row = (~converged).nonzero().squeeze(-1)
+        if row.numel() == 0:
+            break
+        here, some, share = mean[row], points[row], weights[row]
+        pull = _pull(metric, here, some, share)
+        step = _linalg.solve(_slope(metric, here, some, share), pull)
+        uphill = ~(metric.inner(here, step, pull) > 0)  # also for NaN
+        step = torch.where(uphill.unsqueeze(-1), pull, step)
+        # what is left to gain, against what there is: below rounding the value tells nothing
+        gain = metric.inner(here, step, pull)
+        small = gain <= level * value[row].clamp(min=torch.finfo(points.dtype).tiny)
+        length, best, least = torch.ones_like(gain), here, value[row]
+        open_ = ~small
+        for _ in range(_HALVINGS):
+            if not bool(open_.any()):
+                break
+            end = metric.expmap(here, length.unsqueeze(-1) * step)
+            new = _spread(metric, end, some, share)
+            good = open_ & (new < least)
+            best, least = torch.where(good.unsqueeze(-1), end, best), torch.where(good, new, least)
+            open_ = open_ & ~good
+            length = torch.where(open_, length / 2, length)
+        mean[row], value[row] = best, least
+        stuck = open_ & (gain <= level**0.5 * value[row])  # no step leads down by more than distances are exact
+        converged[row] = small | stuck
+    return mean.reshape(*batch, dim), converged.reshape(batch)
+
+
+def _start(metric: RiemannianMetric, points: Tensor, weights: Tensor) -> Tensor:
+    """The best of some of the points, ``(B, d)``."""
+    every = max(1, points.shape[1] // _STARTS)
+    some = points[:, ::every][:, :_STARTS]
+    spread = _spread(metric, some, points.unsqueeze(1).expand(-1, some.shape[1], -1, -1), weights.unsqueeze(1))
+    return some.gather(1, spread.argmin(1).reshape(-1, 1, 1).expand(-1, 1, points.shape[-1])).squeeze(1).clone()

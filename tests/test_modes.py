@@ -1,0 +1,221 @@
+"""Public routines in other modes than plain evaluation: autocast, half precision, no data, NaN, vmap, compilers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import grad, vmap
+
+from pyro_riemann import (
+    ConstantMetric,
+    EuclideanMetric,
+    FlatTorus,
+    GridMetric,
+    KernelMetric,
+    PullbackMetric,
+    RiemannianHeatKernel,
+    RiemannianMetric,
+    RiemannianNormal,
+    RiemannianUniform,
+    RiemannianWrappedNormal,
+    Sphere,
+    WarpedMetric,
+    brownian_motion,
+)
+from pyro_riemann.distributions import monte_carlo_kl
+from pyro_riemann.sampling import interpolate, sample_uniform
+from tests.metrics_zoo import Waves
+
+F64 = torch.float64
+TIME = torch.tensor(0.05, dtype=F64)
+LOW, HIGH = torch.full((2,), -0.4, dtype=F64), torch.full((2,), 0.4, dtype=F64)
+Z, Y = 0.7 * torch.rand(2, 3, 2, dtype=F64, generator=torch.Generator().manual_seed(0)) - 0.35
+
+
+def kernel() -> KernelMetric:
+    return KernelMetric(torch.tensor([[0.0, 0.0], [0.6, 0.2]]), torch.tensor([[4.0, 2.0], [2.0, 6.0]]), 0.8, 0.1)
+
+
+def decoder() -> PullbackMetric:
+    torch.manual_seed(3)
+    return PullbackMetric(nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 5)), 2)
+
+
+METRICS: dict[str, Callable[[], RiemannianMetric]] = {
+    "decoder": decoder,
+    "kernel": kernel,
+    "grid": lambda: GridMetric(kernel(), -1.0, 1.0, 12),
+    "conformal": lambda: kernel().conformal(),
+    "user's own": Waves,
+    "sphere": lambda: Sphere(2),
+    "torus": lambda: FlatTorus(2),
+    "euclidean": lambda: EuclideanMetric(2),
+    "warped": lambda: WarpedMetric(Sphere(2), (lambda z: 2 * z, lambda x: x / 2)),
+}
+NUMERIC = ["decoder", "kernel", "grid", "user's own"]
+
+# ---------------------------------------------------------------- autocast
+
+ROUTINES: dict[str, Callable[[RiemannianMetric], Any]] = {
+    "metric": lambda metric: metric.metric(Z),
+    "drift": lambda metric: metric.drift(Z),
+    "distance": lambda metric: metric.dist(Z, Y),
+    "curve": lambda metric: metric.geodesic(Z, Y)(0.5),
+    "exponential": lambda metric: metric.expmap(Z, 0.1 * Y),
+    "paths": lambda metric: brownian_motion(metric, Z, 0.05, 3),
+    "interpolation": lambda metric: interpolate(metric, Z[0], Y[0], num_frames=3).points,
+    "wrapped normal": lambda metric: RiemannianWrappedNormal(Z, TIME, metric).log_prob(Y),
+    "heat kernel": lambda metric: RiemannianHeatKernel(Z, TIME, metric, num_steps=3).log_prob(Y),
+    "draws": lambda metric: RiemannianWrappedNormal(Z, TIME, metric).rsample(),
+    "uniform": lambda metric: RiemannianUniform(metric, LOW, HIGH).sample((3,)),
+    "sampler": lambda metric: sample_uniform(metric, 4, LOW, HIGH, "table", seed=0, verbose=False).draws,
+    "divergence": lambda metric: (
+        monte_carlo_kl(RiemannianWrappedNormal(Z, TIME, metric), RiemannianWrappedNormal(Y, TIME, metric), 3).value
+    ),
+}
+
+
+@pytest.mark.parametrize("routine", ROUTINES)
+@pytest.mark.parametrize("name", ["decoder", "kernel"])
+def test_autocast_changes_nothing(name: str, routine: str) -> None:
+    """Not even the dtype: bfloat16 has 8 bits."""
+    metric = METRICS[name]().float()
+    single = {key: value.float() for key, value in globals().items() if isinstance(value, Tensor)}
+    function = ROUTINES[routine]
+    values = []
+    for enabled in (False, True):
+        pyro.set_rng_seed(0)
+        with replaced(single), torch.autocast("cpu", enabled=enabled):
+            values.append(function(metric))
+    assert values[0].dtype == torch.float32
+    torch.testing.assert_close(*values, rtol=0, atol=0)
+
+
+@contextmanager
+def replaced(tensors: dict[str, Tensor]) -> Iterator[None]:
+    """The arguments above in another dtype."""
+    before = {name: globals()[name] for name in tensors}
+    globals().update(tensors)
+    try:
+        yield
+    finally:
+        globals().update(before)
+
+
+# ---------------------------------------------------------------- dtypes and values
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(dtype: torch.dtype) -> None:
+    low = Z.to(dtype)
+    for refused in (
+        lambda: RiemannianWrappedNormal(low, 0.1, Sphere(2)),
+        lambda: RiemannianHeatKernel(low, 0.1, Sphere(2)),
+        lambda: RiemannianNormal(low, 0.1, Sphere(2)),
+        lambda: RiemannianUniform(Sphere(2), LOW.to(dtype), HIGH.to(dtype)),
+        lambda: ConstantMetric(torch.eye(2, dtype=dtype)),
+        lambda: KernelMetric(low, low.abs() + 1, 1.0),
+        lambda: Sphere(2).dist(low, low),
+        lambda: kernel().metric(low),
+    ):
+        with pytest.raises(TypeError, match="geometry in float32"):
+            refused()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_nan_is_no_point(name: str) -> None:
+    metric, point = METRICS[name]().double(), torch.tensor([[0.1, float("nan")]], dtype=F64)
+    for method in (metric.metric, metric.logdet):
+        with pytest.raises(ValueError, match="`z` has 1 NaN entries out of 2"):
+            method(point)
+    with pyro.validation_enabled(False):
+        metric.metric(point)
+
+
+# ---------------------------------------------------------------- no data
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0)])
+@pytest.mark.parametrize("name", METRICS)
+def test_no_points_give_no_results(name: str, shape: tuple[int, ...]) -> None:
+    metric, none = METRICS[name]().double(), torch.zeros(*shape, 2, dtype=F64)
+    assert metric.metric(none).shape == (*shape, 2, 2)
+    for numbers in (metric.logdet(none), metric.dist(none, none), metric.log_van_vleck(none, none)):
+        assert numbers.shape == shape
+    ends = (metric.drift(none), metric.logmap(none, none), metric.expmap(none, none), metric.geodesic(none, none)(0.5))
+    for vectors in (*ends, brownian_motion(metric, none, 0.1)):
+        assert vectors.shape == none.shape
+    box = RiemannianUniform(metric, none - 0.3, none + 0.3)
+    laws = [family(none, TIME, metric) for family in (RiemannianWrappedNormal, RiemannianHeatKernel, RiemannianNormal)]
+    for law in (*laws, box):
+        assert law.sample().shape == none.shape
+        assert law.log_prob(none).shape == shape
+    one = RiemannianWrappedNormal(Z[0], TIME, metric)
+    assert one.sample((0,)).shape == (0, 2)
+    assert one.log_prob(none).shape == shape
+
+
+# ---------------------------------------------------------------- vmap and compilers
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (None, 0), (0, None)])
+@pytest.mark.parametrize("name", [*NUMERIC, "sphere", "torus"])
+def test_vmap_is_the_batch(name: str, axes: tuple[int | None, int | None]) -> None:
+    metric = METRICS[name]().double()
+    uniform = RiemannianUniform(metric, LOW, HIGH)
+    functions: list[Callable[[Tensor, Tensor], Tensor]] = [
+        metric.dist,
+        metric.logmap,
+        metric.log_van_vleck,
+        lambda z, v: metric.expmap(z, 0.1 * v),
+        lambda z, y: RiemannianWrappedNormal(z, TIME, metric).log_prob(y),
+        lambda z, y: RiemannianHeatKernel(z, TIME, metric, num_steps=3).log_prob(y),
+        lambda z, y: uniform.log_prob(y) + 0 * z.sum(-1),
+    ]
+    z, y = (points if axis == 0 else points[0] for points, axis in zip((Z, Y), axes, strict=True))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*performance drop.*")  # torch's advice on its own rules
+        for function in functions:
+            torch.testing.assert_close(vmap(function, axes)(z, y), function(z, y), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_derivative_of_a_vmap(name: str) -> None:
+    metric = METRICS[name]().double()
+    slope = grad(lambda ends: vmap(lambda end: metric.squared_dist(Z[0], end))(ends).sum())(Y)
+    torch.testing.assert_close(slope, -2 * lowered(metric, Y, metric.logmap(Y, Z[:1])), rtol=1e-3, atol=1e-4)
+
+
+def lowered(metric: RiemannianMetric, z: Tensor, v: Tensor) -> Tensor:
+    """The gradient of half the squared distance is minus the logarithm, as a covector."""
+    return (metric.metric(z) @ v.unsqueeze(-1)).squeeze(-1)
+
+
+class Both(nn.Module):
+    """A metric and its volume, as a module."""
+
+    def __init__(self, metric: RiemannianMetric) -> None:
+        super().__init__()
+        self.inner = metric
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner.metric(z), self.inner.logdet(z)
+
+
+@pytest.mark.parametrize("name", ["decoder", "kernel", "grid", "sphere"])
+def test_compilers_take_a_metric(name: str) -> None:
+    both = Both(METRICS[name]().double())
+    expected = both(Y)
+    compiled = torch.compile(both, backend="eager", fullgraph=True)
+    exported = torch.export.export(both, (Z,)).module()
+    traced = torch.jit.trace(both, (Z,))  # the decoder's parameters require gradients
+    for made in (compiled, exported, traced):
+        for value, other in zip(made(Y), expected, strict=True):
+            torch.testing.assert_close(value, other)
