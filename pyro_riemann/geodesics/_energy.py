@@ -16,11 +16,10 @@ it more closely than one that must run at constant speed.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vjp
 
 from pyro_riemann import _autodiff
 from pyro_riemann._checks import holds
@@ -121,9 +120,9 @@ class ChordEnergy:
         if torch.jit.is_tracing():  # which cannot record a reverse pass within the function
             system = self.system(control)
             return system.energy, system.gradient
-        images, pull, *_ = vjp(self.metric.embed, nodes)
+        images, pulled = _autodiff.pull_back(self.metric.embed, nodes, self._image_force)
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
-        return self.of(images), table.mT @ pull(self._image_force(images))[0]
+        return self.of(images), table.mT @ pulled
 
     def constant_system(self, control: Tensor) -> System:
         """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1."""
@@ -142,7 +141,7 @@ class ChordEnergy:
         def pulled(points: Tensor) -> Tensor:
             if torch.jit.is_tracing():  # which cannot record reverse mode inside forward mode
                 return torch.einsum("pnai,pna->pni", self.metric.embed_jacobian(points)[1], push)
-            return cast(Tensor, vjp(self.metric.embed, points)[1](push)[0])
+            return _autodiff.pull_back(self.metric.embed, points, lambda _: push)[1]
 
         bending = _autodiff.jacobian(pulled, nodes, self.metric.dim)[1]
         stiff = torch.zeros_like(control[:, 0, 0])[:, None, None]

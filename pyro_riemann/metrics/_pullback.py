@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann import _autodiff, _jets, _linalg
 from pyro_riemann._checks import check_point
+from pyro_riemann._decoded import outputs
 from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann._jets import Jet
+from pyro_riemann._plain import KERNELS
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.geodesics._energy import ChordEnergy
+from pyro_riemann.metrics import _door
 from pyro_riemann.metrics._base import RiemannianMetric
 
-Immersion = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+Immersion = Callable[[Tensor], object]
 
 
 class PullbackMetric(RiemannianMetric):
@@ -28,15 +31,26 @@ class PullbackMetric(RiemannianMetric):
     :math:`\sqrt\epsilon\, z` to the outputs, so that the regularised metric is still a pullback and
     an immersion whose Jacobian drops rank somewhere stays usable.
 
+    The immersion is always called with points ``(n, dim)`` and in evaluation mode, whatever the training flag of its
+    module; a closure over a module must see to this itself. The weights of a module, also of one whose bound method is
+    given, are those of the metric; those in a closure are not.
+
     Args:
-        immersion: maps ``(*batch, dim)`` to one tensor ``(*batch, *out)`` or a tuple of such.
-            Networks with batch normalisation or dropout must be in evaluation mode.
+        immersion: maps ``(n, dim)`` to ``(n, *out)``, point by point: a tensor, a tuple of such, a mapping or dataclass
+            with one tensor in it, or a distribution. A pair is (mean, standard deviation); a distribution stands for
+            its mean, a normal for this pair.
         dim: latent dimension d.
         jitter: the :math:`\epsilon` above.
+        output: which entries of what the immersion returns are meant, where this is not obvious: the key, attribute or
+            position of one, or a tuple of such, as ``("mean", "scale")``.
 
     Raises:
-        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are not
-            finite, or do not depend on z.
+        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half
+            precision, not finite, or do not depend on z; if they are random or depend on the rest of the batch; if the
+            derivative is not the slope of the values, or there is none (then with the layer's name); if a standard
+            deviation is negative, as a log-variance is.
+        OutputError: a ValueError, if what the immersion returns cannot be read as its output, or ``output`` is wrong.
+        TypeError: if the immersion is not callable.
 
     Example:
         >>> sphere = PullbackMetric(lambda z: torch.stack([z[..., 0].sin() * z[..., 1].cos(),
@@ -46,58 +60,110 @@ class PullbackMetric(RiemannianMetric):
                 [0., 1.]])
     """
 
-    def __init__(self, immersion: Immersion, dim: int, jitter: float = 1e-6) -> None:
+    def __init__(
+        self,
+        immersion: Immersion,
+        dim: int,
+        jitter: float = 1e-6,
+        output: str | int | tuple[str | int, ...] | None = None,
+    ) -> None:
         super().__init__()
         if dim < 1:
             raise ValueError(f"`dim` must be at least 1, got {dim}.")
         if not jitter >= 0:
             raise ValueError(f"`jitter` must be non-negative, got {jitter}.")
-        self.dim, self.jitter, self.immersion = dim, jitter, immersion
-        self.has_jets = _jets.is_sequential(immersion) or callable(getattr(immersion, "jet", None))
-        if self._probe() > 1:  # the walls of a standard deviation need a finer curve
+        if not callable(immersion):
+            raise TypeError(f"`immersion` must be callable, got {type(immersion).__name__}.")
+        self.dim, self.jitter, self.immersion, self.output = dim, jitter, immersion, output
+        if not isinstance(immersion, nn.Module) and (owners := _door.modules_of(immersion)):
+            self.held = nn.ModuleList(map(_door.Held, owners))
+        self.is_plain = output is None and _jets.is_sequential(immersion)
+        self.has_jets = self.is_plain or (output is None and callable(getattr(immersion, "jet", None)))
+        self.kernels = "fused"
+        modules = _door.modules_of(immersion)
+        with torch.no_grad(), _door.evaluating(modules), _door.buffers_kept(modules):
+            num_outputs = self._probe(modules)
+        if num_outputs > 1:  # the walls of a standard deviation need a finer curve
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)
 
-    def _probe_outputs(self) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-        """Two points and their images, in the immersion's own dtype and device, if these can be told."""
-        points = torch.linspace(-0.5, 0.7, 2 * self.dim, dtype=torch.float64, device="cpu").reshape(2, self.dim)
-        parameters = self.immersion.parameters() if isinstance(self.immersion, nn.Module) else iter(())
-        if (like := next(parameters, None)) is not None:
-            return points.to(like), self._outputs(points.to(like))
+    def _probe_outputs(self, modules: list[nn.Module]) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+        """Three points and their images, in the immersion's own dtype and device, if these can be told."""
+        points = torch.linspace(-0.5, 0.7, 3 * self.dim, dtype=torch.float64, device="cpu").reshape(3, self.dim)
+        like = next((parameter for module in modules for parameter in module.parameters()), None)
+        if like is not None:
+            return points.to(like), self._first_outputs(points.to(like))
         for dtype in (torch.get_default_dtype(), torch.float64):
             try:
-                return points.to(dtype), self._outputs(points.to(dtype))
+                return points.to(dtype), self._first_outputs(points.to(dtype))
             except RuntimeError:  # a closure over tensors of another dtype or device: its first use will tell
                 continue
         return None
 
-    @torch.no_grad()
-    def _probe(self) -> int:
+    def _probe(self, modules: list[nn.Module]) -> int:
         """Number of the immersion's outputs, after refusing one that cannot define a metric."""
-        probed = self._probe_outputs()
+        try:
+            probed = self._probe_outputs(modules)
+        except RuntimeError as error:
+            raise _door.fails((3, self.dim), error) from error
         if probed is None:
             return 1
-        points, outputs = probed
-        if any(value.shape[:1] != (2,) for value in outputs):
-            shapes = [tuple(value.shape) for value in outputs]
-            raise ValueError(f"`immersion` must keep the batch shape: an input {tuple(points.shape)} gave {shapes}.")
-        size = sum(value[0].numel() for value in outputs)
-        if size < self.dim:
-            raise ValueError(
-                f"`immersion` has {size} outputs for a latent dimension of {self.dim}: its Jacobian is singular "
-                "everywhere. Use a latent dimension of at most the number of outputs."
-            )
-        if not all(bool(torch.isfinite(value).all()) for value in outputs):
-            raise ValueError("`immersion` returns NaN or infinite values near the origin.")
-        if all(torch.equal(value[0], value[1]) for value in outputs):
-            raise ValueError("`immersion` does not depend on z: it gave the same output at two points.")
+        points, values = probed
+        if not self.is_plain:  # whose layers are known to be functions of one point, with their derivatives
+            _door.check_repeatable(self._outputs, points, values)
+        _door.check_dependence(values)
+        if self.is_plain:
+            return len(values)
+        slope = None
         if (jets := self.jets(points)) is not None:
             if not torch.allclose(torch.cat([jet.value for jet in jets], -1), self.embed(points), atol=1e-4):
                 raise ValueError("`immersion.jet(z)` has other values than `immersion(z)`.")
-        return len(outputs)
+            along = [jet.along(_door.direction(points)).expand_as(jet.value) for jet in jets]
+            slope = torch.cat(along[: len(values)], -1)
+        else:
+            _door.check_deviation(values)
+
+        def embed(z: Tensor) -> Tensor:
+            return torch.cat(_door.flattened(self._outputs(z)), dim=-1)
+
+        try:
+            _door.check_slopes(embed, _door.sizes_of(values), points, slope)
+        except RuntimeError as error:
+            raise _door.no_derivative(modules, embed, points, error) from error
+        if slope is None:
+            self._choose_kernels(embed, points)
+        return len(values)
+
+    def _choose_kernels(self, embed: Callable[[Tensor], Tensor], points: Tensor) -> None:
+        """The fastest kernels of which two routes to the second derivative agree."""
+        found = []
+        for kernels in KERNELS:
+            self.kernels = kernels
+            found.append(_autodiff.is_smooth(embed, points, _door.direction(points)))
+            if found[-1]:
+                return
+        self.kernels = "fused"  # without forward mode: by two reverse passes
+        if False in found:
+            raise ValueError(
+                "`immersion` has a second derivative that torch gives otherwise by forward mode alone than with "
+                "reverse mode. Which layer? Leave out one after the other; one such is normalisation in a ScriptModule."
+            )
 
     def _outputs(self, z: Tensor) -> tuple[Tensor, ...]:
-        outputs = self.immersion(z)
-        return outputs if isinstance(outputs, tuple) else (outputs,)
+        """Outputs at ``z``, ``(n, d)``, each ``(n, *out)``, of the immersion in evaluation mode."""
+        if self.is_plain:
+            return (cast(Tensor, self.immersion(z)),)
+        with _door.evaluating(_door.modules_of(self.immersion)), KERNELS[self.kernels]():
+            return outputs(self.immersion(z), self.output, _door.read)
+
+    def _first_outputs(self, points: Tensor) -> tuple[Tensor, ...]:
+        """The same for the first time, when it may turn out that the immersion takes no points ``(n, d)``."""
+        try:
+            result = self.immersion(points)
+        except RuntimeError:
+            raise
+        except Exception as error:
+            raise _door.fails(tuple(points.shape), error) from error
+        return _door.checked_values(outputs(result, self.output, _door.read), points)
 
     def immersed(self) -> Self:
         """This metric."""
@@ -113,12 +179,18 @@ class PullbackMetric(RiemannianMetric):
         return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
 
     def embed(self, z: Tensor) -> Tensor:
-        """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
+        """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``.
+
+        Raises:
+            OutputError: a ValueError, if what the immersion returns cannot be read as its output.
+        """
         check_point("z", z, self.dim)
-        flat = [value.flatten(z.dim() - 1) for value in self._outputs(z)]
+        rows = z if z.dim() == 2 else z.reshape(-1, self.dim)
+        flat = _door.flattened(self._outputs(rows))
         if self.jitter > 0:
-            flat.append(self.jitter**0.5 * z)
-        return torch.cat(flat, dim=-1)
+            flat.append(self.jitter**0.5 * rows)
+        embedded = torch.cat(flat, dim=-1)
+        return embedded if z.dim() == 2 else embedded.reshape(*z.shape[:-1], embedded.shape[-1])
 
     def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``."""
@@ -136,7 +208,7 @@ class PullbackMetric(RiemannianMetric):
         if not self.has_jets:
             return None
         check_point("z", z, self.dim)
-        if isinstance(self.immersion, nn.Sequential):
+        if self.is_plain and isinstance(self.immersion, nn.Sequential):
             jets: tuple[Jet, ...] = (_jets.sequential(self.immersion, z, self.dim),)
         else:
             jets = self.immersion.jet(z)  # type: ignore[attr-defined]  # tested by has_jets

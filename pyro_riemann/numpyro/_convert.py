@@ -164,7 +164,7 @@ def _kernel(metric: Foreign, read: _Converter) -> metrics.KernelMetric:
 
 
 def _pullback(metric: Foreign, read: _Converter) -> metrics.PullbackMetric:
-    return metrics.PullbackMetric(read.immersion(metric.immersion), metric.dim, metric.jitter)
+    return metrics.PullbackMetric(read.immersion(metric.immersion), metric.dim, metric.jitter, metric.output)
 
 
 def _conformal(metric: Foreign, read: _Converter) -> metrics.ConformalMetric:

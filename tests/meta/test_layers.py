@@ -19,8 +19,10 @@ LAYERS: list[set[str]] = [
         "_formulas",
         "_arviz",
         "_autodiff",
+        "_decoded",
         "_jets",
         "_linalg",
+        "_plain",
         "_rescale",
         "_checks",
         "_modes",
@@ -40,7 +42,7 @@ LAYERS: list[set[str]] = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"
-SHARED = {"_formulas", "_arviz", "_lazy"}  # import neither torch nor jax: the twins have these in common
+SHARED = {"_formulas", "_arviz", "_decoded", "_lazy"}  # import neither torch nor jax: the twins have these in common
 
 
 # What code below a metric must not ask for behind the back of the protocols of `_interface`.

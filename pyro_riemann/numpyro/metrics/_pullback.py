@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._decoded import outputs
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy
 from pyro_riemann.numpyro._partition import Structure, join, split
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
+from pyro_riemann.numpyro.metrics import _door
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 
-Immersion = Callable[[Array], Array | tuple[Array, ...]]
+Immersion = Callable[[Array], object]
 
 
 class PullbackMetric(RiemannianMetric):
@@ -31,17 +33,27 @@ class PullbackMetric(RiemannianMetric):
     :math:`\sqrt\epsilon\, z` to the outputs, so that the regularised metric is still a pullback and
     an immersion whose Jacobian drops rank somewhere stays usable.
 
+    The immersion is always called with points ``(n, dim)``, or with one point ``(dim,)`` under ``jax.vmap`` where it
+    takes but one, as modules of equinox do.
+
     Args:
-        immersion: maps ``(*batch, dim)`` to one array ``(*batch, *out)`` or a tuple of such. A plain function, whose
+        immersion: maps ``(n, dim)`` to ``(n, *out)``, or ``(dim,)`` to ``(*out)``: an array, a tuple of such, a mapping
+            or dataclass with one array in it, or a distribution. A pair is (mean, standard deviation); a distribution
+            stands for its mean, a normal for this pair. A plain function, whose
             closure is part of the program, or a callable pytree, whose arrays become data of the metric: a module of
             equinox or flax (of ``linen`` bound to its variables) or ``jax.tree_util.Partial(apply, parameters)``.
             Networks with batch normalisation or dropout must be in evaluation mode.
         dim: latent dimension d.
         jitter: the :math:`\epsilon` above.
+        output: which entries of what the immersion returns are meant, where this is not obvious: the key, attribute or
+            position of one, or a tuple of such, as ``("mean", "scale")``.
 
     Raises:
-        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are not
-            finite, or do not depend on z.
+        ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half
+            precision, not finite, or do not depend on z; if they are random or depend on the rest of the batch; if the
+            derivative is not the slope of the values, or there is none; if a standard
+            deviation is negative, as a log-variance is.
+        OutputError: a ValueError, if what the immersion returns cannot be read as its output, or ``output`` is wrong.
         TypeError: if the immersion is not callable, or holds what is neither an array nor hashable.
 
     Example:
@@ -55,13 +67,20 @@ class PullbackMetric(RiemannianMetric):
     arrays: tuple[Any, ...]
     structure: Structure
 
-    def __init__(self, immersion: Immersion, dim: int, jitter: float = 1e-6) -> None:
+    def __init__(
+        self,
+        immersion: Immersion,
+        dim: int,
+        jitter: float = 1e-6,
+        output: str | int | tuple[str | int, ...] | None = None,
+    ) -> None:
         if dim < 1:
             raise ValueError(f"`dim` must be at least 1, got {dim}.")
         if not jitter >= 0:
             raise ValueError(f"`jitter` must be non-negative, got {jitter}.")
-        self.dim, self.jitter = dim, float(jitter)
+        self.dim, self.jitter, self.output = dim, float(jitter), output
         self.arrays, self.structure = split("immersion", immersion)
+        self.of_one_point = self.by_reverse = False
         if self._probe() > 1:  # the walls of a standard deviation need a finer curve
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)
 
@@ -92,26 +111,40 @@ class PullbackMetric(RiemannianMetric):
 
     def _probe(self) -> int:
         """Number of the immersion's outputs, after refusing one that cannot define a metric."""
-        points = jnp.linspace(-0.5, 0.7, 2 * self.dim).reshape(2, self.dim)
-        outputs = self._outputs(points)
-        if any(value.shape[:1] != (2,) for value in outputs):
-            shapes = [value.shape for value in outputs]
-            raise ValueError(f"`immersion` must keep the batch shape: an input {points.shape} gave {shapes}.")
-        size = sum(value[0].size for value in outputs)
-        if size < self.dim:
-            raise ValueError(
-                f"`immersion` has {size} outputs for a latent dimension of {self.dim}: its Jacobian is singular "
-                "everywhere. Use a latent dimension of at most the number of outputs."
-            )
-        if not all(holds(jnp.isfinite(value)) for value in outputs):
-            raise ValueError("`immersion` returns NaN or infinite values near the origin.")
-        if not any(holds(jnp.any(value[0] != value[1])) for value in outputs):
-            raise ValueError("`immersion` does not depend on z: it gave the same output at two points.")
-        return len(outputs)
+        points = _door.probe_points(self.dim)
+        against = _door.takes_batches(self._outputs, points)
+        if against is None:
+            return self._checked(points)
+        self.of_one_point = True
+        if (error := _door.takes_batches(self._outputs, points)) is not None:
+            raise ValueError(f"{against} With one point: {error.__cause__ or error}") from error
+        try:
+            return self._checked(points)
+        except ValueError as error:
+            raise ValueError(f"{against} With one point: {error}") from error
+
+    def _checked(self, points: Array) -> int:
+        values = self._outputs(points)
+        _door.check_values(values, self.dim)
+        if not self.has_jets:  # our own networks are known to be functions of one point, with their derivatives
+            _door.check_repeatable(self._outputs, points, values)
+        if not any(holds(jnp.any(value[1:] != value[:1])) for value in values):
+            raise ValueError(f"`immersion` does not depend on z: it gave the same output at {len(points)} points.")
+        if not self.has_jets:
+            _door.check_deviation(values)
+            self.by_reverse = not _door.has_forward_mode(partial(_embed, self), points)
+            sizes = [*_door.sizes_of(values), self.dim][: len(values) + (self.jitter > 0)]
+            _door.check_slopes(partial(_embed, self), sizes, points)
+        return len(values)
 
     def _outputs(self, z: Array) -> tuple[Array, ...]:
-        outputs = self.immersion(z)
-        return outputs if isinstance(outputs, tuple) else (outputs,)
+        """Outputs at ``z``, ``(n, d)``, each ``(n, *out)``."""
+        immersion = self.immersion
+
+        def at(point: Array) -> tuple[Array, ...]:
+            return outputs(immersion(point), self.output, _door.read)
+
+        return jax.vmap(at)(z) if self.of_one_point else at(z)
 
     def immersed(self) -> Self:
         """This metric."""
@@ -178,13 +211,28 @@ class PullbackMetric(RiemannianMetric):
 # ---------------------------------------------------------------- compiled, the metric as an argument
 
 
+def _embed_plainly(metric: PullbackMetric, z: Array) -> Array:
+    rows = z.reshape(math.prod(z.shape[:-1]), metric.dim)
+    flat = _door.flattened(metric._outputs(rows))
+    if metric.jitter > 0:
+        flat.append(metric.jitter**0.5 * rows)
+    embedded = jnp.concatenate(flat, axis=-1)
+    return embedded.reshape(*z.shape[:-1], embedded.shape[-1])
+
+
+_embed_by_reverse = jax.custom_jvp(_embed_plainly)
+
+
+@_embed_by_reverse.defjvp
+def _slope_by_reverse(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    """Forward mode by two reverse passes: the first is linear in its covector, the second differentiates in that."""
+    value, pull = jax.vjp(_embed_plainly, *primals)
+    return value, jax.vjp(pull, jnp.zeros_like(value))[1](tangents)[0]
+
+
 @jax.jit
 def _embed(metric: PullbackMetric, z: Array) -> Array:
-    shape = z.shape[:-1]
-    flat = [value.reshape(*shape, math.prod(value.shape[len(shape) :])) for value in metric._outputs(z)]
-    if metric.jitter > 0:
-        flat.append(metric.jitter**0.5 * z)
-    return jnp.concatenate(flat, axis=-1)
+    return _embed_by_reverse(metric, z) if metric.by_reverse else _embed_plainly(metric, z)
 
 
 @jax.jit
