@@ -151,7 +151,7 @@ encoder = eqx.combine(flat.params["encoder$params"], encoder)
 # %%
 codes = encoder(tests).mean
 low, high = codes.min(0) - 0.5, codes.max(0) + 0.5
-table = GridMetric(PullbackMetric(decoder, dim=2), low, high, RESOLUTION, outside="error")
+table = GridMetric(PullbackMetric(decoder, dim=2), low, high, RESOLUTION)
 
 
 def backdrop(title: str) -> None:
