@@ -24,7 +24,15 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 _DEVICES = ("cpu", "cuda")
-_thread = threading.local()
+
+
+class _Thread(threading.local):
+    """Whether this thread is within a public routine."""
+
+    inside = False
+
+
+_thread = _Thread()
 
 
 @contextmanager
@@ -44,7 +52,7 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling():  # autocast is then part of what is compiled; a thread's own state cannot be
             return function(*args, **kwargs)
-        outermost = not getattr(_thread, "inside", False)
+        outermost = not _thread.inside
         _thread.inside = True
         try:
             if not any(map(torch.is_autocast_enabled, _DEVICES)):
@@ -63,7 +71,7 @@ def refuse_nan(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(method)
     def checked(self: Any, z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        called = not torch.compiler.is_compiling() and not getattr(_thread, "inside", False)
+        called = not torch.compiler.is_compiling() and not _thread.inside
         if called and Distribution._validate_args and isinstance(z, Tensor) and not holds(~torch.isnan(z)):
             raise ValueError(f"`z` has {int(torch.isnan(z).sum())} NaN entries out of {z.numel()}.")
         return method(self, z, *args, **kwargs)

@@ -22,6 +22,7 @@ class ConstantMetric(RiemannianMetric):
         matrix: symmetric positive definite ``(d, d)``.
 
     Raises:
+        TypeError: if ``matrix`` is not of float32 or float64.
         ValueError: if ``matrix`` is not square, symmetric, finite and positive definite.
 
     Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.

@@ -49,17 +49,19 @@ class PretendedTensor(Tensor):
         made.host = host
         return made  # type: ignore[no-any-return]
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, op: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, op: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
         return compute(op, args, kwargs or {})
 
-    def tolist(self) -> Any:
+    def tolist(self) -> Any:  # type: ignore[override]
         """Numbers, as of any device."""
         return self.host.tolist()
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> Any:  # type: ignore[override]
         return f"{NAME}({self.host})"
 
 

@@ -50,7 +50,12 @@ class RiemannianDistribution(Distribution):
 
     @classmethod
     def tree_unflatten(cls, aux_data: tuple[Any, ...], params: tuple[Any, ...]) -> Self:
-        """As in NumPyro, but with the batch shape of the arrays: ``vmap`` over a constructor makes a batch of laws."""
+        """As in NumPyro, but with the batch shape of the arrays: ``vmap`` over a constructor makes a batch of laws.
+
+        Args:
+            aux_data: what is static, by NumPyro's order of fields.
+            params: the arrays and the metric, likewise.
+        """
         law: Self = super().tree_unflatten(aux_data, params)
         name, constraint = next(iter(cls.arg_constraints.items()))
         array = getattr(law, name)
