@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann import PullbackMetric, RiemannianWrappedNormal, brownian_motion
+from pyro_riemann import PullbackMetric
 
 WIDTH = 24
 
@@ -125,16 +125,11 @@ def test_derivatives_are_those_of_the_values(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Hardsigmoid", "LayerNorm"])
-def test_all_that_is_built_on_a_metric(name: str) -> None:
-    metric, time = decoder(name), torch.tensor(0.05, dtype=torch.float64)
+def test_exponential_map_and_curvature(name: str) -> None:
+    metric = decoder(name)
     with torch.no_grad():
         end = metric.expmap(Z[:1], 0.1 * V[:1])
         back = metric.dist(Z[:1], end)
-        torch.testing.assert_close(back, 0.1 * metric.norm(Z[:1], V[:1]), rtol=1e-4, atol=1e-6)
-        values = [
-            metric.scalar_curvature(Z[:1]),
-            metric.drift(Z),
-            RiemannianWrappedNormal(Z[:1], time, metric).log_prob(Z[1:]),
-            brownian_motion(metric, Z[:1], time=0.05, num_steps=3),
-        ]
-    assert all(bool(torch.isfinite(value).all()) for value in values)
+        curvature = metric.scalar_curvature(Z[:1])
+    torch.testing.assert_close(back, 0.1 * metric.norm(Z[:1], V[:1]).detach(), rtol=1e-4, atol=1e-6)
+    assert bool(torch.isfinite(curvature).all())
