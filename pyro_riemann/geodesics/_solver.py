@@ -210,7 +210,7 @@ class GeodesicSolver:
             return [Piece(rows, energy, control, z[:, 0], z[:, 0], solution.converged)]
         first = audited(self, metric, rows, energy, control, solution.converged)
         found = [first._replace(converged=first.converged | (z == y).all(-1))]
-        if self.on_failure != "ignore" and self.max_iterations > 0 and self.max_polish > 0:
+        if len(z) and self.on_failure != "ignore" and self.max_iterations > 0 and self.max_polish > 0:
             trusted = torch.where(first.error < KNOWN, first.length, torch.inf)
             rival = rivals(self, metric, z, y, trusted) if unguided(metric) else None
             if rival is not None:

@@ -185,12 +185,13 @@ class PullbackMetric(RiemannianMetric):
             OutputError: a ValueError, if what the immersion returns cannot be read as its output.
         """
         check_point("z", z, self.dim)
-        rows = z if z.dim() == 2 else z.reshape(-1, self.dim)
+        as_it_is = z.dim() == 2 or torch.jit.is_tracing()  # which cannot record shapes within a derivative
+        rows = z if as_it_is else z.reshape(-1, self.dim)
         flat = _door.flattened(self._outputs(rows))
         if self.jitter > 0:
             flat.append(self.jitter**0.5 * rows)
         embedded = torch.cat(flat, dim=-1)
-        return embedded if z.dim() == 2 else embedded.reshape(*z.shape[:-1], embedded.shape[-1])
+        return embedded if as_it_is else embedded.reshape(*z.shape[:-1], embedded.shape[-1])
 
     def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``."""

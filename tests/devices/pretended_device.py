@@ -173,6 +173,7 @@ class Backend:
     _is_in_bad_fork = staticmethod(lambda: False)
     current_device = staticmethod(lambda: 0)
     device_count = staticmethod(lambda: 1)
+    get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16])  # asked for by checkpoints, on any device
     manual_seed_all = staticmethod(lambda seed: None)  # its random numbers are those of the processor
     get_rng_state = staticmethod(lambda device=0: torch.get_rng_state())
     set_rng_state = staticmethod(lambda state, device=0: torch.set_rng_state(state))
