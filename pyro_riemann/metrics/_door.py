@@ -297,9 +297,9 @@ def fails(shape: tuple[int, ...], error: Exception) -> ValueError:
     )
 
 
-def flattened(values: tuple[Tensor, ...]) -> list[Tensor]:
-    """Each output as ``(n, size)``."""
-    return [value.unsqueeze(-1) if value.dim() == 1 else value.flatten(1) for value in values]
+def flattened(values: tuple[Tensor, ...], batch_dims: int = 1) -> list[Tensor]:
+    """Each output ``(*batch, *out)`` as ``(*batch, size)``."""
+    return [value.unsqueeze(-1) if value.dim() == batch_dims else value.flatten(batch_dims) for value in values]
 
 
 def sizes_of(values: tuple[Tensor, ...]) -> list[int]:

@@ -187,7 +187,7 @@ class PullbackMetric(RiemannianMetric):
         check_point("z", z, self.dim)
         as_it_is = z.dim() == 2 or torch.jit.is_tracing()  # which cannot record shapes within a derivative
         rows = z if as_it_is else z.reshape(-1, self.dim)
-        flat = _door.flattened(self._outputs(rows))
+        flat = _door.flattened(self._outputs(rows), rows.dim() - 1)
         if self.jitter > 0:
             flat.append(self.jitter**0.5 * rows)
         embedded = torch.cat(flat, dim=-1)
