@@ -75,6 +75,8 @@ for _name, _model, _shift in (
         myst_substitutions[f"digits_{_name}_{_term}"] = f"{_value:.2f}"
 myst_substitutions |= {
     "digits_test": _digits["dataset"]["test"],
+    "digits_lead_elbo": f"{_digits['vae']['elbo'] - _digits['rvae']['elbo_normalised']:.1f}",
+    "digits_lead_iwae": f"{_digits['vae']['iwae']['value'] - _digits['rvae']['iwae']['value_normalised']:.1f}",
     "digits_error": f"{_digits['vae']['elbo_standard_error']:.1f}",
     "digits_time": f"{_digits['prior']['time']:.2f}",
     "digits_mass": f"{_digits['prior']['mass']:.4f} ± {_digits['prior']['mass_error']:.4f}",

@@ -31,9 +31,10 @@ class PullbackMetric(RiemannianMetric):
     :math:`\sqrt\epsilon\, z` to the outputs, so that the regularised metric is still a pullback and
     an immersion whose Jacobian drops rank somewhere stays usable.
 
-    The immersion is always called with points ``(n, dim)`` and in evaluation mode, whatever the training flag of its
-    module; a closure over a module must see to this itself. The weights of a module, also of one whose bound method is
-    given, are those of the metric; those in a closure are not.
+    The immersion is called with points ``(n, dim)`` (``torch.jit.trace`` alone, which cannot record shapes within a
+    derivative, passes batches on as they come) and in evaluation mode, whatever the training flag of its module; a
+    closure over a module must see to this itself. The weights of a module, also of one whose bound method is given, are
+    those of the metric; those in a closure are not.
 
     Args:
         immersion: maps ``(n, dim)`` to ``(n, *out)``, point by point: a tensor, a tuple of such, a mapping or dataclass

@@ -1,4 +1,4 @@
-"""Statistics on manifolds against closed forms: symmetric spaces, surfaces of revolution, flat space."""
+"""Statistics on manifolds against closed forms on symmetric and flat spaces, in other charts too, and differences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_riemann import ConstantMetric, EuclideanMetric, FlatTorus, Hyperbolic, RiemannianMetric, Sphere
+from pyro_riemann import (
+    ConstantMetric,
+    EuclideanMetric,
+    FlatTorus,
+    Hyperbolic,
+    PullbackMetric,
+    RiemannianMetric,
+    Sphere,
+)
 from pyro_riemann.statistics import frechet_mean, kmeans, parallel_transport, tangent_pca
 from tests.charts import OnlyMetric, shear, warped_hyperbolic, warped_sphere
 
@@ -75,6 +83,19 @@ def test_gradients_of_the_mean_against_differences() -> None:
         torch.testing.assert_close(2 * (slope * step).sum(), ends[0] - ends[1], rtol=1e-5, atol=1e-12)
 
 
+def test_gradient_of_the_mean_in_the_metrics_parameters() -> None:
+    points, direction = some(5, 2), some(1, 2, seed=3)[0]
+
+    def value(width: Tensor) -> Tensor:
+        surface = PullbackMetric(lambda x: torch.cat([x, width * torch.sin(x[..., :1])], -1), 2, jitter=0.0)
+        return frechet_mean(surface, points) @ direction
+
+    width = torch.tensor(1.2, dtype=F64)
+    leaf = width.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(value(leaf), leaf)
+    torch.testing.assert_close(2e-4 * slope, value(width + 1e-4) - value(width - 1e-4), rtol=1e-3, atol=1e-10)
+
+
 def test_value_is_the_same_with_and_without_gradient() -> None:
     points = some(5, 2).requires_grad_()
     with torch.no_grad():
@@ -132,6 +153,23 @@ def test_both_ways_to_transport_agree() -> None:
     with torch.no_grad():
         integrated = parallel_transport(OnlyMetric(Sphere(3)), z, y, u)
     torch.testing.assert_close(integrated, ladder, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", [warped_hyperbolic(2), OnlyMetric(Sphere(2))])
+def test_gradients_of_transport_against_differences(metric: RiemannianMetric) -> None:
+    at = [some(1, 2, 0.3, seed)[0] for seed in (1, 2, 3)]
+    direction = some(1, 2, seed=4)[0]
+
+    def value(arguments: list[Tensor]) -> Tensor:
+        z, y, u = arguments
+        return parallel_transport(metric, z, y, u) @ direction
+
+    leaves = [x.clone().requires_grad_() for x in at]
+    slopes = torch.autograd.grad(value(leaves), leaves)
+    for index, slope in enumerate(slopes):
+        step = 1e-4 * torch.randn_like(at[index])
+        ends = [value([x + sign * step if k == index else x for k, x in enumerate(at)]) for sign in (1, -1)]
+        torch.testing.assert_close(2 * (slope * step).sum(), ends[0] - ends[1], rtol=1e-4, atol=1e-9)
 
 
 def test_holonomy_of_a_triangle_is_its_excess() -> None:
