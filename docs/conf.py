@@ -2,10 +2,13 @@
 
 import json
 import os
+import sys
 import tomllib
 from pathlib import Path
 
 import pyro_riemann
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 # the backend of the kernel that runs the tutorials: figures go into the page, whatever CI has set
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
@@ -18,16 +21,19 @@ release = version = pyro_riemann.__version__
 copyright = author
 
 extensions = [
+    "mathml",
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "conf.py", "benchmarks/table.md", "benchmarks/before_after.md"]
+exclude_patterns = ["_build", "_extensions", "conf.py", "benchmarks/table.md", "benchmarks/before_after.md"]
 
 html_theme = "furo"
 html_title = "pyro-riemann"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
 
 myst_enable_extensions = ["amsmath", "dollarmath", "deflist", "substitution"]
 myst_heading_anchors = 3

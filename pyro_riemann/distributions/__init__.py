@@ -11,11 +11,11 @@ from pyro_riemann.distributions._wrapped_normal import RiemannianWrappedNormal
 
 __all__ = [
     "RiemannianHeatKernel",
+    "RiemannianWrappedNormal",
     "RiemannianNormal",
     "RiemannianUniform",
-    "RiemannianWrappedNormal",
-    "SamplerReport",
-    "SamplingReport",
     "VampPrior",
     "monte_carlo_kl",
+    "SamplingReport",
+    "SamplerReport",
 ]

@@ -7,12 +7,12 @@ from pyro_riemann.metrics._kernel import KernelMetric
 from pyro_riemann.metrics._pullback import PullbackMetric
 
 __all__ = [
-    "ConformalMetric",
-    "ConstantMetric",
-    "DistanceField",
-    "EuclideanMetric",
-    "GridMetric",
-    "KernelMetric",
-    "PullbackMetric",
     "RiemannianMetric",
+    "EuclideanMetric",
+    "ConstantMetric",
+    "PullbackMetric",
+    "KernelMetric",
+    "ConformalMetric",
+    "GridMetric",
+    "DistanceField",
 ]

@@ -12,12 +12,12 @@ from pyro_riemann.numpyro.geodesics._solver import GeodesicSolver
 from pyro_riemann.numpyro.geodesics._van_vleck import log_van_vleck
 
 __all__ = [
-    "Geodesic",
     "GeodesicSolver",
+    "Geodesic",
     "PathTable",
     "expmap",
-    "expmap_log_van_vleck",
     "geodesic_flow",
     "log_van_vleck",
+    "expmap_log_van_vleck",
     "scalar_curvature",
 ]

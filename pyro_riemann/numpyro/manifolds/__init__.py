@@ -6,4 +6,4 @@ from pyro_riemann.numpyro.manifolds._sphere import Sphere
 from pyro_riemann.numpyro.manifolds._torus import FlatTorus
 from pyro_riemann.numpyro.manifolds._warped import WarpedMetric
 
-__all__ = ["FlatTorus", "HalfSpace", "Hyperbolic", "Hyperboloid", "Sphere", "WarpedMetric"]
+__all__ = ["Sphere", "Hyperbolic", "Hyperboloid", "HalfSpace", "FlatTorus", "WarpedMetric"]
