@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import sys
 import tomllib
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 import pyro_riemann
 
@@ -116,3 +119,13 @@ suppress_warnings = ["ref.python"]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # fields of named tuples are documented once, in the docstring of the class
+
+
+def keep_errors_with_values(app: Sphinx, page: str, source: list[str]) -> None:
+    """No line of a table of results begins with a sign."""
+    if page.startswith("results/"):
+        source[0] = re.sub(r"(?<=\d) / (?=\d)", "\u00a0/ ", source[0].replace(" ± ", "\u00a0±\u00a0"))
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", keep_errors_with_values)
