@@ -167,10 +167,6 @@ def kalatzis2020(
     device: Annotated[
         list[str] | None, typer.Option(help="cpu, cuda, cuda:1, ...; repeat it for several [default: cpu].")
     ] = None,
-    ensembles: Annotated[
-        bool | None,
-        typer.Option(help="Train all seeds of a model as one batch [default: on a GPU].", show_default=False),
-    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads, all processes together.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
     page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
@@ -207,7 +203,6 @@ def kalatzis2020(
                 processes,
                 devices,
                 Console(),
-                any(name != "cpu" for name in devices) if ensembles is None else ensembles,
                 fresh,
             )
         for path in experiment.write_report(results, page or results.with_suffix(".md")):

@@ -14,7 +14,7 @@ from pyro_riemann.autoencoders._riemannian import (
     RiemannianHamiltonianAutoencoder,
 )
 from pyro_riemann.autoencoders._samplers import GaussianMixtureSampler, LatentSampler, NormalSampler, UniformSampler
-from pyro_riemann.autoencoders._training import FitConfig, FitHistory
+from pyro_riemann.autoencoders._training import FitConfig
 from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
 from pyro_riemann.autoencoders._wasserstein import WassersteinAutoencoder, inverse_multiquadric_mmd
 from pyro_riemann.autoencoders._zoo import MODELS, make_autoencoder
@@ -22,7 +22,6 @@ from pyro_riemann.autoencoders._zoo import MODELS, make_autoencoder
 __all__ = [
     "Autoencoder",
     "FitConfig",
-    "FitHistory",
     "GaussianMixtureSampler",
     "GradientPenaltyAutoencoder",
     "HamiltonianAutoencoder",

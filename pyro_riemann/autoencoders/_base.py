@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import pyro
 import torch
+from pyro.infer import SVI
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
 from pyro_riemann.autoencoders._samplers import LatentSampler, NormalSampler
-from pyro_riemann.autoencoders._training import FitConfig, FitHistory, fit, seeded
+from pyro_riemann.autoencoders._training import FitConfig
+from pyro_riemann.vae import Callback, History, ScalarWriter
+from pyro_riemann.vae._callbacks import Callbacks, Record
+from pyro_riemann.vae._data import Data
+from pyro_riemann.vae._loop import run_training
+from pyro_riemann.vae._objective import Objective, fixed_seed
 
 _ROWS = 2000  # images encoded or decoded at once
 
@@ -80,34 +88,39 @@ class Autoencoder(nn.Module):
 
     def fit(
         self,
-        data: Tensor,
-        validation: Tensor | None = None,
+        data: Data,
+        validation: Data | None = None,
         config: FitConfig | None = None,
         *,
         checkpoint: str | Path | None = None,
         resume: bool = True,
         progress: bool = True,
-    ) -> FitHistory:
+        callbacks: Sequence[Callback | ScalarWriter | Callable[[Record], object]] = (),
+    ) -> History:
         """Train, keep the weights of the least validation loss, and leave the model in evaluation mode.
 
         Args:
-            data: training images ``(n, D)``.
-            validation: held-out images ``(m, D)``; without them the training loss chooses the weights.
+            data: training images ``(n, D)``, or a ``Dataset`` or ``DataLoader``, as :func:`pyro_riemann.vae.train`
+                takes them.
+            validation: held-out images, likewise; without them the training loss chooses the weights.
             config: settings.
             checkpoint: folder of checkpoints; a run that was stopped continues from there and ends with the same
                 weights as one that was not. It is saved as :func:`pyro_riemann.vae.train` is.
             resume: continue from ``checkpoint`` if it holds one; else start over, whatever is there.
             progress: show a progress bar.
+            callbacks: are told of each epoch, see :func:`pyro_riemann.vae.train`.
 
         Raises:
-            ValueError: for data of the wrong shape, a checkpoint that is damaged or of another run, or a loss that is
-                not finite.
+            TypeError, ValueError: for data of another kind or shape, or callbacks that are none; a checkpoint that is
+                damaged or of another run; or a loss that is not finite.
             OSError: if the folder cannot be written to, or another process works on it.
         """
-        for name, value in (("data", data), ("validation", validation)):
-            if value is not None:
-                self._check(name, value, self.data_dim)
-        return fit(self, data, validation, config or FitConfig(), checkpoint, resume, progress)
+        objective = _Fit(self, config or FitConfig())
+        return run_training(objective, data, validation, Callbacks(callbacks, progress), checkpoint, resume)
+
+    def pyro_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters by their names in Pyro's parameter store, each of its own shape."""
+        return {f"autoencoder.{key}": value for key, value in self.named_parameters()}
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``(n, d)`` of images ``x`` ``(n, D)``, in evaluation mode, without gradient.
@@ -146,7 +159,7 @@ class Autoencoder(nn.Module):
         if num_samples < 1:
             raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
         like = next(self.parameters())
-        with nullcontext() if seed is None else seeded(seed, like.device), evaluating(self):
+        with nullcontext() if seed is None else fixed_seed(seed, like.device), evaluating(self):
             codes = (sampler or self.prior()).sample(num_samples)
         return self.decode(codes.to(like))
 
@@ -171,3 +184,54 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+class _Fit(Objective):
+    """The loss of an autoencoder, in one phase whose rate is halved where the validation loss does not fall."""
+
+    module: Autoencoder
+    config: FitConfig
+
+    def __init__(self, model: Autoencoder, config: FitConfig) -> None:
+        super().__init__(model, config, model.data_dim, (config.epochs,))
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        return self.module.pyro_parameters()
+
+    def svi(self, optimizer: pyro.optim.PyroOptim) -> SVI:
+        def loss_and_grads(model: object, guide: object, rows: Tensor) -> float:
+            for name, value in self.named_parameters().items():
+                if value.requires_grad:
+                    pyro.param(name, value)
+            loss = self.module.loss(rows)
+            loss.backward()
+            return loss.item()
+
+        return SVI(self.module.loss, self.module.loss, optimizer, self.module.loss, loss_and_grads)
+
+    def step(self, svi: SVI, rows: Tensor, size: int, phase: int, epoch: int) -> float:
+        loss: float = svi.step(rows)
+        return loss
+
+    def total_loss(self, rows: Tensor) -> float:
+        return self.module.loss(rows).item() * len(rows)
+
+    def rate(self, name: str, phase: int, history: History) -> float:
+        """The first rate, halved as often as the validation loss has waited for its patience."""
+        rate, best, stale = self.config.learning_rate, math.inf, 0
+        for value in history["validation"]:
+            best, stale = (value, 0) if value < best else (best, stale + 1)
+            if stale and stale % self.config.patience == 0:
+                rate *= 0.5
+        return rate
+
+    def begin_phase(self, phase: int, data: Tensor) -> None:
+        for part in (self.module.encoder, self.module.decoder):
+            part.standardize(data)
+        self.module.prepare(data)
+
+    def finish(self, data: Tensor) -> None:
+        self.module.finish(data)
+
+    def record(self, loss: float, validation: float, history: History) -> dict[str, float]:
+        return {"loss": loss, "validation": validation, "learning_rate": self.rate("", 1, history)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_riemann.autoencoders._base import Autoencoder
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
@@ -48,6 +48,9 @@ class VariationalAutoencoder(Autoencoder):
 
     def loss(self, x: Tensor) -> Tensor:
         return self.elbo.differentiable_loss(self.pair.model, self.pair.guide, x) / len(x)
+
+    def pyro_parameters(self) -> dict[str, nn.Parameter]:
+        return {f"{self.pair.store_name}.{key}": value for key, value in self.pair.named_parameters()}
 
     def prior(self) -> LatentSampler:
         """The prior of the pair."""

@@ -1,5 +1,6 @@
 """Variational autoencoders with Riemannian priors as Pyro model/guide pairs."""
 
+from pyro_riemann.vae._callbacks import Callback, ProgressBar, ScalarWriter
 from pyro_riemann.vae._checkpoint import load_checkpoint, save_checkpoint
 from pyro_riemann.vae._evaluate import (
     ELBOTerms,
@@ -15,9 +16,10 @@ from pyro_riemann.vae._networks import DistanceImmersion, Encoder, GaussianDecod
 from pyro_riemann.vae._phases import encode_all, set_phase, start_phase_two
 from pyro_riemann.vae._priors import HeatKernelPrior, NormalPrior, Prior, UniformPrior, VampMixturePrior
 from pyro_riemann.vae._settings import History, TrainingConfig
-from pyro_riemann.vae._training import train, train_ensemble
+from pyro_riemann.vae._training import train
 
 __all__ = [
+    "Callback",
     "DistanceImmersion",
     "ELBOTerms",
     "Encoder",
@@ -26,7 +28,9 @@ __all__ = [
     "History",
     "NormalPrior",
     "Prior",
+    "ProgressBar",
     "RBFPrecision",
+    "ScalarWriter",
     "TrainingConfig",
     "UniformPrior",
     "VAE",
@@ -45,5 +49,4 @@ __all__ = [
     "solver_settings",
     "start_phase_two",
     "train",
-    "train_ensemble",
 ]

@@ -16,7 +16,7 @@ from pyro_riemann._identity import differences
 
 CHECKPOINT = _store.Kind(
     "checkpoint",
-    version=2,
+    version=3,
     remedy="Start over with `resume=False` (`--fresh` on the command line), or choose another folder",
 )
 

@@ -19,7 +19,8 @@ from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNo
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._models import VAE
-from pyro_riemann.vae._phases import encode_all, fixed_seed
+from pyro_riemann.vae._objective import fixed_seed
+from pyro_riemann.vae._phases import encode_all
 from pyro_riemann.vae._priors import HeatKernelPrior
 
 _SMALL_MASS = 0.01  # nats: a log mass below that is not worth a warning

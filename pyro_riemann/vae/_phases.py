@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 from pyro_riemann._modes import full_precision
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._networks import standardize
-
-GROUPS = ("encoder", "posterior", "decoder", "precision", "prior")
+from pyro_riemann.vae._objective import fixed_seed
 
 
 def parameter_groups(vae: VAE) -> dict[str, list[nn.Parameter]]:
@@ -130,12 +128,3 @@ def start_phase_two(vae: VAE, data: Tensor, seed: int = 0) -> None:
     if vae.needs_metric:
         vae.refresh_metric(codes)
         vae.prior.initialize(vae.metric if vae.prior.riemannian else None, codes)
-
-
-@contextmanager
-def fixed_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers from ``seed`` inside, the caller's generators untouched outside."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

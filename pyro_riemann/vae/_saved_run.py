@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_riemann._identity import describe, fingerprint
 from pyro_riemann._store import check_tensors
@@ -26,10 +26,8 @@ from pyro_riemann.vae._checkpoint import (
     refuse,
     save_checkpoint,
 )
-from pyro_riemann.vae._models import VAE
-from pyro_riemann.vae._settings import History, TrainingConfig
-
-ENTRY = ("elbo", "validation", "seconds", "processor_seconds")
+from pyro_riemann.vae._objective import Objective
+from pyro_riemann.vae._settings import History
 
 
 class Run(Protocol):
@@ -37,9 +35,8 @@ class Run(Protocol):
 
     folder: Path | None
     identity: dict[str, Any] | None
-    vae: VAE
-    data: Tensor
-    config: TrainingConfig
+    objective: Objective
+    module: nn.Module
     device: torch.device
     phase: int
     epoch: int
@@ -54,6 +51,11 @@ class Run(Protocol):
     spent: tuple[float, float]
     optimizer_state: dict[str, Any]
 
+    @property
+    def batches(self) -> int:
+        """Steps of an epoch."""
+        ...
+
     def optimizer_states(self) -> dict[str, Any]:
         """State of the optimiser of each parameter, by its name in the parameter store."""
         ...
@@ -63,22 +65,23 @@ class Run(Protocol):
         ...
 
 
-def identity_of(vae: VAE, data: Tensor, validation: Tensor | None, config: TrainingConfig) -> dict[str, Any]:
+def identity_of(module: nn.Module, data: Tensor, validation: Tensor | None, config: Any) -> dict[str, Any]:
     """What a run is of: another model, other data or other settings do not go on from its checkpoint."""
+    settings = dataclasses.asdict(config)
     return {
         "data": {
             "training data": fingerprint(data),
             "validation data": None if validation is None else fingerprint(validation),
         },
-        "model": describe(vae),
-        "settings": {**dataclasses.asdict(config), "phase_two": list(config.phase_two)},
+        "model": describe(module),
+        "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
     }
 
 
 def save_run(run: Run) -> None:
     """Write the run as it is now to its folder."""
     assert run.folder is not None
-    tensors = {f"model/{key}": value for key, value in run.vae.state_dict().items()}
+    tensors = {f"model/{key}": value for key, value in run.module.state_dict().items()}
     tensors |= {f"best/{key}": value for key, value in (run.best_state or {}).items()}
     tensors |= {f"generator/{key}": value for key, value in run.noise.items()}
     for name, state in run.optimizer_states().items():
@@ -108,21 +111,21 @@ def load_run(run: Run) -> None:
     assert run.identity is not None
     tensors, info = load_checkpoint(run.folder)
     check_identity(run.folder, info, run.identity)
-    check_progress(run.folder, info, run.config, math.ceil(len(run.data) / run.config.batch_size))
-    own, best = run.vae.state_dict(), part_of(tensors, "best/")
+    check_progress(run.folder, info, run.objective, run.batches)
+    own, best = run.module.state_dict(), part_of(tensors, "best/")
     check_tensors(run.folder, CHECKPOINT, part_of(tensors, "model/"), own, "the model")
     if best:
         check_tensors(run.folder, CHECKPOINT, best, own, "the best model so far")
-    parameters = {f"{run.vae.store_name}.{key}": value for key, value in run.vae.named_parameters()}
+    parameters = run.objective.named_parameters()
     moments = part_of(tensors, "adam/")
     check_moments(run.folder, moments, parameters)
     noise = part_of(tensors, "generator/")
     check_noise(run.folder, noise, run.device if info["losses"] else None)
 
-    run.vae.load_state_dict(part_of(tensors, "model/"))
+    run.module.load_state_dict(part_of(tensors, "model/"))
     run.best_state = best or None
     run.phase, run.epoch, run.stale, run.finished = (info[key] for key in ("phase", "epoch", "stale", "finished"))
-    run.best = -math.inf if info.get("best") is None else info["best"]
+    run.best = math.inf if info.get("best") is None else info["best"]
     run.history = History(info["history"])
     run.losses, run.noise = info["losses"], noise
     run.spent = (info["seconds_of_losses"][0], info["seconds_of_losses"][1])
@@ -136,34 +139,37 @@ def load_run(run: Run) -> None:
         run.optimizer_state[name] = adam_state(parameters[name], run.rate(name), own_moments)
 
 
-def check_progress(folder: Path, info: dict[str, Any], config: TrainingConfig, batches: int) -> None:
-    """Raise unless phase, epoch, history and the rest are of one run with these settings, at one moment."""
-    limits = {1: config.warm_up_epochs, 2: config.epochs}
-    check_numbers(folder, info, {"phase": (int, 1, 2), "finished": (bool, 0, 1)})
-    most = limits[info["phase"]]
-    check_numbers(folder, info, {"epoch": (int, 0, most), "stale": (int, 0, most)})
+def check_progress(folder: Path, info: dict[str, Any], objective: Objective, batches: int) -> None:
+    """Raise unless phase, epoch, history and the rest are of one run of this objective, at one moment."""
+    limits = dict(enumerate(objective.phases, 1))
+    check_numbers(folder, info, {"phase": (int, 1, len(limits)), "finished": (bool, 0, 1)})
+    phase, finished = info["phase"], info["finished"]
+    check_numbers(folder, info, {"epoch": (int, 0, limits[phase]), "stale": (int, 0, limits[phase])})
     if info.get("best") is not None:
         check_numbers(folder, info, {"best": (float, -math.inf, math.inf)})
     history = info.get("history")
     if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
         refuse(folder, "its history is no list of epochs")
     for entry in history:
-        check_numbers(folder, entry, dict.fromkeys(ENTRY, (float, -math.inf, math.inf)))
-    done = {phase: [entry.get("epoch") for entry in history if entry.get("phase") == phase] for phase in (1, 2)}
-    in_order = [entry.get("phase") for entry in history] == [1] * len(done[1]) + [2] * len(done[2])
-    if not in_order or any(done[phase] != list(range(1, len(done[phase]) + 1)) for phase in (1, 2)):
+        check_numbers(folder, entry, dict.fromkeys(objective.entries, (float, -math.inf, math.inf)))
+        check_numbers(folder, entry, dict.fromkeys(("seconds", "processor_seconds"), (float, -math.inf, math.inf)))
+    places = [(entry.get("phase"), entry.get("epoch")) for entry in history]
+    done = {key: sum(place[0] == key for place in places) for key in limits}
+    if places != [(key, epoch) for key in limits for epoch in range(1, done[key] + 1)]:
         refuse(folder, "the epochs of its history do not follow each other")
-    ended = [phase for phase in (1, 2) if info["phase"] > phase or info["finished"]]
-    early = config.patience is not None
+    ended = [key for key in limits if key < phase or finished]
     if (
-        len(done[info["phase"]]) != info["epoch"]
-        or len(done[1]) + len(done[2]) != len(history)
-        or (info["phase"] == 1 and (done[2] or info["finished"]))
-        or any(len(done[phase]) > limits[phase] for phase in (1, 2))
-        or any(len(done[phase]) < limits[phase] and not early for phase in ended)
+        done[phase] != info["epoch"]
+        or any(done[key] for key in limits if key > phase)
+        or (finished and phase < len(limits))
+        or any(done[key] > limits[key] for key in limits)
+        or any(done[key] < limits[key] and not objective.stopped(limits[key]) for key in ended)
     ):
-        refuse(folder, f"its history of {len(history)} epochs does not lead to phase {info['phase']}, {info['epoch']}")
-    check_losses(folder, info.get("losses"), batches, not info["finished"] and info["epoch"] < most)
+        refuse(folder, f"its history of {len(history)} epochs does not lead to phase {phase}, {info['epoch']}")
+    known = {abs(entry["validation"]) for entry in history if entry["phase"] == phase}
+    if info.get("best") is not None and abs(info["best"]) not in known:
+        refuse(folder, "the best of its validation losses is not in its history")
+    check_losses(folder, info.get("losses"), batches, not finished and info["epoch"] < limits[phase])
     seconds: Any = info.get("seconds_of_losses")
     if not numbers(seconds) or len(seconds) != 2:
         refuse(folder, "it does not say how long its last steps took")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pyro_riemann.vae._phases import GROUPS
+GROUPS = ("encoder", "posterior", "decoder", "precision", "prior")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +67,13 @@ class TrainingConfig:
 
 @dataclasses.dataclass
 class History:
-    """What :func:`train` recorded, one entry per epoch: phase, ELBOs, seconds.
+    """What a training recorded, one entry an epoch; ``history["validation"]`` is the list of one of its numbers.
 
     Attributes:
-        epochs: one entry an epoch: ``phase``, ``epoch``, ``elbo`` and ``validation`` in nats per datum, ``seconds`` on
-            the wall and ``processor_seconds``.
+        epochs: each with ``phase``, ``epoch`` within it, ``seconds`` on the wall and ``processor_seconds``. Of
+            :func:`train`, in nats per datum, ``elbo`` and ``validation``, the ELBO of held-out data; of
+            :meth:`Autoencoder.fit <pyro_riemann.autoencoders.Autoencoder.fit>` ``loss``, ``validation``, the loss of
+            held-out data, and ``learning_rate``.
 
     Example:
         >>> history = History([{"phase": 1, "epoch": 1, "elbo": -10.0, "validation": -11.0, "seconds": 0.1}])

@@ -1,35 +1,43 @@
-"""Two-phase training of one VAE, or of several at once, on Pyro's SVI."""
+"""The two-phase training of a VAE."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
+import pyro
 import torch
-from torch import Tensor
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor, nn
 
 from pyro_riemann._modes import full_precision
-from pyro_riemann._safe_points import SafePoints
-from pyro_riemann.vae._ensemble import can_go_together, check_ensemble, train_epoch_together
-from pyro_riemann.vae._loop import TrainingRun
+from pyro_riemann.metrics import GridMetric
+from pyro_riemann.vae._callbacks import Callback, Callbacks, Record, ScalarWriter
+from pyro_riemann.vae._data import Data
+from pyro_riemann.vae._loop import run_training
 from pyro_riemann.vae._models import VAE
-from pyro_riemann.vae._settings import History, TrainingConfig
+from pyro_riemann.vae._objective import Objective
+from pyro_riemann.vae._phases import encode_all, parameter_groups, set_phase, start_phase_one, start_phase_two
+from pyro_riemann.vae._settings import GROUPS, History, TrainingConfig
+from pyro_riemann.vae._shortcuts import constants_left_out
+
+MAX_TABLE_ERROR = 0.1  # relative error of G, see `GridMetric.interpolation_error`
 
 
 @full_precision
 def train(
     vae: VAE,
-    data: Tensor,
-    validation: Tensor | None = None,
+    data: Data,
+    validation: Data | None = None,
     config: TrainingConfig | None = None,
     *,
     device: str | torch.device | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = True,
     progress: bool = True,
+    callbacks: Sequence[Callback | ScalarWriter | Callable[[Record], object]] = (),
 ) -> History:
     """Train a VAE in two phases and leave it in evaluation mode, ready for phase 2's use.
 
@@ -49,138 +57,132 @@ def train(
 
     Args:
         vae: the model; trained in place.
-        data: training data ``(n, D)``.
-        validation: held-out data ``(m, D)``; without it early stopping uses the training ELBO.
+        data: training data: a tensor ``(n, D)``, or a ``Dataset`` or ``DataLoader`` of ``n`` items that are tensors, or
+            tuples, lists or mappings whose first entry is one. Images are flattened. Data sets are read once, in their
+            own order, and held in memory; minibatches and their order are those of ``config``, not of a loader.
+        validation: held-out data, likewise; without them early stopping uses the training ELBO.
         config: settings.
         device: where to train; the model and the data are moved there. Default: where the model is.
         checkpoint: folder for checkpoints.
         resume: continue from ``checkpoint`` if it holds one; else start over, whatever is there.
         progress: show a progress bar.
+        callbacks: are told of each epoch: a :class:`Callback`, a function of the epoch's record, or TensorBoard's
+            ``SummaryWriter`` (anything with its ``add_scalar``).
 
     Returns:
         The history; ELBOs in nats per datum.
 
     Raises:
-        ValueError: for data of the wrong shape, a checkpoint that is damaged or of another run, or a loss that is not
-            finite.
+        TypeError: for data that are none, or callbacks that are none.
+        ValueError: for data of the wrong shape, or that the likelihood cannot give; a checkpoint that is damaged or of
+            another run; or a loss that is not finite.
         OSError: if the folder cannot be written to, or another process works on it.
 
     Example:
         >>> from pyro_riemann.vae import make_vae
         >>> vae = make_vae(data_dim=4, latent_dim=1, prior="normal", posterior="normal", hidden=(8,), num_centers=3)
         >>> config = TrainingConfig(warm_up_epochs=1, epochs=1, batch_size=20)
-        >>> history = train(vae, torch.rand(60, 4), config=config, progress=False)
-        >>> len(history)
-        2
+        >>> seen = []
+        >>> history = train(vae, torch.rand(60, 4), config=config, progress=False, callbacks=[seen.append])
+        >>> len(history), [record["phase"] for record in seen]
+        (2, [1, 2])
     """
-    config = config or TrainingConfig()
-    safe = SafePoints(active=checkpoint is not None)
-    run = TrainingRun(vae, data, validation, config, device, checkpoint, safe)
-    with run.at_work(resume), safe, _progress(progress, config.warm_up_epochs + config.epochs) as bar:
-        bar.advance(len(run.history))
-        while run.ready():
-            bar.report(run.train_epoch())
-    return run.history
+    objective = TwoPhases(vae, config or TrainingConfig())
+    return run_training(objective, data, validation, Callbacks(callbacks, progress), checkpoint, resume, device)
 
 
-@full_precision
-def train_ensemble(
-    vaes: Sequence[VAE],
-    data: Tensor,
-    validation: Tensor | None = None,
-    config: TrainingConfig | None = None,
-    *,
-    seeds: Sequence[int] | None = None,
-    device: str | torch.device | None = None,
-    checkpoints: Sequence[str | Path] | None = None,
-    resume: bool = True,
-    progress: bool = True,
-) -> list[History]:
-    """Train VAEs that differ in their weights alone, all at once: what many seeds on one GPU ask for.
+class TwoPhases(Objective):
+    """The negative ELBO of a VAE: phase 1 without geometry, phase 2 with it."""
 
-    Each VAE ends where :func:`train` with its own seed would have brought it, up to rounding: the same order of the
-    data, the same noise, the same starting points. The steps of all of them are one batch of matrix products
-    (``torch.func.vmap`` over the stacked weights) wherever no distances are asked for: always with Gaussian
-    posteriors and priors that are not Riemannian, and in phase 1 with any. Phase 2 of a Riemannian VAE is done one
-    VAE after the other.
+    entries = ("elbo", "validation")
+    hint = ", or check that the prior's support holds the posterior (a uniform prior's box)"
+    module: VAE
+    config: TrainingConfig
 
-    Args:
-        vaes: the models, of one architecture; trained in place.
-        data: training data ``(n, D)``, common to all.
-        validation: held-out data ``(m, D)``.
-        config: settings, common to all but for the seed.
-        seeds: of each VAE; default ``config.seed``, ``config.seed + 1`` and so on.
-        device: where to train; default: where the first model is.
-        checkpoints: a folder for each VAE, of the same content as those of :func:`train`: either function goes on
-            from the other's.
-        resume: continue from the checkpoints; VAEs that are behind the others catch up first.
-        progress: show a progress bar.
+    def __init__(self, vae: VAE, config: TrainingConfig) -> None:
+        super().__init__(vae, config, vae.encoder.data_dim, (config.warm_up_epochs, config.epochs))
+        self.kept_codes: Tensor | None = None
 
-    Returns:
-        A history for each VAE; the seconds of an epoch done together are shared out evenly.
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        return {f"{self.module.store_name}.{key}": value for key, value in self.module.named_parameters()}
 
-    Raises:
-        ValueError: if the VAEs differ in more than their weights, for as many seeds or folders as there are not
-            VAEs, and as :func:`train`.
+    # ---------------------------------------------------------------- steps
 
-    Source: K20, appendix C, for the schedule and its ten seeds.
+    def svi(self, optimizer: pyro.optim.PyroOptim) -> SVI:
+        particles = self.config.num_particles
+        # a nesting that is not given would be found by a run of the model that draws: not the noise of a resumed run
+        elbo = Trace_ELBO(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
+        return SVI(self.module.model, self.module.guide, optimizer, elbo)
 
-    Example:
-        >>> from pyro_riemann.vae import make_vae
-        >>> vaes = [make_vae(4, 1, "normal", "normal", hidden=(8,), num_centers=3, seed=seed) for seed in (0, 1)]
-        >>> config = TrainingConfig(warm_up_epochs=1, epochs=1, batch_size=20)
-        >>> histories = train_ensemble(vaes, torch.rand(60, 4), config=config, progress=False)
-        >>> [len(history) for history in histories]
-        [2, 2]
-    """
-    config, vaes = config or TrainingConfig(), list(vaes)
-    seeds = range(config.seed, config.seed + len(vaes)) if seeds is None else seeds
-    folders = [None] * len(vaes) if checkpoints is None else list(checkpoints)
-    check_ensemble(vaes, seeds, folders)
-    device = next(vaes[0].parameters()).device if device is None else device
-    safe = SafePoints(active=checkpoints is not None)
-    runs = [
-        TrainingRun(vae, data, validation, dataclasses.replace(config, seed=seed), device, folder, safe)
-        for vae, seed, folder in zip(vaes, seeds, folders, strict=True)
-    ]
-    with ExitStack() as stack:
-        for run in runs:
-            stack.enter_context(run.at_work(resume))
-        stack.enter_context(safe)
-        bar = stack.enter_context(_progress(progress, len(runs) * (config.warm_up_epochs + config.epochs)))
-        bar.advance(sum(len(run.history) for run in runs))
-        while waiting := [run for run in runs if run.ready()]:
-            first = min((run.phase, run.epoch) for run in waiting)
-            abreast = [run for run in waiting if (run.phase, run.epoch) == first]
-            together = len(abreast) > 1 and can_go_together(abreast)
-            for entry in train_epoch_together(abreast) if together else (run.train_epoch() for run in abreast):
-                bar.report(entry)
-    return [run.history for run in runs]
+    def step(self, svi: SVI, rows: Tensor, size: int, phase: int, epoch: int) -> float:
+        loss: float = svi.step(rows, size=size, kl_weight=self.kl_weight(phase, epoch))
+        return loss / size
 
+    def total_loss(self, rows: Tensor) -> float:
+        loss: float = Trace_ELBO().loss(self.module.model, self.module.guide, rows)
+        return loss
 
-class _Bar:
-    """Progress on the terminal, or nothing."""
+    def steps(self) -> AbstractContextManager[None]:
+        return constants_left_out(self.module)
 
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
+    def kl_weight(self, phase: int, epoch: int) -> float:
+        """Weight of the KL term: it rises over the first share of phase 1."""
+        ramp = max(1, round(self.config.kl_ramp * self.config.warm_up_epochs))
+        return self.config.kl_weight * (min(1.0, (epoch + 1) / ramp) if phase == 1 else 1.0)
 
-    def advance(self, count: int) -> None:
-        if self.bar is not None:
-            self.bar.update(count)
+    def rate(self, name: str, phase: int, history: History) -> float:
+        """Learning rate of a parameter: in phase 2 the few of the prior have their own."""
+        prior = {id(value) for value in parameter_groups(self.module)["prior"]}
+        slow = phase == 2 and id(self.named_parameters()[name]) in prior
+        return self.config.prior_learning_rate if slow else self.config.learning_rate
 
-    def report(self, entry: dict[str, Any]) -> None:
-        if self.bar is not None:
-            self.bar.set_description(f"phase {entry['phase']}")
-            self.bar.set_postfix(elbo=f"{entry['elbo']:.1f}", validation=f"{entry['validation']:.1f}")
-            self.bar.update(1)
+    # ---------------------------------------------------------------- phases
 
+    def enter_phase(self, phase: int) -> None:
+        set_phase(self.module, phase, self.config.phase_two)
 
-@contextmanager
-def _progress(show: bool, total: int) -> Iterator[_Bar]:
-    if not show:
-        yield _Bar(None)
-        return
-    from tqdm import tqdm
+    def begin_phase(self, phase: int, data: Tensor) -> None:
+        if phase == 1:
+            start_phase_one(self.module, data)
+        else:
+            start_phase_two(self.module, data, seed=self.config.seed)
 
-    with tqdm(total=total, unit="epoch") as bar:
-        yield _Bar(bar)
+    def begin_epoch(self, phase: int, epoch: int, data: Tensor) -> None:
+        """Renew the metric where that is due."""
+        if phase == 2 and epoch > 0 and epoch % self.config.refresh_every == 0 and self.module.needs_metric:
+            self.module.refresh_metric(self._codes(data))
+
+    def end(self, data: Tensor) -> None:
+        if not self.module.needs_metric:
+            return
+        if self.config.epochs > 0:
+            self.module.refresh_metric(self._codes(data))
+        metric = self.module.metric
+        if isinstance(metric, GridMetric) and (error := float(metric.interpolation_error)) > MAX_TABLE_ERROR:
+            warnings.warn(
+                f"the table of the metric is off by up to {error:.2g} of the metric at 90 % of the training codes "
+                f"(bound: {MAX_TABLE_ERROR}): distances in training were as wrong. Raise `grid_resolution` "
+                f"(now {self.module.grid_resolution}), or use `metric='fixed'`.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def finish(self, data: Tensor) -> None:
+        set_phase(self.module, 2, GROUPS)
+
+    def comparable(self, phase: int, epoch: int) -> bool:
+        """ELBOs of the ramp do not compare."""
+        return self.kl_weight(phase, epoch) >= self.config.kl_weight
+
+    def stopped(self, stale: int) -> bool:
+        return self.config.patience is not None and stale >= self.config.patience
+
+    def record(self, loss: float, validation: float, history: History) -> dict[str, float]:
+        return {"elbo": -loss, "validation": -validation}
+
+    def _codes(self, data: Tensor) -> Tensor:
+        """Codes of the training data, encoded once while the encoder does not change in phase 2."""
+        trained = any(value.requires_grad for value in parameter_groups(self.module)["encoder"])
+        if self.kept_codes is None or trained:
+            self.kept_codes = encode_all(self.module, data)
+        return self.kept_codes

@@ -19,14 +19,13 @@ from pyro_riemann import ConstantMetric, PullbackMetric, RiemannianHeatKernel
 from pyro_riemann.experiments import kalatzis2020
 from pyro_riemann.experiments._centred import tabulated_prior
 from pyro_riemann.experiments._jobs import is_done, load
-from pyro_riemann.experiments.kalatzis2020 import _train
 from pyro_riemann.experiments.kalatzis2020._calibration import calibrate, uniformity
 from pyro_riemann.experiments.kalatzis2020._formulas import SEGMENTS, StraightLineMetric
 from pyro_riemann.experiments.kalatzis2020._protocol import MODELS, PROTOCOLS, grid
 from pyro_riemann.experiments.kalatzis2020._report import report
 from pyro_riemann.experiments.kalatzis2020._scenes import draw_tabulated
 from pyro_riemann.experiments.kalatzis2020._train import load_images, trained
-from pyro_riemann.vae import VAE, train_ensemble
+from pyro_riemann.vae import VAE
 
 TINY = dataclasses.replace(PROTOCOLS["smoke"], warm_up_epochs=6, epochs=2, train_images=200)
 
@@ -137,26 +136,6 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(tmp_path: Path, 
     assert 3 <= done < len(history) == 42
     timings = "wall_seconds_per_epoch"
     assert {k: v for k, v in resumed.items() if k != timings} == {k: v for k, v in whole.items() if k != timings}
-
-
-def test_seeds_trained_as_one_batch_give_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    together: list[Any] = []
-
-    def watched(vaes: list[VAE], *arguments: Any, **settings: Any) -> Any:
-        together.append(settings["seeds"])
-        return train_ensemble(vaes, *arguments, **settings)
-
-    monkeypatch.setattr(_train, "train_ensemble", watched)
-    for name, ensembles in (("one", True), ("each", False)):
-        folders = tmp_path / name / "results", tmp_path / name / "models"
-        kalatzis2020.run("digits", [3], ["vamp128"], TINY, 2, *folders, ensembles=ensembles)
-    assert together == [(0, 1)]
-    for seed in range(2):
-        one, each = (
-            load(tmp_path / name / "results" / f"digits-d3-vamp128-seed{seed}.json")["result"]["bounds"]
-            for name in ("one", "each")
-        )
-        assert one["elbo"] == pytest.approx(each["elbo"], rel=1e-3, abs=0.05)  # nats, in single precision
 
 
 def test_the_report_is_made_from_the_saved_results_alone(finished: Path, tmp_path: Path) -> None:

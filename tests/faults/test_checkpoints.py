@@ -20,6 +20,7 @@ from pyro_riemann.vae import load_checkpoint, save_checkpoint, train
 from pyro_riemann.vae._checkpoint import CHECKPOINT, part_of
 from pyro_riemann.vae._loop import TrainingRun
 from pyro_riemann.vae._saved_run import load_run
+from pyro_riemann.vae._training import TwoPhases
 from tests.faults._cases import CASES, CONFIG, data, manifest, tensors, tiny_vae
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -151,7 +152,7 @@ def test_random_values_under_a_right_checksum(draw: st.DataObject, folder: Path,
     write_record(manifest(folder), CHECKPOINT, info)
     vae = tiny_vae(seed=3)
     before = state(vae)
-    run = TrainingRun(vae, data(), None, CONFIG, None, folder, SafePoints(active=False))
+    run = TrainingRun(TwoPhases(vae, CONFIG), data(), None, folder, None, SafePoints(active=False))
     refusal, _ = refused(lambda: load_run(run), otherwise=None)
     if refusal:
         assert "--fresh" in refusal

@@ -15,7 +15,7 @@ import torch
 from pyro_riemann import _safe_points
 from pyro_riemann._safe_points import SafePoints
 from pyro_riemann.autoencoders import FitConfig, make_autoencoder
-from pyro_riemann.vae import TrainingConfig, load_checkpoint, train, train_ensemble
+from pyro_riemann.vae import TrainingConfig, load_checkpoint, train
 from tests.vae._models import curve_data, small_vae
 
 pytestmark = [  # tables of 24 x 24 nodes around steep walls
@@ -132,31 +132,6 @@ def test_short_epochs_are_saved_at_their_ends_alone(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(_loop, "save_run", counted)
     train(small_vae(), curve_data(), config=CONFIG, checkpoint=tmp_path, progress=False)
     assert saves == [0, 0, 0, 0, 0]  # four epochs, and what the end makes of the model
-
-
-def test_an_ensemble_stops_between_epochs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyro_riemann.vae import _training
-
-    def runs() -> list[Any]:
-        return [small_vae(seed=seed) for seed in (0, 1)]
-
-    folders = [tmp_path / "0", tmp_path / "1"]
-    whole, resumed = runs(), runs()
-    train_ensemble(whole, curve_data(), config=CONFIG, progress=False)
-    original = _training.train_epoch_together
-
-    def interrupted(together: Any) -> Any:
-        signal.raise_signal(signal.SIGTERM)
-        return original(together)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_training, "train_epoch_together", interrupted)
-        with pytest.raises(Terminated):
-            train_ensemble(runs(), curve_data(), config=CONFIG, checkpoints=folders, progress=False)
-    train_ensemble(resumed, curve_data(), config=CONFIG, checkpoints=folders, progress=False)
-    for first, second in zip(whole, resumed, strict=True):
-        for key, value in first.state_dict().items():
-            torch.testing.assert_close(value, second.state_dict()[key], msg=key)
 
 
 @pytest.mark.parametrize("name", ["vae", "vamp", "ae"])

@@ -7,7 +7,6 @@ to see that they are right themselves.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +43,7 @@ from pyro_riemann import (
 from pyro_riemann.distributions._base import RiemannianDistribution
 from pyro_riemann.experiments.quickstart import configure, run
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid
-from pyro_riemann.vae import TrainingConfig, encode_all, evaluate, make_vae, train, train_ensemble
+from pyro_riemann.vae import TrainingConfig, encode_all, evaluate, make_vae, train
 
 pytestmark = pytest.mark.gpu
 DEVICE = torch.device(os.environ.get("PYRO_RIEMANN_TEST_DEVICE", "cuda"))
@@ -348,20 +347,6 @@ def test_vae(prior: str, posterior: str, metric: str, tmp_path: Path) -> None:
     assert (
         len(train(vae, data, data[:10], longer, device=DEVICE, checkpoint=tmp_path, progress=False, resume=False)) == 3
     )
-
-
-def test_vaes_trained_together(tmp_path: Path) -> None:
-    data = torch.rand(40, 12)
-    pair = [make_vae(12, 2, "vamp", "normal", hidden=(16,), num_centers=8, seed=seed) for seed in (0, 1)]
-    alone = [copy.deepcopy(vae) for vae in pair]
-    config = TrainingConfig(warm_up_epochs=2, epochs=1, batch_size=16)
-    folders = [tmp_path / "0", tmp_path / "1"]
-    together = train_ensemble(pair, data, data[:10], config, device=DEVICE, checkpoints=folders, progress=False)
-    for seed, vae in enumerate(alone):
-        own = dataclasses.replace(config, seed=seed)
-        history = train(vae, data, data[:10], own, device=DEVICE, progress=False)
-        assert together[seed]["validation"] == pytest.approx(history["validation"], rel=1e-4)
-    assert pair[0].log_time_factor.device.type == DEVICE.type
 
 
 def test_plotting() -> None:

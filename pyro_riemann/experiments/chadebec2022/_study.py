@@ -120,7 +120,7 @@ class Study:
             "epochs": epochs,
             "best_validation_loss": min(history["validation"]),
             "validation_loss": history["validation"],
-            "cpu_seconds": sum(history["cpu_seconds"]),
+            "cpu_seconds": sum(history["processor_seconds"]),
         }
 
     # ---------------------------------------------------------------- samplers

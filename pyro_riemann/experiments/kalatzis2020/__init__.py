@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pyro_riemann._store import make_folder, write_file
-from pyro_riemann.experiments._jobs import Job, distribute, is_done, run_jobs, start_over, understood
+from pyro_riemann.experiments._jobs import Job, is_done, run_jobs, start_over, understood
 from pyro_riemann.experiments.kalatzis2020._draw import draw_all
 from pyro_riemann.experiments.kalatzis2020._protocol import DATASETS, MODELS, PROTOCOLS, TITLES, Protocol, grid
 from pyro_riemann.experiments.kalatzis2020._report import report
-from pyro_riemann.experiments.kalatzis2020._train import train_seeds
 from pyro_riemann.experiments.kalatzis2020._work import work
 
 __all__ = ["DATASETS", "MODELS", "PROTOCOLS", "Protocol", "grid", "progress_table", "run", "write_report"]
@@ -34,7 +33,6 @@ def run(
     processes: int = 1,
     devices: Sequence[str] = ("cpu",),
     console: Console | None = None,
-    ensembles: bool = False,
     fresh: bool = False,
 ) -> None:
     """Do whatever of the grid is missing; an interrupted model resumes from its checkpoint.
@@ -50,8 +48,6 @@ def run(
         processes: runs at once.
         devices: where models are trained, in turn.
         console: where to report.
-        ensembles: train the seeds of a model as one batch, which ends at the same weights: faster on a GPU, not on a
-            processor.
         fresh: start over, whatever results and checkpoints of these runs there are.
 
     Raises:
@@ -63,23 +59,9 @@ def run(
         start_over(checkpoints, f"{dataset}-")
     else:
         console.print(progress_table(jobs, results))
-    if ensembles:
-        plans = _ensembles([job for job in jobs if fresh or not is_done(job, results)])
-        train_all = partial(train_seeds, protocol=protocol, checkpoints=checkpoints)
-        for (_, name, dim, members), _ in distribute(train_all, plans, processes=processes, devices=devices):
-            console.print(f"trained: {TITLES[name]}, d = {dim}, seeds {', '.join(map(str, members))}", highlight=False)
     one = partial(work, checkpoints=checkpoints)
     run_jobs(jobs, one, results, processes=processes, devices=devices, console=console, fresh=fresh)
     console.print(progress_table(jobs, results))
-
-
-def _ensembles(jobs: Sequence[Job]) -> list[tuple[str, str, int, tuple[int, ...]]]:
-    """Data set, model, latent dimension and seeds of all jobs that differ in their seed alone."""
-    members: dict[tuple[str, str, int], list[int]] = {}
-    for settings in (job.settings for job in jobs if job.settings["kind"] == "model"):
-        key = (settings["dataset"], settings["model"], settings["latent_dim"])
-        members.setdefault(key, []).append(settings["seed"])
-    return [(*key, tuple(seeds)) for key, seeds in members.items() if len(seeds) > 1]
 
 
 def progress_table(jobs: Sequence[Job], results: Path) -> Table:

@@ -11,7 +11,7 @@ from pyro_riemann._store import locked
 from pyro_riemann.datasets import ImageData, load_dataset
 from pyro_riemann.experiments._chains import frozen
 from pyro_riemann.experiments.kalatzis2020._protocol import Protocol
-from pyro_riemann.vae import VAE, History, TrainingConfig, make_vae, train, train_ensemble
+from pyro_riemann.vae import VAE, History, TrainingConfig, make_vae, train
 
 GRID_RESOLUTION = 200
 """Nodes an axis of the tabulated metric, d = 2."""
@@ -88,30 +88,6 @@ def trained(
     vae, folder = build(model, data, latent_dim, protocol, seed), _folder(work, dataset, latent_dim, model, seed)
     with locked(folder.with_name(f"{folder.name}.lock"), wait=True):  # another run of the grid may need the same model
         return vae, fit(vae, data, protocol, seed, folder, device)
-
-
-def train_seeds(
-    plan: tuple[str, str, int, tuple[int, ...]], device: str, *, protocol: Protocol, checkpoints: Path
-) -> None:
-    """Train all seeds of a model as one batch; :func:`trained` then finds each in its checkpoint.
-
-    Args:
-        plan: data set, model, latent dimension, seeds.
-        device: where.
-        protocol: the settings.
-        checkpoints: folder of the models.
-    """
-    dataset, model, latent_dim, seeds = plan
-    data = load_images(dataset, protocol, device)
-    train_ensemble(
-        [build(model, data, latent_dim, protocol, seed) for seed in seeds],
-        data.train,
-        config=_config(protocol, seeds[0]),
-        seeds=seeds,
-        device=device,
-        checkpoints=[_folder(checkpoints, dataset, latent_dim, model, seed) for seed in seeds],
-        progress=False,
-    )
 
 
 def _folder(checkpoints: Path, dataset: str, latent_dim: int, model: str, seed: int) -> Path:
