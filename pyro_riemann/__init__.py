@@ -52,7 +52,7 @@ __all__ = [
     "to_arviz",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = dict.fromkeys(("_estimate", "geodesics", "metrics", "manifolds", "brownian", "distributions"), "torch")
 

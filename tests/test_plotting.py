@@ -115,13 +115,31 @@ def test_geodesics_and_straight_lines_have_the_curves_points() -> None:
 def test_brownian_paths_are_drawn_point_by_point() -> None:
     paths = torch.randn(12, 2, 3, 2).cumsum(0)
     paths[0] = torch.tensor([1.0, 2.0])
-    lines = plot_brownian_paths(paths).lines
+    ax: Any = plot_brownian_paths(paths)
     flat = paths.reshape(12, 6, 2).numpy()
-    for index in range(6):
-        np.testing.assert_array_equal(lines[index].get_xydata(), flat[:, index])
-    starts, ends = lines[6:]
+    pieces: Any
+    for index, pieces in enumerate(ax.collections):
+        np.testing.assert_array_equal(np.stack(pieces.get_segments())[:, 0], flat[:-1, index])
+        np.testing.assert_array_equal(np.stack(pieces.get_segments())[:, 1], flat[1:, index])
+    assert len(ax.collections) == 6
+    starts, ends = ax.lines
     np.testing.assert_array_equal(starts.get_xydata(), [[1.0, 2.0]])
     np.testing.assert_array_equal(ends.get_xydata(), flat[-1])
+    (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
+    assert x0 <= flat[..., 0].min() < flat[..., 0].max() <= x1
+    assert y0 <= flat[..., 1].min() < flat[..., 1].max() <= y1
+
+
+def test_colours_of_brownian_paths_are_times_and_the_legend_says_so() -> None:
+    ax: Any = plot_brownian_paths(torch.randn(5, 2, 2).cumsum(0), time=torch.tensor(0.4))
+    for pieces in ax.collections:
+        np.testing.assert_allclose(pieces.get_array(), [0.05, 0.15, 0.25, 0.35], rtol=1e-6)
+        np.testing.assert_allclose(pieces.get_clim(), (0, 0.4))
+    (bar,) = ax.child_axes
+    assert bar.get_title() == "time"
+    assert [text.get_text() for text in bar.get_xticklabels()] == ["0", "0.4"]
+    (shares,) = plot_brownian_paths(torch.randn(5, 2, 2)).child_axes
+    assert shares.get_title() == "share of the time"
 
 
 def test_decoded_frames_follow_line_and_geodesic() -> None:
@@ -156,6 +174,16 @@ def test_image_grid_places_every_image() -> None:
     assert np.isnan(shown[10:, 5:]).all()
     assert np.isnan(shown[4]).all()
     assert np.isnan(shown[:, 5]).all()
+
+
+def test_gaps_are_not_white() -> None:
+    """White margins of digits would run into each other."""
+    image = plot_images(torch.zeros(2, 4), (2, 2)).images[0]
+    shown: Any = image.cmap(image.norm(image.get_array()))
+    white, gap = [1, 1, 1, 1], shown[0, 2]
+    assert shown[0, 0].tolist() == white
+    assert gap.tolist() != white
+    assert gap[3] == 1
 
 
 def test_grey_scale_is_that_of_the_limits() -> None:

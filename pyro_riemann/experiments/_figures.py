@@ -23,6 +23,7 @@ from pyro_riemann.plotting import (
     plot_images,
     plot_latent_space,
 )
+from pyro_riemann.plotting._style import GEODESIC_COLOR
 
 Decode = Callable[[Tensor], Tensor]
 
@@ -50,41 +51,56 @@ def latent_space(metric: RiemannianMetric, codes: Tensor, labels: Tensor, loc: T
 
 
 def geodesics(
-    metric: RiemannianMetric, curves: Geodesic, shown: Geodesic, decode: Decode, shape: tuple[int, int], box: Tensor
+    metric: RiemannianMetric,
+    curves: Geodesic,
+    shown: Geodesic,
+    decode: Decode,
+    beside: Tensor,
+    shape: tuple[int, int],
+    box: Tensor,
 ) -> Figure:
-    """Geodesics against straight lines, and decoded images along one pair of them."""
-    figure = new_figure(7.4, 7.6)
-    halves: Any = figure.subfigures(2, 1, height_ratios=(5.4, 1.7))
+    """Geodesics against straight lines, and decoded images along one pair of them; ``beside``: the plain VAE's row."""
+    figure = new_figure(7.4, 8.4)
+    halves: Any = figure.subfigures(2, 1, height_ratios=(5.4, 2.5))
     top, bottom = halves
     ax = plot_latent_space(metric, low=box[0], high=box[1], ax=top.subplots())
     plot_geodesics(curves, ax)
+    for name, end in zip("AB", shown.points[[0, -1]].cpu().tolist(), strict=True):
+        ax.annotate(name, end, (5, 4), textcoords="offset points", weight="bold", zorder=6)
     ax.set_xlim(*box[:, 0].tolist())
     ax.set_ylim(*box[:, 1].tolist())
-    frames = bottom.subplots(2, 1)
-    plot_decoded_curves(decode, shown, shape, limits=(0, 1), axes=frames)
-    frames[0].set_title("decoded along the pair whose straight line is the longest detour", fontsize="medium")
+    rows = bottom.subplots(3, 1)
+    plot_decoded_curves(decode, shown, shape, limits=(0, 1), axes=rows[:2])
+    plot_images(beside, shape, columns=len(beside), limits=(0, 1), ax=rows[2])
+    for row, name in zip(rows, ("R-VAE, straight", "R-VAE, geodesic", "plain VAE, straight"), strict=True):
+        row.set_ylabel(name.replace(", ", ",\n"), rotation=0, ha="right", va="center", fontsize="medium")
+    rows[0].set_title("decoded from A to B, of all pairs the one whose first two rows differ most", fontsize="medium")
     return figure
 
 
-def brownian(metric: RiemannianMetric, loc: Tensor, time: Tensor, box: Tensor, num_paths: int = 40) -> Figure:
-    """Brownian paths from the centre of the prior, run for the prior's time."""
+def brownian(
+    metric: RiemannianMetric, loc: Tensor, time: Tensor, box: Tensor, num_paths: int = 5, num_ends: int = 200
+) -> Figure:
+    """Brownian motion from the centre of the prior, for the prior's time: some paths, and where more of them end."""
     with torch.no_grad():
-        paths = brownian_motion(metric, loc.expand(num_paths, 2), time, num_steps=200, return_path=True)
+        paths = brownian_motion(metric, loc.expand(num_ends, 2), time, num_steps=200, return_path=True)
     figure = new_figure(6.6, 5.6)
     ax = plot_latent_space(metric, low=box[0], high=box[1], ax=figure.subplots())
-    plot_brownian_paths(paths, ax)
+    ax.plot(*paths[-1, num_paths:].T.cpu(), "o", ls="", color=GEODESIC_COLOR, ms=2.5, mew=0, alpha=0.6)
+    plot_brownian_paths(paths[:, :num_paths], ax, time=time)
     ax.set_xlim(*box[:, 0].tolist())
     ax.set_ylim(*box[:, 1].tolist())
-    ax.set_title(f"Brownian motion from the prior's centre, time {float(time):.3g}", fontsize="medium")
+    ax.set_title(f"Brownian motion from the prior's centre: {num_paths} paths, {num_ends} ends", fontsize="medium")
     return figure
 
 
-def samples(images: dict[str, Tensor], shape: tuple[int, int], columns: int = 10) -> Figure:
+def samples(images: dict[str, Tensor], shape: tuple[int, int], columns: int = 8) -> Figure:
     """Grids of images side by side, each under its name."""
     figure = new_figure(4.2 * len(images), 4.5)
+    figure.set_layout_engine("constrained", wspace=0.06)
     for ax, (name, rows) in zip(figure.subplots(1, len(images), squeeze=False)[0], images.items(), strict=True):
         plot_images(rows, shape, columns=columns, limits=(0, 1), ax=ax)
-        ax.set_title(name, fontsize="medium")
+        ax.set_title(name, fontsize="large")
     return figure
 
 

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from torch import Tensor
 
 from pyro_riemann.geodesics import Geodesic
-from pyro_riemann.plotting._style import GEODESIC_COLOR, LINE_COLOR, new_axes, to_numpy
+from pyro_riemann.plotting._style import GAP_COLOR, GEODESIC_COLOR, LINE_COLOR, new_axes, to_numpy
 
 
 def plot_decoded_curves(
@@ -120,7 +120,8 @@ def _scale(images: Sequence[np.ndarray], limits: tuple[float, float] | None) -> 
 
 
 def _show_image(ax: Axes, image: np.ndarray, scale: Normalize) -> None:
-    ax.imshow(image, cmap="gray_r", norm=scale, interpolation="nearest")
+    cmap = plt.get_cmap("gray_r").with_extremes(bad=GAP_COLOR)  # images end where the ground begins
+    ax.imshow(image, cmap=cmap, norm=scale, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)

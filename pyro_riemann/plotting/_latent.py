@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from torch import Tensor
 
@@ -18,9 +20,9 @@ from pyro_riemann.plotting._style import (
     GEODESIC_COLOR,
     LINE_COLOR,
     START_COLOR,
+    TIME_COLORS,
     VOLUME_COLORS,
     new_axes,
-    sequence,
     to_numpy,
 )
 
@@ -147,40 +149,64 @@ def plot_geodesics(curves: Geodesic, ax: Axes | None = None, *, straight: bool =
     return ax
 
 
-def plot_brownian_paths(paths: Tensor, ax: Axes | None = None, *, show_ends: bool = True) -> Axes:
-    """Brownian paths, and where they start and end.
+def plot_brownian_paths(
+    paths: Tensor, ax: Axes | None = None, *, time: float | Tensor | None = None, show_ends: bool = True
+) -> Axes:
+    """Brownian paths coloured by time, and where they start and end.
 
     Args:
         paths: ``(num_steps + 1, *batch, 2)``, as from ``brownian_motion(..., return_path=True)``.
         ax: axes to draw on.
+        time: how long they ran, for the legend of colours; by default it shows shares of the time.
         show_ends: whether to mark the end points.
 
     Returns:
-        The axes: one line a path, one for the starts and one for the ends.
+        The axes: a collection of segments for each path, one line for the starts and one for the ends.
 
     Raises:
         ValueError: if ``paths`` has another shape.
 
     Example:
-        >>> len(plot_brownian_paths(torch.randn(10, 5, 2).cumsum(0)).lines)
-        7
+        >>> ax = plot_brownian_paths(torch.randn(10, 5, 2).cumsum(0), time=0.5)
+        >>> len(ax.collections), len(ax.lines)
+        (5, 2)
     """
     points = _plane("paths", paths)
     if points.ndim < 2 or points.shape[0] < 2:
         raise ValueError(f"`paths` must have shape (num_steps + 1, *batch, 2), got {tuple(points.shape)}.")
     flat = points.reshape(points.shape[0], -1, 2)
     ax = new_axes(ax)
-    for index, color in enumerate(sequence(flat.shape[1])):
-        ax.plot(*flat[:, index].T, color=color, lw=0.7, alpha=0.75)
+    scale = Normalize(0.0, 1.0 if time is None else float(time))
+    middles = (np.arange(len(flat) - 1) + 0.5) / (len(flat) - 1) * scale.vmax
+    for path in flat.swapaxes(0, 1):
+        pieces = LineCollection(list(np.stack([path[:-1], path[1:]], 1)), cmap=TIME_COLORS, norm=scale, lw=0.9)
+        pieces.set_array(middles)
+        ax.add_collection(pieces)
+    _time_legend(ax, scale, "share of the time" if time is None else "time")
     starts = np.unique(flat[0], axis=0)
     handles = ax.plot(*starts.T, "*", ls="", color=START_COLOR, ms=13, mec="white", mew=0.9, zorder=5, label="start")
     if show_ends:
         handles += ax.plot(
             *flat[-1].T, "o", color=GEODESIC_COLOR, ls="", ms=4, mec="white", mew=0.5, label="end", zorder=4
         )
+    ax.autoscale_view()
     _legend(ax, handles)
     _label_plane(ax)
     return ax
+
+
+def _time_legend(ax: Axes, scale: Normalize, label: str) -> None:
+    """A small bar of the colours of time, within the axes."""
+    bar = ax.figure.colorbar(
+        ScalarMappable(scale, TIME_COLORS), cax=ax.inset_axes((0.05, 0.09, 0.3, 0.025)), orientation="horizontal"
+    )
+    bar.set_ticks([scale.vmin or 0.0, scale.vmax or 1.0])
+    bar.ax.set_xticklabels(["0", f"{scale.vmax:.3g}"])
+    bar.ax.tick_params(labelsize="small", length=0, pad=2)
+    bar.ax.set_title(label, fontsize="small", pad=3)
+    bar.outline.set_visible(False)
+    for text in (bar.ax.title, *bar.ax.get_xticklabels()):
+        text.set_bbox({"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0})
 
 
 def _scatter_classes(ax: Axes, points: np.ndarray, labels: Tensor | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from torch import Tensor
 
 #: White to middle grey, linear in lightness: leaves room for coloured codes and curves on top.
@@ -22,6 +22,12 @@ CLASS_COLORS = (
 )  # fmt: skip
 
 
+#: Along a path, from its start to its end: a perceptually uniform map without its lightest colours.
+TIME_COLORS = ListedColormap(plt.get_cmap("viridis")(np.linspace(0.0, 0.85, 256)), name="time")
+#: Between images, and where there is none.
+GAP_COLOR = "#dcdcdc"
+
+
 def new_axes(ax: Axes | None) -> Axes:
     """The axes given, or those of a new figure."""
     return plt.subplots(figsize=(5.6, 5.0), layout="constrained")[1] if ax is None else ax
@@ -29,7 +35,7 @@ def new_axes(ax: Axes | None) -> Axes:
 
 def sequence(count: int) -> np.ndarray:
     """Evenly spaced dark colours of a perceptually uniform map, ``(count, 4)``."""
-    return plt.get_cmap("viridis")(np.linspace(0.0, 0.85, count))
+    return TIME_COLORS(np.linspace(0.0, 1.0, count))
 
 
 def to_numpy(value: Any) -> np.ndarray:

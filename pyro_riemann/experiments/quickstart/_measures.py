@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
@@ -70,31 +71,60 @@ def bounds(vae: VAE, prior: Any, data: ImageData, config: QuickstartConfig) -> d
     }
 
 
+class Curves(NamedTuple):
+    """Geodesics between test codes."""
+
+    drawn: Geodesic  # some of them, the next among them
+    shown: Geodesic  # the one along which decoded images differ most from those along the straight line
+    pair: tuple[int, int]  # its two test images
+    report: dict[str, Any]
+
+
+@torch.no_grad()
 def geodesics(
-    grid: GridMetric, codes: Tensor, labels: Tensor, loc: Tensor, seed: int, count: int = 200
-) -> tuple[Geodesic, Geodesic, dict[str, Any]]:
+    grid: GridMetric,
+    decode: Callable[[Tensor], Tensor],
+    codes: Tensor,
+    labels: Tensor,
+    loc: Tensor,
+    seed: int,
+    count: int = 200,
+) -> Curves:
     """Geodesics between random test codes of different classes, and those of the prior's centre to codes."""
     with seeded(seed, codes.device):
         first, second = torch.randint(len(codes), (2, 2 * count))
     apart = (labels[first] != labels[second]).nonzero()[:count, 0].cpu()
     first, second = first[apart], second[apart]
-    with torch.no_grad():
-        grid.solver = GeodesicSolver(num_knots=16, num_segments=64, max_iterations=100)
-        curves = grid.geodesic(codes[first], codes[second])
-        rays = grid.geodesic(loc.expand_as(codes[:count]), codes[:count])
-        detour = straight_length(grid, codes[first], codes[second]) / curves.length
-        best = int(torch.where(curves.converged, detour, 0).argmax())
-        few = torch.cat([torch.tensor([best]), torch.arange(len(first))[:9]]).unique()
-        drawn = grid.geodesic(codes[first[few]], codes[second[few]])
-        shown = grid.geodesic(codes[first[best]], codes[second[best]])
+    grid.solver = GeodesicSolver(num_knots=16, num_segments=64, max_iterations=100)
+    curves = grid.geodesic(codes[first], codes[second])
+    rays = grid.geodesic(loc.expand_as(codes[:count]), codes[:count])
+    detour = straight_length(grid, codes[first], codes[second]) / curves.length
+    difference = row_difference(decode, curves)
+    best = int(torch.where(curves.converged, difference, 0).argmax())
+    few = torch.cat([torch.tensor([best]), torch.arange(len(first))[:9]]).unique()
     report = {
         "converged_share": curves.converged.double().mean().item(),
         "converged_share_from_prior": rays.converged.double().mean().item(),
         "pairs": len(first),
         "median_straight_over_geodesic": detour.median().item(),
+        "median_difference_of_rows": difference.median().item(),
         "shown_straight_over_geodesic": detour[best].item(),
+        "shown_difference_of_rows": difference[best].item(),
     }
-    return drawn, shown, report
+    return Curves(
+        grid.geodesic(codes[first[few]], codes[second[few]]),
+        grid.geodesic(codes[first[best]], codes[second[best]]),
+        (int(first[best]), int(second[best])),
+        report,
+    )
+
+
+def row_difference(decode: Callable[[Tensor], Tensor], curves: Geodesic, num_frames: int = 10) -> Tensor:
+    """Root mean square difference of pixels decoded along geodesics and along straight lines, at equal times."""
+    times = torch.linspace(0, 1, num_frames, dtype=curves.points.dtype, device=curves.points.device)
+    start, end = curves.points[0], curves.points[-1]
+    squares = [(decode(curves(t)) - decode(start + t * (end - start))).square().mean(-1) for t in times]
+    return torch.stack(squares).mean(0).sqrt()
 
 
 def straight_length(metric: RiemannianMetric, z: Tensor, y: Tensor, segments: int = 400) -> Tensor:

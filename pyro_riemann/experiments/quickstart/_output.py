@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.datasets import ImageData
 from pyro_riemann.diagnostics import Summary
 from pyro_riemann.experiments import _figures
 from pyro_riemann.experiments._seed import seeded
+from pyro_riemann.experiments.quickstart._measures import Curves
 from pyro_riemann.experiments.quickstart._models import centre_of, decode
 from pyro_riemann.experiments.quickstart._settings import QuickstartConfig
-from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae import VAE
 
@@ -30,8 +31,7 @@ def draw(
     plain: VAE,
     grid: GridMetric,
     codes: Tensor,
-    curves: Geodesic,
-    shown: Geodesic,
+    curves: Curves,
     chains: Any,
 ) -> None:
     """All figures, one file each, into ``config.output``."""
@@ -40,9 +40,11 @@ def draw(
     loc, prior_time = centre_of(rvae)
     drawings: dict[str, Callable[[], Any]] = {
         "latent_space": lambda: _figures.latent_space(grid, codes, data.test_labels, loc, box),
-        "geodesics": lambda: _figures.geodesics(grid, curves, shown, decode(rvae), data.shape, box),
+        "geodesics": lambda: _figures.geodesics(
+            grid, curves.drawn, curves.shown, decode(rvae), beside(plain, data, curves), data.shape, box
+        ),
         "brownian_paths": lambda: _figures.brownian(grid, loc, prior_time, box),
-        "samples": lambda: _figures.samples(samples(rvae, plain, data), data.shape),
+        "samples": lambda: _figures.samples(samples(rvae, plain, grid, data), data.shape),
         "chains": lambda: _figures.chains(chains),
     }
     with seeded(config.seed, codes.device):
@@ -51,12 +53,22 @@ def draw(
 
 
 @torch.no_grad()
-def samples(rvae: VAE, plain: VAE, data: ImageData, count: int = 100) -> dict[str, Tensor]:
-    """Decoded means of prior draws; the heat kernel's draws are Brownian motion."""
+def beside(plain: VAE, data: ImageData, curves: Curves, num_frames: int = 10) -> Tensor:
+    """What the plain VAE decodes along the straight line between its own codes of the pair that is shown."""
+    start, end = plain.encoder(data.test[list(curves.pair)])[0]
+    times = torch.linspace(0, 1, num_frames, dtype=start.dtype, device=start.device)
+    return decode(plain)(start + times[:, None] * (end - start))
+
+
+@torch.no_grad()
+def samples(rvae: VAE, plain: VAE, grid: GridMetric, data: ImageData, count: int = 64) -> dict[str, Tensor]:
+    """Decoded means of prior draws; the heat kernel's draws are Brownian motion, here on the table of the metric."""
+    loc, prior_time = centre_of(rvae)
+    ends = brownian_motion(grid, loc.expand(count, 2), prior_time, num_steps=1000)
     return {
         "test images": data.test[:count],
-        "R-VAE: decoded Brownian motion": decode(rvae)(rvae.prior_distribution().sample((count,))),
-        "plain VAE": decode(plain)(plain.prior_distribution().sample((count,))),
+        "R-VAE: ends of Brownian motion, decoded": decode(rvae)(ends),
+        "plain VAE: draws of N(0, I), decoded": decode(plain)(plain.prior_distribution().sample((count,))),
     }
 
 

@@ -18,7 +18,7 @@ from pyro_riemann.experiments.quickstart._measures import (
     prior_report,
     sample_posterior,
 )
-from pyro_riemann.experiments.quickstart._models import centre_of, grid_of, load_images, train_model
+from pyro_riemann.experiments.quickstart._models import centre_of, decode, grid_of, load_images, train_model
 from pyro_riemann.experiments.quickstart._output import Clock, draw, print_result
 from pyro_riemann.experiments.quickstart._settings import QuickstartConfig
 from pyro_riemann.vae import encode_all, prior_mass
@@ -81,12 +81,13 @@ def _run(config: QuickstartConfig) -> dict[str, Any]:
         result["rvae"]["iwae"]["value_normalised"] = result["rvae"]["iwae"]["value"] - log_mass
         result["prior"] |= {"elbo_without_normaliser": bound, "elbo_with_normaliser": bound - log_mass}
     with clock("geodesics"):
-        curves, shown, result["geodesics"] = geodesics(grid, codes, data.test_labels, loc, config.seed)
+        curves = geodesics(grid, decode(rvae), codes, data.test_labels, loc, config.seed)
+        result["geodesics"] = curves.report
     with clock("chains"):
         chains, table = sample_posterior(rvae, prior, data, grid, config, console)
         result["chains"] = chain_report(table, config)
     with clock("figures"):
-        draw(config, data, rvae, plain, grid, codes, curves, shown, chains)
+        draw(config, data, rvae, plain, grid, codes, curves, chains)
     result["training_seconds"] = {"rvae": round(rvae_seconds, 2), "vae": round(plain_seconds, 2)}
     result["timings_seconds"] = {name: round(seconds, 2) for name, seconds in clock.wall.items()}
     result["timings_cpu_seconds"] = {name: round(seconds, 2) for name, seconds in clock.cpu.items()}
