@@ -30,7 +30,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "_extensions", "conf.py", "benchmarks/table.md", "benchmarks/before_after.md"]
+exclude_patterns = ["_build", "_extensions", "conf.py", "paper.md", "benchmarks/table.md", "benchmarks/before_after.md"]
 
 html_theme = "furo"
 html_title = "pyro-riemann"

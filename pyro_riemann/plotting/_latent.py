@@ -176,13 +176,14 @@ def plot_brownian_paths(
         raise ValueError(f"`paths` must have shape (num_steps + 1, *batch, 2), got {tuple(points.shape)}.")
     flat = points.reshape(points.shape[0], -1, 2)
     ax = new_axes(ax)
-    scale = Normalize(0.0, 1.0 if time is None else float(time))
-    middles = (np.arange(len(flat) - 1) + 0.5) / (len(flat) - 1) * scale.vmax
+    end = 1.0 if time is None else float(time)
+    scale = Normalize(0.0, end)
+    middles = (np.arange(len(flat) - 1) + 0.5) / (len(flat) - 1) * end
     for path in flat.swapaxes(0, 1):
         pieces = LineCollection(list(np.stack([path[:-1], path[1:]], 1)), cmap=TIME_COLORS, norm=scale, lw=0.9)
         pieces.set_array(middles)
         ax.add_collection(pieces)
-    _time_legend(ax, scale, "share of the time" if time is None else "time")
+    _time_legend(ax, end, "share of the time" if time is None else "time")
     starts = np.unique(flat[0], axis=0)
     handles = ax.plot(*starts.T, "*", ls="", color=START_COLOR, ms=13, mec="white", mew=0.9, zorder=5, label="start")
     if show_ends:
@@ -195,13 +196,14 @@ def plot_brownian_paths(
     return ax
 
 
-def _time_legend(ax: Axes, scale: Normalize, label: str) -> None:
+def _time_legend(ax: Axes, end: float, label: str) -> None:
     """A small bar of the colours of time, within the axes."""
     bar = ax.figure.colorbar(
-        ScalarMappable(scale, TIME_COLORS), cax=ax.inset_axes((0.05, 0.09, 0.3, 0.025)), orientation="horizontal"
+        ScalarMappable(Normalize(0.0, end), TIME_COLORS),
+        cax=ax.inset_axes((0.05, 0.09, 0.3, 0.025)),
+        orientation="horizontal",
     )
-    bar.set_ticks([scale.vmin or 0.0, scale.vmax or 1.0])
-    bar.ax.set_xticklabels(["0", f"{scale.vmax:.3g}"])
+    bar.set_ticks([0.0, end], labels=["0", f"{end:.3g}"])
     bar.ax.tick_params(labelsize="small", length=0, pad=2)
     bar.ax.set_title(label, fontsize="small", pad=3)
     bar.outline.set_visible(False)

@@ -18,7 +18,9 @@ from pyro_riemann import ConstantMetric, EuclideanMetric, GridMetric, Riemannian
 from pyro_riemann.cli import app
 from pyro_riemann.experiments._centred import CentredMetric, tabulated_prior
 from pyro_riemann.experiments.quickstart import configure, straight_length
+from pyro_riemann.experiments.quickstart._measures import row_difference
 from pyro_riemann.explorer import load_run, run_page
+from pyro_riemann.geodesics import Geodesic
 from tests.commands import interruptible
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +54,17 @@ def result(finished: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------ the run
 
 
+def test_difference_of_rows_is_that_of_the_frames() -> None:
+    """A line and a parabola over the unit interval, decoded to their own coordinates: the rows differ by the height."""
+    times = torch.linspace(0, 1, 21, dtype=torch.float64)[:, None]
+    points = torch.stack([times * torch.ones(2), times * (1 - times) * torch.tensor([0.0, 4.0])], -1)
+    ones = torch.ones(2, dtype=torch.float64)
+    bent = Geodesic(points, ones, ones, ones.bool(), lambda t: points[(t * 20).round().long()])
+    frames = torch.arange(5, dtype=torch.float64) / 4
+    expected = (4 * frames * (1 - frames)).square().mean().div(2).sqrt().item()  # two pixels, one of which differs
+    assert row_difference(lambda z: z, bent, num_frames=5).tolist() == pytest.approx([0.0, expected])
+
+
 def test_bounds_are_additive(result: dict[str, Any]) -> None:
     for model in ("rvae", "vae", "vae_gaussian_prior"):
         row = result[model]
@@ -76,7 +89,9 @@ def test_result_says_what_was_done(result: dict[str, Any]) -> None:
     assert result["epochs"] == {"warm_up": 40, "phase_two": 1}
     assert result["prior"]["time"] > 0
     assert 0 <= result["geodesics"]["converged_share"] <= 1
-    assert result["geodesics"]["shown_straight_over_geodesic"] >= 0.99, "a straight line is no shortcut"
+    geodesics = result["geodesics"]
+    assert geodesics["shown_straight_over_geodesic"] >= 0.99, "a straight line is no shortcut"
+    assert geodesics["shown_difference_of_rows"] >= geodesics["median_difference_of_rows"] > 0
     chains = result["chains"]
     assert (chains["chains"], chains["draws"]) == (4, 8)
     assert chains["max_r_hat"] == max(row["r_hat"] for row in chains["table"].values())

@@ -85,3 +85,9 @@ def test_every_row_is_a_claim() -> None:
     rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert len(rows) > 20
     assert [row for row in rows if not any(phrase in row for phrase in CLAIMS)] == []
+
+
+def test_every_citation_of_the_paper_is_in_its_bibliography() -> None:
+    cited = set(re.findall(r"@(\w+)", (ROOT / "docs" / "paper.md").read_text().partition("# Summary")[2]))
+    listed = re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "paper.bib").read_text(), re.MULTILINE)
+    assert sorted(cited) == sorted(listed)
