@@ -324,8 +324,8 @@ class Explorer {
     const range = this.view.drawField(this.table);
     this.view.drawCodes(this.codes, this.colours);
     const { elements } = this;
-    elements["field-low"].textContent = range[0].toFixed(1);
-    elements["field-high"].textContent = range[1].toFixed(1);
+    // adding 0 makes 0 of -0
+    ["low", "high"].forEach((end, k) => (elements[`field-${end}`].textContent = (Math.round(10 * range[k]) / 10 + 0).toFixed(1)));
     const scale = elements["field-scale"].getContext("2d");
     const gradient = scale.createLinearGradient(0, 0, 120, 0);
     gradient.addColorStop(0, themeColour("--field-low"));

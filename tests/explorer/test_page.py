@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from pyro_riemann.cli import app
-from pyro_riemann.explorer import load_run
+from pyro_riemann.explorer import PageServer, explorer_page, load_run
 from tests.commands import interruptible
 from tests.explorer.browser import click_chart, set_slider
 
@@ -176,6 +176,27 @@ def test_nothing_is_loaded(page: Any) -> None:
     assert page.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)") == []
 
 
+def test_words_of_a_user_are_no_markup(driver: Any, console: list[Any], run_folder: Path) -> None:
+    title = "<img src=x onerror=document.title=1> @PAYLOAD@ </title></script><script>document.title=2</script>"
+    run = load_run(run_folder)
+    page = explorer_page(run.vae, run.vae.encode(run.images[:20]), run.labels[:20], resolution=16, title=title)
+    with PageServer(page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            driver.get(server.url)
+            assert driver.find_element("css selector", "h1").text == title
+            assert driver.title == title
+            assert driver.execute_script("return [document.images.length, document.scripts.length]") == [0, 2]
+            assert driver.execute_script("return explorer.payload.title") == title
+            asked = "return fetch(arguments[0]).then((answer) => answer.status, (error) => String(error))"
+            assert "Failed to fetch" in driver.execute_script(asked, server.url), "the policy lets nothing be loaded"
+            driver.get_log("browser")  # says so, too
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 # ------------------------------------------------------------------------------------ keyboard, colours, motion
 
 
@@ -239,6 +260,13 @@ def test_page_fits_a_telephone(file_page: Any) -> None:
     try:
         wait_for(lambda: file_page.execute_script("return explorer.view.width") < 380)
         assert file_page.execute_script("return document.documentElement.scrollWidth") <= 380
+        for end in two_codes(file_page):
+            click_chart(file_page, *end)
+        for row in ("geodesic-frames", "line-frames"):
+            canvases = f"[...document.getElementById('{row}').children]"
+            edges = file_page.execute_script(f"return {canvases}.map((c) => c.getBoundingClientRect().right)")
+            assert len(edges) == 11
+            assert max(edges) <= 380, "every frame is on the screen"
     finally:
         file_page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert file_page.get_window_size() == size
