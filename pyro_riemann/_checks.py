@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
+
+
+class Ambient(Protocol):
+    """A metric that may know where points of the wrong shape come from."""
+
+    def ambient_hint(self, shape: torch.Size) -> str:
+        """What to do with points of this shape; empty where that is not known."""
+        ...
 
 
 def check_dtype(name: str, value: Tensor) -> Tensor:
@@ -20,8 +30,8 @@ def check_dtype(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def check_point(name: str, value: Tensor, dim: int) -> Tensor:
-    """Return ``value`` if it is a floating tensor of shape ``(*batch, dim)``; raise otherwise.
+def check_point(name: str, value: Tensor, dim: int, metric: Ambient | None = None) -> Tensor:
+    """Return ``value`` if it is a floating tensor of shape ``(*batch, dim)``; raise otherwise, with ``metric``'s hint.
 
     Skipped while ``torch.jit`` traces, which turns shapes into tensors.
     """
@@ -33,6 +43,7 @@ def check_point(name: str, value: Tensor, dim: int) -> Tensor:
     if value.dim() == 0 or value.shape[-1] != dim:
         raise ValueError(
             f"`{name}` must have shape (*batch, {dim}) for a metric of dimension {dim}, got {tuple(value.shape)}."
+            + ("" if metric is None else metric.ambient_hint(value.shape))
         )
     return value
 

@@ -7,11 +7,14 @@ from torch import Tensor
 
 from pyro_riemann._formulas import walk_steps
 from pyro_riemann.geodesics import expmap
+from pyro_riemann.manifolds import ProductMetric
 from pyro_riemann.metrics import PullbackMetric, RiemannianMetric
 
 
 def overrides(metric: RiemannianMetric, name: str) -> bool:
-    """True if a metric, and the one that it rewrites if there is one, has a method of its own."""
+    """True if a metric, and all that it is made of, has a method of its own."""
+    if isinstance(metric, ProductMetric):
+        return all(overrides(factor, name) for factor in metric.factors)
     base = getattr(metric, "base", None)
     own = getattr(type(metric), name) is not getattr(RiemannianMetric, name)
     return own and (not isinstance(base, RiemannianMetric) or overrides(base, name))

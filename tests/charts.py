@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import FlatTorus, Hyperbolic, PullbackMetric, RiemannianMetric, Sphere, WarpedMetric
-from pyro_riemann.manifolds import HalfSpace, Hyperboloid
+from pyro_riemann.manifolds import SPD, HalfSpace, Hyperboloid, ProductMetric, ScaledMetric
 
 
 def shear(z: Tensor) -> Tensor:
@@ -121,4 +121,11 @@ def all_charts() -> dict[str, RiemannianMetric]:
         "torus2": FlatTorus(2, [2 * torch.pi, 3.0]),
         "warped torus2": warped_torus(2, 3.0),
         "cylinder": FlatTorus(2, [2 * torch.pi, float("inf")]),
+        "large sphere2": Sphere(2, 1.7),
+        "curved ball3": Hyperbolic(3, -2.5),
+        "flatter hyperboloid2": Hyperboloid(2, -0.4),
+        "curved half-space2": HalfSpace(2, -1.8),
+        "scaled warped sphere2": ScaledMetric(warped_sphere(2), 0.6),
+        "sphere2 x half-space2": ProductMetric([Sphere(2, 0.8), HalfSpace(2)]),
+        "matrices2": SPD(2),
     }

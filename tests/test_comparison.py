@@ -238,7 +238,14 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
         *(mentions(peer, r"class \w*VAE\b|variational.autoencoder\w*\(") for peer in PEERS[1:4]),
         has("pythae.models:VAE"),
     ),
-    "Stiefel, symmetric positive definite matrices, Lie groups": (
+    "symmetric positive definite matrices": (
+        has("pyro_riemann.manifolds:SPD"),
+        has("geomstats.geometry.spd_matrices:SPDMatrices"),
+        has("geoopt:SymmetricPositiveDefinite"),
+        mentions("stochman", r"class (?:SPD|\w*PositiveDefinite)"),
+        mentions("pythae", r"class (?:SPD|\w*PositiveDefinite)"),
+    ),
+    "Stiefel manifolds, Lie groups": (
         mentions("pyro_riemann", MATRIX_MANIFOLDS),
         has("geomstats.geometry.stiefel:Stiefel"),
         has("geoopt:Stiefel"),

@@ -16,3 +16,8 @@ Array: TypeAlias = Any
 def table(xp: Namespace, values: Any, like: Array) -> Array:
     """Constants (a list or a NumPy array) as an array of the dtype of ``like``, on its device."""
     return xp.asarray(values, dtype=like.dtype, device=getattr(like, "device", None))  # a JAX tracer has no device
+
+
+def places(xp: Namespace, values: Any, like: Array) -> Array:
+    """Whole numbers (a NumPy array) to index ``like`` with, on its device."""
+    return xp.asarray(values, device=getattr(like, "device", None))

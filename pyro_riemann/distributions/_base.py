@@ -163,7 +163,7 @@ def broadcast_loc(loc: Tensor, name: str, spread: Tensor | float, metric: Rieman
     if loc.dim() == 0 or loc.shape[-1] != metric.dim:
         raise ValueError(
             f"`loc` must have shape (*batch, {metric.dim}) for a metric of dimension {metric.dim}, "
-            f"got {tuple(loc.shape)}."
+            f"got {tuple(loc.shape)}." + metric.ambient_hint(loc.shape)
         )
     try:
         batch_shape = torch.broadcast_shapes(loc.shape[:-1], spread.shape)

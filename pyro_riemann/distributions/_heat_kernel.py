@@ -16,7 +16,7 @@ from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.brownian import brownian_motion, choose_steps, default_method
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
-from pyro_riemann.distributions._radial_mass import Integrand, log_radial_mass
+from pyro_riemann.distributions._radial_mass import Integrand, log_radial_mass, radial_laws
 from pyro_riemann.distributions._radial_moments import radial_moments
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -188,7 +188,7 @@ def _warn_as_guide(law: RiemannianHeatKernel) -> None:
     """Say that an ELBO with this density is no bound: once a metric, and again when a known log mass has doubled."""
     if torch.jit.is_tracing() or not law.loc.numel():
         return
-    if law.metric.radial_law() is None:  # the mass takes many geodesics
+    if any(known is None for known, _ in radial_laws(law.metric)):  # the mass takes many geodesics
         size, number = _SMALL_MASS, "not known"
     else:
         mass = law.log_normalizer().value.flatten()

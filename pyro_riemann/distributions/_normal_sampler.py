@@ -11,10 +11,11 @@ from torch import Tensor
 
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann.distributions._radial_mass import Integrand, judged_rays, unwarped
+from pyro_riemann.distributions._radial_mass import Integrand, judged_rays, radial_laws, unwarped
 from pyro_riemann.distributions._radial_moments import rewarped
 from pyro_riemann.distributions._rays import RayRule, cast_rays
 from pyro_riemann.distributions._tangent import tangent_vectors
+from pyro_riemann.manifolds import ProductMetric
 from pyro_riemann.metrics import RiemannianMetric
 
 _MARGIN = 0.1  # of the log of the largest ray mass that was seen, for those that were not
@@ -42,9 +43,13 @@ class SamplingReport(NamedTuple):
 
 def report_of(metric: RiemannianMetric, loc: Tensor, variance: Tensor, num_directions: int | None) -> SamplingReport:
     """The method for these laws and what it will cost."""
-    metric, loc = unwarped(metric, loc)
-    if metric.radial_law() is not None:
+    metric, loc, variance = unwarped(metric, loc, variance)
+    if all(law is not None for law, _ in radial_laws(metric)):
         return SamplingReport("exact", 1.0)
+    if isinstance(metric, ProductMetric):
+        parts = zip(metric.factors, metric.split(loc), strict=True)
+        reports = [report_of(factor, x, variance, num_directions) for factor, x in parts]
+        return SamplingReport("rejection", min(report.efficiency for report in reports))
     bound, mean = _bounds(metric, loc.reshape(-1, metric.dim), variance.reshape(-1), num_directions)
     return SamplingReport("rejection", float((mean - bound).exp().min()))
 
@@ -53,8 +58,14 @@ def sample_normal(
     metric: RiemannianMetric, loc: Tensor, variance: Tensor, shape: torch.Size, num_directions: int | None
 ) -> Tensor:
     """Draws of shape ``(*sample, *batch, d)`` for every ``loc (*batch, d)`` and ``variance (*batch)``."""
-    base, there = unwarped(metric, loc)
-    flat, times = there.reshape(-1, base.dim), variance.reshape(-1)
+    base, there, spread = unwarped(metric, loc, variance)
+    if isinstance(base, ProductMetric):
+        draws = [
+            sample_normal(factor, x, spread, torch.Size((*shape[:-1], factor.dim)), num_directions)
+            for factor, x in zip(base.factors, base.split(there), strict=True)
+        ]
+        return rewarped(metric, torch.cat(draws, dim=-1))
+    flat, times = there.reshape(-1, base.dim), spread.reshape(-1)
     count = math.prod(shape) // max(1, flat.numel())
     law = base.radial_law()
     if flat.numel() == 0 or count == 0:

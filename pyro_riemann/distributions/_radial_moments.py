@@ -11,7 +11,7 @@ from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.distributions._radial_mass import Integrand, judged_rays, unwarped
 from pyro_riemann.distributions._tangent import chart_moments, default_nodes, tangent_vectors
-from pyro_riemann.manifolds import WarpedMetric
+from pyro_riemann.manifolds import ProductMetric, ScaledMetric, WarpedMetric
 from pyro_riemann.metrics import RiemannianMetric
 
 _RADII = 128
@@ -25,12 +25,20 @@ def radial_moments(
 
     By the nodes that the normalising constant has; without gradient.
     """
-    base, there = unwarped(metric, loc)
-    law, flat, times = base.radial_law(), there.reshape(-1, base.dim), variance.reshape(-1)
+    base, there, spread = unwarped(metric, loc, variance)
+    same_chart, nodes = _same_chart(metric, base), default_nodes(metric.dim)
+    if isinstance(base, ProductMetric):
+        if not same_chart:
+            return chart_moments(metric, loc, variance, nodes, power=1 - integrand.van_vleck)
+        parts = zip(base.factors, base.split(loc), strict=True)
+        moments = [radial_moments(factor, x, spread, integrand, num_directions) for factor, x in parts]
+        mean, square = (torch.cat(part, dim=-1) for part in zip(*moments, strict=True))
+        return mean, square
+    law, flat, times = base.radial_law(), there.reshape(-1, base.dim), spread.reshape(-1)
     if law is not None and law.is_flat(base.dim):
-        if law.periods is None or base is not metric:
-            return chart_moments(metric, loc, variance, default_nodes(metric.dim), power=1.0)
-        return loc, _within_a_period(variance.unsqueeze(-1), law.periods.to(loc))
+        if law.periods is None or not same_chart:
+            return chart_moments(metric, loc, variance, nodes, power=1.0)
+        return loc, _within_a_period(spread.unsqueeze(-1), law.periods.to(loc))
     if law is None:
         cast = judged_rays(base, flat, times, integrand, num_directions)
         cast.warn()
@@ -45,7 +53,16 @@ def radial_moments(
 
 def rewarped(metric: RiemannianMetric, points: Tensor) -> Tensor:
     """Points of the chart in which the metric was given, in the chart of ``metric``."""
+    if isinstance(metric, ScaledMetric):
+        return rewarped(metric.base, points)
     return metric.from_base(rewarped(metric.base, points)) if isinstance(metric, WarpedMetric) else points
+
+
+def _same_chart(metric: RiemannianMetric, base: RiemannianMetric) -> bool:
+    """Whether nothing but factors stands between the two."""
+    while isinstance(metric, ScaledMetric):
+        metric = metric.base
+    return metric is base
 
 
 def _within_a_period(variance: Tensor, periods: Tensor) -> Tensor:

@@ -1,9 +1,22 @@
-"""Manifolds with closed-form geometry: sphere, hyperbolic space, flat torus, and any metric in other coordinates."""
+"""Manifolds with closed-form geometry, and metrics made of others: scaled, products, in other coordinates."""
 
 from pyro_riemann.manifolds._charts import HalfSpace, Hyperboloid
 from pyro_riemann.manifolds._hyperbolic import Hyperbolic
+from pyro_riemann.manifolds._product import ProductMetric
+from pyro_riemann.manifolds._scaled import ScaledMetric
+from pyro_riemann.manifolds._spd import SPD
 from pyro_riemann.manifolds._sphere import Sphere
 from pyro_riemann.manifolds._torus import FlatTorus
 from pyro_riemann.manifolds._warped import WarpedMetric
 
-__all__ = ["Sphere", "Hyperbolic", "Hyperboloid", "HalfSpace", "FlatTorus", "WarpedMetric"]
+__all__ = [
+    "Sphere",
+    "Hyperbolic",
+    "Hyperboloid",
+    "HalfSpace",
+    "FlatTorus",
+    "SPD",
+    "ProductMetric",
+    "ScaledMetric",
+    "WarpedMetric",
+]

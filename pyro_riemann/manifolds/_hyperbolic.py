@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,22 +13,24 @@ from pyro_riemann.manifolds._space_form import ConformalSpaceForm
 
 
 class Hyperbolic(ConformalSpaceForm):
-    """Hyperbolic space :math:`H^d` in the Poincare ball, :math:`G(z) = 4 I / (1 - |z|^2)^2` for ``|z| < 1``.
+    r"""Hyperbolic space :math:`H^d` in the Poincare ball, :math:`G(z) = 4 I / (|K| (1 - |z|^2)^2)` for ``|z| < 1``.
 
-    Curvature is -1, scalar curvature ``-d (d - 1)``. The chart is the open unit ball, not all of R^d:
+    Curvature is K, scalar curvature ``d (d - 1) K``. The chart is the open unit ball at every K, not all of R^d:
     a point outside raises. Where a point must be unconstrained (NUTS, an encoder's output) use
     :class:`pyro_riemann.manifolds.Hyperboloid` or :class:`~pyro_riemann.manifolds.HalfSpace`, the same
     space in charts that are all of R^d.
 
-    Near the boundary coordinates run out of digits: at distance r from the centre a distance is good to
+    Near the boundary coordinates run out of digits: at K = -1 and distance r from the centre a distance is good to
     about ``exp(r)`` times the machine precision (1e-8 at r = 20 in float64, 1e-3 at r = 10 in float32), and
     beyond r = 36 (16) there are no points; :meth:`expmap` stops there.
 
     Args:
         dim: dimension d.
+        curvature: K, a negative number; :class:`pyro_riemann.manifolds.ScaledMetric` has one that is learned.
 
     Raises:
-        ValueError: if ``dim`` is less than 1; by methods, if a point lies outside the open unit ball.
+        ValueError: if ``dim`` is less than 1, or ``curvature`` not negative and finite; by methods, if a point lies
+            outside the open unit ball.
 
     Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
 
@@ -37,7 +41,28 @@ class Hyperbolic(ConformalSpaceForm):
         1.0986
     """
 
-    curvature = -1
+    sign = -1
+
+    def __init__(self, dim: int, curvature: float = -1.0) -> None:
+        super().__init__(dim, check_negative(curvature))
+
+    def to_ambient(self, z: Tensor) -> Tensor:
+        r"""Points ``(*batch, d + 1)`` of the hyperboloid :math:`x_0^2 - |x|^2 = 1 / |K|`, x_0 last.
+
+        Args:
+            z: points of the chart, ``(*batch, d)``.
+        """
+        below = self._denominator("z", z)[..., None]
+        return self._factor**0.5 * torch.cat([2 * z / below, 2 / below - 1], dim=-1)
+
+    def from_ambient(self, x: Tensor) -> Tensor:
+        """Chart coordinates of points ``(*batch, d + 1)`` of the hyperboloid, as :meth:`to_ambient` returns them.
+
+        Raises:
+            ValueError: if ``x`` does not have d + 1 entries, or does not lie on the hyperboloid.
+        """
+        unit = on_hyperboloid(x, self.dim, self._factor)
+        return unit[..., :-1] / (1 + unit[..., -1:])
 
     def _denominator(self, name: str, z: Tensor) -> Tensor:
         value = super()._denominator(name, z)
@@ -46,7 +71,7 @@ class Hyperbolic(ConformalSpaceForm):
             raise ValueError(
                 f"`{name}` must lie in the open unit ball, got {int((~(norm < 1)).sum())} of {norm.numel()} points "
                 f"with norm 1 or more, or NaN (largest: {norm.max().item():.6g}). "
-                "`manifolds.Hyperboloid(dim)` is the same space in a chart that is all of R^d."
+                "`manifolds.Hyperboloid` is the same space in a chart that is all of R^d."
             )
         return value
 
@@ -78,5 +103,27 @@ class Hyperbolic(ConformalSpaceForm):
             >>> bool(torch.isclose(kernel, expected))
             True
         """
-        value = _heat_kernel.hyperbolic(self._half_angle(z.double(), y.double())[0], time, self.dim)
-        return value.to(torch.result_type(z, y))
+        value = _heat_kernel.hyperbolic(self._half_angle(z.double(), y.double())[0], time / self._factor, self.dim)
+        return (value - self._log_density_factor).to(torch.result_type(z, y))
+
+
+def check_negative(curvature: float) -> float:
+    """``curvature``, if it is that of a hyperbolic space."""
+    if not -math.inf < curvature < 0:
+        raise ValueError(f"`curvature` must be negative and finite, got {curvature}.")
+    return curvature
+
+
+def on_hyperboloid(x: Tensor, dim: int, squared_radius: float) -> Tensor:
+    """Points of the unit hyperboloid, the time last, from those of one of a radius, ``(*batch, d + 1)``."""
+    if x.dim() == 0 or x.shape[-1] != dim + 1:
+        raise ValueError(f"`x` must have shape (*batch, {dim + 1}), got {tuple(x.shape)}.")
+    x = x / squared_radius**0.5
+    squared = x.detach().square()
+    if not holds(
+        ((squared[..., -1] - squared[..., :-1].sum(-1) - 1).abs() < 1e-3 * squared.sum(-1)) & (x[..., -1] > 0)
+    ):
+        raise ValueError(
+            f"`x` must lie on the hyperboloid x_0^2 - |x|^2 = {squared_radius:g}, its positive entry x_0 last."
+        )
+    return x

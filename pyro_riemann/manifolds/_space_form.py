@@ -1,4 +1,4 @@
-"""What the sphere and hyperbolic space share: constant curvature +1 or -1, in whatever chart."""
+"""What the sphere and hyperbolic space share: constant curvature, in whatever chart."""
 
 from __future__ import annotations
 
@@ -17,42 +17,61 @@ from pyro_riemann.metrics import RiemannianMetric
 
 
 class SpaceForm(RiemannianMetric):
-    """What follows from the half angle between two points alone; subclasses are charts."""
+    """What follows from the half angle between two points alone; subclasses are charts.
 
-    curvature: int
+    The chart is that of curvature 1 or -1, whatever the curvature: only lengths change.
+    """
 
-    def __init__(self, dim: int) -> None:
+    sign: int
+    is_symmetric = True
+
+    def __init__(self, dim: int, curvature: float) -> None:
         super().__init__()
         if dim < 1:
             raise ValueError(f"`dim` must be at least 1, got {dim}.")
-        self.dim = dim
+        self.dim, self.curvature = dim, float(curvature)
+        self._factor = 1 / abs(self.curvature)  # of G, over that of curvature 1 or -1
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+        return f"dim={self.dim}, curvature={self.curvature:g}"
+
+    def ambient_hint(self, shape: torch.Size) -> str:
+        if tuple(shape[-1:]) != (self.dim + 1,):
+            return ""
+        name = type(self).__name__
+        return f" If these are ambient coordinates, `{name}.from_ambient` has those of the chart."
+
+    def _check(self, name: str, z: Tensor) -> Tensor:
+        """``z``, if it is a point of the chart."""
+        return check_point(name, z, self.dim, self)
 
     def _half_angle(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """``sin(l/2)^2`` and ``cos(l/2)^2``, or ``sinh(l/2)^2`` and ``cosh(l/2)^2``, each ``(*batch)``."""
         raise NotImplementedError
 
     def scalar_curvature(self, z: Tensor) -> Tensor:
-        return torch.full_like(check_point("z", z, self.dim)[..., 0], self.curvature * self.dim * (self.dim - 1))
+        return torch.full_like(self._check("z", z)[..., 0], self.curvature * self.dim * (self.dim - 1))
 
     def radial_law(self) -> RadialLaw | None:
-        return RadialLaw(float(self.curvature))
+        return RadialLaw(self.curvature)
+
+    def injectivity_radius(self, z: Tensor) -> Tensor | None:
+        radius = math.inf if self.sign < 0 else math.pi * self._factor**0.5
+        return torch.full_like(self._check("z", z)[..., 0], radius)
 
     def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
-        return space_form.squared_dist(torch, *self._half_angle(z, y), self.curvature)
+        return self._factor * space_form.squared_dist(torch, *self._half_angle(z, y), self.sign)
 
     def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
-        return space_form.log_van_vleck(torch, *self._half_angle(z, y), self.curvature, self.dim)
+        return space_form.log_van_vleck(torch, *self._half_angle(z, y), self.sign, self.dim)
 
     def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, in closed form.
 
         Beyond the antipode, V is that of the longer arc (with an absolute value).
         """
-        squared = self.inner(z, v, v)
-        return self.expmap(z, v), space_form.log_van_vleck_of_velocity(torch, squared, self.curvature, self.dim)
+        squared = self.inner(z, v, v) / self._factor
+        return self.expmap(z, v), space_form.log_van_vleck_of_velocity(torch, squared, self.sign, self.dim)
 
     def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
         r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, in closed form.
@@ -67,12 +86,18 @@ class SpaceForm(RiemannianMetric):
             time: variance t of the tangent vectors, ``(*batch)``.
         """
         s, c = self._half_angle(z, y)
-        if self.curvature < 0:
-            squared = space_form.squared_dist(torch, s, c, self.curvature)
-            log_van_vleck = space_form.log_van_vleck(torch, s, c, self.curvature, self.dim)
+        if self.sign < 0:
+            squared = self._factor * space_form.squared_dist(torch, s, c, self.sign)
+            log_van_vleck = space_form.log_van_vleck(torch, s, c, self.sign, self.dim)
             return densities.single_geodesic(torch, self.dim, time, squared, log_van_vleck)
-        s, c, time = torch.broadcast_tensors(s, c, time)
-        return folding.log_density(torch, s, c, time, self.dim, folding.num_turns(_longest(time), self.dim))
+        s, c, time = torch.broadcast_tensors(s, c, time / self._factor)
+        turns = folding.num_turns(_longest(time), self.dim)
+        return folding.log_density(torch, s, c, time, self.dim, turns) - self._log_density_factor
+
+    @property
+    def _log_density_factor(self) -> float:
+        """What the log of a density in dM loses, over that of curvature 1 or -1."""
+        return 0.5 * self.dim * math.log(self._factor)
 
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         """Shortest curve from ``z`` to ``y`` in closed form, batches broadcast.
@@ -90,43 +115,44 @@ class SpaceForm(RiemannianMetric):
 
 
 class ConformalSpaceForm(SpaceForm):
-    r"""The chart :math:`4 |dz|^2 / (1 + K |z|^2)^2`."""
+    r"""The chart :math:`4 R^2 |dz|^2 / (1 \pm |z|^2)^2` of curvature :math:`\pm 1 / R^2`."""
 
     def _denominator(self, name: str, z: Tensor) -> Tensor:
-        """``1 + K |z|^2``, shape ``(*batch)``; also the check that ``z`` is in the chart."""
-        return conformal.denominator(torch, check_point(name, z, self.dim), self.curvature)
+        """``1 + |z|^2`` or ``1 - |z|^2``, shape ``(*batch)``; also the check that ``z`` is in the chart."""
+        return conformal.denominator(torch, self._check(name, z), self.sign)
 
     def _half_angle(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         first, second = self._denominator("z", z), self._denominator("y", y)
-        return conformal.half_angle(torch, z, y, first, second, self.curvature)
+        return conformal.half_angle(torch, z, y, first, second, self.sign)
 
     def metric(self, z: Tensor) -> Tensor:
-        return (2 / self._denominator("z", z)).square()[..., None, None] * _eye(self.dim, z)
+        return self.cholesky(z).square()
 
     def cholesky(self, z: Tensor) -> Tensor:
-        return (2 / self._denominator("z", z))[..., None, None] * _eye(self.dim, z)
+        return (2 * self._factor**0.5 / self._denominator("z", z))[..., None, None] * _eye(self.dim, z)
 
     def logdet(self, z: Tensor) -> Tensor:
-        return conformal.logdet(torch, self._denominator("z", z), self.dim)
+        return conformal.logdet(torch, self._denominator("z", z), self.dim) + self.dim * math.log(self._factor)
 
     def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return conformal.inner(torch, self._denominator("z", z), u, v)
+        return self._factor * conformal.inner(torch, self._denominator("z", z), u, v)
 
     def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return conformal.metric_jacobian(torch, z, self._denominator("z", z), _eye(self.dim, z), self.curvature)
+        eye = self._factor * _eye(self.dim, z)
+        return conformal.metric_jacobian(torch, z, self._denominator("z", z), eye, self.sign)
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
-        return conformal.christoffel(torch, z, v, self._denominator("z", z), self.curvature)
+        return conformal.christoffel(torch, z, v, self._denominator("z", z), self.sign)
 
     def drift(self, z: Tensor) -> Tensor:
         return -self.curvature * (self.dim - 2) / 4 * self._denominator("z", z)[..., None] * z
 
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        return conformal.expmap(torch, z, v, self._denominator("z", z), self.curvature)
+        return conformal.expmap(torch, z, v, self._denominator("z", z), self.sign)
 
     def logmap(self, z: Tensor, y: Tensor) -> Tensor:
         first, second = self._denominator("z", z), self._denominator("y", y)
-        return conformal.logmap(torch, z, y, first, second, self.curvature)
+        return conformal.logmap(torch, z, y, first, second, self.sign)
 
 
 def _eye(dim: int, like: Tensor) -> Tensor:

@@ -66,6 +66,9 @@ class FlatTorus(EuclideanMetric):
     def radial_law(self) -> RadialLaw | None:
         return RadialLaw(0.0, self.periods)
 
+    def injectivity_radius(self, z: Tensor) -> Tensor | None:
+        return (self.periods.min() / 2).to(z).expand(z.shape[:-1])
+
     def logmap(self, z: Tensor, y: Tensor) -> Tensor:
         return self.wrap(y - z)
 

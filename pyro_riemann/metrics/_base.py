@@ -24,6 +24,8 @@ class RiemannianMetric(GenericMetric):
         flow_steps: Runge-Kutta steps behind :meth:`expmap`; fewer do for short vectors.
         landmarks: points ``(k, d)`` that every search for a path should know of, or None; assign a tensor to a metric
             whose volume is hard to find.
+        is_symmetric: whether the reflection of geodesics in any point is an isometry, which makes parallel transport a
+            closed form.
 
     Raises:
         TypeError: by methods of the curved metrics of this package, if a point is not a floating tensor.

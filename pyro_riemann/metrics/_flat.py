@@ -34,6 +34,7 @@ class ConstantMetric(RiemannianMetric):
     """
 
     matrix: Tensor
+    is_symmetric = True
 
     def __init__(self, matrix: Tensor) -> None:
         super().__init__()
@@ -64,6 +65,9 @@ class ConstantMetric(RiemannianMetric):
 
     def radial_law(self) -> RadialLaw | None:
         return RadialLaw(0.0)
+
+    def injectivity_radius(self, z: Tensor) -> Tensor | None:
+        return torch.full_like(z[..., 0], torch.inf)
 
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
         return z + v

@@ -41,6 +41,7 @@ class GenericMetric(nn.Module):
     flow_steps: int = 16
     landmarks: Tensor | None = None
     support: constraints.Constraint = constraints.real_vector
+    is_symmetric: bool = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -120,6 +121,10 @@ class GenericMetric(nn.Module):
         """Share of ``codes``, ``(..., d)``, where G is not just its floor; None, as here, where that is not told."""
         return None
 
+    def ambient_hint(self, shape: torch.Size) -> str:
+        """What to do with points of a wrong ``shape`` that the metric recognises; empty, as here, where it does not."""
+        return ""
+
     # ---------------------------------------------------------------- where the volume is
 
     def peaks(self) -> Peaks | None:
@@ -178,6 +183,16 @@ class GenericMetric(nn.Module):
         """What is known of the volume around every point: constant curvature, or None.
 
         Normalising constants and draws of radial laws are then exact. Wrappers pass on what their base knows.
+        """
+        return None
+
+    def injectivity_radius(self, z: Tensor) -> Tensor | None:
+        """Distance from ``z`` up to which geodesics are the shortest, ``(*batch)``, infinite where all are.
+
+        None, as here, where it is not known.
+
+        Args:
+            z: points, ``(*batch, d)``.
         """
         return None
 

@@ -22,7 +22,8 @@ def pairs_within(z: Tensor, centres: Tensor, squared: Tensor, metric: Riemannian
     A few pairs just beyond may come along.
     """
     if isinstance(metric, Sphere):
-        chord = 2 * torch.sin(squared.sqrt().clamp(max=math.pi) / 2) * (1 + 1e-9) + 1e-12
+        angle = (squared.sqrt() / metric.radius).clamp(max=math.pi)
+        chord = metric.radius * (2 * torch.sin(angle / 2) * (1 + 1e-9) + 1e-12)
         found = _tree(z, metric).query_ball_point(_ambient(centres, metric), _numpy(chord), return_sorted=False)
         sizes = np.fromiter(map(len, found), int, len(found))
         lists = [np.zeros(0, int), *(np.asarray(part, int) for part in found)]

@@ -6,12 +6,20 @@ an array is a tracer, whose entries cannot be read.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+
+class Ambient(Protocol):
+    """A metric that may know where points of the wrong shape come from."""
+
+    def ambient_hint(self, shape: tuple[int, ...]) -> str:
+        """What to do with points of this shape; empty where that is not known."""
+        ...
 
 
 def check_array(name: str, value: Any) -> Array:
@@ -28,12 +36,16 @@ def check_array(name: str, value: Any) -> Array:
     return jnp.asarray(value)
 
 
-def check_point(name: str, value: Any, dim: int) -> Array:
-    """Return ``value`` as a JAX array if it is a floating array of shape ``(*batch, dim)``; raise otherwise."""
+def check_point(name: str, value: Any, dim: int, metric: Ambient | None = None) -> Array:
+    """Return ``value`` as a JAX array if it is a floating array of shape ``(*batch, dim)``; raise otherwise.
+
+    The error has the hint of ``metric``.
+    """
     value = check_array(name, value)
     if value.ndim == 0 or value.shape[-1] != dim:
         raise ValueError(
             f"`{name}` must have shape (*batch, {dim}) for a metric of dimension {dim}, got {value.shape}."
+            + ("" if metric is None else metric.ambient_hint(value.shape))
         )
     return value
 

@@ -23,7 +23,8 @@ _Reader = Callable[[Any], Any]
 def to_numpyro(value: Any, *, dtype: Any = None, metric: metrics.RiemannianMetric | None = None) -> Any:
     """The JAX twin of a metric or distribution of :mod:`pyro_riemann`, a copy of its present numbers.
 
-    Converts every metric of the package (kernel, pullback, conformal, tabulated, flat, warped, the manifolds),
+    Converts every metric of the package (kernel, pullback, conformal, tabulated, flat, warped, scaled, products, the
+    manifolds),
     pullbacks through ``nn.Sequential`` of linear layers and elementwise activations or through the decoders of
     :mod:`pyro_riemann.vae`, these networks themselves, and the package's distributions with their settings. The
     settings of the geodesic solver come along. Twins agree to rounding.
@@ -195,6 +196,14 @@ def _warped(metric: Foreign, read: _Converter) -> manifolds.WarpedMetric:
     return manifolds.WarpedMetric(read(metric.base), pair)
 
 
+def _scaled(metric: Foreign, read: _Converter) -> manifolds.ScaledMetric:
+    return manifolds.ScaledMetric(read(metric.base), np.asarray(metric.factor.detach().cpu().numpy()))
+
+
+def _product(metric: Foreign, read: _Converter) -> manifolds.ProductMetric:
+    return manifolds.ProductMetric([read(factor) for factor in metric.factors])
+
+
 def _torus(metric: Foreign, read: _Converter) -> manifolds.FlatTorus:
     return manifolds.FlatTorus(metric.dim, metric.periods.detach().cpu().numpy())
 
@@ -205,12 +214,15 @@ _METRICS: dict[str, Callable[[Any, _Converter], Any]] = {
     "EuclideanMetric": lambda metric, read: metrics.EuclideanMetric(metric.dim),
     "FlatTorus": _torus,
     "GridMetric": _grid,
-    "HalfSpace": lambda metric, read: manifolds.HalfSpace(metric.dim),
-    "Hyperbolic": lambda metric, read: manifolds.Hyperbolic(metric.dim),
-    "Hyperboloid": lambda metric, read: manifolds.Hyperboloid(metric.dim),
+    "HalfSpace": lambda metric, read: manifolds.HalfSpace(metric.dim, metric.curvature),
+    "Hyperbolic": lambda metric, read: manifolds.Hyperbolic(metric.dim, metric.curvature),
+    "Hyperboloid": lambda metric, read: manifolds.Hyperboloid(metric.dim, metric.curvature),
     "KernelMetric": _kernel,
+    "ProductMetric": _product,
     "PullbackMetric": _pullback,
-    "Sphere": lambda metric, read: manifolds.Sphere(metric.dim),
+    "SPD": lambda metric, read: manifolds.SPD(metric.size),
+    "ScaledMetric": _scaled,
+    "Sphere": lambda metric, read: manifolds.Sphere(metric.dim, metric.radius),
     "WarpedMetric": _warped,
 }
 

@@ -19,10 +19,10 @@ _MOST_STEPS = 1024
 def parallel_transport(metric: RiemannianMetric, z: Tensor, y: Tensor, u: Tensor) -> Tensor:
     r"""Carry tangent vectors ``u`` at ``z`` to ``y`` along the shortest geodesic, inner products unchanged.
 
-    On flat, spherical and hyperbolic space, in whatever coordinates, one rung of a pole ladder, which is exact on
-    symmetric spaces. On any other metric the equation :math:`\dot u^i = -\Gamma^i_{jk} \dot\gamma^j u^k` is integrated
-    together with that of the geodesic, with steps that are halved until vectors move by less than 1e-6 of their length
-    (1e-4 in single precision).
+    On symmetric spaces (flat, spherical and hyperbolic space, positive definite matrices, their products and scaled
+    versions, in whatever coordinates) one rung of a pole ladder, which is exact there. On any other metric the equation
+    :math:`\dot u^i = -\Gamma^i_{jk} \dot\gamma^j u^k` is integrated together with that of the geodesic, with steps that
+    are halved until vectors move by less than 1e-6 of their length (1e-4 in single precision).
 
     Differentiable in all arguments and in the metric's parameters.
 
@@ -55,7 +55,7 @@ def parallel_transport(metric: RiemannianMetric, z: Tensor, y: Tensor, u: Tensor
     size = metric.norm(z, u).detach().unsqueeze(-1)
     rests = size == 0
     scale = torch.where(rests, torch.ones_like(size), size)
-    if metric.radial_law() is not None:
+    if metric.is_symmetric:
         return scale / _RUNG * _rung(metric, z, y, _RUNG / scale * u)
     velocity = metric.logmap(z, y)
     speed = metric.norm(z, velocity).detach().unsqueeze(-1)

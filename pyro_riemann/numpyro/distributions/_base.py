@@ -167,7 +167,7 @@ def broadcast_loc(loc: Array, name: str, spread: ArrayLike, metric: RiemannianMe
         TypeError, ValueError: naming the argument at fault.
     """
     check_metric(metric)
-    loc = remember(lambda given: check_point("loc", given, metric.dim), loc)
+    loc = remember(lambda given: check_point("loc", given, metric.dim, metric), loc)
     if not isinstance(spread, jax.Array | np.ndarray | np.generic):
         if isinstance(spread, bool) or not isinstance(spread, int | float):
             raise TypeError(f"`{name}` must be an array or a number, got {type(spread).__name__}.")

@@ -24,7 +24,7 @@ from pyro_riemann.numpyro.distributions._base import (
     check_key,
 )
 from pyro_riemann.numpyro.distributions._memo import is_known, remember
-from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass
+from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass, radial_laws
 from pyro_riemann.numpyro.distributions._radial_moments import radial_moments
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
@@ -202,11 +202,14 @@ def _curvature_term(metric: RiemannianMetric, loc: Array, time: Array, z: Array)
 
 def _warn_as_guide(law: RiemannianHeatKernel) -> None:
     """Say that an ELBO with this density is no bound, unless its mass is known to be near 1; while it is compiled."""
-    known = law.metric.radial_law()
-    if law.loc.size == 0 or (known is not None and known.is_flat(law.metric.dim) and known.periods is None):
+    laws = radial_laws(law.metric)
+    flat = [known is not None and known.is_flat(dim) and known.periods is None for known, dim in laws]
+    if law.loc.size == 0 or all(flat):
         return
     number = "not known"
-    if known is not None and is_known(law.metric, law.loc, law.time):  # else the mass takes many geodesics
+    if all(known is not None for known, _ in laws) and is_known(
+        law.metric, law.loc, law.time
+    ):  # else the mass takes many geodesics
         mass = law.log_normalizer().value.ravel()
         worst = float(mass[jnp.abs(mass).argmax()])
         if abs(worst) < _SMALL_MASS:

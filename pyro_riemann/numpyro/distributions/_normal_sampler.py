@@ -15,10 +15,11 @@ from jax.nn import logsumexp
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro.distributions._memo import is_known
-from pyro_riemann.numpyro.distributions._radial_mass import Cast, Integrand, judged_rays, unwarped
+from pyro_riemann.numpyro.distributions._radial_mass import Cast, Integrand, judged_rays, radial_laws, unwarped
 from pyro_riemann.numpyro.distributions._radial_moments import rewarped
 from pyro_riemann.numpyro.distributions._rays import RayRule, cast_rays
 from pyro_riemann.numpyro.distributions._tangent import tangent_vectors
+from pyro_riemann.numpyro.manifolds import ProductMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 Shape = tuple[int, ...]
@@ -45,9 +46,13 @@ class SamplingReport(NamedTuple):
 
 def report_of(metric: RiemannianMetric, loc: Array, variance: Array, num_directions: int | None) -> SamplingReport:
     """The method for these laws and what it will cost."""
-    metric, there = unwarped(metric, loc)
-    if metric.radial_law() is not None:
+    metric, there, variance = unwarped(metric, loc, variance)
+    if all(law is not None for law, _ in radial_laws(metric)):
         return SamplingReport("exact", jnp.ones_like(variance))
+    if isinstance(metric, ProductMetric):
+        parts = zip(metric.factors, metric.split(there), strict=True)
+        reports = [report_of(factor, x, variance, num_directions) for factor, x in parts]
+        return SamplingReport("rejection", jnp.stack([report.efficiency for report in reports]).min(0))
     cast = judged_rays(metric, there.reshape(-1, metric.dim), variance.reshape(-1), Integrand(), num_directions)
     bound, mean = _bounds(cast)
     return SamplingReport("rejection", jnp.exp(mean - bound).reshape(variance.shape))
@@ -63,8 +68,14 @@ def sample_normal(
 ) -> Array:
     """Draws of shape ``(*sample, *batch, d)`` for every ``loc (*batch, d)`` and ``variance (*batch)``; no gradient."""
     metric, loc, variance = jax.lax.stop_gradient((metric, loc, variance))
-    base, there = unwarped(metric, loc)
-    flat, times = there.reshape(-1, base.dim), variance.reshape(-1)
+    base, there, spread = unwarped(metric, loc, variance)
+    if isinstance(base, ProductMetric):
+        parts = zip(base.factors, base.split(there), jax.random.split(key, len(base.factors)), strict=True)
+        draws = [
+            sample_normal(factor, x, spread, one, (*shape[:-1], factor.dim), num_directions) for factor, x, one in parts
+        ]
+        return rewarped(metric, jnp.concat(draws, axis=-1))
+    flat, times = there.reshape(-1, base.dim), spread.reshape(-1)
     count = math.prod(shape) // max(1, flat.size)
     law = base.radial_law()
     if flat.size == 0 or count == 0:

@@ -19,7 +19,7 @@ from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.distributions._memo import is_known
 from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.numpyro.distributions._tangent import log_tangent_expectation
-from pyro_riemann.numpyro.manifolds import WarpedMetric
+from pyro_riemann.numpyro.manifolds import ProductMetric, ScaledMetric, WarpedMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 _SETTLED = 0.01  # error of a log mass above which more directions are tried, where it is known
@@ -40,12 +40,24 @@ class Integrand(NamedTuple):
     curvature: bool = False
 
 
-def unwarped(metric: RiemannianMetric, loc: Array) -> tuple[RiemannianMetric, Array]:
-    """A metric and a point in the coordinates in which the metric was given."""
-    while isinstance(metric, WarpedMetric):
-        loc = metric.to_base(loc)
+def unwarped(metric: RiemannianMetric, loc: Array, variance: Array) -> tuple[RiemannianMetric, Array, Array]:
+    """A metric, a point and a variance in the coordinates and the units in which the metric was given."""
+    while isinstance(metric, WarpedMetric | ScaledMetric):
+        if isinstance(metric, WarpedMetric):
+            loc = metric.to_base(loc)
+        else:
+            variance = variance / jnp.asarray(metric.factor, variance.dtype)
         metric = metric.base
-    return metric, loc
+    return metric, loc, variance
+
+
+def radial_laws(metric: RiemannianMetric) -> list[tuple[RadialLaw | None, int]]:
+    """What is known of the volume of every factor of a product, and its dimension; of any other metric one entry."""
+    while isinstance(metric, WarpedMetric | ScaledMetric):
+        metric = metric.base
+    if isinstance(metric, ProductMetric):
+        return [law for factor in metric.factors for law in radial_laws(factor)]
+    return [(metric.radial_law(), metric.dim)]
 
 
 def log_radial_mass(
@@ -62,7 +74,12 @@ def log_radial_mass(
         integrand: q, and whether the curvature term is there.
         num_directions: of the rays; None for as many as it takes, or a fixed number under ``jit``.
     """
-    metric, loc = unwarped(metric, loc)
+    metric, loc, variance = unwarped(metric, loc, variance)
+    if isinstance(metric, ProductMetric):
+        parts = zip(metric.factors, metric.split(loc), strict=True)
+        masses = [log_radial_mass(factor, x, variance, integrand, num_directions) for factor, x in parts]
+        values, errors = zip(*masses, strict=True)
+        return Estimate(jnp.stack(values).sum(0), jnp.stack(errors).sum(0))
     law = metric.radial_law()
     if law is not None:
         return _exact(law, metric.dim, variance, integrand)

@@ -13,7 +13,7 @@ from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import check_num_nodes
 from pyro_riemann.numpyro.distributions._radial_mass import Integrand, judged_rays, unwarped
 from pyro_riemann.numpyro.distributions._tangent import chart_moments, tangent_vectors
-from pyro_riemann.numpyro.manifolds import WarpedMetric
+from pyro_riemann.numpyro.manifolds import ProductMetric, ScaledMetric, WarpedMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 _RADII = 128
@@ -27,12 +27,20 @@ def radial_moments(
     By the nodes that the normalising constant has; without gradient.
     """
     metric, loc, variance = jax.lax.stop_gradient((metric, loc, variance))
-    base, there = unwarped(metric, loc)
-    law, flat, times = base.radial_law(), there.reshape(-1, base.dim), variance.reshape(-1)
+    base, there, spread = unwarped(metric, loc, variance)
+    same_chart, nodes = _same_chart(metric, base), check_num_nodes(None, metric.dim)
+    if isinstance(base, ProductMetric):
+        if not same_chart:
+            return chart_moments(metric, loc, variance, nodes, power=1 - integrand.van_vleck)
+        parts = zip(base.factors, base.split(loc), strict=True)
+        moments = [radial_moments(factor, x, spread, integrand, num_directions) for factor, x in parts]
+        mean, square = (jnp.concat(part, axis=-1) for part in zip(*moments, strict=True))
+        return mean, square
+    law, flat, times = base.radial_law(), there.reshape(-1, base.dim), spread.reshape(-1)
     if law is not None and law.is_flat(base.dim):
-        if law.periods is None or base is not metric:
-            return chart_moments(metric, loc, variance, check_num_nodes(None, metric.dim), power=1.0)
-        return loc, _within_a_period(variance[..., None], jnp.asarray(law.periods, loc.dtype))
+        if law.periods is None or not same_chart:
+            return chart_moments(metric, loc, variance, nodes, power=1.0)
+        return loc, _within_a_period(spread[..., None], jnp.asarray(law.periods, loc.dtype))
     if law is None:
         cast = judged_rays(base, flat, times, integrand, num_directions)
         points = cast.rule.point.reshape(-1, *flat.shape)
@@ -47,7 +55,16 @@ def radial_moments(
 
 def rewarped(metric: RiemannianMetric, points: Array) -> Array:
     """Points of the chart in which the metric was given, in the chart of ``metric``."""
+    if isinstance(metric, ScaledMetric):
+        return rewarped(metric.base, points)
     return metric.from_base(rewarped(metric.base, points)) if isinstance(metric, WarpedMetric) else points
+
+
+def _same_chart(metric: RiemannianMetric, base: RiemannianMetric) -> bool:
+    """Whether nothing but factors stands between the two."""
+    while isinstance(metric, ScaledMetric):
+        metric = metric.base
+    return metric is base
 
 
 def _within_a_period(variance: Array, periods: Array) -> Array:

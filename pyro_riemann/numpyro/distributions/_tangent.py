@@ -22,7 +22,7 @@ from jax.scipy.linalg import solve_triangular
 
 from pyro_riemann._formulas.tangent_rule import MAX_PRODUCT_DIM, joined_rule, tangent_rule
 from pyro_riemann.numpyro._estimate import Estimate
-from pyro_riemann.numpyro.manifolds import WarpedMetric
+from pyro_riemann.numpyro.manifolds import ProductMetric, ScaledMetric, WarpedMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 _CUT_TOLERANCE = 0.01  # a shorter way by more than 1 %, above the solver's own discretisation error
@@ -36,9 +36,12 @@ def tangent_vectors(metric: RiemannianMetric, loc: Array, variance: Array, white
 
 
 def is_closed_form(metric: RiemannianMetric) -> bool:
-    """Whether distances need no solver (in other coordinates either)."""
-    while isinstance(metric, WarpedMetric):  # not just any metric with a `base`: that of a user may be another one
+    """Whether distances need no solver (in other coordinates, scaled, or in a product either)."""
+    # not just any metric with a `base`: that of a user may be another one
+    while isinstance(metric, WarpedMetric | ScaledMetric):
         metric = metric.base
+    if isinstance(metric, ProductMetric):
+        return all(map(is_closed_form, metric.factors))
     return type(metric).squared_dist is not RiemannianMetric.squared_dist
 
 

@@ -1,4 +1,4 @@
-"""What the sphere and hyperbolic space share: constant curvature +1 or -1, in whatever chart."""
+"""What the sphere and hyperbolic space share: constant curvature, in whatever chart."""
 
 from __future__ import annotations
 
@@ -22,22 +22,31 @@ from pyro_riemann.numpyro.metrics import RiemannianMetric
 class SpaceForm(RiemannianMetric):
     """What follows from the half angle between two points alone; subclasses are charts.
 
-    Points are checked by the public methods, before they enter compiled code, where values cannot be read.
+    The chart is that of curvature 1 or -1, whatever the curvature: only lengths change. Points are checked by the
+    public methods, before they enter compiled code, where values cannot be read.
     """
 
-    curvature: int
+    sign: int
+    is_symmetric = True
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, curvature: float) -> None:
         if dim < 1:
             raise ValueError(f"`dim` must be at least 1, got {dim}.")
-        self.dim = dim
+        self.dim, self.curvature = dim, float(curvature)
+        self._factor = 1 / abs(self.curvature)  # of G, over that of curvature 1 or -1
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(dim={self.dim})"
+        return f"{type(self).__name__}(dim={self.dim}, curvature={self.curvature:g})"
+
+    def ambient_hint(self, shape: tuple[int, ...]) -> str:
+        if tuple(shape[-1:]) != (self.dim + 1,):
+            return ""
+        name = type(self).__name__
+        return f" If these are ambient coordinates, `{name}.from_ambient` has those of the chart."
 
     def _check(self, name: str, z: Array) -> Array:
         """``z``, if it is a point of the chart."""
-        return check_point(name, z, self.dim)
+        return check_point(name, z, self.dim, self)
 
     def _half_angle(self, z: Array, y: Array) -> tuple[Array, Array]:
         """``sin(l/2)^2`` and ``cos(l/2)^2``, or ``sinh(l/2)^2`` and ``cosh(l/2)^2``, each ``(*batch)``."""
@@ -47,32 +56,36 @@ class SpaceForm(RiemannianMetric):
         return jnp.full_like(self._check("z", z)[..., 0], self.curvature * self.dim * (self.dim - 1))
 
     def radial_law(self) -> RadialLaw | None:
-        return RadialLaw(float(self.curvature))
+        return RadialLaw(self.curvature)
+
+    def injectivity_radius(self, z: Array) -> Array | None:
+        radius = math.inf if self.sign < 0 else math.pi * self._factor**0.5
+        return jnp.full_like(self._check("z", z)[..., 0], radius)
 
     def squared_dist(self, z: Array, y: Array) -> Array:
         return self._squared_dist(self._check("z", z), self._check("y", y))
 
     @jax.jit
     def _squared_dist(self, z: Array, y: Array) -> Array:
-        return space_form.squared_dist(jnp, *self._half_angle(z, y), self.curvature)
+        return self._factor * space_form.squared_dist(jnp, *self._half_angle(z, y), self.sign)
 
     def log_van_vleck(self, z: Array, y: Array) -> Array:
         return self._log_van_vleck(self._check("z", z), self._check("y", y))
 
     @jax.jit
     def _log_van_vleck(self, z: Array, y: Array) -> Array:
-        return space_form.log_van_vleck(jnp, *self._half_angle(z, y), self.curvature, self.dim)
+        return space_form.log_van_vleck(jnp, *self._half_angle(z, y), self.sign, self.dim)
 
     def expmap_log_van_vleck(self, z: Array, v: Array) -> tuple[Array, Array]:
         """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, in closed form.
 
         Beyond the antipode, V is that of the longer arc (with an absolute value).
         """
-        return self.expmap(z, v), self._log_van_vleck_of_velocity(self.inner(z, v, v))
+        return self.expmap(z, v), self._log_van_vleck_of_velocity(self.inner(z, v, v) / self._factor)
 
     @jax.jit
     def _log_van_vleck_of_velocity(self, squared: Array) -> Array:
-        return space_form.log_van_vleck_of_velocity(jnp, squared, self.curvature, self.dim)
+        return space_form.log_van_vleck_of_velocity(jnp, squared, self.sign, self.dim)
 
     def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
         r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, in closed form.
@@ -86,22 +99,29 @@ class SpaceForm(RiemannianMetric):
             y: end, ``(*batch, d)``.
             time: variance t of the tangent vectors, ``(*batch)``.
         """
-        return self._log_folded_density(self._check("z", z), self._check("y", y), time, self._num_turns(time))
+        return self._log_folded_density(
+            self._check("z", z), self._check("y", y), time, self._num_turns(time / self._factor)
+        )
 
     def _num_turns(self, time: Array) -> int:
         """How many turns the formula of the sphere takes: a power of two, since a new number compiles anew."""
         longest = math.inf if isinstance(time, jax.core.Tracer) or np.size(time) == 0 else float(np.asarray(time).max())
-        return int(2 ** math.ceil(math.log2(folding.num_turns(longest, self.dim)))) if self.curvature > 0 else 0
+        return int(2 ** math.ceil(math.log2(folding.num_turns(longest, self.dim)))) if self.sign > 0 else 0
 
     @partial(jax.jit, static_argnames="turns")
     def _log_folded_density(self, z: Array, y: Array, time: Array, turns: int) -> Array:
         s, c = self._half_angle(z, y)
-        if self.curvature < 0:
-            squared = space_form.squared_dist(jnp, s, c, self.curvature)
-            log_van_vleck = space_form.log_van_vleck(jnp, s, c, self.curvature, self.dim)
+        if self.sign < 0:
+            squared = self._factor * space_form.squared_dist(jnp, s, c, self.sign)
+            log_van_vleck = space_form.log_van_vleck(jnp, s, c, self.sign, self.dim)
             return densities.single_geodesic(jnp, self.dim, time, squared, log_van_vleck)
-        s, c, time = jnp.broadcast_arrays(s, c, time)
-        return folding.log_density(jnp, s, c, time, self.dim, turns)
+        s, c, time = jnp.broadcast_arrays(s, c, time / self._factor)
+        return folding.log_density(jnp, s, c, time, self.dim, turns) - self._log_density_factor
+
+    @property
+    def _log_density_factor(self) -> float:
+        """What the log of a density in dM loses, over that of curvature 1 or -1."""
+        return 0.5 * self.dim * math.log(self._factor)
 
     def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         """Shortest curve from ``z`` to ``y`` in closed form, batches broadcast.
@@ -119,34 +139,36 @@ class SpaceForm(RiemannianMetric):
 
 
 class ConformalSpaceForm(SpaceForm):
-    r"""The chart :math:`4 |dz|^2 / (1 + K |z|^2)^2`."""
+    r"""The chart :math:`4 R^2 |dz|^2 / (1 \pm |z|^2)^2` of curvature :math:`\pm 1 / R^2`."""
 
     def _denominator(self, z: Array) -> Array:
-        """``1 + K |z|^2``, shape ``(*batch)``."""
-        return conformal.denominator(jnp, z, self.curvature)
+        """``1 + |z|^2`` or ``1 - |z|^2``, shape ``(*batch)``."""
+        return conformal.denominator(jnp, z, self.sign)
 
     def _half_angle(self, z: Array, y: Array) -> tuple[Array, Array]:
-        return conformal.half_angle(jnp, z, y, self._denominator(z), self._denominator(y), self.curvature)
+        return conformal.half_angle(jnp, z, y, self._denominator(z), self._denominator(y), self.sign)
 
     def metric(self, z: Array) -> Array:
         return jnp.square(self.cholesky(z))
 
     def cholesky(self, z: Array) -> Array:
         z = self._check("z", z)
-        return (2 / self._denominator(z))[..., None, None] * jnp.eye(self.dim, dtype=z.dtype)
+        return (2 * self._factor**0.5 / self._denominator(z))[..., None, None] * jnp.eye(self.dim, dtype=z.dtype)
 
     def logdet(self, z: Array) -> Array:
-        return conformal.logdet(jnp, self._denominator(self._check("z", z)), self.dim)
+        return conformal.logdet(jnp, self._denominator(self._check("z", z)), self.dim) + self.dim * math.log(
+            self._factor
+        )
 
     def inner(self, z: Array, u: Array, v: Array) -> Array:
-        return conformal.inner(jnp, self._denominator(self._check("z", z)), u, v)
+        return self._factor * conformal.inner(jnp, self._denominator(self._check("z", z)), u, v)
 
     def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
         below = self._denominator(self._check("z", z))
-        return conformal.metric_jacobian(jnp, z, below, jnp.eye(self.dim, dtype=z.dtype), self.curvature)
+        return conformal.metric_jacobian(jnp, z, below, self._factor * jnp.eye(self.dim, dtype=z.dtype), self.sign)
 
     def christoffel(self, z: Array, v: Array) -> Array:
-        return conformal.christoffel(jnp, z, v, self._denominator(self._check("z", z)), self.curvature)
+        return conformal.christoffel(jnp, z, v, self._denominator(self._check("z", z)), self.sign)
 
     def drift(self, z: Array) -> Array:
         return -self.curvature * (self.dim - 2) / 4 * self._denominator(self._check("z", z))[..., None] * z
@@ -156,11 +178,11 @@ class ConformalSpaceForm(SpaceForm):
 
     @jax.jit
     def _expmap(self, z: Array, v: Array) -> Array:
-        return conformal.expmap(jnp, z, v, self._denominator(z), self.curvature)
+        return conformal.expmap(jnp, z, v, self._denominator(z), self.sign)
 
     def logmap(self, z: Array, y: Array) -> Array:
         return self._logmap(self._check("z", z), self._check("y", y))
 
     @jax.jit
     def _logmap(self, z: Array, y: Array) -> Array:
-        return conformal.logmap(jnp, z, y, self._denominator(z), self._denominator(y), self.curvature)
+        return conformal.logmap(jnp, z, y, self._denominator(z), self._denominator(y), self.sign)

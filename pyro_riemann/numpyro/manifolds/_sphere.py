@@ -1,6 +1,8 @@
-"""The unit sphere in stereographic coordinates."""
+"""The sphere in stereographic coordinates."""
 
 from __future__ import annotations
+
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,20 +14,22 @@ from pyro_riemann.numpyro.manifolds._space_form import ConformalSpaceForm
 
 
 class Sphere(ConformalSpaceForm):
-    r"""The unit sphere :math:`S^d` in stereographic coordinates, :math:`G(z) = 4 I / (1 + |z|^2)^2`.
+    r"""The sphere :math:`S^d` of radius R in stereographic coordinates, :math:`G(z) = 4 R^2 I / (1 + |z|^2)^2`.
 
     The chart :math:`\mathbb{R}^d` covers the sphere but one pole: ``z = 0`` is the other pole,
-    ``|z| = 1`` the equator. Curvature is 1, scalar curvature ``d (d - 1)``.
+    ``|z| = 1`` the equator. The chart does not depend on the radius. Curvature is
+    :math:`1 / R^2`, scalar curvature :math:`d (d - 1) / R^2`.
 
-    At antipodal points (the cut locus) the distance is pi and has a kink; gradients are finite
+    At antipodal points (the cut locus) the distance is pi R and has a kink; gradients are finite
     there but are those of no particular geodesic, and ``log_van_vleck``, infinite in truth, is a
     large finite number.
 
     Args:
         dim: dimension d of the sphere (2 for the globe).
+        radius: R, a positive number; :class:`pyro_riemann.numpyro.manifolds.ScaledMetric` has one that is learned.
 
     Raises:
-        ValueError: if ``dim`` is less than 1.
+        ValueError: if ``dim`` is less than 1, or ``radius`` not positive and finite.
 
     Source: Lee (2018), *Introduction to Riemannian Manifolds*, chapter 3.
 
@@ -38,24 +42,35 @@ class Sphere(ConformalSpaceForm):
         [1.0, 0.0, 0.0]
     """
 
-    curvature = 1
+    sign = 1
+
+    def __init__(self, dim: int, radius: float = 1.0) -> None:
+        if not 0 < radius < math.inf:
+            raise ValueError(f"`radius` must be positive and finite, got {radius}.")
+        super().__init__(dim, radius**-2.0)
+        self.radius = float(radius)
+
+    def __repr__(self) -> str:
+        return f"Sphere(dim={self.dim}, radius={self.radius:g})"
 
     def to_ambient(self, z: Array) -> Array:
-        """Unit vectors ``(*batch, d + 1)`` of points ``z``; the origin goes to the pole (0, ..., 0, -1)."""
+        """Vectors of length R, ``(*batch, d + 1)``, of points ``z``; the origin goes to the pole (0, ..., 0, -R)."""
         inverse = 1 / self._denominator(self._check("z", z))[..., None]
-        return jnp.concat([2 * z * inverse, 1 - 2 * inverse], axis=-1)
+        return self.radius * jnp.concat([2 * z * inverse, 1 - 2 * inverse], axis=-1)
 
     def from_ambient(self, x: Array) -> Array:
-        """Chart coordinates of unit vectors ``(*batch, d + 1)``; the pole (0, ..., 0, 1) has none: infinite.
+        """Chart coordinates of vectors ``(*batch, d + 1)`` of length R; the pole (0, ..., 0, R) has none: infinite.
 
         Raises:
-            ValueError: if ``x`` does not have d + 1 entries, or is not of unit length.
+            ValueError: if ``x`` does not have d + 1 entries, or is not of length R.
         """
         x = check_array("x", x)
         if x.ndim == 0 or x.shape[-1] != self.dim + 1:
             raise ValueError(f"`x` must have shape (*batch, {self.dim + 1}), got {x.shape}.")
+        x = x / self.radius
         if not holds(jnp.abs(jnp.square(x).sum(-1) - 1) < 1e-3):
-            raise ValueError("`x` must be of unit length; divide it by its norm along the last axis.")
+            length = "unit length" if self.radius == 1 else f"length {self.radius:g}"
+            raise ValueError(f"`x` must be of {length}; divide it by its norm along the last axis.")
         return x[..., :-1] / (1 - x[..., -1:])
 
     def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
@@ -91,9 +106,10 @@ class Sphere(ConformalSpaceForm):
         """
         z, y = self._check("z", z), self._check("y", y)
         wide, other = _heat_kernel.widest(z), _heat_kernel.widest(y)
+        time = time / self._factor
         if self.dim == 1:
             turn = 2 * (jnp.atan(other) - jnp.atan(wide))[..., 0]
             value = _heat_kernel.circle(turn, _heat_kernel.as_time(time, turn), 2 * np.pi)
         else:
             value = _heat_kernel.sphere(*self._half_angle(wide, other), time, self.dim)
-        return value.astype(jnp.result_type(z, y))
+        return (value - self._log_density_factor).astype(jnp.result_type(z, y))

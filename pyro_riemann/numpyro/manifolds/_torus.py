@@ -67,6 +67,9 @@ class FlatTorus(EuclideanMetric):
     def radial_law(self) -> RadialLaw | None:
         return RadialLaw(0.0, self.periods)
 
+    def injectivity_radius(self, z: Array) -> Array | None:
+        return jnp.broadcast_to(jnp.asarray(self.periods, z.dtype).min() / 2, z.shape[:-1])
+
     def logmap(self, z: Array, y: Array) -> Array:
         return self.wrap(y - z)
 

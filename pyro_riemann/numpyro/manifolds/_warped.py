@@ -161,6 +161,14 @@ class WarpedMetric(RiemannianMetric):
         """What ``base`` knows of the volume around every point; periods of a torus are of the axes of ``base``."""
         return self.base.radial_law()
 
+    @property
+    def is_symmetric(self) -> bool:  # type: ignore[override]  # others hold it
+        """Whether ``base`` is symmetric."""
+        return self.base.is_symmetric
+
+    def injectivity_radius(self, z: Array) -> Array | None:
+        return self.base.injectivity_radius(self.to_base(z))
+
     def scalar_curvature(self, z: Array) -> Array:
         return self.base.scalar_curvature(self.to_base(z))
 

@@ -66,6 +66,9 @@ class ConstantMetric(RiemannianMetric):
     def radial_law(self) -> RadialLaw | None:
         return RadialLaw(0.0)
 
+    def injectivity_radius(self, z: Array) -> Array | None:
+        return jnp.full_like(z[..., 0], jnp.inf)
+
     def expmap(self, z: Array, v: Array) -> Array:
         return z + v
 

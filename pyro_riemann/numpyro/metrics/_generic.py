@@ -41,6 +41,7 @@ class GenericMetric(Pytree):
     flow_steps: int = 16
     landmarks: Array | None = None
     support: constraints.Constraint = constraints.real_vector
+    is_symmetric: bool = False
 
     def metric(self, z: Array) -> Array:
         """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
@@ -113,6 +114,10 @@ class GenericMetric(Pytree):
         """Share of ``codes``, ``(..., d)``, where G is not just its floor; None, as here, where that is not told."""
         return None
 
+    def ambient_hint(self, shape: tuple[int, ...]) -> str:
+        """What to do with points of a wrong ``shape`` that the metric recognises; empty, as here, where it does not."""
+        return ""
+
     # ---------------------------------------------------------------- where the volume is
 
     def peaks(self) -> Peaks | None:
@@ -172,6 +177,16 @@ class GenericMetric(Pytree):
         """What is known of the volume around every point: constant curvature, or None.
 
         Normalising constants and draws of radial laws are then exact. Wrappers pass on what their base knows.
+        """
+        return None
+
+    def injectivity_radius(self, z: Array) -> Array | None:
+        """Distance from ``z`` up to which geodesics are the shortest, ``(*batch)``, infinite where all are.
+
+        None, as here, where it is not known.
+
+        Args:
+            z: points, ``(*batch, d)``.
         """
         return None
 
