@@ -111,7 +111,8 @@ class ScaledMetric(RiemannianMetric):
     def radial_law(self) -> RadialLaw | None:
         """That of ``base`` with its curvature over c; periods of a torus are of the axes of ``base``."""
         law = self.base.radial_law()
-        return None if law is None else law._replace(curvature=law.curvature / self.factor)
+        factor: Any = self.factor  # under a transformation no number
+        return None if law is None else law._replace(curvature=law.curvature / factor)
 
     @property
     def is_symmetric(self) -> bool:  # type: ignore[override]  # others hold it
