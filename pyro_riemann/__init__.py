@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         KernelMetric,
         PullbackMetric,
         RiemannianMetric,
+        register_immersion,
     )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "VampPrior",
     "WarpedMetric",
     "brownian_motion",
+    "register_immersion",
     "summary",
     "to_arviz",
 ]

@@ -1,6 +1,7 @@
 """Riemannian metrics on a chart of R^d."""
 
 from pyro_riemann.metrics._base import ConformalMetric, GridMetric, RiemannianMetric
+from pyro_riemann.metrics._fisher import register_immersion
 from pyro_riemann.metrics._flat import ConstantMetric, EuclideanMetric
 from pyro_riemann.metrics._grid_field import DistanceField
 from pyro_riemann.metrics._kernel import KernelMetric
@@ -11,6 +12,7 @@ __all__ = [
     "EuclideanMetric",
     "ConstantMetric",
     "PullbackMetric",
+    "register_immersion",
     "KernelMetric",
     "ConformalMetric",
     "GridMetric",

@@ -13,12 +13,12 @@ from functools import partial
 from types import MethodType
 
 import torch
-from torch import Tensor, distributions, nn
+from torch import Tensor, nn
 from torch.func import jvp
 
 from pyro_riemann import _autodiff
-from pyro_riemann._decoded import OutputError
 from pyro_riemann._plain import plain_kernels
+from pyro_riemann.metrics._ambient import Ambient
 
 Outputs = Callable[[Tensor], tuple[Tensor, ...]]
 _STEPS = (0.4, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
@@ -52,37 +52,6 @@ def modules_of(immersion: object) -> list[nn.Module]:
         parts = (immersion.func, *immersion.args, *immersion.keywords.values())
         return [module for part in parts for module in modules_of(part)]
     return []
-
-
-def read(value: object) -> tuple[Tensor, ...] | None:
-    """The tensors that a decoder's result stands for: itself, or moments of a distribution.
-
-    Raises:
-        OutputError: if a distribution has no mean, or correlated entries with a scale of their own.
-    """
-    if isinstance(value, Tensor):
-        return (value,)
-    if not isinstance(value, distributions.Distribution):
-        return None
-    base, name = value, type(value).__name__
-    while isinstance(base, distributions.Independent):
-        base = base.base_dist
-    if isinstance(base, distributions.Normal):
-        return base.loc, base.scale
-    if isinstance(base, distributions.MultivariateNormal | distributions.LowRankMultivariateNormal):
-        raise OutputError(
-            f"`immersion` returns a {name}: the metric of a decoder with uncertainty knows standard deviations, no "
-            "correlations. Return its mean, or a Normal with independent entries."
-        )
-    try:
-        mean = None if isinstance(base, distributions.Categorical) else value.mean
-    except NotImplementedError:
-        mean = None
-    if mean is None:
-        raise OutputError(
-            f"`immersion` returns a {name}, which has no mean: return a tensor, such as its probabilities."
-        )
-    return (mean,)
 
 
 @contextmanager
@@ -192,6 +161,29 @@ def _near(first: tuple[Tensor, ...], second: tuple[Tensor, ...], tolerance: floa
         a.shape == b.shape and bool((a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1e-30))
         for a, b in zip(first, second, strict=True)
     )
+
+
+def check_distance(space: Ambient, images: tuple[Tensor, Tensor, Tensor], slope: Tensor) -> None:
+    """Refuse a space whose metric is not the second derivative of its squared distance.
+
+    Args:
+        space: where the images are.
+        images: of points before and after a short step and in its middle, ``(n, D)``.
+        slope: derivative of the middle along the step, ``(n, D)``.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    before, after, middle = images
+    values = space.squared_dist(before, after)
+    squares = space.pull(middle, slope.unsqueeze(-1))[..., 0, 0]
+    noise = 100 * torch.finfo(values.dtype).eps * max(1.0, float(middle.abs().max()))
+    if not bool(((values - squares).abs() <= 0.05 * values + noise).all()):
+        raise ValueError(
+            f"`immersion` maps to a space whose squared distances of near points, {values.tolist()}, are not those of "
+            f"its metric, {squares.tolist()}: a KL divergence that is not smooth where both are equal, or infinite? "
+            "Give an immersion of the family by `register_immersion`."
+        )
 
 
 def check_deviation(values: tuple[Tensor, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Self, cast
 
 import torch
@@ -10,14 +11,16 @@ from torch import Tensor, nn
 
 from pyro_riemann import _autodiff, _jets, _linalg
 from pyro_riemann._checks import check_point
-from pyro_riemann._decoded import outputs
 from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann._jets import Jet
 from pyro_riemann._plain import KERNELS
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics import _door
+from pyro_riemann.metrics._ambient import Product
+from pyro_riemann.metrics._ambient_energy import AmbientEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
+from pyro_riemann.metrics._images import Images
 
 Immersion = Callable[[Tensor], object]
 
@@ -26,7 +29,11 @@ class PullbackMetric(RiemannianMetric):
     r"""Pullback metric :math:`G(z) = \sum_f J_f(z)^\top J_f(z) + \epsilon I` of an immersion f.
 
     With the tuple (mean, standard deviation) of a Gaussian decoder this is the expected
-    metric of the random surface that the decoder defines (Kalatzis et al. 2020, eq. 2.5).
+    metric of the random surface that the decoder defines (Kalatzis et al. 2020, eq. 2.5). With a distribution it is the
+    pullback :math:`J^\top F J` of the family's Fisher metric F (Arvanitidis et al. 2022), in units of what can be told
+    apart in data: f is followed by an isometric immersion where one is known (:func:`register_immersion`); a normal
+    whose scale depends on z has hyperbolic planes for its F, any other family the second derivative of its KL
+    divergence.
     Jacobians are taken by forward mode over the d latent axes. The jitter appends
     :math:`\sqrt\epsilon\, z` to the outputs, so that the regularised metric is still a pullback and
     an immersion whose Jacobian drops rank somewhere stays usable.
@@ -38,19 +45,25 @@ class PullbackMetric(RiemannianMetric):
 
     Args:
         immersion: maps ``(n, dim)`` to ``(n, *out)``, point by point: a tensor, a tuple of such, a mapping or dataclass
-            with one tensor in it, or a distribution. A pair is (mean, standard deviation); a distribution stands for
-            its mean, a normal for this pair.
+            with one tensor in it, or a distribution of batch shape ``(n, *batch)``, or several in a tuple or mapping,
+            which are independent. A pair of tensors is (mean, standard deviation).
         dim: latent dimension d.
         jitter: the :math:`\epsilon` above.
         output: which entries of what the immersion returns are meant, where this is not obvious: the key, attribute or
-            position of one, or a tuple of such, as ``("mean", "scale")``.
+            position of one, or a tuple of such, as ``("mean", "scale")``; of a distribution ``"mean"``, or
+            ``("mean", "stddev")`` for the metric of a tuple.
+        ambient: where the immersion maps to, if not to Euclidean space: a metric in whose chart its entries are, for
+            :math:`G = J^\top A J`, or ``"fisher"``: pairs of tensors are normals, and normals have a scale of their own
+            also where it seems constant. The energy of a curve is then the sum of squared distances of successive
+            images, where the ambient metric has these in closed form.
 
     Raises:
         ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half
             precision, not finite, or do not depend on z; if they are random or depend on the rest of the batch; if the
             derivative is not the slope of the values, or there is none (then with the layer's name); if a standard
             deviation is negative, as a log-variance is.
-        OutputError: a ValueError, if what the immersion returns cannot be read as its output, or ``output`` is wrong.
+        OutputError: a ValueError, if what the immersion returns cannot be read as its output, ``output`` is wrong, or
+            the Fisher metric of a distribution is not known; also later, if a parameter that must be fixed is not.
         TypeError: if the immersion is not callable.
 
     Example:
@@ -67,6 +80,7 @@ class PullbackMetric(RiemannianMetric):
         dim: int,
         jitter: float = 1e-6,
         output: str | int | tuple[str | int, ...] | None = None,
+        ambient: RiemannianMetric | str | None = None,
     ) -> None:
         super().__init__()
         if dim < 1:
@@ -75,7 +89,8 @@ class PullbackMetric(RiemannianMetric):
             raise ValueError(f"`jitter` must be non-negative, got {jitter}.")
         if not callable(immersion):
             raise TypeError(f"`immersion` must be callable, got {type(immersion).__name__}.")
-        self.dim, self.jitter, self.immersion, self.output = dim, jitter, immersion, output
+        self.dim, self.jitter, self.immersion, self.output, self.ambient = dim, jitter, immersion, output, ambient
+        self.images = Images(output, ambient, dim if jitter > 0 else 0)
         if not isinstance(immersion, nn.Module) and (owners := _door.modules_of(immersion)):
             self.held = nn.ModuleList(map(_door.Held, owners))
         self.is_plain = output is None and _jets.is_sequential(immersion)
@@ -83,8 +98,8 @@ class PullbackMetric(RiemannianMetric):
         self.kernels = "fused"
         modules = _door.modules_of(immersion)
         with torch.no_grad(), _door.evaluating(modules), _door.buffers_kept(modules):
-            num_outputs = self._probe(modules)
-        if num_outputs > 1:  # the walls of a standard deviation need a finer curve
+            walls = self._probe(modules)
+        if walls:  # the walls of a standard deviation need a finer curve
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)
 
     def _probe_outputs(self, modules: list[nn.Module]) -> tuple[Tensor, tuple[Tensor, ...]] | None:
@@ -100,27 +115,27 @@ class PullbackMetric(RiemannianMetric):
                 continue
         return None
 
-    def _probe(self, modules: list[nn.Module]) -> int:
-        """Number of the immersion's outputs, after refusing one that cannot define a metric."""
+    def _probe(self, modules: list[nn.Module]) -> bool:
+        """Whether the immersion has a scale with walls, after refusing one that cannot define a metric."""
         try:
             probed = self._probe_outputs(modules)
         except RuntimeError as error:
             raise _door.fails((3, self.dim), error) from error
         if probed is None:
-            return 1
+            return False
         points, values = probed
         if not self.is_plain:  # whose layers are known to be functions of one point, with their derivatives
             _door.check_repeatable(self._outputs, points, values)
         _door.check_dependence(values)
         if self.is_plain:
-            return len(values)
+            return self._check_space(points)
         slope = None
         if (jets := self.jets(points)) is not None:
             if not torch.allclose(torch.cat([jet.value for jet in jets], -1), self.embed(points), atol=1e-4):
                 raise ValueError("`immersion.jet(z)` has other values than `immersion(z)`.")
             along = [jet.along(_door.direction(points)).expand_as(jet.value) for jet in jets]
             slope = torch.cat(along[: len(values)], -1)
-        else:
+        elif self.images.are_pair:
             _door.check_deviation(values)
 
         def embed(z: Tensor) -> Tensor:
@@ -132,7 +147,21 @@ class PullbackMetric(RiemannianMetric):
             raise _door.no_derivative(modules, embed, points, error) from error
         if slope is None:
             self._choose_kernels(embed, points)
-        return len(values)
+        return self._check_space(points) or (self.images.are_pair and len(values) > 1)
+
+    def _check_space(self, points: Tensor) -> bool:
+        """Whether the images lie in a space that is not Euclidean, after comparing its metric with its distances."""
+        if (space := self.space) is None:
+            return False
+        size, expected = self.embed(points).shape[-1] - space.sizes[-1], sum(space.sizes[:-1])
+        if size != expected:
+            raise ValueError(f"`immersion` has {size} outputs for an ambient metric of dimension {expected}.")
+        if space.has_distance:
+            step = 1e-2 * _door.direction(points)
+            ends = self.embed(points - step / 2), self.embed(points + step / 2)
+            middle, slope = _autodiff.directional(self.embed, points, step)
+            _door.check_distance(space, (*ends, middle), slope)
+        return True
 
     def _choose_kernels(self, embed: Callable[[Tensor], Tensor], points: Tensor) -> None:
         """The fastest kernels of which two routes to the second derivative agree."""
@@ -153,8 +182,16 @@ class PullbackMetric(RiemannianMetric):
         """Outputs at ``z``, ``(n, d)``, each ``(n, *out)``, of the immersion in evaluation mode."""
         if self.is_plain:
             return (cast(Tensor, self.immersion(z)),)
+        alone = self.images.charts is not None and len(z) == 1  # by a single point no parameter is seen to depend on z
+        rows = torch.cat([z, torch.zeros_like(z)]) if alone else z
         with _door.evaluating(_door.modules_of(self.immersion)), KERNELS[self.kernels]():
-            return outputs(self.immersion(z), self.output, _door.read)
+            values = self.images.of(self.immersion(rows))
+        return tuple(value[:1] for value in values) if alone else values
+
+    @property
+    def space(self) -> Product | None:
+        """Where the immersed points are; None for Euclidean space."""
+        return self.images.space
 
     def _first_outputs(self, points: Tensor) -> tuple[Tensor, ...]:
         """The same for the first time, when it may turn out that the immersion takes no points ``(n, d)``."""
@@ -164,20 +201,26 @@ class PullbackMetric(RiemannianMetric):
             raise
         except Exception as error:
             raise _door.fails(tuple(points.shape), error) from error
-        return _door.checked_values(outputs(result, self.output, _door.read), points)
+        return _door.checked_values(self.images.of(result), points)
 
-    def immersed(self) -> Self:
-        """This metric."""
-        return self
+    def immersed(self) -> Self | None:
+        """This metric; None where its ambient space is not Euclidean."""
+        return self if self.space is None else None
 
     def energy(self, settings: Discretisation, guide: Tensor | None = None) -> Energy:
         """The discrete energy that the solver minimises, by chords between the images, without a Jacobian.
+
+        In an ambient metric without closed distances it is that of any metric.
 
         Args:
             settings: a :class:`GeodesicSolver`, or whatever has its ``num_knots``, ``num_segments`` and ``richardson``.
             guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
         """
-        return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
+        if (space := self.space) is None:
+            return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
+        if not space.has_distance or torch.jit.is_tracing():  # which cannot record a reverse pass within a function
+            return super().energy(settings, guide)
+        return AmbientEnergy(self, space, settings.num_knots, settings.num_segments, settings.richardson, guide)
 
     def embed(self, z: Tensor) -> Tensor:
         """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``.
@@ -224,6 +267,8 @@ class PullbackMetric(RiemannianMetric):
 
         One evaluation at ``z`` serves both; the direction ``(*batch, d)`` may depend on G.
         """
+        if (space := self.space) is not None:
+            return self._ambient_metric(space, z), partial(self._ambient_force, z)
         jets = self.jets(z)
         if jets is not None:
             return _jets.metric_and_force(jets, z)
@@ -235,6 +280,13 @@ class PullbackMetric(RiemannianMetric):
 
         return jacobian.mT @ jacobian, force
 
+    def _ambient_metric(self, space: Product, z: Tensor) -> Tensor:
+        return space.pull(*self.embed_jacobian(z))
+
+    def _ambient_force(self, z: Tensor, v: Tensor) -> Tensor:
+        slope = self.metric_derivatives(z, v)[1]
+        return torch.einsum("...ij,...j->...i", slope - 0.5 * slope.mT, v)
+
     def on_floor(self, z: Tensor) -> Tensor | None:
         """Where G is hardly more than the jitter: more than half of its eigenvalues are below ten of it.
 
@@ -245,10 +297,13 @@ class PullbackMetric(RiemannianMetric):
         """
         if self.jitter == 0:
             return None
-        jacobian = self.embed_jacobian(z)[1].detach()
-        # the square of a Jacobian in float32 has lost what a jitter of 1e-6 is compared with
-        wide = jacobian if jacobian.device.type == "mps" else jacobian.double()
-        return (torch.linalg.eigvalsh(wide.mT @ wide) < 10 * self.jitter).sum(-1) > self.dim / 2
+        images, jacobian = (part.detach() for part in self.embed_jacobian(z))
+        if (
+            jacobian.device.type != "mps"
+        ):  # the square of one in float32 has lost what a jitter of 1e-6 is compared with
+            images, jacobian = images.double(), jacobian.double()
+        tensor = jacobian.mT @ jacobian if (space := self.space) is None else space.pull(images, jacobian)
+        return (torch.linalg.eigvalsh(tensor) < 10 * self.jitter).sum(-1) > self.dim / 2
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
         metric, force = self.metric_and_force(z)

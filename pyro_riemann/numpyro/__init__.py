@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         KernelMetric,
         PullbackMetric,
         RiemannianMetric,
+        register_immersion,
     )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "EuclideanMetric",
     "ConstantMetric",
     "PullbackMetric",
+    "register_immersion",
     "KernelMetric",
     "ConformalMetric",
     "GridMetric",

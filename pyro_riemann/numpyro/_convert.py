@@ -165,7 +165,8 @@ def _kernel(metric: Foreign, read: _Converter) -> metrics.KernelMetric:
 
 
 def _pullback(metric: Foreign, read: _Converter) -> metrics.PullbackMetric:
-    return metrics.PullbackMetric(read.immersion(metric.immersion), metric.dim, metric.jitter, metric.output)
+    ambient = metric.ambient if metric.ambient is None or isinstance(metric.ambient, str) else read(metric.ambient)
+    return metrics.PullbackMetric(read.immersion(metric.immersion), metric.dim, metric.jitter, metric.output, ambient)
 
 
 def _conformal(metric: Foreign, read: _Converter) -> metrics.ConformalMetric:

@@ -155,7 +155,8 @@ def test_a_model_may_hold_the_metric_of_its_own_decoder() -> None:
         (lambda z: Decoded(BASE(z)), "sample"),
         (lambda z: (BASE(z), None), 0),
         (lambda z: distributions.Laplace(BASE(z), 1.0), None),
-        (lambda z: {"px": distributions.Independent(distributions.StudentT(3.0, BASE(z)), 1)}, None),
+        (lambda z: {"px": distributions.Independent(distributions.Normal(BASE(z), 1.0), 1), "n": 3}, None),
+        (lambda z: distributions.Independent(distributions.Normal(BASE(z), 2.0), 1), "mean"),
     ],
 )
 def test_one_output_however_it_is_returned(immersion: Any, output: Any) -> None:
@@ -167,8 +168,8 @@ def test_one_output_however_it_is_returned(immersion: Any, output: Any) -> None:
 @pytest.mark.parametrize(
     ("immersion", "output"),
     [
-        (normal, None),
-        (lambda z: distributions.Independent(normal(z), 1), None),
+        (lambda z: (normal(z).loc, normal(z).scale), None),
+        (lambda z: distributions.Independent(normal(z), 1), ("mean", "stddev")),
         (lambda z: {"mean": normal(z).loc, "std": normal(z).scale, "h": z}, ("mean", "std")),
     ],
 )
@@ -177,11 +178,6 @@ def test_mean_and_deviation_however_they_are_returned(immersion: Any, output: An
     pair = PullbackMetric(lambda z: (normal(z).loc, normal(z).scale), 2)
     torch.testing.assert_close(metric.metric(Z), pair.metric(Z))
     assert metric.solver.num_knots == 16
-
-
-def test_discrete_likelihoods_by_their_mean() -> None:
-    metric = PullbackMetric(lambda z: distributions.Bernoulli(logits=BASE(z)), 2)
-    torch.testing.assert_close(metric.metric(Z), PullbackMetric(lambda z: BASE(z).sigmoid(), 2).metric(Z))
 
 
 def test_two_reverse_passes_where_there_is_no_forward_mode() -> None:
@@ -243,8 +239,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "several entries": (lambda z: {"x": BASE(z), "h": PAIR(z)}, "'x', 'h'.*`output=`"),
     "nothing": (lambda z: None, "NoneType"),
     "an array of numpy": (lambda z: np.ones((len(z), 3)), "ndarray"),
-    "correlated normal": (lambda z: distributions.MultivariateNormal(BASE(z), torch.eye(9)), "correlations"),
-    "categorical": (lambda z: distributions.Categorical(logits=BASE(z)), "no mean"),
+    "an array beside a distribution": (lambda z: (BASE(z), normal(z)), "beside.*`output=`"),
+    "a distribution of no batch": (lambda z: distributions.Normal(BASE(z).sum(), 1.0), r"batch shape \(\)"),
+    "a family without metric": (lambda z: distributions.FisherSnedecor(BASE(z).exp(), 2.0), "register_immersion"),
 }
 
 

@@ -13,12 +13,12 @@ from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as distributions
 from jax import Array
 
 from pyro_riemann._decoded import OutputError
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import holds
+from pyro_riemann.numpyro.metrics._ambient import Ambient
 
 Outputs = Callable[[Array], tuple[Array, ...]]
 _STEPS = (0.4, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
@@ -27,41 +27,6 @@ _NO_SLOPE = (
     "Something on the way is not differentiated: `stop_gradient`, rounding, an index or a callback. Give the part "
     "of the decoder that is differentiable."
 )
-
-
-def read(value: object) -> tuple[Array, ...] | None:
-    """The arrays that a decoder's result stands for: itself, or moments of a distribution.
-
-    Raises:
-        OutputError: if a distribution has no mean, or correlated entries with a scale of their own.
-    """
-    if isinstance(value, jax.Array):
-        return (value,)
-    if not isinstance(value, distributions.Distribution):
-        return None
-    base, name = value, type(value).__name__
-    while isinstance(base, distributions.Independent | distributions.ExpandedDistribution):
-        base = base.base_dist
-    if isinstance(base, distributions.Normal):
-        loc, scale = jnp.broadcast_arrays(base.loc, base.scale)
-        shape = value.shape()
-        return jnp.broadcast_to(loc, shape), jnp.broadcast_to(scale, shape)
-    correlated = distributions.MultivariateNormal | distributions.LowRankMultivariateNormal
-    if isinstance(base, correlated):
-        raise OutputError(
-            f"`immersion` returns a {name}: the metric of a decoder with uncertainty knows standard deviations, no "
-            "correlations. Return its mean, or a Normal with independent entries."
-        )
-    categorical = distributions.CategoricalProbs | distributions.CategoricalLogits
-    try:
-        mean = None if isinstance(base, categorical) else value.mean
-    except NotImplementedError:
-        mean = None
-    if mean is None:
-        raise OutputError(
-            f"`immersion` returns a {name}, which has no mean: return an array, such as its probabilities."
-        )
-    return (jnp.asarray(mean),)
 
 
 def probe_points(dim: int) -> Array:
@@ -144,6 +109,28 @@ def _near(first: tuple[Array, ...], second: tuple[Array, ...], tolerance: float)
     )
 
 
+def check_distance(space: Ambient, images: tuple[Array, Array, Array], slope: Array) -> None:
+    """Refuse a space whose metric is not the second derivative of its squared distance.
+
+    Args:
+        space: where the images are.
+        images: of points before and after a short step and in its middle, ``(n, D)``.
+        slope: derivative of the middle along the step, ``(n, D)``.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    before, after, middle = images
+    values, squares = space.squared_dist(before, after), space.pull(middle, slope[..., None])[..., 0, 0]
+    noise = 100 * jnp.finfo(values.dtype).eps * jnp.maximum(1.0, jnp.abs(middle).max())
+    if not holds(jnp.abs(values - squares) <= 0.05 * values + noise):
+        raise ValueError(
+            f"`immersion` maps to a space whose squared distances of near points, {values.tolist()}, are not those of "
+            f"its metric, {squares.tolist()}: a KL divergence that is not smooth where both are equal, or infinite? "
+            "Give an immersion of the family by `register_immersion`."
+        )
+
+
 def check_deviation(values: tuple[Array, ...]) -> None:
     """Refuse a pair (mean, standard deviation) whose deviation is negative somewhere.
 
@@ -179,8 +166,7 @@ def check_slopes(embed: Callable[[Array], Array], sizes: list[int], points: Arra
     Raises:
         ValueError: if they are not, or there is no derivative.
     """
-    v = jnp.cos(jnp.arange(1, points.shape[-1] + 1, dtype=points.dtype))
-    v = v / jnp.linalg.norm(v)
+    v = direction(points)
     try:
         slope = _autodiff.directional(embed, points, v)[1]
         pulled = jax.vjp(embed, points)[1](slope)[0]
@@ -209,6 +195,12 @@ def check_slopes(embed: Callable[[Array], Array], sizes: list[int], points: Arra
     square = float(jnp.square(slope).sum())
     if not abs(float((pulled * v).sum()) - square) <= 0.02 * square:
         raise ValueError(f"`immersion` has other derivatives in reverse than in forward mode. {_NO_SLOPE}")
+
+
+def direction(points: Array) -> Array:
+    """A unit vector ``(d,)`` that no symmetry prefers."""
+    v = jnp.cos(jnp.arange(1, points.shape[-1] + 1, dtype=points.dtype))
+    return v / jnp.linalg.norm(v)
 
 
 def _said(error: Exception) -> str:

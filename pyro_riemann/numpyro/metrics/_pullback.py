@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pyro_riemann._decoded import outputs
+from pyro_riemann._decoded import OutputError
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy
@@ -19,7 +20,10 @@ from pyro_riemann.numpyro._partition import Structure, join, split
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.metrics import _door
+from pyro_riemann.numpyro.metrics._ambient import Ambient, Flat, Of, Product
+from pyro_riemann.numpyro.metrics._ambient_energy import AmbientEnergy
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
+from pyro_riemann.numpyro.metrics._images import Images
 
 Immersion = Callable[[Array], object]
 
@@ -28,7 +32,11 @@ class PullbackMetric(RiemannianMetric):
     r"""Pullback metric :math:`G(z) = \sum_f J_f(z)^\top J_f(z) + \epsilon I` of an immersion f.
 
     With the tuple (mean, standard deviation) of a Gaussian decoder this is the expected
-    metric of the random surface that the decoder defines (Kalatzis et al. 2020, eq. 2.5).
+    metric of the random surface that the decoder defines (Kalatzis et al. 2020, eq. 2.5). With a distribution it is the
+    pullback :math:`J^\top F J` of the family's Fisher metric F (Arvanitidis et al. 2022), in units of what can be told
+    apart in data: f is followed by an isometric immersion where one is known (:func:`register_immersion`); a normal
+    whose scale depends on z has hyperbolic planes for its F, any other family the second derivative of its KL
+    divergence.
     Jacobians are taken by forward mode over the d latent axes. The jitter appends
     :math:`\sqrt\epsilon\, z` to the outputs, so that the regularised metric is still a pullback and
     an immersion whose Jacobian drops rank somewhere stays usable.
@@ -38,22 +46,28 @@ class PullbackMetric(RiemannianMetric):
 
     Args:
         immersion: maps ``(n, dim)`` to ``(n, *out)``, or ``(dim,)`` to ``(*out)``: an array, a tuple of such, a mapping
-            or dataclass with one array in it, or a distribution. A pair is (mean, standard deviation); a distribution
-            stands for its mean, a normal for this pair. A plain function, whose
+            or dataclass with one array in it, or a distribution of batch shape ``(n, *batch)``, or several in a tuple
+            or mapping, which are independent. A pair of arrays is (mean, standard deviation). A plain function, whose
             closure is part of the program, or a callable pytree, whose arrays become data of the metric: a module of
             equinox or flax (of ``linen`` bound to its variables) or ``jax.tree_util.Partial(apply, parameters)``.
             Networks with batch normalisation or dropout must be in evaluation mode.
         dim: latent dimension d.
         jitter: the :math:`\epsilon` above.
         output: which entries of what the immersion returns are meant, where this is not obvious: the key, attribute or
-            position of one, or a tuple of such, as ``("mean", "scale")``.
+            position of one, or a tuple of such, as ``("mean", "scale")``; of a distribution ``"mean"``.
+        ambient: where the immersion maps to, if not to Euclidean space: a metric in whose chart its entries are, for
+            :math:`G = J^\top A J`, or ``"fisher"``: pairs of arrays are normals, and normals have a scale of their own
+            also where it seems constant. The energy of a curve is then the sum of squared distances of successive
+            images, where the ambient metric has these in closed form.
 
     Raises:
         ValueError: if the outputs have the wrong batch shape, fewer entries than ``dim``, are complex, of half
             precision, not finite, or do not depend on z; if they are random or depend on the rest of the batch; if the
             derivative is not the slope of the values, or there is none; if a standard
             deviation is negative, as a log-variance is.
-        OutputError: a ValueError, if what the immersion returns cannot be read as its output, or ``output`` is wrong.
+        OutputError: a ValueError, if what the immersion returns cannot be read as its output, ``output`` is wrong, or
+            the Fisher metric of a distribution is not known; also later, if a parameter that must be fixed is not
+            (where values cannot be read, under ``jit`` and the like, results are NaN).
         TypeError: if the immersion is not callable, or holds what is neither an array nor hashable.
 
     Example:
@@ -63,7 +77,7 @@ class PullbackMetric(RiemannianMetric):
         [[1.0, 0.0], [0.0, 1.0]]
     """
 
-    pytree_data_fields = ("arrays",)
+    pytree_data_fields = ("arrays", "ambient")
     arrays: tuple[Any, ...]
     structure: Structure
 
@@ -73,15 +87,19 @@ class PullbackMetric(RiemannianMetric):
         dim: int,
         jitter: float = 1e-6,
         output: str | int | tuple[str | int, ...] | None = None,
+        ambient: RiemannianMetric | str | None = None,
     ) -> None:
         if dim < 1:
             raise ValueError(f"`dim` must be at least 1, got {dim}.")
         if not jitter >= 0:
             raise ValueError(f"`jitter` must be non-negative, got {jitter}.")
-        self.dim, self.jitter, self.output = dim, float(jitter), output
+        if not (ambient in (None, "fisher") or isinstance(ambient, RiemannianMetric)):
+            raise ValueError(f"`ambient` must be a metric, 'fisher' or None, got {ambient!r}.")
+        self.dim, self.jitter, self.output, self.by_reverse = dim, float(jitter), output, False
         self.arrays, self.structure = split("immersion", immersion)
-        self.of_one_point = self.by_reverse = False
-        if self._probe() > 1:  # the walls of a standard deviation need a finer curve
+        self.ambient = ambient if isinstance(ambient, RiemannianMetric) else None
+        self.images = Images(output, fisher=ambient == "fisher")
+        if self._probe():  # the walls of a standard deviation need a finer curve
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)
 
     @property
@@ -102,20 +120,25 @@ class PullbackMetric(RiemannianMetric):
         Made anew in every program, from the present weights; no gradient reaches these.
         """
         shorter = getattr(self.immersion, "distance_immersion", None)
-        if shorter is None:
+        if shorter is None or self.space is not None:
             return self
         metric: PullbackMetric = object.__new__(type(self))
         vars(metric).update(vars(self))
         metric.arrays, metric.structure = split("immersion", shorter())
         return metric
 
-    def _probe(self) -> int:
-        """Number of the immersion's outputs, after refusing one that cannot define a metric."""
+    def _probe(self) -> bool:
+        """Whether the immersion has a scale with walls, after refusing one that cannot define a metric."""
         points = _door.probe_points(self.dim)
+        self.images = self.images.reading(self.immersion, points)
+        if self.images.charts is not None and self.ambient is not None:
+            raise OutputError(
+                "`immersion` returns a distribution, whose ambient metric is Fisher's: leave out `ambient`."
+            )
         against = _door.takes_batches(self._outputs, points)
         if against is None:
             return self._checked(points)
-        self.of_one_point = True
+        self.images = dataclasses.replace(self.images, of_one_point=True)
         if (error := _door.takes_batches(self._outputs, points)) is not None:
             raise ValueError(f"{against} With one point: {error.__cause__ or error}") from error
         try:
@@ -123,52 +146,93 @@ class PullbackMetric(RiemannianMetric):
         except ValueError as error:
             raise ValueError(f"{against} With one point: {error}") from error
 
-    def _checked(self, points: Array) -> int:
+    def _checked(self, points: Array) -> bool:
         values = self._outputs(points)
         _door.check_values(values, self.dim)
         if not self.has_jets:  # our own networks are known to be functions of one point, with their derivatives
-            _door.check_repeatable(self._outputs, points, values)
+            again = self._outputs if self.images.charts is None else partial(_compiled_outputs, self)
+            _door.check_repeatable(again, points, values)
         if not any(holds(jnp.any(value[1:] != value[:1])) for value in values):
             raise ValueError(f"`immersion` does not depend on z: it gave the same output at {len(points)} points.")
+        are_pair = self.images.charts is None and self.ambient is None
         if not self.has_jets:
-            _door.check_deviation(values)
+            if are_pair:
+                _door.check_deviation(values)
             self.by_reverse = not _door.has_forward_mode(partial(_embed, self), points)
             sizes = [*_door.sizes_of(values), self.dim][: len(values) + (self.jitter > 0)]
             _door.check_slopes(partial(_embed, self), sizes, points)
-        return len(values)
+        return self._check_space(points) or (are_pair and len(values) > 1)
+
+    def _check_space(self, points: Array) -> bool:
+        """Whether the images lie in a space that is not Euclidean, after comparing its metric with its distances."""
+        if (space := self.space) is None:
+            return False
+        size, expected = self.embed(points).shape[-1] - space.sizes[-1], sum(space.sizes[:-1])
+        if size != expected:
+            raise ValueError(f"`immersion` has {size} outputs for an ambient metric of dimension {expected}.")
+        if space.has_distance:
+            step = 1e-2 * _door.direction(points)
+            ends = self.embed(points - step / 2), self.embed(points + step / 2)
+            middle, slope = _autodiff.directional(partial(_embed, self), points, step)
+            _door.check_distance(space, (*ends, middle), slope)
+        return True
 
     def _outputs(self, z: Array) -> tuple[Array, ...]:
         """Outputs at ``z``, ``(n, d)``, each ``(n, *out)``."""
-        immersion = self.immersion
+        return self.images.of(self.immersion, z)
 
-        def at(point: Array) -> tuple[Array, ...]:
-            return outputs(immersion(point), self.output, _door.read)
+    @property
+    def space(self) -> Product | None:
+        """Where the immersed points are; None for Euclidean space."""
+        charts = self.images.charts
+        if self.ambient is not None:
+            parts: list[tuple[Ambient, int]] = [(Of(self.ambient), self.ambient.dim)]
+        elif charts is None or all(chart.is_flat for chart in charts):
+            return None
+        else:
+            parts = [(chart.space, chart.size) for chart in charts]
+        return Product([*parts, (Flat(), self.dim if self.jitter > 0 else 0)])
 
-        return jax.vmap(at)(z) if self.of_one_point else at(z)
-
-    def immersed(self) -> Self:
-        """This metric."""
-        return self
+    def immersed(self) -> Self | None:
+        """This metric; None where its ambient space is not Euclidean."""
+        return self if self.space is None else None
 
     def energy(self, settings: Discretisation, guide: Array | None = None) -> Energy:
         """The discrete energy that the solver minimises, by chords between the images, without a Jacobian.
+
+        In an ambient metric without closed distances it is that of any metric.
 
         Args:
             settings: a :class:`GeodesicSolver`, or whatever has its ``num_knots``, ``num_segments`` and ``richardson``.
             guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
         """
-        return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
+        if (space := self.space) is None:
+            return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
+        if not space.has_distance:
+            return super().energy(settings, guide)
+        return AmbientEnergy(self, space, settings.num_knots, settings.num_segments, settings.richardson, guide)
 
     def embed(self, z: Array) -> Array:
         """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
-        return _embed(self, check_point("z", z, self.dim))
+        return self._known(_embed(self, check_point("z", z, self.dim)))
+
+    def _known(self, value: Array) -> Array:
+        """Results, unless NaN tells, where it can be read, that a parameter is not fixed."""
+        if self.images.fixed and not holds(~jnp.isnan(value)):
+            raise OutputError(
+                f"`immersion` returns distributions of which {self.images.fixed} is the same at the points at which "
+                "the metric was made and depends on z elsewhere (or it returns NaN). For normals, "
+                '`ambient="fisher"` is the metric with a scale of their own; for others, let all of it depend on z, '
+                'give an immersion by `register_immersion`, or return an array, such as the mean (`output="mean"`).'
+            )
+        return value
 
     def embed_jacobian(self, z: Array) -> tuple[Array, Array]:
         """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``."""
         return _embed_jacobian(self, check_point("z", z, self.dim))
 
     def metric(self, z: Array) -> Array:
-        return _metric(self, check_point("z", z, self.dim))
+        return self._known(_metric(self, check_point("z", z, self.dim)))
 
     def metric_and_force(self, z: Array) -> tuple[Array, Callable[[Array], Array]]:
         r"""``G(z)``, ``(*batch, d, d)``, and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
@@ -176,6 +240,8 @@ class PullbackMetric(RiemannianMetric):
         The function keeps the Jacobian at ``z``; the direction ``(*batch, d)`` may depend on G.
         """
         z = check_point("z", z, self.dim)
+        if self.space is not None:
+            return _metric(self, z), partial(_ambient_force, self, z)
         _, jacobian = _embed_jacobian(self, z)
         return jacobian.mT @ jacobian, partial(_force, self, z, jacobian)
 
@@ -193,6 +259,8 @@ class PullbackMetric(RiemannianMetric):
         return _christoffel(self, check_point("z", z, self.dim), v)
 
     def drift(self, z: Array) -> Array:
+        if self.space is not None:
+            return super().drift(z)
         return _drift(self, check_point("z", z, self.dim))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -209,6 +277,11 @@ class PullbackMetric(RiemannianMetric):
 
 
 # ---------------------------------------------------------------- compiled, the metric as an argument
+
+
+@jax.jit
+def _compiled_outputs(metric: PullbackMetric, z: Array) -> tuple[Array, ...]:
+    return metric._outputs(z)
 
 
 def _embed_plainly(metric: PullbackMetric, z: Array) -> Array:
@@ -242,12 +315,20 @@ def _embed_jacobian(metric: PullbackMetric, z: Array) -> tuple[Array, Array]:
 
 @jax.jit
 def _metric(metric: PullbackMetric, z: Array) -> Array:
-    _, jacobian = _embed_jacobian(metric, z)
-    return jacobian.mT @ jacobian
+    images, jacobian = _embed_jacobian(metric, z)
+    return jacobian.mT @ jacobian if (space := metric.space) is None else space.pull(images, jacobian)
+
+
+@jax.jit
+def _ambient_force(metric: PullbackMetric, z: Array, v: Array) -> Array:
+    slope = metric.metric_derivatives(z, v)[1]
+    return jnp.einsum("...ij,...j->...i", slope - 0.5 * slope.mT, v)
 
 
 @jax.jit
 def _on_floor(metric: PullbackMetric, z: Array) -> Array:
+    if metric.space is not None:
+        return (jnp.linalg.eigvalsh(_metric(metric, z)) < 10 * metric.jitter).sum(-1) > metric.dim / 2
     # singular values: the square of a Jacobian in float32 has lost what a jitter of 1e-6 is compared with
     values = jnp.linalg.svd(_embed_jacobian(metric, z)[1], compute_uv=False)
     return (jnp.square(values) < 10 * metric.jitter).sum(-1) > metric.dim / 2

@@ -60,7 +60,7 @@ def test_a_bare_module_of_one_point() -> None:
         (lambda z: {"x": base(z), "h": z}, "x", False),
         (lambda z: (base(z), None), 0, False),
         (lambda z: distributions.Laplace(base(z), 1.0).to_event(1), None, False),
-        (lambda z: distributions.Normal(base(z), deviation(z)).to_event(1), None, True),
+        (lambda z: distributions.Gumbel(base(z) - 0.5772156649015329, 1.0).to_event(1), "mean", False),
         (lambda z: {"mean": base(z), "std": deviation(z)}, ("mean", "std"), True),
     ],
 )
@@ -96,8 +96,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "log-variance": (lambda z: (base(z), base(z)), "negative.*log-variance"),
     "several entries": (lambda z: {"x": base(z), "h": z}, "'x', 'h'.*`output=`"),
     "nothing": (lambda z: None, "NoneType"),
-    "correlated normal": (lambda z: distributions.MultivariateNormal(base(z), jnp.eye(5)), "correlations"),
-    "categorical": (lambda z: distributions.Categorical(logits=base(z)), "no mean"),
+    "an array beside a distribution": (lambda z: (base(z), distributions.Normal(base(z), 1.0)), "beside.*`output=`"),
+    "a family without metric": (lambda z: distributions.Cauchy(base(z), 2.0), "register_immersion"),
+    "a dispersion of z's": (
+        lambda z: distributions.NegativeBinomial2(jnp.exp(base(z)), deviation(z)),
+        "`concentration` depends on z.*register_immersion",
+    ),
     "another dimension": (lambda z: jnp.tanh(z @ jnp.ones((5, 3))), "`dim`"),
 }
 

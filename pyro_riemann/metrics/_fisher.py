@@ -1,0 +1,282 @@
+"""Distributions as points of a space with their Fisher metric: which space, and with what coordinates."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar, cast
+
+import torch
+from pyro.distributions import GammaPoisson
+from torch import Tensor, distributions
+from torch.distributions.kl import kl_divergence
+
+from pyro_riemann._checks import holds
+from pyro_riemann._decoded import OutputError
+from pyro_riemann._formulas import fisher
+from pyro_riemann.metrics._ambient import Ambient, Divergence, Flat, HalfPlanes
+
+Law = distributions.Distribution
+L = TypeVar("L", bound=Law)
+
+
+_ADVICE = (
+    'For normals, `ambient="fisher"` is the metric with a scale of their own; for others, let all of it depend on z, '
+    'give an immersion by `register_immersion`, or return a tensor, such as the mean (`output="mean"`).'
+)
+
+
+class Family(NamedTuple):
+    """An isometric immersion of a family, some of whose parameters are fixed."""
+
+    immersion: Callable[[Law], Tensor]
+    fixed: tuple[str, ...]
+
+
+_FAMILIES: dict[type[Law], Family] = {}
+
+
+def register_immersion(family: type[L], immersion: Callable[[L], Tensor], fixed: Sequence[str] = ()) -> None:
+    r"""Tell :class:`PullbackMetric` what Fisher's metric of a family of distributions is.
+
+    For an immersion h with :math:`J_h^\top J_h = F`, the Fisher information of the family in its parameters, the
+    pullback of F through a decoder is that of the Euclidean metric through h of what the decoder returns. Known are
+    ``Bernoulli``, ``Categorical``, ``OneHotCategorical``, ``Poisson``, ``Exponential``; with fixed dispersion
+    ``NegativeBinomial`` and ``GammaPoisson``; with fixed scale ``Normal``, ``LogNormal``, ``Laplace`` and ``StudentT``;
+    with fixed covariance ``MultivariateNormal``; with fixed shape ``Gamma``; with fixed concentration ``VonMises``.
+
+    Args:
+        family: class of the distribution; its subclasses have the same immersion, unless they are given another.
+        immersion: maps a distribution of batch shape ``(n, *batch)`` to ``(n, *out)``, the n points each for itself.
+        fixed: names of parameters that h takes for constant. A decoder under which they depend on z is refused, or
+            served otherwise, if the KL divergence of the family is known.
+
+    Raises:
+        TypeError: if ``family`` is no class of distributions, or ``immersion`` is not callable.
+
+    Source: Arvanitidis, Gonzalez-Duque, Pouplin, Kalatzis and Hauberg (2022), *Pulling back information geometry*,
+    section 3; Amari and Nagaoka (2000), *Methods of Information Geometry*, section 2.2.
+
+    Example:
+        >>> from torch.distributions import HalfNormal
+        >>> register_immersion(HalfNormal, lambda law: 2**0.5 * law.scale.log())
+        >>> metric = PullbackMetric(lambda z: HalfNormal(z.exp()), dim=2, jitter=0.0)
+        >>> metric.metric(torch.zeros(2))  # 2 / scale^2, the Fisher information, times scale^2
+        tensor([[2.0000, 0.0000],
+                [0.0000, 2.0000]])
+    """
+    if not (isinstance(family, type) and issubclass(family, Law)):
+        raise TypeError(f"`family` must be a subclass of torch.distributions.Distribution, got {family!r}.")
+    if not callable(immersion):
+        raise TypeError(f"`immersion` must be callable, got {type(immersion).__name__}.")
+    _FAMILIES[family] = Family(cast(Callable[[Law], Tensor], immersion), tuple(fixed))
+
+
+def known_family(law: Law) -> Family | None:
+    """The entry of the distribution's class, or of the nearest class above it."""
+    return next((_FAMILIES[cls] for cls in type(law).__mro__ if cls in _FAMILIES), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """Coordinates of the distributions that a decoder returns, and the space that these are of.
+
+    Attributes:
+        name: of the family.
+        immersion: coordinates of a distribution of batch shape ``(n, *batch)``, ``(n, *out)``.
+        fixed: names of the parameters that must not depend on z.
+        space: where the coordinates are.
+        size: their number.
+    """
+
+    name: str
+    immersion: Callable[[Law], Tensor]
+    fixed: tuple[str, ...]
+    space: Ambient
+    size: int
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the space is Euclidean."""
+        return isinstance(self.space, Flat)
+
+    def image(self, law: Law) -> Tensor:
+        """Coordinates ``(n, size)``.
+
+        Raises:
+            OutputError: if a parameter that should be fixed depends on z, or a scale is not positive.
+        """
+        base = unwrapped(law)
+        for name in self.fixed:
+            if _varies(base, name):
+                raise OutputError(
+                    f"`immersion` returns a {self.name} whose `{name}` is the same at the points at which the metric "
+                    f"was made and depends on z elsewhere. {_ADVICE}"
+                )
+        return _rows(self.immersion(base))
+
+
+def unwrapped(law: Law) -> Law:
+    """The distribution within all ``Independent``."""
+    while isinstance(law, distributions.Independent):
+        law = law.base_dist
+    return law
+
+
+def _varies(law: Law, name: str) -> bool:
+    value = cast(Tensor, getattr(law, name))
+    tolerance = 100 * torch.finfo(value.dtype).eps if value.dtype.is_floating_point else 0.0
+    return not holds((value - value[:1]).abs() <= tolerance * value.abs())
+
+
+def charts_of(laws: Sequence[Law], own_scale: bool) -> tuple[Chart, ...]:
+    """How to read the distributions that a decoder returned at some points, the first axis of each.
+
+    Args:
+        laws: independent distributions, each of batch shape ``(n, *batch)``.
+        own_scale: whether normals are to have a scale of their own also where it seems constant.
+
+    Raises:
+        OutputError: if the Fisher metric of one is not known.
+    """
+    return tuple(_chart(unwrapped(law), own_scale) for law in laws)
+
+
+def _chart(law: Law, own_scale: bool) -> Chart:
+    name, family = type(law).__name__, known_family(law)
+    if not law.batch_shape:
+        raise OutputError(
+            f"`immersion` returns a {name} of batch shape (): it is called with (n, d), and the first axis of the "
+            "distribution's batch shape must be that n."
+        )
+    varying = [] if family is None else [part for part in family.fixed if _varies(law, part)]
+    if isinstance(law, distributions.Normal | distributions.LogNormal) and (varying or own_scale):
+        return Chart(name, _half_planes, (), HalfPlanes(), _size(_half_planes(law)))
+    if family is not None and not varying:
+        return Chart(name, family.immersion, family.fixed, Flat(), _size(family.immersion(law)))
+    said = f", whose `{varying[0]}` depends on z" if varying else ""
+    parameters = _parameters(law)
+    try:
+        if not parameters:
+            raise NotImplementedError
+        space = Divergence(type(law), tuple(parameters), tuple(tuple(x.shape[1:]) for x in parameters.values()))
+        flat = _flat(parameters)
+        kl_divergence(space.law(flat), law)
+    except (NotImplementedError, TypeError) as error:
+        raise OutputError(
+            f"`immersion` returns a {name}{said}: its Fisher metric is not known, neither by an immersion nor by "
+            "torch's `kl_divergence`. Give an immersion by `register_immersion`, or return a tensor, such as the mean "
+            '(`output="mean"`).'
+        ) from error
+    return Chart(name, _Parameters(space.names), (), space, _size(flat))
+
+
+def _rows(image: Tensor) -> Tensor:
+    return image.flatten(1) if image.dim() > 1 else image.unsqueeze(1)
+
+
+def _size(image: Tensor) -> int:
+    return image[0].numel()
+
+
+def _parameters(law: Law) -> dict[str, Tensor]:
+    """The parameters that the distribution was given, by the names under which its class takes them."""
+    family = type(law)  # of several ways to give a parameter, torch computes the others when they are asked for
+    constraints = cast(Mapping[str, object], family.arg_constraints)
+    names = [name for name in constraints if name in vars(law) or isinstance(getattr(family, name), property)]
+    if {"probs", "logits"} <= set(names):
+        names.remove("logits")
+    return {name: cast(Tensor, getattr(law, name)) for name in names}
+
+
+def _flat(parameters: dict[str, Tensor]) -> Tensor:
+    return torch.cat([_rows(value) for value in parameters.values()], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parameters:
+    """The coordinates of a family with the metric of its KL divergence."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, law: Law) -> Tensor:
+        return _flat({name: getattr(law, name) for name in self.names})
+
+
+# ---------------------------------------------------------------- the families
+
+
+def _half_planes(law: Law) -> Tensor:
+    normal = cast(distributions.Normal, law)
+    if not holds(normal.scale > 0):
+        raise OutputError(
+            f"`immersion` returns a {type(law).__name__} whose `scale` is {float(normal.scale.min()):.3g} somewhere; "
+            "it must be positive. Is it a log-variance? Its half has the exponential that is meant."
+        )
+    return torch.cat([_rows(normal.loc), _rows(normal.scale)], -1)
+
+
+def _bernoulli(law: distributions.Bernoulli) -> Tensor:
+    if "logits" in vars(law):
+        return cast(Tensor, fisher.bernoulli_logits(torch, law.logits))
+    return cast(Tensor, fisher.bernoulli(torch, law.probs))
+
+
+def _categorical(law: distributions.Categorical | distributions.OneHotCategorical) -> Tensor:
+    return cast(Tensor, fisher.two_roots(torch, law.probs))
+
+
+def _poisson(law: distributions.Poisson) -> Tensor:
+    return cast(Tensor, fisher.two_roots(torch, law.rate))
+
+
+def _negative_binomial(law: distributions.NegativeBinomial) -> Tensor:
+    if "logits" in vars(law):
+        return cast(Tensor, fisher.negative_binomial_logits(torch, law.logits, law.total_count))
+    return cast(Tensor, fisher.negative_binomial(torch, law.probs / (1 - law.probs), law.total_count))
+
+
+def _gamma_poisson(law: GammaPoisson) -> Tensor:
+    return cast(Tensor, fisher.negative_binomial(torch, 1 / law.rate, law.concentration))
+
+
+def _location(law: distributions.Normal | distributions.LogNormal | distributions.Laplace) -> Tensor:
+    return law.loc / law.scale
+
+
+def _student(law: distributions.StudentT) -> Tensor:
+    return ((law.df + 1) / (law.df + 3)).sqrt() * law.loc / law.scale
+
+
+def _multivariate_normal(law: distributions.MultivariateNormal) -> Tensor:
+    return torch.linalg.solve_triangular(law.scale_tril, law.loc.unsqueeze(-1), upper=False).squeeze(-1)
+
+
+def _exponential(law: distributions.Exponential) -> Tensor:
+    return -law.rate.log()
+
+
+def _gamma(law: distributions.Gamma) -> Tensor:
+    return -law.concentration.sqrt() * law.rate.log()
+
+
+def _von_mises(law: distributions.VonMises) -> Tensor:
+    kappa = law.concentration
+    radius = (kappa * torch.special.i1e(kappa) / torch.special.i0e(kappa)).sqrt()
+    return torch.stack([radius * law.loc.cos(), radius * law.loc.sin()], -1)
+
+
+register_immersion(distributions.Bernoulli, _bernoulli)
+register_immersion(distributions.Categorical, _categorical)
+register_immersion(distributions.OneHotCategorical, _categorical)
+register_immersion(distributions.Poisson, _poisson)
+register_immersion(distributions.NegativeBinomial, _negative_binomial, fixed=("total_count",))
+register_immersion(GammaPoisson, _gamma_poisson, fixed=("concentration",))
+register_immersion(distributions.Normal, _location, fixed=("scale",))
+register_immersion(distributions.LogNormal, _location, fixed=("scale",))
+register_immersion(distributions.Laplace, _location, fixed=("scale",))
+register_immersion(distributions.StudentT, _student, fixed=("df", "scale"))
+register_immersion(distributions.MultivariateNormal, _multivariate_normal, fixed=("scale_tril",))
+register_immersion(distributions.Exponential, _exponential)
+register_immersion(distributions.Gamma, _gamma, fixed=("concentration",))
+register_immersion(distributions.VonMises, _von_mises, fixed=("concentration",))
