@@ -10,8 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributions import Gamma, HalfNormal, Normal
 
-from pyro_riemann import GeodesicSolver, GridMetric, RiemannianWrappedNormal, Sphere
+from pyro_riemann import (
+    GeodesicSolver,
+    GridMetric,
+    PullbackMetric,
+    RiemannianWrappedNormal,
+    Sphere,
+    register_immersion,
+)
 from pyro_riemann.distributions import monte_carlo_kl
 from pyro_riemann.geodesics import (
     PathTable,
@@ -54,6 +62,23 @@ def test_generic_geometry() -> None:
     torch.testing.assert_close(scalar_curvature(sphere, z), sphere.scalar_curvature(z), rtol=1e-4, atol=1e-5)
     solved = GeodesicSolver(num_knots=8, num_segments=32).solve(sphere, z, y)
     torch.testing.assert_close(solved.length, sphere.dist(z, y), rtol=1e-4, atol=1e-6)
+
+
+def test_distributions() -> None:
+    """Fisher's metric by an immersion, in half planes and by divergences, where it is 2 and 1 in closed form."""
+    z = torch.full((3, 2), 0.1, dtype=torch.float64, device=DEVICE)
+    register_immersion(HalfNormal, lambda law: 2**0.5 * law.scale.log())
+    for law, expected in (
+        (lambda z: HalfNormal(z.exp()), 2.0),
+        (lambda z: Normal(z.sum() - z.sum(), z.exp()), 2.0),
+        (lambda z: Gamma(1 + 1e-5 * z, z.exp()), 1.0),
+    ):
+        metric = PullbackMetric(law, 2, jitter=0.0)
+        eye = expected * torch.eye(2, dtype=torch.float64, device=DEVICE)
+        torch.testing.assert_close(metric.metric(z), eye.expand(3, 2, 2), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            metric.dist(z, -z), torch.full_like(z[:, 0], (0.08 * expected) ** 0.5), rtol=1e-4, atol=0.0
+        )
 
 
 def test_table_of_paths() -> None:

@@ -40,7 +40,7 @@ class Images:
             return self._coordinates(immersion, z, self.charts)
 
         def at(point: Array) -> tuple[Array, ...]:
-            return self._entries(immersion(point))
+            return cast(tuple[Array, ...], self._entries(immersion(point)))
 
         return jax.vmap(at)(z) if self.of_one_point else at(z)
 
@@ -54,7 +54,7 @@ class Images:
         found = outputs(result, self.output, jax.Array, Law)
         if not self.fisher or isinstance(found[0], Law):
             return found
-        arrays = cast(tuple[Array, ...], found)
+        arrays = found
         if len(arrays) != 2:
             raise OutputError(
                 f'`ambient="fisher"` takes distributions or (mean, scale); `immersion` returns {len(arrays)} arrays.'

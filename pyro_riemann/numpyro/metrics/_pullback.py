@@ -213,7 +213,11 @@ class PullbackMetric(RiemannianMetric):
         return AmbientEnergy(self, space, settings.num_knots, settings.num_segments, settings.richardson, guide)
 
     def embed(self, z: Array) -> Array:
-        """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``."""
+        """The immersed points, all outputs side by side: z ``(*batch, d)`` gives ``(*batch, D)``.
+
+        Raises:
+            OutputError: a ValueError, if a parameter of a distribution that must be fixed depends on z.
+        """
         return self._known(_embed(self, check_point("z", z, self.dim)))
 
     def _known(self, value: Array) -> Array:
@@ -232,6 +236,11 @@ class PullbackMetric(RiemannianMetric):
         return _embed_jacobian(self, check_point("z", z, self.dim))
 
     def metric(self, z: Array) -> Array:
+        """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite.
+
+        Raises:
+            OutputError: a ValueError, if a parameter of a distribution that must be fixed depends on z.
+        """
         return self._known(_metric(self, check_point("z", z, self.dim)))
 
     def metric_and_force(self, z: Array) -> tuple[Array, Callable[[Array], Array]]:
