@@ -157,7 +157,8 @@ def plot_brownian_paths(
     Args:
         paths: ``(num_steps + 1, *batch, 2)``, as from ``brownian_motion(..., return_path=True)``.
         ax: axes to draw on.
-        time: how long they ran, for the legend of colours; by default it shows shares of the time.
+        time: variance of small steps over the whole path, a number or ``()``: how long it ran, for the legend of
+            colours; by default that shows shares of the time.
         show_ends: whether to mark the end points.
 
     Returns:
