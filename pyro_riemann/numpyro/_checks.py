@@ -55,6 +55,11 @@ def holds(mask: Any) -> bool:
     return isinstance(mask, jax.core.Tracer) or bool(jnp.all(mask))
 
 
+def is_traced(*trees: Any) -> bool:
+    """Whether an array in ``trees`` cannot be read (under a transformation of JAX)."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
 def check_finite(name: str, value: Array) -> Array:
     """Raise if ``value`` is known to have a NaN or an infinity."""
     finite = jnp.isfinite(value)
