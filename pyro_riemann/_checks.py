@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,21 @@ def check_dtype(name: str, value: Tensor) -> Tensor:
             "`.float()` on points, metric and parameters, and convert the result."
         )
     return value
+
+
+def check_tensor(name: str, value: Any) -> Tensor:
+    """Raise unless ``value`` is a floating tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a torch.Tensor, got {type(value).__name__}.")
+    return check_dtype(name, value)
+
+
+def check_same(name: str, value: Tensor, like: Tensor) -> None:
+    """Raise unless ``value`` has the dtype and device of the parameters."""
+    if value.dtype != like.dtype:
+        raise TypeError(f"`{name}` has dtype {value.dtype}, the other arguments have {like.dtype}; convert one.")
+    if value.device != like.device:
+        raise ValueError(f"`{name}` is on {value.device}, the other arguments are on {like.device}.")
 
 
 def check_point(name: str, value: Tensor, dim: int, metric: Ambient | None = None) -> Tensor:

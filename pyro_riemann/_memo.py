@@ -8,7 +8,8 @@ together with some points at which it has looked, and used again only while the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -91,3 +92,19 @@ def remember(
             known.pop(next(iter(known)))
         known[key] = _Kept(result, Probe(nodes, tensors_there))
     return result
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Run as if ``torch.jit.trace`` were not recording: set-up enters a trace as constants.
+
+    torch has no public way to pause a trace. Without a pause the whole quadrature behind a normaliser would be
+    recorded, and run again at every call of the compiled model.
+    """
+    state = torch._C._get_tracing_state()
+    set_state = torch._C._set_tracing_state  # type: ignore[attr-defined]  # torch has it, its type stubs do not
+    set_state(None)
+    try:
+        yield
+    finally:
+        set_state(state)

@@ -21,6 +21,7 @@ WIDEST = 12**-0.5  # standard deviation of a bump at most: that of the uniform l
 _STEPS = 60
 _FIRST, _LONGEST, _SHORTEST = 0.02, 0.2, 1e-9  # steps of a climb
 _FLAT = 3e-3  # a climb ends where no more than this is left to gain, in nats
+_STEADY = 4.0  # change of the curvature from one step across a top to the next at which that is a parabola's
 _POLISH = 5  # Newton steps
 _CLOSE = 0.03  # standard deviations from the top at which a climb has arrived
 _OWN = 3.0  # standard deviations from a top within which a climb has ended there
@@ -89,6 +90,7 @@ def climb(slopes: Slopes, starts: Vector, value: Vector, slope: Vector, epsilon:
     """
     unit, value, slope = starts.copy(), value.copy(), slope.copy()
     scale, stride = np.full(len(unit), WIDEST), np.full(len(unit), _FIRST)
+    bent = np.zeros(len(unit))  # curvature across the top, as the last step that passed it saw it
     moving = np.arange(len(unit))
     for _ in range(_STEPS):
         uphill = _within(unit[moving], slope[moving])
@@ -113,7 +115,10 @@ def climb(slopes: Slopes, starts: Vector, value: Vector, slope: Vector, epsilon:
         moved = moving[taken]
         unit[moved], value[moved], slope[moved] = (here + step)[taken], end[taken], tilt[taken]
         stride[moving] = np.where(taken & ~passed, np.minimum(2 * reach, _LONGEST), 0.4 * reach)
-        arrived = passed & (before**2 < 2 * _FLAT * bend)  # what a parabola through both slopes has left to gain
+        # what a parabola through both slopes has left to gain, if it is one: from one flat side of a narrow bump to the
+        # other, the curvature is another at every step
+        arrived = passed & (before**2 < 2 * _FLAT * bend) & (bend < _STEADY * bent[moving])
+        bent[moving[passed]] = bend[passed]
         done = arrived | (stride[moving] < _SHORTEST)
         moving = moving[~done]
     return Climbs(unit, value, slope, scale)

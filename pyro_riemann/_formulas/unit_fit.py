@@ -3,58 +3,193 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 from scipy.stats import qmc
 
 from pyro_riemann._formulas import climbs
 from pyro_riemann._formulas.climbs import Slopes, Vector
-from pyro_riemann._formulas.unit_mixture import UnitMixture, effective_share, log_mean
+from pyro_riemann._formulas.runtime import HOST
+from pyro_riemann._formulas.unit_mixture import (
+    LARGEST_SHARE,
+    UNIFORM_SHARE,
+    UnitMixture,
+    effective_share,
+    log_area,
+    log_mean,
+    mixture,
+    weigh,
+)
 from pyro_riemann._formulas.unit_tempering import tempered_log_integral
 
 LOOK = 2048  # quasi-random points at which climbs may start
 LOWEST_EFFICIENCY = 0.05  # below it a mixture gives way to a tempered sequence
-_GOOD = 0.5  # efficiency above which nothing is added
+_GOOD = 0.5  # efficiency above which nothing is adapted
+_ENOUGH = 0.45  # efficiency at which another round would cost more than it saves
+_ROUNDS = 8
+_CAP = 0.3
+_STARTS = 256  # climbs that start from heavy draws, and from landmarks
+_MOST = 256  # Gaussians that are fitted
+_KNOWN_SHARE = 0.1  # of the known bumps in a fitted mixture: none is ever out of reach
 _CLIMBED, _TURNS = 512, 4  # climbs at once, and how often while there seem to be peaks that none has found
 _UNSEEN = 0.03  # what these may add to the log integral without a word
 _MISSED = 4.0  # a peak whose density is so many times what the proposal expects is one that it misses
-_MOST = 256  # Gaussians that are added
-_POINTS = 4096  # weighed at once
-_EXPLAINED = 2.5  # joint standard errors that a difference of two routes may have by chance
+_EXPLAINED = 3.0  # joint standard errors that a difference of two routes may have by chance: once in a hundred
 _DIFFERENT = 5.0  # joint standard errors above which two routes do not agree
+_MATTERS = 1e-4  # share of the integral below which a bump does not matter
+_REACH = 5.0  # standard deviations beyond the box at which a known peak no longer matters
 
 
-class UnitFit(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """A function on the unit box, and what is known of it beforehand.
+
+    Attributes:
+        slopes: log f ``(n)`` and its gradient ``(n, d)`` at points ``(n, d)``, arrays of NumPy.
+        dim: d.
+        epsilon: rounding error of the function's dtype.
+        known: its bumps.
+        landmarks: more points from which to climb, ``(n, d)``.
+        points: where it may be evaluated in a round of a fit.
+    """
+
+    slopes: Slopes
+    dim: int
+    epsilon: float
+    known: climbs.Bumps | None = None
+    landmarks: Vector = field(default_factory=lambda: np.zeros((0, 0)))
+    points: int = 4096
+
+
+def known_bumps(slopes: Slopes, loc: Vector, covariance: Vector) -> climbs.Bumps | None:
+    """Those of peaks ``(m, d)`` with covariances ``(m, d, d)`` that reach into the unit box."""
+    real = np.isfinite(loc).all(-1) & np.isfinite(covariance).all((-2, -1))
+    loc, covariance = loc[real], covariance[real]
+    reach = _REACH * np.sqrt(np.einsum("mii->mi", covariance))
+    near = ((loc > -reach) & (loc < 1 + reach)).all(-1)
+    if not near.any():
+        return None
+    loc, covariance = loc[near], covariance[near]
+    # outside the box the function need not be defined: a peak there counts by what it is at the wall
+    unit = loc.clip(0, 1)
+    value = slopes(unit)[0]
+    scales = np.einsum("mii->mi", np.linalg.cholesky(covariance))
+    return climbs.Bumps(unit, value, loc, covariance, value + log_area(np, scales))
+
+
+class Groups(NamedTuple):
+    """A mixture by groups of Gaussians, of which only the first is adapted.
+
+    Attributes:
+        parts: means ``(m, d)``, covariances ``(m, d, d)`` and log weights ``(m)``, normalised, of each group.
+        shares: probabilities of the groups and, last, of the uniform part.
+    """
+
+    parts: tuple[tuple[Vector, Vector, Vector], ...]
+    shares: Vector
+
+    @classmethod
+    def of_bumps(cls, groups: list[climbs.Bumps], log_rest: float, smallest: float = 0.0) -> Groups:
+        """Groups in proportion to their masses, and a uniform part for the rest of the integral, at least 5 %.
+
+        Args:
+            groups: the bumps.
+            log_rest: log of what the groups leave over.
+            smallest: share of each group at least, of what the groups have.
+        """
+        if not groups:
+            return cls((), np.ones(1))
+        masses = np.array([*(np.logaddexp.reduce(group.log_mass) for group in groups), log_rest])
+        shares = np.exp(masses - np.logaddexp.reduce(masses))
+        shares[-1] = shares[-1].clip(UNIFORM_SHARE, LARGEST_SHARE)
+        shares[:-1] = (shares[:-1] / max(shares[:-1].sum(), 1e-300)).clip(smallest) * (1 - shares[-1])
+        parts = tuple((g.loc, g.covariance, g.log_mass - m) for g, m in zip(groups, masses, strict=False))
+        return cls(parts, shares / shares.sum())
+
+    def mixture(self, dim: int) -> UnitMixture:
+        """All Gaussians in one."""
+        if not self.parts:
+            return mixture(np, np.zeros((0, dim)), np.zeros((0, dim)), np.zeros(1))
+        loc, covariance = (np.concatenate([part[k] for part in self.parts]) for k in (0, 1))
+        weights = [math.log(s) + part[2] for s, part in zip(self.shares, self.parts, strict=False)]
+        diagonal = np.einsum("mii->mi", covariance)
+        if not (covariance - diagonal[:, :, None] * np.eye(dim)).any():
+            covariance = diagonal  # a tenth of the work
+        return mixture(np, loc, covariance, np.concatenate([*weights, np.log(self.shares[-1:])]))
+
+    def adapted(self, whole: UnitMixture, z: Vector, weights: Vector) -> Groups:
+        """One step of population Monte Carlo on the first group; the others change their share only.
+
+        Cappe, Douc, Guillin, Marin & Robert (2008), *Adaptive importance sampling in general mixture classes*.
+
+        Args:
+            whole: the mixture of these groups.
+            z: its draws, ``(n, d)``.
+            weights: normalised importance weights, ``(n)``.
+        """
+        terms = whole.terms(HOST, z)
+        owner = np.exp(np.maximum(terms - terms.max(1, keepdims=True), -80))
+        owner *= (weights / owner.sum(1))[:, None]
+        sizes = np.cumsum([len(part[0]) for part in self.parts])
+        shares = np.array([part.sum() for part in np.split(owner, sizes, axis=1)])
+        shares[1:-1] = shares[1:-1].clip(_KNOWN_SHARE)
+        shares[-1] = shares[-1].clip(UNIFORM_SHARE, LARGEST_SHARE)
+        (loc, old, _), dim = self.parts[0], z.shape[1]
+        share = owner[:, : len(loc)]
+        mass = share.sum(0)
+        seen, used = np.maximum(mass, 1e-12), mass > 1e-6  # a part that met no draw keeps its place
+        mean = share.T @ z / seen[:, None]
+        square = (share.T @ (z[:, :, None] * z[:, None]).reshape(-1, dim * dim)).reshape(-1, dim, dim)
+        spread = square / seen[:, None, None] - mean[:, :, None] * mean[:, None]
+        # half of the old shape stays in: few draws never collapse a part; 5 % wider, as weights are large in the tails
+        covariance = np.where(used[:, None, None], 0.525 * (spread + old), old)
+        log_weight = np.log(np.maximum(mass, 1e-8))
+        first = np.where(used[:, None], mean, loc), covariance, log_weight - np.logaddexp.reduce(log_weight)
+        return Groups((first, *self.parts[1:]), shares / shares.sum())
+
+
+@dataclass(eq=False)
+class UnitFit:
     """A proposal and how it came about.
 
     Attributes:
         mixture: the proposal.
-        efficiency: effective sample size per draw.
+        efficiency: effective sample size per draw, on fresh points.
         reason: one clause in words.
         weighed: log integral by importance sampling, and its standard error.
-        tempered: the same by a tempered sequence, which shares no draw with it.
         unseen: what peaks that no climb has found may add to the log integral.
+        tempered: log integral and standard error by a tempered sequence, which shares no draw with ``weighed``; None
+            before it was asked for: it costs more than all else.
     """
 
     mixture: UnitMixture
     efficiency: float
     reason: str
     weighed: tuple[float, float]
-    tempered: tuple[float, float]
     unseen: float
+    tempered: tuple[float, float] | None = None
 
-    def checked(self, value: float, error: float, weighed: bool) -> tuple[float, str]:
+    @property
+    def fits(self) -> bool:
+        """Whether its draws are weighed; where they are not, a tempered sequence starts from it."""
+        return self.efficiency >= LOWEST_EFFICIENCY
+
+    def checked(self, slopes: Slopes, value: float, error: float, weighed: bool) -> tuple[float, str]:
         """The error of a log integral after a look at another route and at peaks not found, and why to doubt it.
 
         Args:
+            slopes: of the function.
             value: the log integral.
             error: its own standard error.
             weighed: whether it is a mean of importance weights. Those of a proposal that does not fit check nothing.
         """
-        other = self.tempered if weighed or self.efficiency < LOWEST_EFFICIENCY else self.weighed
-        stated, doubt = reconciled(value, error, *other)
+        if weighed or not self.fits:
+            self.tempered = self.tempered or tempered_log_integral(slopes, self.mixture.widened())
+            stated, doubt = reconciled(value, error, *self.tempered)
+        else:
+            stated, doubt = reconciled(value, error, *self.weighed)
         if self.unseen > max(_UNSEEN, _DIFFERENT * error):
             doubt = "some of its peaks were found by one climb alone, so that others are likely to have been missed"
         return max(stated, self.unseen), doubt
@@ -71,78 +206,134 @@ def reconciled(value: float, error: float, other: float, its_error: float) -> tu
     return stated, ""
 
 
-def fit(slopes: Slopes, dim: int, epsilon: float, known: climbs.Bumps | None, landmarks: Vector) -> UnitFit:
-    """The proposal: bumps that are known, those that climbs find beside them, and a uniform part.
+def fit(land: Landscape) -> UnitFit:
+    """The best mixture found; deterministic.
 
-    Args:
-        slopes: log f ``(n)`` and its gradient ``(n, d)`` at points ``(n, d)``.
-        dim: d.
-        epsilon: rounding error of the function's dtype.
-        known: bumps that are known beforehand.
-        landmarks: more points from which to climb, ``(n, d)``.
+    Bumps that are known are tried first, with a uniform part. Then the function is climbed from many starts. If a climb
+    ends where the proposal does not expect it, or if less than half of the draws count, Gaussians are put at the
+    ends of the climbs and fitted by population Monte Carlo; the known bumps stay in with a tenth of the mass.
     """
-    seen = _look(slopes, dim, 0)
+    known, seen = land.known, _look(land, 0)
     rest = float(np.nanmedian(seen[1]))
-    parts = [] if known is None else [known]
-    mixture = _mixture(parts, dim, rest)
-    log_weight = _weights(slopes, mixture, dim, 0)
-    efficiency, (level, _) = effective_share(log_weight), log_mean(log_weight)
-    good, log_unseen = efficiency >= _GOOD, -math.inf
-    ends = climbs.climb(slopes, landmarks, *slopes(landmarks), epsilon)
-    for turn in range(_TURNS):
-        ends = ends.joined(_climbs(slopes, _look(slopes, dim, turn) if turn else seen, epsilon))
-        ends = ends.take(_excess(mixture, ends.unit, ends.value, level) > (_MISSED if good else 1.0))
-        found = climbs.bumps(slopes, ends, _MOST)
-        excess = _excess(mixture, found.unit, found.value, level)
-        log_unseen = climbs.unseen(found.take(excess > _MISSED), ends.unit)
-        if not log_unseen > level + math.log(_UNSEEN):
-            break
-    added = found.take(excess > 1.0)
-    missed = bool((excess > _MISSED).any())
-    if len(added.loc) and (missed or not good):
-        candidate = _mixture([added, *parts], dim, rest)
-        other = _weights(slopes, candidate, dim, 1)
-        # what has missed a peak cannot judge itself
-        if missed or effective_share(other) > efficiency:
-            mixture, log_weight, efficiency = candidate, other, effective_share(other)
-        else:
-            added = added.take(np.zeros(0, dtype=int))
-    name = "uniform proposal" if known is None else f"one Gaussian for each of {len(known.loc)} known peaks"
-    if mixture.loc.shape[0] > sum(len(part.loc) for part in parts):
-        name = f"{len(added.loc)} Gaussians at peaks of the volume beside {name}"
-    reason = f"{name}, efficiency {efficiency:.2g}"
-    if known is None and dim > 2:
+    groups = [] if known is None else [known]
+    best = Groups.of_bumps(groups, rest).mixture(land.dim)
+    z, log_weight = _pool(land, best, 0)
+    efficiency = float(effective_share(HOST, log_weight))
+    found, missed, log_unseen = _found(land, seen, best, z, log_weight)
+    fitted = 0
+    if len(found.loc) and (missed or efficiency < _GOOD):
+        candidate = Groups.of_bumps([found, *groups], rest, _KNOWN_SHARE)
+        whole = candidate.mixture(land.dim)
+        z, other = _pool(land, whole, 1)
+        if missed:  # what has missed a peak cannot judge itself
+            efficiency = _judged(best, whole, z, other)
+        before = best
+        best, efficiency = _adapted(land, candidate, best, efficiency, z, other)
+        fitted = 0 if best is before else len(found.loc)
+        # fresh: the best of several noisy figures flatters itself
+        log_weight = _pool(land, best, _ROUNDS + 1)[1]
+        efficiency = float(effective_share(HOST, log_weight))
+    reason = "uniform proposal" if known is None else f"one Gaussian for each of {len(known.loc)} known peaks"
+    if fitted:
+        reason = f"{fitted} Gaussians fitted to the peaks of the volume beside {reason}"
+    reason += f", efficiency {efficiency:.2g}"
+    if known is None and land.dim > 2:
         reason += f"; volume that no climb from {LOOK} points found is not counted"
-    weighed = log_mean(log_weight)
-    unseen = float(np.logaddexp(0, log_unseen - weighed[0]))
-    return UnitFit(mixture, efficiency, reason, weighed, tempered_log_integral(slopes, mixture.widened()), unseen)
+    value, error = map(float, log_mean(HOST, log_weight))
+    return UnitFit(best, efficiency, reason, (value, error), float(np.logaddexp(0, log_unseen - value)))
 
 
-def narrowest(slopes: Slopes, dim: int, epsilon: float, known: climbs.Bumps | None) -> tuple[float, float, float]:
-    """Half the width of the narrowest bump that matters, known or found; log integral by a mixture, and its error.
-
-    Args:
-        slopes: log f ``(n)`` and its gradient ``(n, d)`` at points ``(n, d)``.
-        dim: d.
-        epsilon: rounding error of the function's dtype.
-        known: bumps that are known beforehand.
-    """
-    seen = _look(slopes, dim, 0)
-    found = climbs.bumps(slopes, _climbs(slopes, seen, epsilon, 128), 64)
-    parts = [found] if known is None else [found, known]
-    mixture = _mixture(parts, dim, float(np.nanmedian(seen[1])))
-    value, error = log_mean(_weights(slopes, mixture, dim, 0))
+def narrowest(land: Landscape) -> tuple[float, float, float]:
+    """Half the width of the narrowest bump that matters, known or found; log integral by a mixture, and its error."""
+    seen = _look(land, 0)
+    found = climbs.bumps(land.slopes, _climbs(land, seen, 128), 64)
+    groups = [found] if land.known is None else [found, land.known]
+    groups = [group for group in groups if len(group.loc)]
+    whole = Groups.of_bumps(groups, float(np.nanmedian(seen[1])), _KNOWN_SHARE).mixture(land.dim)
+    value, error = map(float, log_mean(HOST, _pool(land, whole, 0)[1]))
     finest = 1.0
-    for part in parts:
-        matters = part.take(part.log_mass > value + math.log(1e-4))
+    for group in groups:
+        matters = group.take(group.log_mass > value + math.log(_MATTERS))
         if len(matters.loc):
             finest = min(finest, 0.5 * float(np.linalg.eigvalsh(matters.covariance).min()) ** 0.5)
     return finest, value, error
 
 
-def _look(slopes: Slopes, dim: int, turn: int) -> tuple[Vector, Vector, Vector]:
-    unit = _sobol(dim, LOOK if dim > 2 else 4 * LOOK, 7 + turn)  # what a table does not see is narrow
-    return unit, *slopes(unit)
+def _found(
+    land: Landscape, seen: tuple[Vector, Vector, Vector], proposal: UnitMixture, z: Vector, log_weight: Vector
+) -> tuple[climbs.Bumps, bool, float]:
+    """Bumps that ``proposal`` does not expect; whether one is far above that; log mass of bumps that were not found."""
+    good, level = effective_share(HOST, log_weight) >= _GOOD, float(log_mean(HOST, log_weight)[0])
+    begin = _starts(land, proposal, z, log_weight)
+    ends = climbs.climb(land.slopes, begin, *land.slopes(begin), land.epsilon)
+    for turn in range(_TURNS):
+        ends = ends.joined(_climbs(land, _look(land, turn) if turn else seen, _CLIMBED))
+        ends = ends.take(_excess(proposal, ends.unit, ends.value, level) > (_MISSED if good else 1.0))
+        bumps = climbs.bumps(land.slopes, ends, _MOST)
+        excess = _excess(proposal, bumps.unit, bumps.value, level)
+        log_unseen = climbs.unseen(bumps.take(excess > _MISSED), ends.unit)
+        if not log_unseen > level + math.log(_UNSEEN):
+            break
+    some = bool((excess > 1.0).any())
+    return bumps.take(excess > 1.0), bool((excess > _MISSED).any()), log_unseen if some else -math.inf
+
+
+def _starts(land: Landscape, proposal: UnitMixture, z: Vector, log_weight: Vector) -> Vector:
+    """Where climbs start besides random points: heavy draws and parts of a proposal that does not fit; landmarks."""
+    starts, luck = [np.zeros((0, land.dim))], np.random.default_rng(0)
+    if effective_share(HOST, log_weight) < _GOOD:
+        for place, weight in ((z, log_weight), (proposal.loc, proposal.log_share[:-1])):
+            if (weight > -math.inf).any():
+                share = np.exp(weight - weight.max())
+                starts.append(place[luck.choice(len(place), _STARTS // 2, p=share / share.sum())])
+    if land.known is None and len(land.landmarks):
+        starts.append(land.landmarks[:_STARTS])
+    every = np.concatenate(starts)
+    return np.unique(every[((every >= 0) & (every <= 1)).all(-1)], axis=0)
+
+
+def _adapted(
+    land: Landscape, candidate: Groups, best: UnitMixture, efficiency: float, z: Vector, log_weight: Vector
+) -> tuple[UnitMixture, float]:
+    """The best iterate of population Monte Carlo from ``candidate``, or ``best`` where none is better.
+
+    ``z`` and ``log_weight`` are draws of the candidate.
+    """
+    for turn in range(1, _ROUNDS + 1):
+        whole = candidate.mixture(land.dim)
+        if turn > 1:
+            z, log_weight = _pool(land, whole, turn)
+        if (reached := float(effective_share(HOST, log_weight))) > efficiency:
+            best, efficiency = whole, reached
+        if efficiency > _ENOUGH or turn == _ROUNDS or not (log_weight > -math.inf).any():
+            break
+        candidate = candidate.adapted(whole, z, _capped(log_weight))
+    return best, efficiency
+
+
+def _capped(log_weight: Vector) -> Vector:
+    """Normalised weights, the largest cut to ``n ** 0.3`` times the mean: one heavy draw must not shape the fit.
+
+    Ionides (2008), *Truncated importance sampling*.
+    """
+    ceiling = np.logaddexp.reduce(log_weight) + (_CAP - 1) * math.log(len(log_weight))
+    cut = np.exp(np.minimum(log_weight, ceiling) - ceiling)
+    weights: Vector = cut / cut.sum()
+    return weights
+
+
+def _judged(proposal: UnitMixture, other: UnitMixture, z: Vector, log_weight: Vector) -> float:
+    """Efficiency of ``proposal``, the integral of p^2 / q, by draws of another one and their weights."""
+    inside = log_weight > -math.inf
+    z, log_weight = z[inside], log_weight[inside]
+    own = log_weight + other.log_prob(HOST, z) - proposal.log_prob(HOST, z)
+    second = np.logaddexp.reduce(log_weight + own) + math.log(len(inside))
+    return float(np.exp(2 * np.logaddexp.reduce(log_weight) - second)) if len(z) else 0.0
+
+
+def _look(land: Landscape, turn: int) -> tuple[Vector, Vector, Vector]:
+    unit = _sobol(land.dim, LOOK if land.dim > 2 else 4 * LOOK, 7 + turn)  # what a table does not see is narrow
+    return unit, *land.slopes(unit)
 
 
 def _sobol(dim: int, count: int, seed: int) -> Vector:
@@ -150,38 +341,26 @@ def _sobol(dim: int, count: int, seed: int) -> Vector:
     return points
 
 
-def _climbs(slopes: Slopes, seen: tuple[Vector, Vector, Vector], epsilon: float, most: int = _CLIMBED) -> climbs.Climbs:
+def _climbs(land: Landscape, seen: tuple[Vector, Vector, Vector], most: int) -> climbs.Climbs:
     """Climbs from points where a gradient is felt, a quarter of them the highest."""
     unit, value, slope = seen
     felt = np.flatnonzero(np.isfinite(slope).all(-1) & (slope != 0).any(-1) & np.isfinite(value))
     highest = felt[np.argsort(-value[felt], kind="stable")[: most // 4]]
     chosen = np.concatenate([highest, np.setdiff1d(felt, highest)[: most - len(highest)]])
-    return climbs.climb(slopes, unit[chosen], value[chosen], slope[chosen], epsilon)
+    return climbs.climb(land.slopes, unit[chosen], value[chosen], slope[chosen], land.epsilon)
 
 
-def _mixture(parts: list[climbs.Bumps], dim: int, log_rest: float) -> UnitMixture:
-    if not parts:
-        return UnitMixture.of_masses(np.zeros((0, dim)), np.zeros((0, dim, dim)), np.zeros(0), log_rest)
-    both = climbs.Bumps(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
-    return UnitMixture.of_masses(both.loc, both.covariance, both.log_mass, log_rest)
+def _pool(land: Landscape, proposal: UnitMixture, turn: int) -> tuple[Vector, Vector]:
+    """Quasi-random draws of a proposal and their log importance weights."""
+    count = land.points
+    while count > 4096 and count * len(proposal.loc) > 2**22:
+        count //= 2
+    z = proposal.place(HOST, _sobol(land.dim + 1, count, 1000 + turn))
+    return z, weigh(HOST, lambda unit: land.slopes(unit)[0], proposal, z)
 
 
-def _weights(slopes: Slopes, mixture: UnitMixture, dim: int, seed: int) -> Vector:
-    """Log importance weights of quasi-random draws, minus infinity outside the box."""
-    uniform = (
-        _sobol(2 * dim + 1, _POINTS, 1000 + seed)
-        if dim <= 32
-        else np.random.default_rng(seed).random((_POINTS, 2 * dim + 1))
-    )
-    z = mixture.place(uniform[:, : dim + 1], ndtri(uniform[:, dim + 1 :].clip(1e-15, 1 - 1e-15)))
-    inside = ((z >= 0) & (z <= 1)).all(-1)
-    log_weight = np.full(len(z), -np.inf)
-    log_weight[inside] = slopes(z[inside])[0] - mixture.log_prob(z[inside])[0]
-    return log_weight
-
-
-def _excess(mixture: UnitMixture, unit: Vector, value: Vector, level: float) -> Vector:
+def _excess(proposal: UnitMixture, unit: Vector, value: Vector, level: float) -> Vector:
     """Importance weight, in multiples of the mean weight."""
-    log_excess = value - mixture.log_prob(unit)[0] - level
-    excess: Vector = np.exp(np.minimum(np.nan_to_num(log_excess, nan=-np.inf), 700.0))
+    log_excess = np.nan_to_num(value - proposal.log_prob(HOST, unit) - level, nan=-np.inf)
+    excess: Vector = np.exp(np.minimum(log_excess, 700.0))
     return excess

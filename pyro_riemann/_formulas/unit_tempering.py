@@ -1,108 +1,201 @@
-"""A small tempered sequence on the unit box, on the host: a second opinion of an integral."""
+"""Tempered sequences of particle populations: from a law that can be drawn from to one that cannot."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from pyro_riemann._formulas.climbs import Slopes, Vector
-from pyro_riemann._formulas.unit_mixture import UnitMixture, log_mean
+from pyro_riemann._formulas import Array, Namespace, table
+from pyro_riemann._formulas.runtime import HOST, Key, Runtime
+from pyro_riemann._formulas.unit_mixture import UnitMixture, effective_share, log_mean
+from pyro_riemann._formulas.unit_moves import LEAPS, HamiltonianState, Moves, Slopes, move
 
-_ISLANDS, _PARTICLES = 8, 128
-_MOVES, _LEAPS = 2, 5
+NUM_MOVES = 3
 _KEEP = 0.7  # effective sample size that a change of temperature may cost
-_BUDGET = 2**17  # gradients
+_RISES = np.logspace(-6, 0, 97)  # changes of temperature among which one is chosen, of what remains
+_STAGES = 200
+_CHECK = 16, 64, 2, 2**17  # islands, particles, moves and points of a second opinion
 
 
-def tempered_log_integral(slopes: Slopes, start: UnitMixture, seed: int = 1) -> tuple[float, float]:
-    """Log integral of a function's exponential over the unit box, and its standard error; infinite if cut short.
+class TemperedState(NamedTuple):
+    """Particles on their way along ``start^(1 - b) target^b``.
 
-    Sequential Monte Carlo along ``start^(1 - b) f^b`` with Hamiltonian moves that bounce off the walls.
+    Attributes:
+        particles: ``(islands, n, d)``, of equal weight.
+        log_mass: log integral that each island estimates, ``(islands)``; independent of each other.
+        temperature: b, a scalar.
+        step: step size of the moves, in standard deviations of the particles, a scalar.
+        acceptance: rate of the last moves, a scalar.
+        stage: temperatures used, a scalar.
+        evaluations: points at which the target was asked for, gradients included, a scalar.
+        short: whether a budget cut the sequence short, a scalar.
+    """
 
-    Args:
-        slopes: log f ``(n)`` and its gradient ``(n, d)`` at points ``(n, d)``.
-        start: where the sequence starts.
-        seed: of its random numbers.
+    particles: Array
+    log_mass: Array
+    temperature: Array
+    step: Array
+    acceptance: Array
+    stage: Array
+    evaluations: Array
+    short: Array
+
+
+class TemperedInfo(NamedTuple):
+    """What became of one rise of the temperature.
+
+    Attributes:
+        ancestors: which particle of its island each new one stems from, ``(islands, n)``.
+        acceptance: acceptance rate of the moves, a scalar.
+    """
+
+    ancestors: Array
+    acceptance: Array
+
+
+def begin(xp: Namespace, particles: Array, log_mass: Array) -> TemperedState:
+    """The start of a sequence: draws ``(islands, n, d)``, and the log mass of the start in each island's view."""
+    zero = table(xp, 0.0, particles)
+    return TemperedState(particles, log_mass, zero, zero + 0.5, zero + 1, zero, zero, zero > 0)
+
+
+def flat(state: TemperedState) -> Array:
+    """All particles, ``(islands * n, d)``."""
+    return state.particles.reshape(-1, state.particles.shape[-1])
+
+
+def deviations(xp: Namespace, z: Array) -> Array:
+    """Standard deviation of each coordinate of ``(n, d)``."""
+    return xp.sqrt(((z - z.mean(0)) ** 2).mean(0))
+
+
+def advance(
+    runtime: Runtime,
+    start: Slopes,
+    target: Slopes,
+    key: Key,
+    now: TemperedState,
+    low: Array,
+    high: Array,
+    num_moves: int = NUM_MOVES,
+    budget: float = math.inf,
+) -> tuple[TemperedState, TemperedInfo]:
+    """One rise of the temperature.
+
+    The rise is the largest that leaves 70 % of every island effective. Resampling is systematic; moves are
+    Hamiltonian. Where the next stage would take more than ``budget`` points, one jump to the end takes its
+    place: right, and as inaccurate as the islands then differ.
+    """
+    xp, (islands, count, dim) = runtime.xp, now.particles.shape
+    z = flat(now)
+    log_ratio = (target(z)[0] - start(z)[0]).reshape(islands, count)
+    cost = islands * count * (1 + num_moves * (LEAPS + 1) + 1)
+    short = now.evaluations + 2 * cost > budget  # no stage would fit after this one
+    remaining = 1 - now.temperature
+    rise = xp.where(short, remaining, remaining * _rise(runtime, remaining * log_ratio))
+    heat = xp.where(rise >= remaining, xp.ones_like(remaining), now.temperature + rise)
+    log_mass = now.log_mass + runtime.logsumexp(rise * log_ratio, 1) - math.log(count)
+    shift = runtime.uniform(runtime.fold(key, 0), (islands, 1), log_ratio)
+    weights = xp.exp(rise * log_ratio - xp.amax(rise * log_ratio, 1)[:, None])
+    chosen = systematic(xp, weights, count, shift)
+    z = z[(chosen + count * table(xp, np.arange(islands), chosen)[:, None]).reshape(-1)]
+
+    def between(point: Array) -> tuple[Array, Array]:
+        (own, pull), (other, push) = target(point), start(point)
+        return heat * own + (1 - heat) * other, heat * pull + (1 - heat) * push
+
+    def one(number: int, state: tuple[HamiltonianState, Array, Array]) -> tuple[HamiltonianState, Array, Array]:
+        chains, step, _ = state
+        chains, info = move(runtime, between, moves._replace(step=step), runtime.fold(key, 1 + number), chains)
+        rate = info.acceptance.mean()
+        change = xp.where(rate > 0.9, 1.3, xp.where(rate < 0.6, 0.6, 1.0))
+        return chains, step * change, rate
+
+    moves = Moves(low, high, deviations(xp, z), now.step)
+    chains, step, rate = runtime.repeat(num_moves, one, (HamiltonianState(z, *between(z)), now.step, now.acceptance))
+    particles = chains.position.reshape(islands, count, dim)
+    stage, evaluations = now.stage + 1, now.evaluations + cost
+    state = TemperedState(particles, log_mass, heat, step, rate, stage, evaluations, short)
+    return state, TemperedInfo(chosen, rate)
+
+
+def temper(
+    runtime: Runtime,
+    slopes: Slopes,
+    proposal: UnitMixture,
+    islands: int,
+    particles: int,
+    key: Key,
+    num_moves: int = NUM_MOVES,
+    budget: float = math.inf,
+) -> TemperedState:
+    """Sequential Monte Carlo in the unit box from a proposal to ``slopes``; short of b = 1 after 200 stages.
 
     Source: Del Moral, Doucet & Jasra (2006), *Sequential Monte Carlo samplers*.
     """
-    luck, dim, count = np.random.default_rng(seed), start.loc.shape[1], _ISLANDS * _PARTICLES
-    groups = [_inside(start, luck, dim) for _ in range(_ISLANDS)]
-    z = np.concatenate([points for points, _ in groups])
-    log_mass = np.log([share for _, share in groups])
-    heat, length, evaluations = 0.0, 0.5, 0
-    while True:
-        log_ratio = (slopes(z)[0] - start.log_prob(z)[0]).reshape(_ISLANDS, -1)
-        cost = count * (1 + _MOVES * (_LEAPS + 1))
-        short = evaluations + 2 * cost > _BUDGET  # no stage would fit after this one
-        rise = 1 - heat if short else _rise(log_ratio, 1 - heat)
-        heat = 1.0 if rise >= 1 - heat else heat + rise
-        log_mass = log_mass + np.logaddexp.reduce(rise * log_ratio, axis=1) - math.log(_PARTICLES)
-        if heat >= 1:
-            value, error = log_mean(log_mass)
-            return value, math.inf if short else error
-        z = _resampled(z, rise * log_ratio, luck)
+    xp, dim = runtime.xp, proposal.loc.shape[1]
 
-        def target(points: Vector, heat: float = heat) -> tuple[Vector, Vector]:
-            (own, pull), (other, push) = slopes(points), start.log_prob(points)
-            return heat * own + (1 - heat) * other, heat * pull + (1 - heat) * push
+    def start(point: Array) -> tuple[Array, Array]:
+        return proposal.slopes(runtime, point)
 
-        scale = z.std(0)
-        for _ in range(_MOVES):
-            z, rate = _move(target, z, scale, length, luck)
-            length *= 1.3 if rate > 0.9 else 0.6 if rate < 0.6 else 1.0
-        evaluations += cost
+    def stage(now: TemperedState) -> TemperedState:
+        return advance(runtime, start, slopes, runtime.fold(key, now.stage + 1), now, low, low + 1, num_moves, budget)[
+            0
+        ]
+
+    # the mass inside the box is an estimate too: each island has its own, or the islands would share its error
+    uniform = runtime.uniform(runtime.fold(key, 0), (4 * particles * islands, dim + 1), proposal.loc)
+    z = proposal.place(runtime, uniform)
+    inside = ((z >= 0) & (z <= 1)).all(-1).reshape(islands, -1)
+    order = xp.argsort(1 - inside * 1, axis=1, stable=True)  # those inside first, again and again if they are too few
+    number = table(xp, np.arange(particles), order) % xp.clip(inside.sum(1), 1, None)[:, None]
+    rows = table(xp, np.arange(islands), order)[:, None]
+    first = z[(order[rows, number] + 4 * particles * rows).reshape(-1)].reshape(islands, particles, dim)
+    log_mass = xp.log(inside.sum(1) / table(xp, 4.0 * particles, z))
+    low = 0 * z[0]
+    now: TemperedState = runtime.loop(
+        lambda now: (now.temperature < 1) & (now.stage < _STAGES), stage, begin(xp, first, log_mass)
+    )
+    return now
 
 
-def _inside(start: UnitMixture, luck: np.random.Generator, dim: int) -> tuple[Vector, float]:
-    """Draws inside the box, and the share of the first draws that are."""
-    kept: list[Vector] = []
-    while sum(map(len, kept)) < _PARTICLES:
-        z = start.place(luck.random((4 * _PARTICLES, dim + 1)), luck.standard_normal((4 * _PARTICLES, dim)))
-        kept.append(z[((z >= 0) & (z <= 1)).all(-1)])
-    return np.concatenate(kept)[:_PARTICLES], max(len(kept[0]), 1) / (4 * _PARTICLES)
+def tempered_log_integral(slopes: Slopes, start: UnitMixture, seed: int = 1) -> tuple[float, float]:
+    """A second opinion of a log integral over the unit box, and its standard error; infinite if cut short.
+
+    Args:
+        slopes: log f ``(n)`` and its gradient ``(n, d)`` at points ``(n, d)``, arrays of NumPy.
+        start: where the sequence starts, wide of all other proposals.
+        seed: of its random numbers.
+    """
+    islands, particles, num_moves, budget = _CHECK
+    end = temper(HOST, slopes, start, islands, particles, np.random.default_rng(seed), num_moves, budget)
+    value, error = log_mean(HOST, end.log_mass)
+    return float(value), math.inf if end.short or end.temperature < 1 else float(error)
 
 
-def _rise(log_ratio: Vector, remaining: float) -> float:
-    """Largest change of temperature that keeps the effective sample size of every island."""
+def systematic(xp: Namespace, weights: Array, count: int, shift: Array) -> Array:
+    """Indices ``(rows, count)``, in order, by systematic resampling of ``weights (rows, n)``.
 
-    def keeps(rise: float) -> bool:
-        weight = rise * log_ratio
-        size = 2 * np.logaddexp.reduce(weight, axis=1) - np.logaddexp.reduce(2 * weight, axis=1)
-        return bool((np.exp(size) >= _KEEP * log_ratio.shape[1]).all())
-
-    if keeps(remaining):
-        return remaining
-    below, above = 0.0, remaining
-    for _ in range(40):
-        middle = 0.5 * (below + above)
-        below, above = (middle, above) if keeps(middle) else (below, middle)
-    return max(below, 1e-6)
-
-
-def _resampled(z: Vector, log_weight: Vector, luck: np.random.Generator) -> Vector:
-    """Systematic resampling within each island."""
-    weight = np.exp(log_weight - log_weight.max(1, keepdims=True))
-    edges = weight.cumsum(1) / weight.sum(1, keepdims=True)
-    ticks = (np.arange(_PARTICLES) + luck.random((_ISLANDS, 1))) / _PARTICLES
-    rows = [np.searchsorted(edge, tick).clip(max=_PARTICLES - 1) for edge, tick in zip(edges, ticks, strict=True)]
-    return np.concatenate([group[row] for group, row in zip(z.reshape(_ISLANDS, _PARTICLES, -1), rows, strict=True)])
+    Args:
+        xp: namespace of the arrays.
+        weights: not normalised, ``(rows, n)``.
+        count: how many of each row.
+        shift: uniform numbers, ``(rows, 1)``.
+    """
+    rows, length = weights.shape
+    edges = weights.cumsum(1)
+    above = table(xp, np.arange(rows), weights)[:, None]  # the rows one after another: one search serves all
+    ticks = (table(xp, np.arange(count), weights) + shift) / count + above
+    found = xp.searchsorted((edges / edges[:, -1:] + above).reshape(-1), ticks.reshape(-1), side="right")
+    first = table(xp, length * np.arange(rows), found)[:, None]
+    return xp.clip(found.reshape(rows, count) - first, 0, length - 1)
 
 
-def _move(target: Slopes, z: Vector, scale: Vector, length: float, luck: np.random.Generator) -> tuple[Vector, float]:
-    """One Hamiltonian move of every particle, and the acceptance rate."""
-    momentum = np.asarray(luck.standard_normal(z.shape))
-    stride = length * (1 - 0.4 * luck.random((len(z), 1)))
-    value, slope = target(z)
-    begin = value - 0.5 * np.square(momentum).sum(-1)
-    point = z
-    for _ in range(_LEAPS):
-        momentum = momentum + 0.5 * stride * scale * slope
-        phase = np.mod(point + stride * scale * momentum, 2)
-        point, momentum = np.where(phase > 1, 2 - phase, phase), np.where(phase > 1, -momentum, momentum)
-        value, slope = target(point)
-        momentum = momentum + 0.5 * stride * scale * slope
-    gain = np.nan_to_num(value - 0.5 * np.square(momentum).sum(-1) - begin, nan=-np.inf)
-    taken = np.log(luck.random(len(z))) < gain
-    return np.where(taken[:, None], point, z), float(np.exp(np.minimum(gain, 0)).mean())
+def _rise(runtime: Runtime, log_ratio: Array) -> Array:
+    """Largest share of what remains that keeps the effective sample size of every island; of ``(islands, n)``."""
+    xp = runtime.xp
+    shares = table(xp, _RISES, log_ratio)
+    sizes = effective_share(runtime, shares[:, None, None] * log_ratio)  # (shares, islands)
+    return xp.amax(xp.where(xp.amin(sizes, 1) >= _KEEP, shares, shares[0]))

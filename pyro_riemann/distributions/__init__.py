@@ -1,6 +1,5 @@
 """Riemannian distributions for Pyro, one a file."""
 
-from pyro_riemann.distributions._box import SamplerReport
 from pyro_riemann.distributions._heat_kernel import RiemannianHeatKernel
 from pyro_riemann.distributions._kl import monte_carlo_kl
 from pyro_riemann.distributions._normal import RiemannianNormal
@@ -8,6 +7,7 @@ from pyro_riemann.distributions._normal_sampler import SamplingReport
 from pyro_riemann.distributions._uniform import RiemannianUniform
 from pyro_riemann.distributions._vamp_prior import VampPrior
 from pyro_riemann.distributions._wrapped_normal import RiemannianWrappedNormal
+from pyro_riemann.sampling import SamplerReport
 
 __all__ = [
     "RiemannianHeatKernel",

@@ -9,7 +9,8 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from pyro_riemann._checks import check_dtype, check_finite
+from pyro_riemann._box import check_metric
+from pyro_riemann._checks import check_finite, check_same, check_tensor
 from pyro_riemann._modes import full_precision_methods
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -107,28 +108,6 @@ class RiemannianDistribution(TorchDistribution):
             return
         super()._validate_sample(value)
         check_finite("value", value)
-
-
-def check_metric(metric: RiemannianMetric) -> RiemannianMetric:
-    """Raise unless ``metric`` is a Riemannian metric."""
-    if not isinstance(metric, RiemannianMetric):
-        raise TypeError(f"`metric` must be a RiemannianMetric, got {type(metric).__name__}.")
-    return metric
-
-
-def check_tensor(name: str, value: Any) -> Tensor:
-    """Raise unless ``value`` is a floating tensor."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"`{name}` must be a torch.Tensor, got {type(value).__name__}.")
-    return check_dtype(name, value)
-
-
-def check_same(name: str, value: Tensor, like: Tensor) -> None:
-    """Raise unless ``value`` has the dtype and device of the parameters."""
-    if value.dtype != like.dtype:
-        raise TypeError(f"`{name}` has dtype {value.dtype}, the other arguments have {like.dtype}; convert one.")
-    if value.device != like.device:
-        raise ValueError(f"`{name}` is on {value.device}, the other arguments are on {like.device}.")
 
 
 def broadcast_loc(loc: Tensor, name: str, spread: Tensor | float, metric: RiemannianMetric) -> tuple[Tensor, Tensor]:

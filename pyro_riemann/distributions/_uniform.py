@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
-from pyro_riemann._checks import check_finite
+from pyro_riemann._box import check_box, check_metric
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._memo import remember, wants_gradient
+from pyro_riemann._memo import untraced, wants_gradient
 from pyro_riemann._vmap import outside_vmap
-from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_metric, check_same, check_tensor
-from pyro_riemann.distributions._box import BoxLaw, SamplerReport, untraced
-from pyro_riemann.distributions._box_fit import LOWEST_EFFICIENCY, fit_proposal
-from pyro_riemann.distributions._box_flat import FlatLaw
-from pyro_riemann.distributions._box_law import MixtureLaw, TemperedLaw
-from pyro_riemann.distributions._box_table import CellTable
-from pyro_riemann.metrics import ConstantMetric, RiemannianMetric
+from pyro_riemann.distributions._base import RiemannianDistribution, Shape
+from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.sampling import BoxLaw, SamplerReport
 
-_WARN_EFFICIENCY, _WARN_ERROR = 0.02, 0.2
-WARN_FLOOR = 0.5  # share of draws in the void above which a warning says so
 _BUDGET = 2**19
 
 
@@ -98,7 +91,7 @@ class RiemannianUniform(RiemannianDistribution):
         validate_args: bool | None = None,
     ) -> None:
         self.max_points = max_points
-        low, high = _corners(check_metric(metric), low, high)
+        low, high = check_box(check_metric(metric), low, high)
         self.low, self.high = torch.broadcast_tensors(low, high)
         super().__init__(metric, self.low, validate_args)
 
@@ -142,8 +135,7 @@ class RiemannianUniform(RiemannianDistribution):
         if not self.low.numel():
             return Estimate(self.low.sum(-1), self.low.sum(-1))
         corners, laws, index = self._laws()
-        values = torch.stack([law.rule.log_volume for law in laws])[index]
-        errors = torch.stack([law.rule.standard_error for law in laws])[index]
+        values, errors = (torch.stack(parts)[index] for parts in zip(*(law.log_volume for law in laws), strict=True))
         bounds = [bound for bound in (self.low, self.high) if bound.requires_grad]
         if wants_gradient(self.metric, corners[0][0], *bounds):
             if bounds:
@@ -160,7 +152,7 @@ class RiemannianUniform(RiemannianDistribution):
 
         Nodes move with the box and keep their weights, so this is the kept rule at other parameters.
         """
-        nodes, weights = law.rule.nodes, law.rule.weights
+        nodes, weights = law.nodes, law.weights
 
         def log_measure() -> Tensor:
             unit = (nodes - low.detach()) / (high - low).detach()
@@ -179,14 +171,13 @@ class RiemannianUniform(RiemannianDistribution):
     def mean(self) -> Tensor:
         """Euclidean mean in the chart, ``(*batch, d)``, by the rule that gives the volume."""
         _, laws, index = self._laws()
-        return torch.stack([law.rule.weights @ law.rule.nodes for law in laws])[index]
+        return torch.stack([law.weights @ law.nodes for law in laws])[index]
 
     @property
     def variance(self) -> Tensor:
         """Euclidean variance of each coordinate of the chart, ``(*batch, d)``."""
         _, laws, index = self._laws()
-        rules = [law.rule for law in laws]
-        return torch.stack([r.weights @ (r.nodes - r.weights @ r.nodes).square() for r in rules])[index]
+        return torch.stack([law.weights @ (law.nodes - law.weights @ law.nodes).square() for law in laws])[index]
 
     # ---------------------------------------------------------------- draws
 
@@ -223,23 +214,8 @@ class RiemannianUniform(RiemannianDistribution):
             dim = self.event_shape[0]
             boxes = torch.cat([self.low, self.high], dim=-1).detach().reshape(-1, 2 * dim)
             boxes, index = boxes.unique(dim=0, return_inverse=True)
-            corners = [(box[:dim], box[dim:]) for box in boxes]
-            laws = remember(
-                self.metric,
-                "RiemannianUniform",
-                (self.max_points,),
-                (boxes,),
-                lambda: self._build_all(corners),
-            )
-            return corners, laws, index.reshape(self.batch_shape)
-
-    def _build_all(self, corners: list[tuple[Tensor, Tensor]]) -> tuple[list[BoxLaw], Tensor]:
-        laws = [self._build(low, high) for low, high in corners]
-        return laws, torch.cat([law.rule.nodes for law in laws])
-
-    def _build(self, low: Tensor, high: Tensor) -> BoxLaw:
-        check_chart(self.metric, low, high)
-        return _warned(set_up(self.metric, low, high, self.max_points))
+            laws = BoxLaw.of_boxes(self.metric, boxes, self.max_points)
+            return [(box[:dim], box[dim:]) for box in boxes], laws, index.reshape(self.batch_shape)
 
     def share_on_floor(self, draws: Tensor) -> Tensor:
         r"""Share of ``draws`` ``(..., d)`` where the metric is only what keeps it from being singular: in the void.
@@ -256,94 +232,3 @@ class RiemannianUniform(RiemannianDistribution):
                 f"not a {type(self.metric).__name__}."
             )
         return flat.to(draws.dtype).mean()
-
-
-def set_up(metric: RiemannianMetric, low: Tensor, high: Tensor, max_points: int = _BUDGET) -> BoxLaw:
-    """The law of one box, by the rule that fits its metric best."""
-    if isinstance(metric, ConstantMetric):
-        return FlatLaw(metric, low, high)
-    if metric.dim <= 2:
-        table = CellTable(metric, low, high)
-        if table.resolves:
-            return table
-    fitted = fit_proposal(metric, low, high)
-    if fitted.efficiency >= LOWEST_EFFICIENCY:
-        return MixtureLaw(metric, low, high, fitted, num_points=512 if metric.peaks() is None else 1024)
-    return TemperedLaw(metric, low, high, fitted, max_points)
-
-
-def _warned(law: BoxLaw) -> BoxLaw:
-    """Say so if this is the best that could be done and it is not good."""
-    error, report = float(law.rule.standard_error), law.report
-    if report.efficiency < _WARN_EFFICIENCY or error > _WARN_ERROR or law.doubt:
-        why = "; ".join(filter(None, (report.reason, law.doubt)))
-        warnings.warn(
-            f"RiemannianUniform: the {report.method} sampler has an efficiency of {report.efficiency:.1e} and "
-            f"the log volume an error of {error:.1e} ({why}): `metric` varies too fast in the box. Check the draws, or "
-            "choose a smaller box.",
-            UserWarning,
-            stacklevel=2,
-        )
-    if report.on_floor is not None and report.on_floor > WARN_FLOOR:
-        warnings.warn(floor_warning("RiemannianUniform", report.on_floor), UserWarning, stacklevel=2)
-    return law
-
-
-def floor_warning(who: str, share: float) -> str:
-    """What to say of draws that lie in the void."""
-    return (
-        f"{who}: {share:.0%} of the draws lie where `metric` is only the constant that keeps it from being singular "
-        "(the floor of a KernelMetric; the jitter of a PullbackMetric), away from all data: choose "
-        "a smaller box, or a smaller `regularization` or `jitter`."
-    )
-
-
-def check_chart(metric: RiemannianMetric, low: Tensor, high: Tensor) -> None:
-    """Raise if a corner of the box lies outside the metric's own support (the ball of a Poincare chart)."""
-    if metric.support is constraints.real_vector or metric.dim > 12:
-        return
-    ends = torch.arange(2, dtype=low.dtype, device=low.device)
-    corners = low + (high - low) * torch.cartesian_prod(*[ends] * metric.dim).reshape(-1, metric.dim)
-    outside = ~metric.support.check(corners)
-    if bool(outside.any()):
-        raise ValueError(
-            f"The box from `low` to `high` leaves the chart of {type(metric).__name__}: corner "
-            f"{corners[outside][0].tolist()} is not in {metric.support}."
-        )
-
-
-def _corners(metric: RiemannianMetric, low: Any, high: Any) -> tuple[Tensor, Tensor]:
-    """Both bounds as tensors ``(*batch, d)``, checked."""
-    state = (t for t in (low, high, *metric.parameters(), *metric.buffers()) if isinstance(t, Tensor))
-    like = next((t for t in state if t.dtype.is_floating_point), torch.empty(0))
-    bounds = [_corner(name, bound, like, metric.dim) for name, bound in (("low", low), ("high", high))]
-    if not torch.jit.is_tracing():
-        check_same("high", bounds[1], bounds[0])
-        if not bool((bounds[0] < bounds[1]).all()):
-            raise ValueError("`low` must be strictly below `high` in every coordinate.")
-    return bounds[0], bounds[1]
-
-
-def _corner(name: str, bound: Any, like: Tensor, dim: int) -> Tensor:
-    if bound is None:
-        raise ValueError(
-            f"`{name}` is missing: the uniform law of a metric on all of R^d is improper, so both bounds of a box "
-            "are required."
-        )
-    if isinstance(bound, int | float) and not isinstance(bound, bool):
-        bound = torch.full((dim,), float(bound), dtype=like.dtype, device=like.device)
-    check_tensor(name, bound)
-    if torch.jit.is_tracing():
-        return bound
-    if bound.dim() == 0:
-        bound = bound.expand(dim)
-    if bound.shape[-1] != dim:
-        raise ValueError(
-            f"`{name}` must be a number or have shape (*batch, {dim}) for a metric of dimension {dim}, "
-            f"got {tuple(bound.shape)}."
-        )
-    if bool(torch.isinf(bound).any()):
-        raise ValueError(
-            f"`{name}` is infinite: the uniform law of a metric on an unbounded set is improper; give a finite box."
-        )
-    return check_finite(name, bound)

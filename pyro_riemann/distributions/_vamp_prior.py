@@ -10,9 +10,10 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_riemann._checks import check_same, check_tensor
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._modes import full_precision_methods
-from pyro_riemann.distributions._base import RiemannianDistribution, Shape, check_same, check_tensor
+from pyro_riemann.distributions._base import RiemannianDistribution, Shape
 
 
 @full_precision_methods

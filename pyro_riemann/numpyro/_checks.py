@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpyro.util import is_prng_key
 
 
 class Ambient(Protocol):
@@ -80,3 +81,10 @@ def check_one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value
+
+
+def check_key(key: Array) -> Array:
+    """Raise unless ``key`` is one key of ``jax.random``."""
+    if not is_prng_key(key):
+        raise TypeError(f"`key` must be one key of jax.random, such as jax.random.key(0), got {type(key).__name__}.")
+    return key

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas.unit_mixture import weigh
+from pyro_riemann.sampling._runtime import RUNTIME
 from pyro_riemann.sampling._target import Target
 
 _ITERATIONS = 1000
 
 
-def bridge_log_volume(target: Target, draws: Tensor, effective: float) -> Estimate:
+def bridge_log_volume(target: Target, draws: Tensor, effective: float, generator: torch.Generator) -> Estimate:
     r"""Log of :math:`\int_{box} \sqrt{\det G}\,dz` by the optimal bridge between target and fitted proposal.
 
     Meng & Wong (1996), *Simulating ratios of normalizing constants via a simple identity*; the error is that of
@@ -22,14 +24,14 @@ def bridge_log_volume(target: Target, draws: Tensor, effective: float) -> Estima
 
     Args:
         target: the law.
-        draws: of the target, ``(n, d)``.
+        draws: of the target, in the unit box, ``(n, d)``.
         effective: their effective number.
+        generator: of the draws of the proposal.
     """
     with torch.no_grad():
-        proposal = target.proposal().proposal
-        dtype = target.low.dtype
-        of_target = proposal.weigh(target.metric, draws.double(), dtype)
-        of_proposal = proposal.weigh(target.metric, proposal.draw(len(draws), target.generator), dtype)
+        proposal = target.on_device(target.proposal().mixture)
+        others = proposal.place(RUNTIME, RUNTIME.uniform(generator, (len(draws), draws.shape[1] + 1), draws))
+        of_target, of_proposal = (weigh(RUNTIME, target.value, proposal, z) for z in (draws, others))
         share = math.log(effective / (effective + len(draws))), math.log(len(draws) / (effective + len(draws)))
 
         def terms(log_volume: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pyro_riemann._checks import check_one_of
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._memo import remember
+from pyro_riemann._formulas.unit_laws import CellLaw
+from pyro_riemann._formulas.unit_samplers import interleaved
 from pyro_riemann._modes import full_precision
-from pyro_riemann.distributions._box_fit import LOWEST_EFFICIENCY
-from pyro_riemann.distributions._box_table import CellTable
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._hmc import hmc
-from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis, interleaved
-from pyro_riemann.sampling._result import SamplingResult, floor_share
+from pyro_riemann.sampling._law import accepted
+from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis
+from pyro_riemann.sampling._result import SamplingResult, result
 from pyro_riemann.sampling._target import Target, check_count, target_of
 from pyro_riemann.sampling._tempered import tempered_smc
 
@@ -81,57 +81,38 @@ def sample_uniform(
     """
     check_one_of("method", method, ("auto", "table", *_SAMPLERS))
     check_count("num_samples", num_samples)
-    target = target_of(metric, low, high, seed)
+    target, generator = target_of(metric, low, high, seed)
     chosen = _choose(target) if method == "auto" else method
     if chosen == "table":
         if settings:
             raise TypeError(f'method "table" takes no settings, got {", ".join(settings)}.')
-        result = _from_table(target, num_samples)
+        found = _from_table(target, num_samples, generator)
     else:
-        result = _SAMPLERS[chosen](
-            metric, num_samples, target.low, target.high, seed=target.generator.initial_seed(), **settings
-        )
+        seed = generator.initial_seed()
+        found = _SAMPLERS[chosen](metric, num_samples, target.low, target.high, seed=seed, **settings)
     if verbose:
-        print(result)
-    return result
+        print(found)
+    return found
 
 
 def _choose(target: Target) -> str:
-    if target.metric.dim <= 2 and _table(target).resolves:
+    if target.table() is not None:
         return "table"
-    return "importance" if target.proposal().efficiency >= LOWEST_EFFICIENCY else "tempered"
+    return "importance" if target.proposal().fits else "tempered"
 
 
-def _table(target: Target) -> CellTable:
-    metric, low, high = target.metric, target.low, target.high
-    if metric.dim > 2:
-        raise ValueError(f'method "table" needs d <= 2, the metric has dimension {metric.dim}.')
+def _from_table(target: Target, num_samples: int, generator: torch.Generator) -> SamplingResult:
+    if target.metric.dim > 2:
+        raise ValueError(f'method "table" needs d <= 2, the metric has dimension {target.metric.dim}.')
+    setup = target.table()
+    if setup is None or not isinstance(setup.law, CellLaw):
+        raise ValueError('method "table" does not resolve this metric: it varies within the smallest cells.')
+    law, length = setup.law, -(-num_samples // _CHAINS)
     with torch.no_grad():
-
-        def build() -> tuple[CellTable, Tensor]:
-            table = CellTable(metric, low, high)
-            return table, table.rule.nodes
-
-        return remember(metric, "table", (), (low, high), build)
-
-
-def _from_table(target: Target, num_samples: int) -> SamplingResult:
-    table = _table(target)
-    length = -(-num_samples // _CHAINS)
-    with torch.no_grad():
-        chains = table.draw(_CHAINS * length, target.generator).view(_CHAINS, length, -1)
-    draws = interleaved(chains, num_samples)
-    efficiency = table.report.efficiency
-    return SamplingResult(
-        "table",
-        f"dimension {target.metric.dim}: rejection from a table of cells, {efficiency:.2g} accepted",
-        draws,
-        chains,
-        target.low,
-        target.high,
-        efficiency,
-        1.0,
-        Estimate(table.rule.log_volume, table.rule.standard_error),
-        floor_share(target.metric, draws),
-        round(len(chains.flatten(0, 1)) / efficiency),
-    )
+        unit = accepted(target, law, _CHAINS * length, generator)
+    chains = target.points(unit).view(_CHAINS, length, -1)
+    efficiency = float(law.efficiency)
+    reason = f"dimension {target.metric.dim}: rejection from a table of cells, {efficiency:.2g} accepted"
+    volume = partial(Estimate, law.rule.log_volume.to(target.low), law.rule.standard_error.to(target.low))
+    draws, evaluations = interleaved(chains, num_samples), round(len(unit) / efficiency)
+    return result(target, "table", reason, chains, draws, (efficiency, 1.0), volume, evaluations)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas.unit_mixture import weigh
+from pyro_riemann._formulas.unit_moves import JITTER, HamiltonianState, Moves, move, tuned
 from pyro_riemann._modes import full_precision
-from pyro_riemann.distributions._box_moves import BoxMoves
+from pyro_riemann._result import judged
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 from pyro_riemann.sampling._bridge import bridge_log_volume
-from pyro_riemann.sampling._result import SamplingResult, floor_share, judged
+from pyro_riemann.sampling._result import SamplingResult, result
+from pyro_riemann.sampling._runtime import RUNTIME
 from pyro_riemann.sampling._target import Target, check_count, target_of
 
 _BRIDGE = 4096  # states, of all chains, that estimate the volume
@@ -83,45 +88,43 @@ def hmc(
         )
     if step_size is not None and not 0 < step_size < float("inf"):
         raise ValueError(f"`step_size` must be positive or None, got {step_size}.")
-    target = target_of(metric, low, high, seed)
-    z = _starts(target, start, num_chains)
+    target, generator = target_of(metric, low, high, seed)
+    z, jitter = target.unit(_starts(target, start, num_chains, generator)), 0.0
     if step_size is None:
-        scale = target.proposal().proposal.scale().to(z)
-        moves = BoxMoves(target.low, target.high, scale, num_leapfrog=num_leapfrog)
-        moves, _ = moves.tuned(target.slopes, z[:: max(1, num_chains // 256)], target.generator)
+        proposal, jitter = target.on_device(target.proposal().mixture), JITTER
+        moves = Moves.in_unit_box(torch, proposal.scale(RUNTIME))
+        some = z[:: max(1, num_chains // 256)]
+        moves, _ = tuned(RUNTIME, target.slopes, moves, generator, some, num_leapfrog)
     else:
-        unit = torch.ones_like(target.low)
-        moves = BoxMoves(target.low, target.high, unit, step_size, num_leapfrog, jitter=0.0)
-    history, rates = [], []
+        unit = 1 / (target.high - target.low).double()
+        moves = Moves.in_unit_box(torch, unit)._replace(step=torch.full_like(unit[0], step_size))
+    history, rates, state = [], [], HamiltonianState(z, *target.slopes(z))
     for step in range(num_steps):
-        z, rate = moves(target.slopes, z, target.generator)
+        state, info = move(RUNTIME, target.slopes, moves, generator, state, num_leapfrog, jitter)
         if step >= warm_up:
-            history.append(z)
-            rates.append(rate)
+            history.append(state.position)
+            rates.append(float(info.acceptance.mean()))
     chains = torch.stack(history, dim=1)
     kept = torch.linspace(chains.shape[1] / each - 1, chains.shape[1] - 1, each, device="cpu").round().long()
-    draws = chains[:, kept.to(z.device)].transpose(0, 1).flatten(0, 1)[:num_samples]
     states = chains.flatten(0, 1)
     states = states[:: -(-len(states) // _BRIDGE)]
+    chains = target.points(chains)
+    draws = chains[:, kept.to(z.device)].transpose(0, 1).flatten(0, 1)[:num_samples]
     effective = float(judged(chains)["ess_bulk"].min())
-    return SamplingResult(
-        "hmc",
-        f"{num_chains} chains of {num_steps} moves, {num_leapfrog} leapfrog steps of {moves.step:.2g}"
-        + (" bump widths" if step_size is None else ""),
-        draws,
-        chains,
-        target.low,
-        target.high,
-        min(1.0, effective / (num_chains * num_steps)),
-        sum(rates) / len(rates),
-        bridge_log_volume(target, states, min(effective, len(states))),
-        floor_share(metric, draws),
-        num_chains * num_steps * (num_leapfrog + 1),
-    )
+    volume = bridge_log_volume(target, states, min(effective, len(states)), generator)
+    count = num_chains * num_steps
+    reason = f"{num_chains} chains of {num_steps} moves, {num_leapfrog} leapfrog steps of {float(moves.step):.2g}"
+    reason += " bump widths" if step_size is None else ""
+    rates_of = min(1.0, effective / count), sum(rates) / len(rates)
+    return result(target, "hmc", reason, chains, draws, rates_of, partial(_known, volume), count * (num_leapfrog + 1))
 
 
-def _starts(target: Target, start: str | Tensor, count: int) -> Tensor:
-    low, high, generator = target.low, target.high, target.generator
+def _known(volume: Estimate) -> Estimate:
+    return volume
+
+
+def _starts(target: Target, start: str | Tensor, count: int, generator: torch.Generator) -> Tensor:
+    low, high = target.low, target.high
     dim = low.shape[0]
     if isinstance(start, Tensor):
         if start.shape != (count, dim):
@@ -144,8 +147,8 @@ def _starts(target: Target, start: str | Tensor, count: int) -> Tensor:
         return places[torch.randint(len(places), (count,), generator=generator, device=low.device)]
     if start == "proposal":
         with torch.no_grad():
-            proposal = target.proposal().proposal
-            z = proposal.draw(20 * count, generator)
-            weights = proposal.weigh(target.metric, z, low.dtype).softmax(0)
-            return z[torch.multinomial(weights, count, replacement=True, generator=generator)].to(low)
+            proposal = target.on_device(target.proposal().mixture)
+            z = proposal.place(RUNTIME, RUNTIME.uniform(generator, (20 * count, dim + 1), target.origin))
+            weights = weigh(RUNTIME, target.value, proposal, z).softmax(0)
+            return target.points(z[torch.multinomial(weights, count, replacement=True, generator=generator)])
     raise ValueError(f'`start` must be "centroids", "proposal", "box" or a tensor of points, got {start!r}.')

@@ -6,20 +6,18 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from pyro_riemann._formulas.unit_laws import steps_to_forget
+from pyro_riemann._formulas.unit_mixture import effective_share, log_mean, weigh
+from pyro_riemann._formulas.unit_samplers import LOWEST, Weighed, interleaved, proposals_needed, resampled, spread
 from pyro_riemann._modes import full_precision
-from pyro_riemann.distributions._box_fit import steps_to_forget, weighed_volume
-from pyro_riemann.distributions._box_law import independence_chain
-from pyro_riemann.distributions._box_mixture import effective_share
-from pyro_riemann.distributions._box_moves import BoxMoves
-from pyro_riemann.distributions._box_tempered import systematic
 from pyro_riemann.metrics import RiemannianMetric
-from pyro_riemann.sampling._result import SamplingResult, Unchecked, floor_share
+from pyro_riemann.sampling._law import independence_chain
+from pyro_riemann.sampling._result import SamplingResult, Unchecked, result
+from pyro_riemann.sampling._runtime import RUNTIME
 from pyro_riemann.sampling._target import Target, check_count, target_of
 
 _BIAS, _MOST_STEPS = 0.01, 1024
-_LOWEST = 1e-2  # efficiency assumed where less was measured: bounds the work
 
 
 @full_precision
@@ -67,42 +65,29 @@ def independence_metropolis(
     check_count("num_samples", num_samples)
     check_count("num_chains", num_chains)
     check_count("num_moves", num_moves, 0)
-    target = target_of(metric, low, high, seed)
+    target, generator = target_of(metric, low, high, seed)
     fitted = target.proposal()
-    proposal, efficiency = fitted.proposal, fitted.efficiency
+    proposal, dim = target.on_device(fitted.mixture), metric.dim
     if thinning is None:
-        thinning = math.ceil(4 / max(efficiency, _LOWEST) - 3)
-    length = -(-num_samples // num_chains)
+        thinning = math.ceil(4 / max(fitted.efficiency, LOWEST) - 3)
+    each = check_count("thinning", thinning) * -(-num_samples // num_chains)
     with torch.no_grad():
-        z = proposal.draw(num_chains * (check_count("thinning", thinning) * length), target.generator)
-        log_weight = proposal.weigh(metric, z, target.low.dtype)
-        warm_up = steps_to_forget(log_weight, _BIAS, _MOST_STEPS)
-        early = proposal.draw(num_chains * warm_up, target.generator)
-        early_weight = proposal.weigh(metric, early, target.low.dtype).view(num_chains, warm_up)
-        points = torch.cat([early.view(num_chains, warm_up, -1), z.view(num_chains, -1, z.shape[-1])], dim=1)
-        all_weights = torch.cat([early_weight, log_weight.view(num_chains, -1)], dim=1)
-        path = independence_chain(all_weights, target.generator)
-        acceptance = float((path[:, warm_up:] != path[:, warm_up - 1 : -1]).double().mean())
+        z = proposal.place(RUNTIME, RUNTIME.uniform(generator, (num_chains * each, dim + 1), target.origin))
+        log_weight = weigh(RUNTIME, target.value, proposal, z)
+        mean = log_mean(RUNTIME, log_weight)[0]
+        warm_up = int(steps_to_forget(RUNTIME, log_weight - mean, _BIAS, _MOST_STEPS))
+        early = proposal.place(RUNTIME, RUNTIME.uniform(generator, (num_chains * warm_up, dim + 1), target.origin))
+        early_weight = weigh(RUNTIME, target.value, proposal, early).view(num_chains, warm_up)
+        points = torch.cat([early.view(num_chains, warm_up, dim), z.view(num_chains, each, dim)], dim=1)
+        weights = torch.cat([early_weight, log_weight.view(num_chains, each)], dim=1)
+        path = independence_chain(weights, generator)
+        moved = (path[:, warm_up:] != path[:, warm_up - 1 : -1]).double().mean()
         kept = path[:, warm_up + thinning - 1 :: thinning]
-        chains = points.gather(1, kept.unsqueeze(-1).expand(-1, -1, z.shape[-1])).to(target.low)
-    evaluations = all_weights.numel()
-    if num_moves:
-        chains, _ = spread(target, chains, proposal.scale(), num_moves)
-        evaluations += num_moves * chains[..., 0].numel() * 6
-    draws = interleaved(chains, num_samples)
-    return SamplingResult(
-        "metropolis",
-        f"{fitted.reason}; one state in {thinning} kept",
-        draws,
-        chains,
-        target.low,
-        target.high,
-        effective_share(all_weights),
-        acceptance,
-        Unchecked(weighed_volume(all_weights.flatten(), target.low), fitted, weighed=True),
-        floor_share(metric, draws),
-        evaluations,
-    )
+        drawn = Weighed(points.gather(1, kept.unsqueeze(-1).expand(-1, -1, dim)), weights, moved)
+        scale = proposal.scale(RUNTIME)
+        drawn, extra = spread(RUNTIME, target.slopes, drawn, scale, num_moves, generator)
+    reason = f"{fitted.reason}; one state in {thinning} kept"
+    return _result(target, "metropolis", reason, drawn._replace(acceptance=moved), num_samples, extra)
 
 
 @full_precision
@@ -150,55 +135,31 @@ def importance_resampling(
     check_count("num_samples", num_samples)
     check_count("num_populations", num_populations)
     check_count("num_moves", num_moves, 0)
-    target = target_of(metric, low, high, seed)
+    target, generator = target_of(metric, low, high, seed)
     fitted = target.proposal()
-    proposal, efficiency = fitted.proposal, fitted.efficiency
-    length = -(-num_samples // num_populations)
+    proposal, length = target.on_device(fitted.mixture), -(-num_samples // num_populations)
     if num_proposals is None:
-        each = math.ceil(2 * length / max(efficiency, _LOWEST))
+        each = proposals_needed(length, fitted.efficiency)
     else:
         each = -(-check_count("num_proposals", num_proposals, num_populations) // num_populations)
     with torch.no_grad():
-        z = proposal.draw(num_populations * each, target.generator)
-        log_weight = proposal.weigh(metric, z, target.low.dtype).view(num_populations, each)
-        if not bool((log_weight > -torch.inf).any(1).all()):
+        drawn = resampled(RUNTIME, target.value, proposal, (num_populations, each, length), generator)
+        if not bool((drawn.log_weight > -torch.inf).any(1).all()):
             raise RuntimeError(
                 f"No draw of the proposal lies in the box in one of {num_populations} populations of {each}: raise "
                 "`num_proposals`, or widen the box."
             )
-        chosen = systematic(log_weight.softmax(1), length, target.generator)
-        points = z.view(num_populations, each, -1)
-        chains = points.gather(1, chosen.unsqueeze(-1).expand(-1, -1, z.shape[-1])).to(target.low)
-    acceptance, evaluations = 1.0, log_weight.numel()
-    if num_moves:
-        chains, acceptance = spread(target, chains, proposal.scale(), num_moves)
-        evaluations += num_moves * chains[..., 0].numel() * 6
+        scale = proposal.scale(RUNTIME)
+        drawn, extra = spread(RUNTIME, target.slopes, drawn, scale, num_moves, generator)
+    reason = f"{fitted.reason}; {drawn.log_weight.numel()} proposals"
+    return _result(target, "importance", reason, drawn, num_samples, extra)
+
+
+def _result(target: Target, method: str, reason: str, drawn: Weighed, num_samples: int, extra: int) -> SamplingResult:
+    weights = drawn.log_weight.flatten()
+    value, error = (float(part) for part in log_mean(RUNTIME, weights))
+    rates = float(effective_share(RUNTIME, weights)), float(drawn.acceptance)
+    chains = target.points(drawn.chains)
+    volume = Unchecked(target, target.probe(), (value, error), target.proposal(), True)
     draws = interleaved(chains, num_samples)
-    return SamplingResult(
-        "importance",
-        f"{fitted.reason}; {log_weight.numel()} proposals",
-        draws,
-        chains,
-        target.low,
-        target.high,
-        effective_share(log_weight),
-        acceptance,
-        Unchecked(weighed_volume(log_weight.flatten(), target.low), fitted, weighed=True),
-        floor_share(metric, draws),
-        evaluations,
-    )
-
-
-def spread(target: Target, chains: Tensor, scale: Tensor, num_moves: int) -> tuple[Tensor, float]:
-    """Hamiltonian moves of every draw, tuned on some of them."""
-    flat = chains.flatten(0, 1)
-    moves = BoxMoves(target.low, target.high, scale.to(flat))
-    moves, rate = moves.tuned(target.slopes, flat[:: max(1, len(flat) // 256)], target.generator)
-    for _ in range(num_moves):
-        flat, rate = moves(target.slopes, flat, target.generator)
-    return flat.view_as(chains), rate
-
-
-def interleaved(chains: Tensor, count: int) -> Tensor:
-    """The first ``count`` draws, chain by chain in turn."""
-    return chains.transpose(0, 1).flatten(0, 1)[:count]
+    return result(target, method, reason, chains, draws, rates, volume, len(weights) + extra)

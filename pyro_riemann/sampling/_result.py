@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
-from pyro_riemann.diagnostics import Summary, summary
-from pyro_riemann.distributions._box import CHUNK
-from pyro_riemann.distributions._box_fit import Fitted
-from pyro_riemann.distributions._uniform import WARN_FLOOR, floor_warning
-from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann._formulas.unit_fit import UnitFit
+from pyro_riemann._formulas.unit_setup import floor_warnings
+from pyro_riemann._memo import Probe
+from pyro_riemann._result import Result
+from pyro_riemann.sampling._target import Target
 
 
-class Unchecked(NamedTuple):
-    """A log volume whose error is yet to be compared with another route."""
+@dataclass(frozen=True)
+class Unchecked:
+    """A log volume whose error is yet to be compared with another route.
 
-    own: Estimate
-    fitted: Fitted
+    Attributes:
+        target: the law.
+        probe: the metric as it was.
+        own: the log volume and its own error.
+        fitted: the proposal, which knows another route.
+        weighed: whether the volume is a mean of importance weights.
+    """
+
+    target: Target
+    probe: Probe
+    own: tuple[float, float]
+    fitted: UnitFit
     weighed: bool
 
-    def checked(self) -> Estimate:
+    def __call__(self) -> Estimate:
         """The log volume with the larger of its own error and the difference from another route."""
-        return self.fitted.checked(self.own, self.weighed)[0]
+        with torch.no_grad():
+            if self.fitted.tempered is None and not self.probe.meets(self.target.metric):
+                raise RuntimeError(
+                    "the metric has changed since the draws were made, so that the error of its volume then can no "
+                    "longer be found: read `log_volume` before the metric changes, or draw again."
+                )
+            error, _ = self.fitted.checked(self.target.host_slopes, *self.own, self.weighed)
+        smallest = 4 * torch.finfo(self.target.low.dtype).eps * max(1.0, abs(self.own[0]))
+        value, error = self.target.low.new_tensor([self.own[0], max(error, smallest)])
+        return Estimate(value, error)
 
 
 @dataclass(frozen=True, eq=False)
-class SamplingResult:
+class SamplingResult(Result[Tensor]):
     """Draws of a Riemannian uniform, and how far to trust them.
 
     :func:`pyro_riemann.summary` and :func:`pyro_riemann.to_arviz` take it as it is.
@@ -47,7 +67,7 @@ class SamplingResult:
         efficiency: effective draws for each proposal (``"table"``, ``"metropolis"``, ``"importance"``), particle
             (``"tempered"``) or state of a chain (``"hmc"``).
         acceptance: acceptance rate of the proposals or of the Hamiltonian moves; 1 where nothing is refused.
-        volume: log volume of the box, or what it takes to find its error; see :attr:`log_volume`.
+        volume: finds the log volume of the box and its error; see :attr:`log_volume`.
         floor_share: share of the draws where the metric is only what keeps it from being singular, the floor of a
             kernel metric or the jitter of a pullback; None for others.
         evaluations: points at which the volume element or its gradient was evaluated for the draws; what it took to set
@@ -62,17 +82,7 @@ class SamplingResult:
         True
     """
 
-    method: str
-    reason: str
-    draws: Tensor
-    chains: Tensor
-    low: Tensor
-    high: Tensor
-    efficiency: float
-    acceptance: float
-    volume: Estimate | Unchecked
-    floor_share: float | None
-    evaluations: int
+    volume: Callable[[], Estimate]
 
     @cached_property
     def log_volume(self) -> Estimate:
@@ -84,16 +94,8 @@ class SamplingResult:
         Raises:
             RuntimeError: if the metric has changed since the draws were made and nobody has asked before.
         """
-        return self.volume.checked() if isinstance(self.volume, Unchecked) else self.volume
-
-    @cached_property
-    def table(self) -> Summary:
-        """Moments, R-hat (rank-normalised, split) and effective sizes of every coordinate.
-
-        Raises:
-            TypeError, ValueError, ImportError: as :func:`pyro_riemann.summary`.
-        """
-        return judged(self.chains)
+        found: Estimate = self.volume()
+        return found
 
     @property
     def r_hat(self) -> Tensor:
@@ -105,34 +107,36 @@ class SamplingResult:
         """Bulk effective sample size of ``chains``, each coordinate, ``(d)``."""
         return torch.from_numpy(self.table["ess_bulk"].to_numpy(copy=True))
 
-    def __str__(self) -> str:
-        volume = self.log_volume
-        parts = [
-            f"{len(self.draws)} draws by {self.method} ({self.reason})",
-            f"efficiency {self.efficiency:.2g}, acceptance {self.acceptance:.2g}, {self.evaluations} evaluations",
-            f"largest R-hat {float(self.r_hat.max()):.3f}, smallest bulk ESS {float(self.ess_bulk.min()):.0f}",
-            f"log volume {float(volume.value):.4f} +- {float(volume.standard_error):.4f}",
-        ]
-        if self.floor_share is not None:
-            parts.append(f"{self.floor_share:.1%} of the draws on the metric's floor")
-        return "\n".join(parts)
+    def volume_and_error(self) -> tuple[float, float]:
+        """:attr:`log_volume` in numbers."""
+        return float(self.log_volume.value), float(self.log_volume.standard_error)
 
 
-def judged(chains: Tensor) -> Summary:
-    """The table of chains ``(chains, length, d)``, which may well be more than they are long."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="More chains", category=UserWarning)
-        return summary(chains)
+def result(
+    target: Target,
+    method: str,
+    reason: str,
+    chains: Tensor,
+    draws: Tensor,
+    rates: tuple[float, float],
+    volume: Callable[[], Estimate],
+    evaluations: int,
+) -> SamplingResult:
+    """The result of a sampler; warns where most draws lie in the void.
 
-
-def floor_share(metric: RiemannianMetric, draws: Tensor) -> float | None:
-    """Share of ``draws (n, d)`` where a metric is only its floor; warns above one half."""
-    with torch.no_grad():
-        flat = [metric.on_floor(piece) for piece in draws.split(CHUNK)]
-    known = [piece for piece in flat if piece is not None]
-    if not known:
-        return None
-    share = float(torch.cat(known).double().mean())
-    if share > WARN_FLOOR:
-        warnings.warn(floor_warning("This sample", share), UserWarning, stacklevel=3)
-    return share
+    Args:
+        target: the law.
+        method: of drawing.
+        reason: why.
+        chains: ``(chains, length, d)`` in the chart.
+        draws: ``(n, d)`` in the chart.
+        rates: efficiency and acceptance.
+        volume: finds the log volume.
+        evaluations: of the density.
+    """
+    flat = target.on_floor(draws)
+    share = None if flat is None else float(flat.double().mean())
+    for warning in floor_warnings("This sample", share):
+        warnings.warn(warning, UserWarning, stacklevel=4)
+    low, high = target.low, target.high
+    return SamplingResult(method, reason, draws, chains, low, high, *rates, volume, share, evaluations)

@@ -1,52 +1,210 @@
-"""The law to be sampled: a metric on a box, checked at the door."""
+"""The law to be sampled: a metric on a box, as a function on the unit box."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_riemann._memo import remember
-from pyro_riemann.distributions import RiemannianUniform
-from pyro_riemann.distributions._base import check_metric
-from pyro_riemann.distributions._box import log_volume_slope
-from pyro_riemann.distributions._box_fit import Fitted, fit_proposal
-from pyro_riemann.distributions._uniform import check_chart
-from pyro_riemann.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann._box import check_box, check_chart, check_metric
+from pyro_riemann._formulas import table
+from pyro_riemann._formulas.climbs import Vector
+from pyro_riemann._formulas.unit_cells import tabulate
+from pyro_riemann._formulas.unit_fit import Landscape, UnitFit, fit, known_bumps
+from pyro_riemann._formulas.unit_laws import (
+    CellLaw,
+    FlatLaw,
+    MixtureLaw,
+    TemperedLaw,
+    flat_law,
+    mixture_law,
+    quasi_random,
+    tempered_law,
+)
+from pyro_riemann._formulas.unit_mixture import UnitMixture
+from pyro_riemann._formulas.unit_setup import MAX_POINTS, SetUp, set_up_cells, set_up_fit
+from pyro_riemann._memo import Probe, remember
+from pyro_riemann.metrics import ConstantMetric, KernelMetric, RiemannianMetric
+from pyro_riemann.sampling._runtime import RUNTIME
 
 MARGIN = 4.0  # standard deviations of the bumps by which the default box exceeds the centroids
+CHUNK = 16384  # points per metric evaluation: bounds memory, not results
+_ENTRIES = 2**18  # points times centroids per evaluation of a kernel metric: its table stays in the cache
 
 
-class Target(NamedTuple):
-    """The Riemannian uniform of a metric on a box.
+@dataclass(frozen=True, eq=False)
+class Target:
+    r"""The density :math:`\sqrt{\det G}` on a box, in coordinates of the unit box and in doubles.
 
     Attributes:
         metric: the metric.
         low: lower corner, ``(d)``.
         high: upper corner, ``(d)``.
-        generator: of all random numbers.
+        max_points: at which a tempered sequence that is a law of its own evaluates the metric at most.
     """
 
     metric: RiemannianMetric
     low: Tensor
     high: Tensor
-    generator: torch.Generator
+    max_points: int = MAX_POINTS
 
-    def slopes(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Log of the unnormalised density, ``(n)``, and its gradient, ``(n, d)``."""
-        return log_volume_slope(self.metric, z)
+    @cached_property
+    def origin(self) -> Tensor:
+        """A corner of the unit box, ``(d)``: all arrays are like it."""
+        return torch.zeros_like(self.low, dtype=torch.float64)
 
-    def proposal(self) -> Fitted:
-        """The fitted mixture proposal, kept for as long as the metric stays as it is."""
-        metric, low, high = self.metric, self.low, self.high
+    def points(self, unit: Tensor) -> Tensor:
+        """Points of the unit box in the chart."""
+        return torch.clamp(self.low + (self.high - self.low) * unit.to(self.low), self.low, self.high)
+
+    def unit(self, points: Tensor) -> Tensor:
+        """Points of the chart in the unit box."""
+        return ((points.to(self.low) - self.low) / (self.high - self.low)).double()
+
+    def value(self, unit: Tensor) -> Tensor:
+        """Log density ``(n)`` with respect to the unit box at ``(n, d)``.
+
+        Raises:
+            ValueError: if the metric is NaN or infinite at one of the points.
+        """
         with torch.no_grad():
+            points = self.points(unit)
+            value = torch.cat([self.metric.logdet(piece) for piece in points.split(self._rows)])
+        if not bool((value < torch.inf).all()):
+            raise ValueError(
+                f"`metric` has no finite volume element at z = {points[~(value < torch.inf)][0].tolist()}, inside the "
+                "box: choose `low` and `high` within the chart."
+            )
+        return 0.5 * value.double() + self._log_width
 
-            def fit() -> tuple[Fitted, Tensor]:
-                fitted = fit_proposal(metric, low, high)
-                return fitted, fitted.probe.nodes
+    def slopes(self, unit: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density ``(n)`` and its gradient ``(n, d)`` in the unit box; NaN where there is none."""
+        found = [self._slopes_of_piece(piece) for piece in self.points(unit.detach()).split(self._rows)]
+        if not found:
+            return unit[:, 0], unit
+        value, gradient = (torch.cat(part).double() for part in zip(*found, strict=True))
+        return 0.5 * value + self._log_width, 0.5 * gradient * (self.high - self.low).double()
 
-            return remember(metric, "proposal", (), (low, high), fit)
+    def _slopes_of_piece(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        if type(self.metric) is KernelMetric and self.metric.is_diagonal:
+            with torch.no_grad():
+                return self.metric._logdet_with_gradient(z)
+        with torch.enable_grad():
+            point = z.detach().requires_grad_()
+            value = self.metric.logdet(point)
+            # a flat metric's value does not depend on the point: the zero keeps it on the graph
+            (gradient,) = torch.autograd.grad(value.sum() + 0 * point.sum(), point)
+        return value.detach(), gradient
+
+    @cached_property
+    def _log_width(self) -> Tensor:
+        return (self.high - self.low).double().log().sum()
+
+    @property
+    def _rows(self) -> int:
+        metric = self.metric
+        return max(64, _ENTRIES // len(metric.centroids)) if isinstance(metric, KernelMetric) else CHUNK
+
+    # ---------------------------------------------------------------- the builder of its laws
+
+    def host_slopes(self, unit: Vector) -> tuple[Vector, Vector]:
+        """:meth:`slopes` of arrays of NumPy."""
+        value, gradient = self.slopes(table(torch, unit, self.origin))
+        return value.cpu().numpy(), gradient.cpu().numpy()
+
+    @cached_property
+    def land(self) -> Landscape:
+        """The function as the host sees it."""
+        metric, known = self.metric, self.metric.peaks()
+        bumps, landmarks = None, metric.landmarks
+        if known is not None:
+            width = (self.high - self.low).double()
+            covariance = known.covariance.detach().double().to(width.device) / (width.unsqueeze(-1) * width)
+            loc = self.unit(known.loc.detach())
+            bumps = known_bumps(self.host_slopes, loc.cpu().numpy(), covariance.cpu().numpy())
+        marks = np.zeros((0, metric.dim)) if landmarks is None else self.unit(landmarks.detach()).cpu().numpy()
+        epsilon, points = torch.finfo(self.low.dtype).eps, 16384 if isinstance(metric, KernelMetric) else 4096
+        return Landscape(self.host_slopes, metric.dim, epsilon, bumps, marks, points)
+
+    def on_device(self, proposal: UnitMixture) -> UnitMixture:
+        """A mixture of arrays of NumPy as tensors."""
+        return UnitMixture(*(table(torch, part, self.origin) for part in proposal))
+
+    def cells(self, count: int) -> CellLaw:
+        """A table of so many cells an axis."""
+        return tabulate(RUNTIME, self.value, count, self.origin)
+
+    def mixture(self, proposal: UnitMixture, num_points: int) -> MixtureLaw:
+        """The law of a proposal, from so many points in each replicate."""
+        uniform = table(torch, quasi_random(self.metric.dim + 1, num_points), self.origin)
+        return mixture_law(RUNTIME, self.slopes, self.on_device(proposal), uniform, self.generator(0))
+
+    def tempered(self, proposal: UnitMixture) -> TemperedLaw:
+        """The law of a population that starts from a proposal."""
+        key = self.generator(0)
+        return tempered_law(RUNTIME, self.slopes, self.on_device(proposal), key, self.max_points)
+
+    def flat(self) -> FlatLaw:
+        """The law of a constant metric."""
+        return flat_law(torch, self.value(self.origin[None])[0], self.origin)
+
+    def generator(self, seed: int) -> torch.Generator:
+        """Random numbers on the device of the box."""
+        return torch.Generator(self.low.device).manual_seed(seed)
+
+    # ---------------------------------------------------------------- what is kept while the metric stays as it is
+
+    def table(self) -> SetUp | None:
+        """A table of cells, where one resolves the metric."""
+        return self._kept("table", lambda: set_up_cells(self)) if self.metric.dim <= 2 else None
+
+    def proposal(self) -> UnitFit:
+        """The fitted mixture."""
+        return self._kept("proposal", lambda: fit(self.land))
+
+    def law(self) -> SetUp:
+        """The law that fits the metric best."""
+        if isinstance(self.metric, ConstantMetric):
+            setup = SetUp(self.flat(), "a constant metric")
+        else:
+            setup = self.table() or set_up_fit(self, self.proposal())
+        if bool(torch.isnan(setup.law.rule.log_volume)):
+            raise RuntimeError(
+                "The tempered sequence did not come from the proposal to the uniform law in two hundred stages: "
+                "`metric` varies too fast in the box. Use a smaller box or a smoother metric."
+            )
+        rule = setup.law.rule
+        flat = self.on_floor(self.points(rule.nodes))
+        share = None if flat is None else float(rule.log_weight.exp() @ flat.double())
+        return setup._replace(on_floor=share)
+
+    def on_floor(self, points: Tensor) -> Tensor | None:
+        """Where the metric is only its floor, ``(n)``; None if it has none."""
+        with torch.no_grad():
+            flat = [self.metric.on_floor(piece) for piece in points.split(self._rows)]
+        known = [piece for piece in flat if piece is not None]
+        return torch.cat(known) if known else None
+
+    def _kept(self, name: str, compute: Any) -> Any:
+        with torch.no_grad():
+            return remember(self.metric, name, (), (self.low, self.high), lambda: (compute(), self.nodes))
+
+    @cached_property
+    def nodes(self) -> Tensor:
+        """Points by which the metric is told from another one, ``(n, d)``."""
+        known = self.land.known
+        seeds = torch.quasirandom.SobolEngine(self.metric.dim, scramble=True, seed=0).draw(16, dtype=torch.float64)
+        tops = seeds[:0] if known is None else torch.from_numpy(known.unit[:16])
+        return self.points(torch.cat([seeds, tops]).to(self.origin))
+
+    def probe(self) -> Probe:
+        """The metric as it is now."""
+        with torch.no_grad():
+            return Probe(self.nodes, self.metric.metric(self.nodes))
 
 
 def default_box(metric: RiemannianMetric, margin: float = MARGIN) -> tuple[Tensor, Tensor]:
@@ -77,16 +235,12 @@ def default_box(metric: RiemannianMetric, margin: float = MARGIN) -> tuple[Tenso
             "uniform law on all of R^d is improper. Give both corners."
         )
     with torch.no_grad():
-        precisions = metric.precisions
-        if metric.is_diagonal:
-            variance = precisions.reciprocal()
-        else:
-            variance = torch.linalg.inv(precisions).diagonal(dim1=-2, dim2=-1)
-        reach = margin * metric.bandwidth * (variance / metric.dim).sqrt()
-        return (metric.centroids - reach).amin(0).detach(), (metric.centroids + reach).amax(0).detach()
+        loc, covariance = metric.peaks()
+        reach = margin * covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+        return (loc - reach).amin(0).detach(), (loc + reach).amax(0).detach()
 
 
-def target_of(metric: RiemannianMetric, low: Any, high: Any, seed: int | None) -> Target:
+def target_of(metric: RiemannianMetric, low: Any, high: Any, seed: int | None) -> tuple[Target, torch.Generator]:
     """Check the arguments that all samplers share.
 
     Raises:
@@ -95,18 +249,15 @@ def target_of(metric: RiemannianMetric, low: Any, high: Any, seed: int | None) -
     check_metric(metric)
     if low is None and high is None:
         low, high = default_box(metric)
-    # checks the bounds, and that the box is within the metric's chart
-    law = RiemannianUniform(metric, low, high, validate_args=True)
-    if law.batch_shape:
+    low, high = torch.broadcast_tensors(*check_box(metric, low, high))
+    if low.dim() > 1:
         raise ValueError(
             f"`low` and `high` must be numbers or have shape ({metric.dim},), got a batch of boxes "
-            f"{tuple(law.batch_shape)}; sample them one by one, or with RiemannianUniform(...).sample()."
+            f"{tuple(low.shape[:-1])}; sample them one by one, or with RiemannianUniform(...).sample()."
         )
-    check_chart(metric, law.low, law.high)
-    low, high = law.low.detach().contiguous(), law.high.detach().contiguous()
-    generator = torch.Generator(low.device)
-    generator.manual_seed(int(torch.randint(2**62, (), device="cpu")) if seed is None else seed)
-    return Target(metric, low, high, generator)
+    check_chart(metric, low, high)
+    target = Target(metric, low.detach().contiguous(), high.detach().contiguous())
+    return target, target.generator(int(torch.randint(2**62, (), device="cpu")) if seed is None else seed)
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas.unit_laws import efficiency
+from pyro_riemann._formulas.unit_mixture import log_mean
+from pyro_riemann._formulas.unit_samplers import interleaved
+from pyro_riemann._formulas.unit_tempering import NUM_MOVES, temper
 from pyro_riemann._modes import full_precision
-from pyro_riemann.distributions._box_tempered import temper
 from pyro_riemann.metrics import RiemannianMetric
-from pyro_riemann.sampling._mixture import interleaved
-from pyro_riemann.sampling._result import SamplingResult, Unchecked, floor_share
+from pyro_riemann.sampling._result import SamplingResult, Unchecked, result
+from pyro_riemann.sampling._runtime import RUNTIME
 from pyro_riemann.sampling._target import check_count, target_of
 
 
@@ -22,7 +24,7 @@ def tempered_smc(
     *,
     num_islands: int = 8,
     num_particles: int | None = None,
-    num_moves: int = 3,
+    num_moves: int = NUM_MOVES,
     seed: int | None = None,
 ) -> SamplingResult:
     r"""Populations led from the fitted proposal q to the uniform law p along :math:`q^{1-b} p^b`, b rising to 1.
@@ -58,7 +60,7 @@ def tempered_smc(
     check_count("num_samples", num_samples)
     check_count("num_islands", num_islands, 2)
     check_count("num_moves", num_moves)
-    target = target_of(metric, low, high, seed)
+    target, generator = target_of(metric, low, high, seed)
     fitted = target.proposal()
     length = -(-num_samples // num_islands)
     if num_particles is None:
@@ -68,23 +70,18 @@ def tempered_smc(
             f"`num_particles` is {num_particles} on {num_islands} islands, too few for {num_samples} draws: at least "
             f"{length} are needed."
         )
-    population = temper(
-        metric, target.low, target.high, fitted.proposal, num_islands, num_particles, target.generator, num_moves
+    end = temper(
+        RUNTIME, target.slopes, target.on_device(fitted.mixture), num_islands, num_particles, generator, num_moves
     )
-    chains = population.particles
-    every = num_particles // length
-    draws = interleaved(chains[:, ::every], num_samples)
-    value, error = population.log_volume()
-    return SamplingResult(
-        "tempered",
-        f"{fitted.reason}; {population.stages} temperatures",
-        draws,
-        chains,
-        target.low,
-        target.high,
-        population.efficiency(),
-        population.acceptance,
-        Unchecked(Estimate(value.to(target.low), error.to(target.low)), fitted, weighed=False),
-        floor_share(metric, draws),
-        population.evaluations,
-    )
+    if end.temperature < 1:
+        raise RuntimeError(
+            f"The tempered sequence reached only {float(end.temperature):.2e} of the way from the proposal to the "
+            "uniform law in 200 stages: `metric` varies too fast in the box. Use a smaller box or a smoother metric."
+        )
+    chains = target.points(end.particles)
+    draws = interleaved(chains[:, :: num_particles // length], num_samples)
+    value, error = log_mean(RUNTIME, end.log_mass)
+    volume = Unchecked(target, target.probe(), (float(value), float(error)), fitted, False)
+    rates = float(efficiency(end, error)), float(end.acceptance)
+    reason = f"{fitted.reason}; {int(end.stage)} temperatures"
+    return result(target, "tempered", reason, chains, draws, rates, volume, int(end.evaluations))

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pyro_riemann._formulas import climbs, unit_fit
-from pyro_riemann._formulas.unit_mixture import UnitMixture
-from pyro_riemann._formulas.unit_tempering import tempered_log_integral
+from pyro_riemann._formulas.runtime import HOST
+from pyro_riemann._formulas.unit_fit import Groups, Landscape
+from pyro_riemann._formulas.unit_laws import steps_to_forget
+from pyro_riemann._formulas.unit_mixture import effective_share, mixture
+from pyro_riemann._formulas.unit_tempering import systematic, tempered_log_integral
 
 Vector = np.ndarray[Any, Any]
 EPSILON = float(np.finfo(float).eps)
@@ -73,22 +77,80 @@ def test_unseen_mass_is_that_of_good() -> None:
     assert climbs.unseen(flat, loc[[0, 0, 1, 1, 2, 2]]) == -math.inf
 
 
-def test_mixture_is_the_density_of_its_draws() -> None:
+def test_a_climb_that_leaps_over_a_needle_comes_back() -> None:
+    """From the flat ground on one side to that on the other both slopes are next to nothing, and it is no top."""
     luck = np.random.default_rng(0)
-    root = np.linalg.cholesky(np.array([[0.01, 0.004], [0.004, 0.02]]))
-    mixture = UnitMixture(np.array([[0.4, 0.5]]), root[None], np.log([0.7, 0.3]))
-    z = mixture.place(luck.random((40_000, 3)), luck.standard_normal((40_000, 2)))
+    needle = Hills(np.full((1, 5), 0.5), np.full((1, 5), 0.003), np.zeros(1))
+    directions = luck.normal(size=(50, 5))
+    start = 0.5 + 0.003 * luck.uniform(8, 35, (50, 1)) * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    ends = climbs.climb(needle, start, *needle(start), EPSILON)
+    assert (np.linalg.norm(ends.unit - 0.5, axis=1) < 0.003).all()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_mixture_is_the_density_of_its_draws(full: bool) -> None:
+    luck = np.random.default_rng(0)
+    covariance = np.array([[[0.01, 0.004], [0.004, 0.02]]]) if full else np.array([[0.01, 0.02]])
+    proposal = mixture(np, np.array([[0.4, 0.5]]), covariance, np.log([0.7, 0.3]))
+    z = proposal.place(HOST, luck.random((40_000, 3)))
     axis = (np.arange(200) + 0.5) / 200
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
-    density, slope = mixture.log_prob(grid)
+    density = proposal.log_prob(HOST, grid)
     inside = z[((z >= 0) & (z <= 1)).all(-1)]
     mass = np.exp(density).mean()
     assert abs(len(inside) / 40_000 - mass) < 4 * math.sqrt(mass * (1 - mass) / 40_000)
     mean = np.exp(density) @ grid / len(grid) / mass
     assert (np.abs(inside.mean(0) - mean) < 4 * inside.std(0) / math.sqrt(len(inside))).all()
-    step = np.array([1e-6, 0.0])
-    ahead, behind = mixture.log_prob(grid[:50] + step)[0], mixture.log_prob(grid[:50] - step)[0]
-    np.testing.assert_allclose(slope[:50, 0], (ahead - behind) / 2e-6, atol=1e-5)
+    law = stats.multivariate_normal([0.4, 0.5], covariance[0] if full else np.diag(covariance[0]))
+    np.testing.assert_allclose(density, np.log(0.7 * law.pdf(grid) + 0.3), atol=1e-10)
+    value, slope = proposal.slopes(HOST, grid[:50])
+    np.testing.assert_allclose(value, density[:50])
+    for axis_number, step in enumerate(1e-6 * np.eye(2)):
+        ahead, behind = (proposal.log_prob(HOST, grid[:50] + sign * step) for sign in (1, -1))
+        np.testing.assert_allclose(slope[:, axis_number], (ahead - behind) / 2e-6, atol=1e-5)
+
+
+def test_density_keeps_its_digits_where_a_part_is_narrow() -> None:
+    """Squares are not expanded there: at a millionth of the box that would leave one digit."""
+    width = 1e-6
+    proposal = mixture(np, np.full((1, 3), 0.7), np.full((1, 3), width**2), np.log([0.5, 0.5]))
+    away = width * np.random.default_rng(0).normal(size=(20, 3))
+    exact = math.log(0.5) + stats.norm(0, width).logpdf(away).sum(-1)
+    np.testing.assert_allclose(proposal.log_prob(HOST, 0.7 + away), exact, atol=1e-6)
+
+
+def test_adaptation_raises_the_efficiency() -> None:
+    """Population Monte Carlo on parts that are in the wrong place and too wide."""
+    hill = Hills(np.array([[0.4, 0.5, 0.6], [0.6, 0.5, 0.4]]), np.full((2, 3), 0.03), np.full(2, 2.0))
+    parts = np.tile(0.1**2 * np.eye(3), (2, 1, 1))
+    groups = Groups.of_bumps([climbs.Bumps(hill.loc, np.zeros(2), hill.loc + 0.05, parts, np.zeros(2))], 0.0)
+    luck, shares = np.random.default_rng(0), []
+    for _ in range(5):
+        whole = groups.mixture(3)
+        z = whole.place(HOST, luck.random((4000, 4)))
+        log_weight = np.where(((z >= 0) & (z <= 1)).all(-1), hill(z)[0] - whole.log_prob(HOST, z), -math.inf)
+        shares.append(float(effective_share(HOST, log_weight)))
+        groups = groups.adapted(whole, z, np.exp(log_weight - np.logaddexp.reduce(log_weight)))
+    assert shares[0] < 0.3
+    assert shares[-1] > 0.6
+    assert groups.mixture(3).log_share.size == 3
+    assert np.exp(groups.mixture(3).log_share).sum() == pytest.approx(1)
+
+
+def test_systematic_resampling_keeps_expected_counts() -> None:
+    luck = np.random.default_rng(0)
+    weights = luck.random((3, 50))
+    chosen = systematic(np, weights, 200, luck.random((3, 1)))
+    assert (np.diff(chosen, axis=1) >= 0).all()
+    for row, weight in zip(chosen, weights / weights.sum(1, keepdims=True), strict=True):
+        assert (np.abs(np.bincount(row, minlength=50) - 200 * weight) < 1).all()
+
+
+def test_steps_to_forget() -> None:
+    """The heaviest of four states, of weight 1.6, forgets at the rate 1 - 1 / 1.6 a step: 0.4 of it at 8 are 2e-4."""
+    log_weight = np.log(4 * np.array([0.1, 0.2, 0.3, 0.4]))
+    assert steps_to_forget(HOST, log_weight, bias=1e-3, most=64) == 8
+    assert steps_to_forget(HOST, log_weight, bias=1e-30, most=64) == 64
 
 
 @pytest.mark.parametrize("dim", [3, 12])
@@ -96,11 +158,12 @@ def test_tempered_integral_scatters_as_it_says(dim: int) -> None:
     luck = np.random.default_rng(dim)
     hill = Hills(luck.uniform(0.3, 0.7, (3, dim)), np.full((3, dim), 0.05), np.array([0.0, 1.0, 2.0]))
     covariance = np.tile(0.05**2 * np.eye(dim), (3, 1, 1))
-    start = UnitMixture.of_masses(hill.loc, covariance, np.zeros(3), 0.0).widened()
+    bumps = climbs.Bumps(hill.loc, np.zeros(3), hill.loc, covariance, np.zeros(3))
+    start = Groups.of_bumps([bumps], 0.0).mixture(dim).widened()
     runs = [tempered_log_integral(hill, start, seed) for seed in range(12)]
     scores = np.array([(value - hill.exact()) / error for value, error in runs])
     assert all(error < 0.2 for _, error in runs)
-    assert 0.4 < scores.std() < 2.0  # of Student's t with seven degrees of freedom
+    assert 0.4 < scores.std() < 2.0  # of Student's t
     assert abs(scores.mean()) < 1.0
 
 
@@ -109,8 +172,8 @@ def test_fit_finds_narrow_hills_and_its_integrals_agree(count: int) -> None:
     scores = []
     for seed in range(count):
         hill = hills(seed)
-        fitted = unit_fit.fit(hill, hill.loc.shape[1], EPSILON, None, np.zeros((0, hill.loc.shape[1])))
-        error, doubt = fitted.checked(*fitted.weighed, weighed=True)
+        fitted = unit_fit.fit(Landscape(hill, hill.loc.shape[1], EPSILON))
+        error, doubt = fitted.checked(hill, *fitted.weighed, weighed=True)
         assert not doubt
         scores.append((fitted.weighed[0] - hill.exact()) / error)
     assert np.abs(scores).max() < 5

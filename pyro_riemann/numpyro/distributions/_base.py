@@ -11,10 +11,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, constraints
-from numpyro.util import is_prng_key
 
+from pyro_riemann.numpyro._box import check_metric
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, check_positive
-from pyro_riemann.numpyro.distributions._memo import remember
+from pyro_riemann.numpyro._memo import remember
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 Shape = tuple[int, ...]
@@ -133,20 +133,6 @@ class RiemannianDistribution(Distribution):
         finite = jnp.isfinite(value).all(-1)
         loc = jnp.broadcast_to(loc, shape)
         return jnp.where(finite[..., None], value, loc), loc, finite
-
-
-def check_metric(metric: RiemannianMetric) -> RiemannianMetric:
-    """Raise unless ``metric`` is a Riemannian metric."""
-    if not isinstance(metric, RiemannianMetric):
-        raise TypeError(f"`metric` must be a RiemannianMetric, got {type(metric).__name__}.")
-    return metric
-
-
-def check_key(key: Array) -> Array:
-    """Raise unless ``key`` is one key of ``jax.random``."""
-    if not is_prng_key(key):
-        raise TypeError(f"`key` must be one key of jax.random, such as jax.random.key(0), got {type(key).__name__}.")
-    return key
 
 
 def broadcast_loc(loc: Array, name: str, spread: ArrayLike, metric: RiemannianMetric) -> tuple[Array, Array]:

@@ -13,17 +13,16 @@ from numpyro.distributions.util import validate_sample
 
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.ray_rule import check_num_directions
-from pyro_riemann.numpyro._checks import check_one_of, holds
+from pyro_riemann.numpyro._checks import check_key, check_one_of, holds
 from pyro_riemann.numpyro._estimate import Estimate
+from pyro_riemann.numpyro._memo import is_known, remember
 from pyro_riemann.numpyro.brownian import brownian_motion
 from pyro_riemann.numpyro.distributions._base import (
     Intermediates,
     RiemannianDistribution,
     Shape,
     broadcast_loc,
-    check_key,
 )
-from pyro_riemann.numpyro.distributions._memo import is_known, remember
 from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass, radial_laws
 from pyro_riemann.numpyro.distributions._radial_moments import radial_moments
 from pyro_riemann.numpyro.metrics import RiemannianMetric

@@ -27,8 +27,8 @@ from jax import Array
 from numpyro.distributions import Distribution, ExpandedDistribution, Independent, MultivariateNormal, Normal
 from numpyro.distributions.kl import kl_divergence
 
+from pyro_riemann.numpyro._checks import check_key
 from pyro_riemann.numpyro._estimate import Estimate
-from pyro_riemann.numpyro.distributions._base import check_key
 from pyro_riemann.numpyro.distributions._heat_kernel import RiemannianHeatKernel
 from pyro_riemann.numpyro.distributions._normal import RiemannianNormal
 from pyro_riemann.numpyro.distributions._uniform import RiemannianUniform

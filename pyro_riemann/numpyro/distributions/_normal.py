@@ -12,15 +12,15 @@ from numpyro.distributions.util import validate_sample
 
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.ray_rule import check_num_directions
+from pyro_riemann.numpyro._checks import check_key
 from pyro_riemann.numpyro._estimate import Estimate
+from pyro_riemann.numpyro._memo import remember
 from pyro_riemann.numpyro.distributions._base import (
     Intermediates,
     RiemannianDistribution,
     Shape,
     broadcast_loc,
-    check_key,
 )
-from pyro_riemann.numpyro.distributions._memo import remember
 from pyro_riemann.numpyro.distributions._normal_sampler import SamplingReport, report_of, sample_normal
 from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass
 from pyro_riemann.numpyro.distributions._radial_moments import radial_moments

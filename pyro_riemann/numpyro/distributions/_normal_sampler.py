@@ -14,7 +14,7 @@ from jax.nn import logsumexp
 
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann.numpyro.distributions._memo import is_known
+from pyro_riemann.numpyro._memo import is_known
 from pyro_riemann.numpyro.distributions._radial_mass import Cast, Integrand, judged_rays, radial_laws, unwarped
 from pyro_riemann.numpyro.distributions._radial_moments import rewarped
 from pyro_riemann.numpyro.distributions._rays import RayRule, cast_rays

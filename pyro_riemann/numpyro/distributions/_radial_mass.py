@@ -16,7 +16,7 @@ from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES, check_num_nodes
 from pyro_riemann.numpyro._estimate import Estimate
-from pyro_riemann.numpyro.distributions._memo import is_known
+from pyro_riemann.numpyro._memo import is_known
 from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.numpyro.distributions._tangent import log_tangent_expectation
 from pyro_riemann.numpyro.manifolds import ProductMetric, ScaledMetric, WarpedMetric

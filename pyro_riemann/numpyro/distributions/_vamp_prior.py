@@ -10,10 +10,10 @@ from jax import Array
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
-from pyro_riemann.numpyro._checks import check_array
+from pyro_riemann.numpyro._checks import check_array, check_key
 from pyro_riemann.numpyro._estimate import Estimate
-from pyro_riemann.numpyro.distributions._base import Intermediates, RiemannianDistribution, Shape, check_key
-from pyro_riemann.numpyro.distributions._memo import remember
+from pyro_riemann.numpyro._memo import remember
+from pyro_riemann.numpyro.distributions._base import Intermediates, RiemannianDistribution, Shape
 
 
 class VampPrior(Distribution):

@@ -12,13 +12,13 @@ from numpyro.distributions.util import validate_sample
 
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.tangent_rule import check_num_nodes
+from pyro_riemann.numpyro._checks import check_key
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.distributions._base import (
     Intermediates,
     RiemannianDistribution,
     Shape,
     broadcast_loc,
-    check_key,
 )
 from pyro_riemann.numpyro.distributions._folded_mass import folded_mass, warn_if_folded
 from pyro_riemann.numpyro.distributions._tangent import chart_moments, is_closed_form, tangent_vectors

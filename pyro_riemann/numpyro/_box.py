@@ -1,0 +1,62 @@
+"""A metric on a box of its chart, checked at the door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pyro_riemann.numpyro._checks import check_array, check_finite, holds
+from pyro_riemann.numpyro._memo import remember
+from pyro_riemann.numpyro.metrics import RiemannianMetric
+
+
+def check_metric(metric: RiemannianMetric) -> RiemannianMetric:
+    """Raise unless ``metric`` is a Riemannian metric."""
+    if not isinstance(metric, RiemannianMetric):
+        raise TypeError(f"`metric` must be a RiemannianMetric, got {type(metric).__name__}.")
+    return metric
+
+
+def check_box(metric: RiemannianMetric, low: Any, high: Any) -> tuple[Array, Array]:
+    """Both bounds as arrays ``(*batch, d)`` of one shape and dtype, checked."""
+    given = (low, high, *jax.tree.leaves(metric))
+    dtypes = [x.dtype for x in given if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)]
+    dtype = dtypes[0] if dtypes else jnp.result_type(float)
+    corners = [_corner(name, bound, dtype, metric.dim) for name, bound in (("low", low), ("high", high))]
+    below, above = corners
+    try:
+        shape = jnp.broadcast_shapes(below.shape, above.shape)
+    except ValueError:
+        raise ValueError(f"`low` and `high` of shapes {below.shape} and {above.shape} do not broadcast.") from None
+    dtype = jnp.promote_types(below.dtype, above.dtype)
+    below, above = (remember(lambda corner: jnp.broadcast_to(corner, shape).astype(dtype), c) for c in (below, above))
+    if not remember(lambda a, b: holds(a < b), below, above):
+        raise ValueError("`low` must be strictly below `high` in every coordinate.")
+    return below, above
+
+
+def _corner(name: str, bound: Any, dtype: Any, dim: int) -> Array:
+    if bound is None:
+        raise ValueError(
+            f"`{name}` is missing: the uniform law of a metric on all of R^d is improper, so both bounds of a box "
+            "are required."
+        )
+    if isinstance(bound, int | float) and not isinstance(bound, bool):
+        bound = np.full(dim, bound, dtype)
+    bound = remember(lambda corner: check_array(name, corner), bound)
+    if bound.ndim == 0:
+        bound = remember(lambda corner: jnp.broadcast_to(corner, (dim,)), bound)
+    if bound.shape[-1] != dim:
+        raise ValueError(
+            f"`{name}` must be a number or have shape (*batch, {dim}) for a metric of dimension {dim}, "
+            f"got {bound.shape}."
+        )
+    if not remember(lambda corner: holds(~jnp.isinf(corner)), bound):
+        raise ValueError(
+            f"`{name}` is infinite: the uniform law of a metric on an unbounded set is improper; give a finite box."
+        )
+    return remember(lambda corner: check_finite(name, corner), bound)

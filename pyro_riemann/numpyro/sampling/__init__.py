@@ -1,0 +1,30 @@
+"""Geometry-aware sampling: draws of the Riemannian uniform of a metric, with their diagnostics.
+
+:func:`sample_uniform` chooses; every sampler can be called by itself, and all return one :class:`SamplingResult`. The
+kernels move particles of any log density.
+"""
+
+from pyro_riemann._formulas.unit_laws import SamplerReport
+from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
+from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
+from pyro_riemann.numpyro.sampling._front import importance_resampling, sample_uniform, tempered_smc
+from pyro_riemann.numpyro.sampling._kernels import HamiltonianKernel, TemperedKernel
+from pyro_riemann.numpyro.sampling._law import BoxLaw
+from pyro_riemann.numpyro.sampling._result import SamplingResult
+from pyro_riemann.numpyro.sampling._target import default_box
+
+__all__ = [
+    "BoxLaw",
+    "HamiltonianInfo",
+    "HamiltonianKernel",
+    "HamiltonianState",
+    "SamplerReport",
+    "SamplingResult",
+    "TemperedInfo",
+    "TemperedKernel",
+    "TemperedState",
+    "default_box",
+    "importance_resampling",
+    "sample_uniform",
+    "tempered_smc",
+]

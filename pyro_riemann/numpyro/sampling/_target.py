@@ -1,0 +1,330 @@
+"""The law to be sampled: a metric on a box, as a function on the unit box."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from scipy.stats import qmc
+
+from pyro_riemann._formulas.climbs import Vector
+from pyro_riemann._formulas.unit_cells import tabulate
+from pyro_riemann._formulas.unit_fit import Landscape, UnitFit, fit, known_bumps
+from pyro_riemann._formulas.unit_laws import (
+    CellLaw,
+    FlatLaw,
+    Law,
+    MixtureLaw,
+    Rule,
+    TemperedLaw,
+    flat_law,
+    mixture_law,
+    quasi_random,
+    tempered_law,
+)
+from pyro_riemann._formulas.unit_mixture import UnitMixture, log_area, mixture, shares
+from pyro_riemann._formulas.unit_setup import MAX_POINTS, SetUp, set_up_cells, set_up_fit
+from pyro_riemann.numpyro._box import check_box, check_metric
+from pyro_riemann.numpyro._memo import is_known, keep
+from pyro_riemann.numpyro.metrics import ConstantMetric, KernelMetric, RiemannianMetric
+from pyro_riemann.numpyro.sampling._runtime import RUNTIME
+
+MARGIN = 4.0  # standard deviations of the bumps by which the default box exceeds the centroids
+_ROWS = 16384  # points per metric evaluation: bounds memory, not results
+_ENTRIES = 2**22  # points times centroids per evaluation of a kernel metric
+_HOST_ROWS = 256  # points at once for the host: one size, so that one program serves all calls
+_CELLS_WHILE_TRACING = {1: 1024, 2: 64}
+_REACH = 5.0  # standard deviations beyond the box at which a known peak no longer matters
+_NEVER = -1e6  # log mass of such a peak: no array changes its shape under `jit`
+
+
+def rows_at_once(metric: RiemannianMetric) -> int:
+    """Points to evaluate the metric at in one go."""
+    return max(64, _ENTRIES // len(metric.centroids)) if isinstance(metric, KernelMetric) else _ROWS
+
+
+def log_density(metric: RiemannianMetric, low: Array, high: Array, unit: Array) -> Array:
+    """``log sqrt(det G)`` with respect to the unit box at ``(n, d)``, ``(n)``."""
+
+    def element(points: Array) -> Array:
+        return 0.5 * metric.logdet(low + (high - low) * points)
+
+    value: Array = RUNTIME.in_pieces(element, rows_at_once(metric), unit)
+    return value + jnp.log(high - low).sum()
+
+
+def slopes(metric: RiemannianMetric, low: Array, high: Array, unit: Array) -> tuple[Array, Array]:
+    """:func:`log_density` ``(n)`` and its gradient ``(n, d)``."""
+
+    def piece(points: Array) -> tuple[Array, Array]:
+        value, pull = jax.vjp(lambda z: 0.5 * metric.logdet(low + (high - low) * z), points)
+        return value, pull(jnp.ones_like(value))[0]
+
+    value, gradient = RUNTIME.in_pieces(piece, rows_at_once(metric), unit)
+    return value + jnp.log(high - low).sum(), gradient
+
+
+_slopes_for_host = jax.jit(slopes)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    r"""The density :math:`\sqrt{\det G}` on a box, in coordinates of the unit box.
+
+    Attributes:
+        metric: the metric.
+        low: lower corner, ``(d)``.
+        high: upper corner, ``(d)``.
+        max_points: at which a tempered sequence that is a law of its own evaluates the metric at most.
+    """
+
+    metric: RiemannianMetric
+    low: Array
+    high: Array
+    max_points: int = MAX_POINTS
+
+    def points(self, unit: Array) -> Array:
+        """Points of the unit box in the chart."""
+        return jnp.clip(self.low + (self.high - self.low) * unit, self.low, self.high)
+
+    def host_slopes(self, unit: Vector) -> tuple[Vector, Vector]:
+        """:func:`slopes` of arrays of NumPy; NaN where the metric has no volume element."""
+        count, dim = unit.shape
+        padded = np.full((-(-count // _HOST_ROWS) * _HOST_ROWS, dim), 0.5)
+        padded[:count] = unit
+        values, gradients = [np.zeros(0)], [np.zeros((0, dim))]
+        for piece in padded.reshape(-1, _HOST_ROWS, dim):
+            found = _slopes_for_host(self.metric, self.low, self.high, jnp.asarray(piece, self.low.dtype))
+            values.append(np.asarray(found[0], float))
+            gradients.append(np.asarray(found[1], float))
+        return np.concatenate(values)[:count], np.concatenate(gradients)[:count]
+
+    # ---------------------------------------------------------------- the builder of its laws
+
+    @cached_property
+    def land(self) -> Landscape:
+        """The function as the host sees it."""
+        metric, known, landmarks = self.metric, self.metric.peaks(), self.metric.landmarks
+        low, width = np.asarray(self.low, float), np.asarray(self.high - self.low, float)
+        bumps = None
+        if known is not None:
+            covariance = np.asarray(known.covariance, float) / (width[:, None] * width)
+            bumps = known_bumps(self.host_slopes, (np.asarray(known.loc, float) - low) / width, covariance)
+        marks = np.zeros((0, metric.dim)) if landmarks is None else (np.asarray(landmarks, float) - low) / width
+        epsilon, points = float(jnp.finfo(self.low.dtype).eps), 16384 if isinstance(metric, KernelMetric) else 4096
+        return Landscape(self.host_slopes, metric.dim, epsilon, bumps, marks, points)
+
+    def on_device(self, proposal: UnitMixture) -> UnitMixture:
+        """A mixture of arrays of NumPy as arrays of JAX."""
+        return UnitMixture(*(jnp.asarray(part, self.low.dtype) for part in proposal))
+
+    def cells(self, count: int) -> CellLaw:
+        """A table of so many cells an axis."""
+        return _cells(self.metric, self.low, self.high, count)
+
+    def mixture(self, proposal: UnitMixture, num_points: int) -> MixtureLaw:
+        """The law of a proposal, from so many points in each replicate."""
+        uniform = jnp.asarray(quasi_random(self.metric.dim + 1, num_points), self.low.dtype)
+        return _mixture(self.metric, self.low, self.high, self.on_device(proposal), uniform)
+
+    def tempered(self, proposal: UnitMixture) -> TemperedLaw:
+        """The law of a population that starts from a proposal."""
+        return _tempered(self.metric, self.low, self.high, self.on_device(proposal), self.max_points)
+
+    def flat(self) -> FlatLaw:
+        """The law of a constant metric."""
+        return flat_law(jnp, log_density(self.metric, self.low, self.high, 0 * self.low[None])[0], self.low)
+
+    def while_tracing(self) -> Law:
+        """A law of fixed size: no climbs, and no second route to its volume."""
+        dim = self.metric.dim
+        if dim <= 2:
+            coarse, law = (self.cells(_CELLS_WHILE_TRACING[dim] // share) for share in (2, 1))
+            error = jnp.abs(law.rule.log_volume - coarse.rule.log_volume)
+            return law._replace(rule=law.rule._replace(standard_error=error))
+        proposal = _known_mixture(self.metric, self.low, self.high)
+        return self.mixture(proposal, 1024) if len(proposal.loc) else self.tempered(proposal)
+
+    # ---------------------------------------------------------------- what is kept while the metric stays as it is
+
+    def table(self) -> SetUp | None:
+        """A table of cells, where one resolves the metric."""
+        return keep(_table, (), self.metric, self.low, self.high) if self.metric.dim <= 2 else None
+
+    def proposal(self) -> UnitFit:
+        """The fitted mixture."""
+        return keep(_fit, (), self.metric, self.low, self.high)
+
+    def law(self) -> SetUp:
+        """The law that fits the metric best.
+
+        Raises:
+            ValueError: if the metric has no finite volume in the box.
+        """
+        if isinstance(self.metric, ConstantMetric):
+            return SetUp(self.flat(), "a constant metric")
+        if not is_known(self.metric, self.low, self.high):
+            return SetUp(self.while_tracing())
+        self.check()
+        setup = self.table() or set_up_fit(self, self.proposal())
+        rule = setup.law.rule
+        if not math.isfinite(float(rule.log_volume)):
+            raise ValueError(
+                f"RiemannianUniform: the {setup.report().method} set-up found no finite volume of the box "
+                f"({float(rule.log_volume)}): `metric` is not finite there, or varies too fast. Choose `low` and "
+                "`high` within the chart, or a smaller box."
+            )
+        flat = self.metric.on_floor(self.points(rule.nodes))
+        share = None if flat is None else float(jnp.exp(rule.log_weight) @ flat.astype(rule.log_weight.dtype))
+        return setup._replace(on_floor=share)
+
+    def check(self) -> None:
+        """Raise if the metric has no finite volume element at some point of the box."""
+        nodes = jnp.asarray(qmc.Sobol(self.metric.dim, scramble=True, seed=np.random.default_rng(3)).random(256))
+        value = self.host_slopes(np.asarray(nodes))[0]
+        if not (value < np.inf).all():
+            where = np.asarray(self.points(nodes[np.flatnonzero(~(value < np.inf))[0]])).tolist()
+            raise ValueError(
+                f"`metric` ({type(self.metric).__name__}) has no finite volume element at z = {where}, inside the box: "
+                "choose `low` and `high` within the chart."
+            )
+
+
+def _table(metric: RiemannianMetric, low: Array, high: Array) -> SetUp | None:
+    return set_up_cells(Target(metric, low, high))
+
+
+def _fit(metric: RiemannianMetric, low: Array, high: Array) -> UnitFit:
+    return fit(Target(metric, low, high).land)
+
+
+@partial(jax.jit, static_argnames="count")
+def _cells(metric: RiemannianMetric, low: Array, high: Array, count: int) -> CellLaw:
+    return tabulate(RUNTIME, partial(log_density, metric, low, high), count, low)
+
+
+@jax.jit
+def _mixture(metric: RiemannianMetric, low: Array, high: Array, proposal: UnitMixture, uniform: Array) -> MixtureLaw:
+    return mixture_law(RUNTIME, partial(slopes, metric, low, high), proposal, uniform, jax.random.key(0))
+
+
+@partial(jax.jit, static_argnames="budget")
+def _tempered(metric: RiemannianMetric, low: Array, high: Array, proposal: UnitMixture, budget: int) -> TemperedLaw:
+    return tempered_law(RUNTIME, partial(slopes, metric, low, high), proposal, jax.random.key(0), budget)
+
+
+def _known_mixture(metric: RiemannianMetric, low: Array, high: Array) -> UnitMixture:
+    """One Gaussian for each of the peaks that a traced metric knows of, and a uniform part."""
+    known, width = metric.peaks(), high - low
+    if known is None:
+        none = jnp.zeros((0, metric.dim), low.dtype)
+        return mixture(jnp, none, none, jnp.zeros(1, low.dtype))
+    loc, covariance = (known.loc - low) / width, known.covariance / (width[:, None] * width)
+    variance = jnp.diagonal(covariance, axis1=-2, axis2=-1)
+    if isinstance(metric, KernelMetric) and metric.is_diagonal:
+        covariance = variance  # a tenth of the work
+    seeds = qmc.Sobol(metric.dim, scramble=True, seed=np.random.default_rng(0)).random(256)
+    places = jnp.concatenate([loc.clip(0, 1), jnp.asarray(seeds, low.dtype)])
+    height = log_density(metric, low, high, places)
+    root = jnp.sqrt(covariance) if covariance.ndim == 2 else jnp.linalg.cholesky(covariance)
+    area = log_area(jnp, root if root.ndim == 2 else jnp.diagonal(root, axis1=-2, axis2=-1))
+    near = (jnp.abs(loc - loc.clip(0, 1)) < _REACH * jnp.sqrt(variance)).all(-1)
+    log_mass = jnp.where(near, height[: len(loc)] + area, _NEVER)
+    rest = jnp.median(height[len(loc) :])
+    return mixture(jnp, loc, covariance, shares(jnp, log_mass, jax.nn.logsumexp(log_mass), rest))
+
+
+# ---------------------------------------------------------------- a kept rule at other parameters
+
+
+@jax.jit
+def log_volume(metric: RiemannianMetric, low: Array, high: Array, rule: Rule) -> Array:
+    """Log volume by a kept rule, differentiable in the metric and the bounds: nodes move with the box."""
+    value = jax.nn.logsumexp(_log_weights(metric, low, high, rule))
+    return jax.lax.stop_gradient(rule.log_volume - value) + value
+
+
+@jax.jit
+def moments(metric: RiemannianMetric, low: Array, high: Array, rule: Rule) -> tuple[Array, Array]:
+    """Mean and variance of each coordinate, ``(d)``, by the rule that gives the volume."""
+    weights = jax.nn.softmax(_log_weights(metric, low, high, rule))
+    mean = weights @ rule.nodes
+    return low + (high - low) * mean, jnp.square(high - low) * (weights @ jnp.square(rule.nodes - mean))
+
+
+def _log_weights(metric: RiemannianMetric, low: Array, high: Array, rule: Rule) -> Array:
+    rule = jax.lax.stop_gradient(rule)
+    now = log_density(metric, low, high, rule.nodes)
+    return rule.log_weight + now - jax.lax.stop_gradient(now)
+
+
+# ---------------------------------------------------------------- the door
+
+
+def default_box(metric: RiemannianMetric, margin: float = MARGIN) -> tuple[Array, Array]:
+    r"""Bounding box of the bumps of a kernel metric: the centroids and ``margin`` standard deviations around each.
+
+    A bump has the covariance :math:`\rho^2 P_i^{-1} / d`.
+
+    Args:
+        metric: a :class:`~pyro_riemann.numpyro.KernelMetric`; no other metric knows where its data are.
+        margin: number of standard deviations.
+
+    Returns:
+        Lower and upper corner, ``(d)`` each.
+
+    Raises:
+        ValueError: for another metric.
+
+    Source: C22, eq. 7.
+
+    Example:
+        >>> low, high = default_box(KernelMetric(jnp.zeros((1, 2)), jnp.ones((1, 2)), bandwidth=1.0), margin=3.0)
+        >>> high.round(3).tolist() == [2.121, 2.121] or bool(jnp.allclose(high, 3 / 2**0.5))
+        True
+    """
+    if not isinstance(metric, KernelMetric):
+        raise ValueError(
+            f"`low` and `high` are missing: a {type(metric).__name__} has no centroids to put a box around, and its "
+            "uniform law on all of R^d is improper. Give both corners."
+        )
+    loc, covariance = metric.peaks()
+    reach = margin * jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
+    return (loc - reach).min(0), (loc + reach).max(0)
+
+
+def target_of(metric: RiemannianMetric, low: Any, high: Any) -> Target:
+    """Check the arguments that all samplers share.
+
+    Raises:
+        TypeError, ValueError: naming the argument at fault.
+    """
+    check_metric(metric)
+    if low is None and high is None:
+        low, high = default_box(metric)
+    low, high = check_box(metric, low, high)
+    if low.ndim > 1:
+        raise ValueError(
+            f"`low` and `high` must be numbers or have shape ({metric.dim},), got a batch of boxes {low.shape[:-1]}; "
+            "sample them one by one, or with RiemannianUniform(...).sample()."
+        )
+    if not is_known(metric, low, high):
+        raise ValueError("`metric`, `low` and `high` must be known: call samplers outside of `jit`, `vmap` and `grad`.")
+    target = Target(metric, low, high)
+    target.check()
+    return target
+
+
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """Raise unless ``value`` is an integer of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an int, got {type(value).__name__}.")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+    return value

@@ -1,0 +1,51 @@
+"""torch at work for the samplers that both array libraries share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._formulas import Namespace
+from pyro_riemann._formulas.runtime import Eager, squared_distances
+
+
+class TorchRuntime(Eager):
+    """Keys are generators; None is the global one."""
+
+    xp: Namespace = torch
+
+    def uniform(self, key: torch.Generator | None, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """On the device of ``like``."""
+        return torch.rand(shape, generator=key, dtype=like.dtype, device=like.device)
+
+    def normal(self, key: torch.Generator | None, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """On the device of ``like``."""
+        return torch.randn(shape, generator=key, dtype=like.dtype, device=like.device)
+
+    def ndtri(self, uniform: Tensor) -> Tensor:
+        """torch's own."""
+        return torch.special.ndtri(uniform)
+
+    def logsumexp(self, terms: Tensor, axis: int) -> Tensor:
+        """torch's own."""
+        return terms.logsumexp(axis)
+
+    def squared_distances(self, z: Tensor, loc: Tensor, precision: Tensor) -> Tensor:
+        """By two matrix products where these keep enough digits."""
+        found: Tensor = squared_distances(torch, z, loc, precision)
+        return found
+
+    def in_pieces(self, function: Callable[[Tensor], Any], rows: int, points: Tensor) -> Any:
+        """One piece after another."""
+        if len(points) <= rows:
+            return function(points)
+        found = [function(piece) for piece in points.split(rows)]
+        if isinstance(found[0], tuple):
+            return tuple(torch.cat(part) for part in zip(*found, strict=True))
+        return torch.cat(found)
+
+
+RUNTIME = TorchRuntime()
