@@ -23,6 +23,12 @@ class HamiltonianState(NamedTuple):
         position: ``(n, d)``.
         log_density: ``(n)``.
         gradient: of the log density, ``(n, d)``.
+
+    Example:
+        >>> from pyro_riemann.sampling import HamiltonianKernel
+        >>> kernel = HamiltonianKernel(lambda z: -z.square().sum(-1), -torch.ones(1), torch.ones(1))
+        >>> kernel.init(torch.full((1, 1), 0.5))
+        HamiltonianState(position=tensor([[0.5000]]), log_density=tensor([-0.2500]), gradient=tensor([[-1.]]))
     """
 
     position: Array
@@ -36,6 +42,12 @@ class HamiltonianInfo(NamedTuple):
     Attributes:
         acceptance: probability with which it was accepted, ``(n)``.
         accepted: whether it was, ``(n)``.
+
+    Example:
+        >>> from pyro_riemann.sampling import HamiltonianKernel
+        >>> kernel = HamiltonianKernel(lambda z: 0 * z.sum(-1), -torch.ones(1), torch.ones(1))
+        >>> kernel.step(None, kernel.init(torch.zeros(1, 1)))[1]
+        HamiltonianInfo(acceptance=tensor([1.]), accepted=tensor([True]))
     """
 
     acceptance: Array

@@ -23,14 +23,21 @@ class TemperedState(NamedTuple):
     """Particles on their way along ``start^(1 - b) target^b``.
 
     Attributes:
-        particles: ``(islands, n, d)``, of equal weight.
-        log_mass: log integral that each island estimates, ``(islands)``; independent of each other.
+        particles: ``(num_islands, n, d)``, of equal weight.
+        log_mass: log integral that each island estimates, ``(num_islands)``; independent of each other.
         temperature: b, a scalar.
         step: step size of the moves, in standard deviations of the particles, a scalar.
         acceptance: rate of the last moves, a scalar.
         stage: temperatures used, a scalar.
         evaluations: points at which the target was asked for, gradients included, a scalar.
         short: whether a budget cut the sequence short, a scalar.
+
+    Example:
+        >>> from pyro_riemann.sampling import TemperedKernel
+        >>> kernel = TemperedKernel(lambda z: 0 * z[:, 0], lambda z: z[:, 0], torch.zeros(1), torch.ones(1))
+        >>> state = kernel.init(torch.rand(8, 64, 1))
+        >>> state.temperature, state.particles.shape
+        (tensor(0.), torch.Size([8, 64, 1]))
     """
 
     particles: Array
@@ -47,8 +54,15 @@ class TemperedInfo(NamedTuple):
     """What became of one rise of the temperature.
 
     Attributes:
-        ancestors: which particle of its island each new one stems from, ``(islands, n)``.
+        ancestors: which particle of its island each new one stems from, ``(num_islands, n)``.
         acceptance: acceptance rate of the moves, a scalar.
+
+    Example:
+        >>> from pyro_riemann.sampling import TemperedKernel
+        >>> kernel = TemperedKernel(lambda z: 0 * z[:, 0], lambda z: z[:, 0], torch.zeros(1), torch.ones(1))
+        >>> _, info = kernel.step(None, kernel.init(torch.rand(8, 64, 1)))
+        >>> info.ancestors.shape
+        torch.Size([8, 64])
     """
 
     ancestors: Array
@@ -56,13 +70,13 @@ class TemperedInfo(NamedTuple):
 
 
 def begin(xp: Namespace, particles: Array, log_mass: Array) -> TemperedState:
-    """The start of a sequence: draws ``(islands, n, d)``, and the log mass of the start in each island's view."""
+    """The start of a sequence: draws ``(num_islands, n, d)``, and the log mass of the start in each island's view."""
     zero = table(xp, 0.0, particles)
     return TemperedState(particles, log_mass, zero, zero + 0.5, zero + 1, zero, zero, zero > 0)
 
 
 def flat(state: TemperedState) -> Array:
-    """All particles, ``(islands * n, d)``."""
+    """All particles, ``(num_islands * n, d)``."""
     return state.particles.reshape(-1, state.particles.shape[-1])
 
 
@@ -194,7 +208,7 @@ def systematic(xp: Namespace, weights: Array, count: int, shift: Array) -> Array
 
 
 def _rise(runtime: Runtime, log_ratio: Array) -> Array:
-    """Largest share of what remains that keeps the effective sample size of every island; of ``(islands, n)``."""
+    """Largest share of what remains that keeps the effective sample size of every island; of ``(num_islands, n)``."""
     xp = runtime.xp
     shares = table(xp, _RISES, log_ratio)
     sizes = effective_share(runtime, shares[:, None, None] * log_ratio)  # (shares, islands)

@@ -124,7 +124,7 @@ class UniformSampler:
         """Codes ``(num_samples, d)``.
 
         Raises:
-            TypeError, ValueError: as :func:`~pyro_riemann.sampling.sample_uniform`.
+            TypeError, ValueError, RuntimeError: as :func:`~pyro_riemann.sampling.sample_uniform`.
         """
         self.result = sample_uniform(self.metric, num_samples, self.low, self.high, self.method, **self.settings)
         return self.result.draws

@@ -70,6 +70,7 @@ def sample_uniform(
 
     Raises:
         TypeError, ValueError: naming the argument at fault.
+        RuntimeError: if a sampler does not arrive: a tempered sequence, or the rejection from a table.
 
     Source: Chadebec & Allassonniere (2022), section 4.4.
 

@@ -64,9 +64,13 @@ class HamiltonianKernel:
         _check_corners(self.low, self.high)
 
     def init(self, position: Tensor) -> HamiltonianState:
-        """The state of chains at ``position``, ``(n, d)`` in the box.
+        """The state of chains.
+
+        Args:
+            position: where they are, ``(n, d)`` in the box.
 
         Raises:
+            TypeError: if ``position`` has another dtype or none.
             ValueError: if a chain starts outside the box.
         """
         _check_inside("position", "(n", position, self.low, self.high)
@@ -130,9 +134,13 @@ class TemperedKernel:
         _check_corners(self.low, self.high)
 
     def init(self, particles: Tensor) -> TemperedState:
-        """The state of draws of the start, ``(islands, n, d)``.
+        """The state of draws of the start.
+
+        Args:
+            particles: the draws, ``(num_islands, n, d)`` in the box.
 
         Raises:
+            TypeError: if ``particles`` has another dtype or none.
             ValueError: if a particle lies outside the box, or there are fewer than two islands.
         """
         _check_inside("particles", "(islands, n", particles, self.low, self.high)

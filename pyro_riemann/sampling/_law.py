@@ -68,6 +68,9 @@ class BoxLaw:
             metric: the metric.
             boxes: lower and upper corners side by side, ``(n, 2 * d)``.
             max_points: as for one.
+
+        Raises:
+            ValueError, RuntimeError: as for one.
         """
         laws = []
         for box, setup in zip(boxes, _set_up(metric, boxes, max_points), strict=True):

@@ -19,7 +19,7 @@ FOLLOW_THE_DEFAULT = {
     "autoencoders/_hamiltonian.py": "__init__",
     "autoencoders/_samplers.py": "sample",  # of a standard normal law
     "autoencoders/_variational.py": "__init__",
-    "distributions/_uniform.py": "_corners",  # of a metric without state, between numbers
+    "_box.py": "check_box",  # of a metric without state, between numbers
     "manifolds/_torus.py": "__init__",
     "metrics/_flat.py": "__init__",
     "metrics/_grid.py": "_corners",  # likewise

@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {
         "_formulas",
         "_arviz",
+        "_result",
         "_autodiff",
         "_decoded",
         "_jets",
@@ -35,14 +36,16 @@ LAYERS: list[set[str]] = [
     {"_interface"},
     {"geodesics"},
     {"metrics", "manifolds"},
-    {"brownian", "_walk", "_memo", "statistics"},
+    {"brownian", "_walk", "_memo", "_box", "statistics"},
+    {"sampling"},
     {"distributions"},
-    {"vae", "autoencoders", "sampling", "mixtures", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
+    {"vae", "autoencoders", "mixtures", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
     {"cli", "experiments", "explorer", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"
-SHARED = {"_formulas", "_arviz", "_decoded", "_lazy"}  # import neither torch nor jax: the twins have these in common
+# Import neither torch nor jax: the twins have these in common.
+SHARED = {"_formulas", "_arviz", "_result", "_decoded", "_lazy"}
 
 
 # What code below a metric must not ask for behind the back of the protocols of `_interface`.
@@ -60,6 +63,7 @@ ASKED = {
     ("pyro_riemann.numpyro.metrics._pullback", "distance_immersion"),
     ("pyro_riemann.numpyro.metrics._pullback", "has_jets"),
     ("pyro_riemann.numpyro.metrics._grid", "dtype"),  # a leaf of any pytree
+    ("pyro_riemann.numpyro._box", "dtype"),  # likewise
     ("pyro_riemann.numpyro._partition", "__name__"),  # any function, any module of flax
     ("pyro_riemann.numpyro._partition", "unbind"),
     ("pyro_riemann.numpyro._partition", "apply"),
@@ -293,6 +297,7 @@ def test_what_the_twins_share_needs_no_array_library() -> None:
         ("pyro_riemann.geodesics._solver", "import pyro_riemann.metrics._base as base"),
         ("pyro_riemann.brownian", "import importlib\nimportlib.import_module('pyro_riemann.vae')"),
         ("pyro_riemann.vae._training", "import pyro_riemann"),
+        ("pyro_riemann.sampling._law", "from pyro_riemann.distributions import RiemannianUniform"),
         ("pyro_riemann.metrics._base", "from pyro_riemann.numpyro import metrics"),
         ("pyro_riemann.numpyro.metrics", "from pyro_riemann.metrics import PullbackMetric"),
         ("pyro_riemann.numpyro.metrics", "from pyro_riemann.numpyro.distributions import RiemannianUniform"),
@@ -306,6 +311,7 @@ def test_a_backward_import_is_caught(module: str, source: str) -> None:
     "module, source",
     [
         ("pyro_riemann.distributions._uniform", "from pyro_riemann.metrics import KernelMetric"),
+        ("pyro_riemann.distributions._uniform", "from pyro_riemann.sampling import BoxLaw"),
         ("pyro_riemann.distributions._uniform", "from ._normal import RiemannianNormal"),
         ("pyro_riemann.numpyro.metrics", "from pyro_riemann._formulas import short_time"),
         ("pyro_riemann.numpyro.metrics", "from pyro_riemann import _formulas"),

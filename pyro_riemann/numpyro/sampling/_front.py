@@ -61,6 +61,7 @@ def sample_uniform(
 
     Raises:
         TypeError, ValueError: naming the argument at fault.
+        RuntimeError: if a tempered sequence does not arrive.
 
     Source: Chadebec & Allassonniere (2022), section 4.4.
 

@@ -64,9 +64,13 @@ class HamiltonianKernel:
         _check_corners(self.low, self.high)
 
     def init(self, position: Array) -> HamiltonianState:
-        """The state of chains at ``position``, ``(n, d)`` in the box.
+        """The state of chains.
+
+        Args:
+            position: where they are, ``(n, d)`` in the box.
 
         Raises:
+            TypeError: if ``position`` has another dtype or none.
             ValueError: if a chain is known to start outside the box.
         """
         _check_inside("position", "(n", position, self.low, self.high)
@@ -78,6 +82,9 @@ class HamiltonianKernel:
         Args:
             key: of the random numbers.
             state: from :meth:`init` or the last step.
+
+        Raises:
+            TypeError: if ``key`` is no key.
         """
         scale = self.high - self.low if self.scale is None else self.scale
         moves = Moves(self.low, self.high, scale, jnp.asarray(self.step_size, scale.dtype))
@@ -125,9 +132,13 @@ class TemperedKernel:
         _check_corners(self.low, self.high)
 
     def init(self, particles: Array) -> TemperedState:
-        """The state of draws of the start, ``(islands, n, d)``.
+        """The state of draws of the start.
+
+        Args:
+            particles: the draws, ``(num_islands, n, d)`` in the box.
 
         Raises:
+            TypeError: if ``particles`` has another dtype or none.
             ValueError: if a particle is known to lie outside the box, or there are fewer than two islands.
         """
         _check_inside("particles", "(islands, n", particles, self.low, self.high)
@@ -141,6 +152,9 @@ class TemperedKernel:
         Args:
             key: of the random numbers.
             state: from :meth:`init` or the last step; at ``temperature`` 1 it has arrived.
+
+        Raises:
+            TypeError: if ``key`` is no key.
         """
         start, target = _slopes(self.log_start), _slopes(self.log_density)
         return advance(RUNTIME, start, target, check_key(key), state, self.low, self.high, self.num_moves)

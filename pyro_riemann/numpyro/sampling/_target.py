@@ -14,6 +14,7 @@ from jax import Array
 from scipy.stats import qmc
 
 from pyro_riemann._formulas.climbs import Vector
+from pyro_riemann._formulas.runtime import HOST
 from pyro_riemann._formulas.unit_cells import tabulate
 from pyro_riemann._formulas.unit_fit import Landscape, UnitFit, fit, known_bumps
 from pyro_riemann._formulas.unit_laws import (
@@ -130,8 +131,11 @@ class Target:
 
     def mixture(self, proposal: UnitMixture, num_points: int) -> MixtureLaw:
         """The law of a proposal, from so many points in each replicate."""
-        uniform = jnp.asarray(quasi_random(self.metric.dim + 1, num_points), self.low.dtype)
-        return _mixture(self.metric, self.low, self.high, self.on_device(proposal), uniform)
+        uniform, dtype = quasi_random(self.metric.dim + 1, num_points), self.low.dtype
+        if is_known(self.metric, self.low, self.high):  # by the program that the host has already: none to compile
+            law = mixture_law(HOST, self.host_slopes, proposal, uniform, np.random.default_rng(0))
+            return jax.tree.map(lambda part: jnp.asarray(part, dtype), law)
+        return _mixture(self.metric, self.low, self.high, proposal, jnp.asarray(uniform, dtype))
 
     def tempered(self, proposal: UnitMixture) -> TemperedLaw:
         """The law of a population that starts from a proposal."""
@@ -149,7 +153,9 @@ class Target:
             error = jnp.abs(law.rule.log_volume - coarse.rule.log_volume)
             return law._replace(rule=law.rule._replace(standard_error=error))
         proposal = _known_mixture(self.metric, self.low, self.high)
-        return self.mixture(proposal, 1024) if len(proposal.loc) else self.tempered(proposal)
+        if len(proposal.loc):
+            return self.mixture(proposal, 1024)
+        return _tempered(self.metric, self.low, self.high, proposal, self.max_points)
 
     # ---------------------------------------------------------------- what is kept while the metric stays as it is
 
