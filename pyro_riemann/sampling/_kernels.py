@@ -43,7 +43,7 @@ class HamiltonianKernel:
     Example:
         >>> generator = torch.Generator().manual_seed(0)
         >>> low, high = -torch.ones(2), torch.ones(2)
-        >>> kernel = HamiltonianKernel(lambda z: 2 * z.sum(-1), low, high, step_size=0.3)
+        >>> kernel = HamiltonianKernel(lambda z: 2 * z.sum(-1), low, high, step_size=0.1)
         >>> state = kernel.init(torch.zeros(2000, 2))
         >>> for _ in range(20):
         ...     state, info = kernel.step(generator, state)
@@ -143,7 +143,7 @@ class TemperedKernel:
             TypeError: if ``particles`` has another dtype or none.
             ValueError: if a particle lies outside the box, or there are fewer than two islands.
         """
-        _check_inside("particles", "(islands, n", particles, self.low, self.high)
+        _check_inside("particles", "(num_islands, n", particles, self.low, self.high)
         if len(particles) < 2:
             raise ValueError("`particles` has one island: the error of the integral needs two at least.")
         return begin(torch, particles, torch.zeros_like(particles[:, 0, 0]))

@@ -75,8 +75,8 @@ class BoxLaw:
         laws = []
         for box, setup in zip(boxes, _set_up(metric, boxes, max_points), strict=True):
             law = cls.__new__(cls)
-            law._setup, law._target = setup, Target(metric, *box.split(metric.dim), max_points)
-            law.low, law.high = law._target.low, law._target.high
+            law.low, law.high = box.split(metric.dim)
+            law._setup, law._target = setup, Target(metric, law.low, law.high, max_points)
             laws.append(law)
         return laws
 
@@ -165,7 +165,7 @@ def _set_up(metric: RiemannianMetric, boxes: Tensor, max_points: int) -> list[Se
     """The laws of boxes ``(n, 2 * d)``, once for an unchanged metric."""
 
     def build() -> tuple[list[SetUp], Tensor]:
-        targets = [Target(metric, *box.split(metric.dim), max_points) for box in boxes]
+        targets = [Target(metric, box[: metric.dim], box[metric.dim :], max_points) for box in boxes]
         setups = []
         for target in targets:
             check_chart(metric, target.low, target.high)

@@ -182,8 +182,9 @@ class RiemannianUniform(RiemannianDistribution):
             _, first, index = np.unique(both, axis=0, return_index=True, return_inverse=True)
         else:
             first = index = np.arange(len(lows))
-        boxes = [tuple(remember(lambda corner, k=k: corner[k], corner) for corner in (lows, highs)) for k in first]
-        return [BoxLaw(self.metric, *box, self.max_points) for box in boxes], index.reshape(self.batch_shape)
+        lows, highs = ([remember(lambda corner, k=k: corner[k], corner) for k in first] for corner in (lows, highs))
+        laws = [BoxLaw(self.metric, low, high, self.max_points) for low, high in zip(lows, highs, strict=True)]
+        return laws, index.reshape(self.batch_shape)
 
     def share_on_floor(self, draws: Array) -> Array:
         r"""Share of ``draws`` ``(..., d)`` where the metric is only what keeps it from being singular: in the void.

@@ -43,7 +43,7 @@ class HamiltonianKernel:
     Source: Neal (2011), *MCMC using Hamiltonian dynamics*, section 5.5.1 for the walls.
 
     Example:
-        >>> kernel = HamiltonianKernel(lambda z: 2 * z.sum(-1), -jnp.ones(2), jnp.ones(2), step_size=0.3)
+        >>> kernel = HamiltonianKernel(lambda z: 2 * z.sum(-1), -jnp.ones(2), jnp.ones(2), step_size=0.1)
         >>> state, step = kernel.init(jnp.zeros((2000, 2))), jax.jit(kernel.step)
         >>> for key in jax.random.split(jax.random.key(0), 20):
         ...     state, info = step(key, state)
@@ -141,7 +141,7 @@ class TemperedKernel:
             TypeError: if ``particles`` has another dtype or none.
             ValueError: if a particle is known to lie outside the box, or there are fewer than two islands.
         """
-        _check_inside("particles", "(islands, n", particles, self.low, self.high)
+        _check_inside("particles", "(num_islands, n", particles, self.low, self.high)
         if len(particles) < 2:
             raise ValueError("`particles` has one island: the error of the integral needs two at least.")
         return begin(jnp, particles, jnp.zeros(len(particles), particles.dtype))
