@@ -129,9 +129,12 @@ class ImageDecoder(nn.Module, DecoderProtocol):
                 layer.start(*outputs)
 
     def observation(self, z: Tensor, warm_up: bool = False, exposure: Tensor | None = None) -> dist.TorchDistribution:
-        """Likelihood p(x | z) of ``z`` ``(*batch, d)``, event shape ``(D,)``; ``warm_up`` changes nothing here.
+        """Likelihood p(x | z) of codes with all its constants, event shape ``(D,)``.
 
-        ``exposure`` is that of each datum, ``(*batch, 1)``, where the likelihood has one.
+        Args:
+            z: codes ``(*batch, d)``.
+            warm_up: changes nothing here.
+            exposure: that of each datum, ``(*batch, 1)``, where the likelihood has one.
         """
         return self.likelihood.distribution(self.output(z), exposure)
 

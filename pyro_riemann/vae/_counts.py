@@ -43,6 +43,11 @@ class CountLikelihood(Likelihood):
         return None if self.exposure_rule == "none" else x.sum(-1, keepdim=True)
 
     def check(self, name: str, x: Tensor) -> Tensor:
+        """``x`` ``(*batch, D)``, the argument of that name, if it can be data of this law.
+
+        Raises:
+            ValueError: for what is no count, or a datum without any where its total is its exposure.
+        """
         refuse_values(name, x, (x >= 0) & (x == x.floor()), "a likelihood of counts needs whole numbers from 0 on")
         if self.exposure_rule == "total":
             total = x.sum(-1)

@@ -74,9 +74,12 @@ class Decoder(nn.Module, DecoderProtocol):
         return self.likelihood.mean(self.output(z))
 
     def observation(self, z: Tensor, warm_up: bool = False, exposure: Tensor | None = None) -> dist.TorchDistribution:
-        """Likelihood p(x | z) of ``z`` ``(*batch, d)``, the same in the ``warm_up``; event shape ``(D,)``.
+        """Likelihood p(x | z) of codes with all its constants, event shape ``(D,)``.
 
-        ``exposure`` is that of each datum, ``(*batch, 1)``, where the likelihood has one.
+        Args:
+            z: codes ``(*batch, d)``.
+            warm_up: changes nothing here.
+            exposure: that of each datum, ``(*batch, 1)``, where the likelihood has one.
         """
         return self.likelihood.distribution(self.output(z), exposure)
 
@@ -155,10 +158,12 @@ class GaussianDecoder(nn.Module, DecoderProtocol):
         return _jets.sequential(self.mean, z, self.latent_dim), self.std.jet(z)
 
     def observation(self, z: Tensor, warm_up: bool = False, exposure: Tensor | None = None) -> dist.TorchDistribution:
-        """Likelihood p(x | z) of ``z`` ``(*batch, d)`` with all its constants, event shape ``(D,)``.
+        """Likelihood p(x | z) of codes with all its constants, event shape ``(D,)``.
 
-        In the ``warm_up`` it has one learned standard deviation for all entries. There is no ``exposure`` of Gaussian
-        data, ``(*batch, 1)`` or None: it is not used.
+        Args:
+            z: codes ``(*batch, d)``.
+            warm_up: with one learned standard deviation for all entries, as in phase 1 of the training.
+            exposure: not used: Gaussian data have none, ``(*batch, 1)`` or None.
         """
         mean = self.mean(z)
         scale = self.log_warm_up_scale.exp().expand_as(mean) if warm_up else self.std(z)
@@ -194,6 +199,16 @@ class GaussianDecoder(nn.Module, DecoderProtocol):
 
     @torch.no_grad()
     def start_precision(self, codes: Tensor, data: Tensor, seed: int) -> None:
+        """Place the centres by k-means, and start at the precision of each cluster, see :meth:`RBFPrecision.fit`.
+
+        Args:
+            codes: draws of the posteriors of ``data``, ``(n, d)``.
+            data: training data, ``(n, D)``.
+            seed: of k-means.
+
+        Raises:
+            ValueError: if there are fewer distinct codes than centres.
+        """
         pairs = zip(data.split(2000), codes.split(2000), strict=True)
         residuals = torch.cat([(x - self.mean(z)).square() for x, z in pairs])
         self.std.fit(codes, residuals, seed=seed)

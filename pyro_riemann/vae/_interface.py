@@ -125,7 +125,13 @@ class DecoderProtocol(Protocol):
         return
 
     def start_precision(self, codes: Tensor, data: Tensor, seed: int) -> None:
-        """Set :meth:`precision_parameters` from draws ``codes`` ``(n, d)`` of the posteriors of ``data`` ``(n, D)``."""
+        """Set :meth:`precision_parameters`, at the start of phase 2.
+
+        Args:
+            codes: draws of the posteriors of ``data``, ``(n, d)``.
+            data: training data, ``(n, D)``.
+            seed: of what is drawn.
+        """
         return
 
     def distance_immersion(self) -> Snapshot:

@@ -78,7 +78,11 @@ class LatentMetric(nn.Module):
         """
 
     def metric(self, decoder: DecoderProtocol) -> RiemannianMetric:
-        """The metric, made when it is first asked for."""
+        """The metric, made when it is first asked for.
+
+        Args:
+            decoder: the decoder of the VAE.
+        """
         if self._kept is None:
             metric = self.build(decoder)
             metric.solver, metric.flow_steps = self.solver or training_solver(metric.dim), self.flow_steps
@@ -219,6 +223,9 @@ class TabulatedMetric(SnapshotMetric):
             decoder: the decoder.
             codes: encoded training data ``(n, d)``: the box of the table is theirs, and its error that at these codes.
             margin: how far the box reaches beyond the codes, as a share of their extent on each side.
+
+        Raises:
+            ValueError: for codes that are not finite.
         """
         if codes is not None:
             check_finite("codes", codes)

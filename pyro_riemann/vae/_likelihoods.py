@@ -107,6 +107,11 @@ class GaussianLikelihood(Likelihood):
         return dist.Normal(mean, scale.expand_as(mean) if isinstance(scale, Tensor) else scale).to_event(1)
 
     def check(self, name: str, x: Tensor) -> Tensor:
+        """``x`` ``(*batch, D)``, the argument of that name, if it can be data of this law.
+
+        Raises:
+            ValueError: for data outside [0, 1] where the mean is a sigmoid.
+        """
         if self.link == "sigmoid":
             refuse_values(name, x, (x >= 0) & (x <= 1), "a sigmoid needs data in [0, 1]: rescale them")
         return x

@@ -56,6 +56,8 @@ class VAE(PyroModule):
         ValueError: for parts that do not fit together; also by methods, if data have the wrong width, are not finite,
             or cannot come from the likelihood.
 
+    Source: K20, section 3 and appendix C; Kingma & Welling (2014), *Auto-encoding variational Bayes*, section 2.
+
     Example:
         >>> from pyro.infer import SVI, Trace_ELBO
         >>> from pyro_riemann.vae import Encoder, GaussianDecoder

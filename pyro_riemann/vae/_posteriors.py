@@ -88,11 +88,11 @@ class _TimedPosterior(Posterior):
         """
         return scale[..., 0].square() * (metric.logdet(loc) / metric.dim + self.log_time_factor).exp()
 
-    @staticmethod
-    def is_constant(constant: bool, loc: Tensor, time: Tensor, metric: RiemannianMetric) -> bool:
-        """Whether the log density may be approximated, and nothing that it depends on is trained."""
-        metric_is_trained = torch.is_grad_enabled() and any(value.requires_grad for value in metric.parameters())
-        return constant and not (loc.requires_grad or time.requires_grad or metric_is_trained)
+
+def _is_constant(constant: bool, loc: Tensor, time: Tensor, metric: RiemannianMetric) -> bool:
+    """Whether the log density may be approximated, and nothing that it depends on is trained."""
+    metric_is_trained = torch.is_grad_enabled() and any(value.requires_grad for value in metric.parameters())
+    return constant and not (loc.requires_grad or time.requires_grad or metric_is_trained)
 
 
 class WrappedNormalPosterior(_TimedPosterior):
@@ -111,7 +111,7 @@ class WrappedNormalPosterior(_TimedPosterior):
     ) -> dist.TorchDistribution:
         metric = assert_metric(metric)
         time = self.time(loc, scale, metric)
-        kind = FrozenWrappedNormal if self.is_constant(constant, loc, time, metric) else RiemannianWrappedNormal
+        kind = FrozenWrappedNormal if _is_constant(constant, loc, time, metric) else RiemannianWrappedNormal
         return kind(loc, time, metric)
 
 
@@ -136,5 +136,5 @@ class HeatKernelPosterior(_TimedPosterior):
     ) -> dist.TorchDistribution:
         metric = assert_metric(metric)
         time = self.time(loc, scale, metric)
-        kind = FrozenHeatKernel if self.is_constant(constant, loc, time, metric) else PosteriorHeatKernel
+        kind = FrozenHeatKernel if _is_constant(constant, loc, time, metric) else PosteriorHeatKernel
         return kind(loc, time, metric, num_steps=self.num_steps)
