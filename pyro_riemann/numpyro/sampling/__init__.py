@@ -14,17 +14,17 @@ from pyro_riemann.numpyro.sampling._result import SamplingResult
 from pyro_riemann.numpyro.sampling._target import default_box
 
 __all__ = [
-    "BoxLaw",
-    "HamiltonianInfo",
-    "HamiltonianKernel",
-    "HamiltonianState",
-    "SamplerReport",
+    "sample_uniform",
     "SamplingResult",
-    "TemperedInfo",
-    "TemperedKernel",
-    "TemperedState",
+    "SamplerReport",
     "default_box",
     "importance_resampling",
-    "sample_uniform",
     "tempered_smc",
+    "BoxLaw",
+    "TemperedKernel",
+    "TemperedState",
+    "TemperedInfo",
+    "HamiltonianKernel",
+    "HamiltonianState",
+    "HamiltonianInfo",
 ]
