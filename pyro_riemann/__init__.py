@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pyro_riemann._lazy import lazily
+from pyro_riemann._work import time_limit
 
 if TYPE_CHECKING:
     from pyro_riemann._estimate import Estimate
@@ -51,6 +52,7 @@ __all__ = [
     "brownian_motion",
     "register_immersion",
     "summary",
+    "time_limit",
     "to_arviz",
 ]
 

@@ -7,8 +7,6 @@ numbers would be noise, and results of two dtypes meet where one is expected. Au
 from __future__ import annotations
 
 import functools
-import inspect
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_riemann import _work
 from pyro_riemann._checks import holds
 
 P = ParamSpec("P")
@@ -24,15 +23,6 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 _DEVICES = ("cpu", "cuda")
-
-
-class _Thread(threading.local):
-    """Whether this thread is within a public routine."""
-
-    inside = False
-
-
-_thread = _Thread()
 
 
 @contextmanager
@@ -46,22 +36,20 @@ def _autocast_off() -> Iterator[None]:
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """The function with autocast switched off inside."""
+    """The function with autocast switched off inside, which shows its progress when it takes long."""
 
     @functools.wraps(function)
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling():  # autocast is then part of what is compiled; a thread's own state cannot be
             return function(*args, **kwargs)
-        outermost = not _thread.inside
-        _thread.inside = True
+        task = _work.begin(function, args[0] if args else None)
         try:
             if not any(map(torch.is_autocast_enabled, _DEVICES)):
                 return function(*args, **kwargs)
             with _autocast_off():
                 return function(*args, **kwargs)
         finally:
-            if outermost:
-                _thread.inside = False
+            _work.end(task)
 
     return computed
 
@@ -71,9 +59,11 @@ def refuse_nan(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(method)
     def checked(self: Any, z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        called = not torch.compiler.is_compiling() and not _thread.inside
-        if called and Distribution._validate_args and isinstance(z, Tensor) and not holds(~torch.isnan(z)):
-            raise ValueError(f"`z` has {int(torch.isnan(z).sum())} NaN entries out of {z.numel()}.")
+        if not torch.compiler.is_compiling():
+            _work.check_limit()
+            called = not _work.inside() and Distribution._validate_args and isinstance(z, Tensor)
+            if called and not holds(~torch.isnan(z)):
+                raise ValueError(f"`z` has {int(torch.isnan(z).sum())} NaN entries out of {z.numel()}.")
         return method(self, z, *args, **kwargs)
 
     return checked
@@ -81,15 +71,7 @@ def refuse_nan(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def full_precision_methods(cls: C) -> C:
     """The class with :func:`full_precision` around everything public that it writes, its constructor included."""
-    for name, member in list(vars(cls).items()):
-        if name.startswith("_") and name not in ("__init__", "__call__"):
-            continue
-        if inspect.isfunction(member):
-            setattr(cls, name, full_precision(member))
-        elif type(member) is property and member.fget is not None:
-            setattr(cls, name, property(full_precision(member.fget), member.fset, member.fdel, member.__doc__))
-        elif isinstance(member, classmethod):
-            setattr(cls, name, classmethod(full_precision(member.__func__)))
+    _work.each_public(cls, full_precision)
     return cls
 
 

@@ -7,6 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from pyro_riemann import _work
 from pyro_riemann._checks import check_finite, check_one_of, check_point, check_positive, holds
 from pyro_riemann._formulas import walk_steps
 from pyro_riemann._memo import remember
@@ -125,7 +126,7 @@ def _walk(
     and are struck off it.
     """
     path = [z]
-    for index in range(num_steps):
+    for index in _work.turns("steps", range(num_steps)):
         before = z
         try:
             z = step(metric, z, scale, method, None if noise is None else noise[index])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._arviz import Summary, judge, to_arviz
+from pyro_riemann._work import announced
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -19,6 +20,7 @@ _ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, ini
 __all__ = ["Summary", "summary", "to_arviz"]
 
 
+@announced
 def summary(
     result: Any,
     metric: RiemannianMetric | None = None,

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from pyro_riemann import _work
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import rays, runge_kutta
 from pyro_riemann._memo import remember
@@ -110,7 +111,7 @@ def _walk(metric: RiemannianMetric, z: Tensor, v: Tensor, parts: int) -> tuple[T
     """
     energy, going = metric.inner(z, v, v), torch.ones_like(z[:, 0])
     points, velocities, last = [z], [v], torch.zeros_like(going)
-    for _ in range(_STEPS):
+    for _ in _work.turns("steps along geodesics", range(_STEPS)):
         end, velocity = z, v
         for _ in range(parts):
             end, velocity = _step(metric, end, velocity, going / (_STEPS * parts))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_riemann import _work
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.distributions._radial_mass import Integrand, judged_rays, radial_laws, unwarped
@@ -134,6 +135,7 @@ def _reject(metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int,
     z = torch.empty(count * batch, metric.dim, dtype=loc.dtype, device=loc.device)
     pending, excess, cast = torch.arange(count * batch, device=loc.device), 0, 0
     for _ in range(_MAX_ROUNDS):
+        _work.stage("draws", len(z) - len(pending), len(z))
         now = pending[:_RAYS]
         centre = now % batch
         noise = torch.randn(len(now), metric.dim, dtype=loc.dtype, device=loc.device)

@@ -12,6 +12,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from pyro_riemann import _work
 from pyro_riemann._estimate import Estimate
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
 
@@ -73,7 +74,7 @@ def _settled(
     first, *finer = _RESOLUTIONS[metric.dim]
     fine, beyond = _midpoint(metric, loc, variance, low, high, first)
     error = torch.full_like(fine, math.inf)
-    for resolution in finer:
+    for resolution in _work.turns("refinements of the sum over the chart", finer):
         coarse, (fine, beyond) = fine, _midpoint(metric, loc, variance, low, high, resolution)
         # the mean of l^2 / t is the dimension; half: anywhere within the tolerance
         error = torch.hypot(fine - coarse, fine.new_tensor(0.5 * metric.dim * _TOLERANCE))

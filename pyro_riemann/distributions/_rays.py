@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_riemann import _work
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann.distributions._tangent import is_closed_form
 from pyro_riemann.geodesics._rays import Rays, across, follow_rays, log_area
@@ -182,7 +183,7 @@ def _cut_radii(metric: RiemannianMetric, centre: Tensor, rays: Rays) -> tuple[Te
     if len(index) == 0:
         return cut, doubt
     low, high = torch.zeros_like(cut[index]), cut[index]
-    for _ in range(_BISECTIONS):
+    for _ in _work.turns("bisections of cut radii", range(_BISECTIONS)):
         middle = 0.5 * (low + high)
         longer = saved(index, middle) > _CUT_TOLERANCE
         low, high = torch.where(longer, low, middle), torch.where(longer, middle, high)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann._work import announced
 
 _ROWS = 1000  # images classified at once
 
@@ -98,6 +99,7 @@ class ImageClassifier(nn.Module):
         return self.head(self.body(x))
 
 
+@announced
 def train_classifier(
     images: Tensor,
     labels: Tensor,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann._work import announced
 
 Features = Callable[[Tensor], Tensor]
 """What maps images ``(n, D)`` to features ``(n, p)``."""
@@ -46,6 +47,7 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
     return float(metric.compute())
 
 
+@announced
 def fid(real: Tensor, generated: Tensor, shape: tuple[int, int], features: Features | None = None) -> float:
     """Frechet Inception distance of two sets of grey images, or its kin in other features.
 
@@ -71,6 +73,7 @@ def fid(real: Tensor, generated: Tensor, shape: tuple[int, int], features: Featu
     return frechet_distance(extract(real), extract(generated))
 
 
+@announced
 def inception_features(shape: tuple[int, int], weights: str | Path | None = None) -> Features:
     """The 2048 features of the Inception network of the original FID, of grey images as rows.
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_riemann._work import announced
 from pyro_riemann.evaluation._frechet import check_features
 
 _ROWS = 1000  # rows of the distance matrix at once
@@ -28,6 +29,7 @@ class PrecisionRecall(NamedTuple):
     recall: float
 
 
+@announced
 def precision_recall(real: Tensor, generated: Tensor, num_neighbors: int = 3) -> PrecisionRecall:
     """Precision and recall of generated features.
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann._work import announced
 from pyro_riemann.plotting import plot_images
 
 _ROWS = 500  # queries at once
@@ -31,6 +32,7 @@ class Neighbors(NamedTuple):
     distance: Tensor
 
 
+@announced
 def nearest(queries: Tensor, data: Tensor) -> Neighbors:
     """Nearest row of a set to each query, in Euclidean distance of pixels.
 
@@ -100,6 +102,7 @@ class NearestImages(NamedTuple):
         return axes
 
 
+@announced
 def nearest_images(generated: Tensor, data: Tensor, reconstruct: Callable[[Tensor], Tensor]) -> NearestImages:
     """Nearest training image and nearest reconstruction of each generated image.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_riemann._work import announced
 from pyro_riemann.evaluation._frechet import check_features
 
 
@@ -33,6 +34,7 @@ class PRD(NamedTuple):
     f1_8: float
 
 
+@announced
 def prd(
     real: Tensor,
     generated: Tensor,

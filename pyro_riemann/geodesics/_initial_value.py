@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pyro_riemann import _autodiff, _linalg
+from pyro_riemann import _autodiff, _linalg, _work
 from pyro_riemann._checks import check_finite, check_point, holds
 from pyro_riemann._formulas import runge_kutta
 from pyro_riemann._interface import Metric
@@ -124,7 +124,8 @@ def expmap_log_van_vleck(metric: Metric, z: Tensor, v: Tensor, num_steps: int = 
 
 def _runge_kutta(metric: Metric, z: Tensor, v: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor]:
     """End point and velocity after a number of steps of one length, or after steps of lengths ``(count, *batch)``."""
-    for step in [1.0 / steps] * steps if isinstance(steps, int) else steps.unsqueeze(-1):
+    lengths = [1.0 / steps] * steps if isinstance(steps, int) else list(steps.unsqueeze(-1))
+    for step in _work.turns("steps along geodesics", lengths):
         z, v = runge_kutta.step(metric.christoffel, z, v, step)
     return z, v
 
@@ -137,7 +138,7 @@ def _own_steps(metric: Metric, z: Tensor, v: Tensor) -> Tensor:
     """
     time, step = torch.zeros_like(z[..., 0]), torch.full_like(z[..., 0], 1 / 16)
     energy, taken = metric.inner(z, v, v), []
-    for _ in range(_TRIALS):
+    for _ in _work.turns("steps along geodesics", range(_TRIALS)):
         step = torch.minimum(step, 1 - time)
         try:
             end, velocity = runge_kutta.step(metric.christoffel, z, v, step.unsqueeze(-1))

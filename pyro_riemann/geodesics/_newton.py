@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_riemann import _work
 from pyro_riemann._interface import Energy, System
 
 _TRUST = 0.1  # largest Newton decrement, in energies, that the full Hessian is believed
@@ -131,6 +132,7 @@ class _Batch:
         if torch.jit.is_tracing():
             self.iterations, self.done = self.iterations + 1, finished
             return finished, *state
+        _work.stage("geodesics", len(self.done) - len(self.rows), len(self.done))
         self.iterations[self.rows] += 1
         if not bool(finished.any()):
             return finished, *state

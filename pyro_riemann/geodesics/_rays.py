@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_riemann import _autodiff
+from pyro_riemann import _autodiff, _work
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann._interface import Immersed, Metric
 
@@ -136,6 +136,7 @@ def follow_rays(
     peak = nowhere.new_full((int(group.max()) + 1 if len(group) else 0,), -torch.inf)
     active, conjugate = torch.arange(len(radius), device=z.device), torch.zeros_like(group, dtype=torch.bool)
     for _ in range(ray_rule.MAX_STEPS):
+        _work.stage("rays", len(end) - len(active), len(end))
         if len(active) == 0:
             break
         old, width = State(*(part[active] for part in state)), step[active]

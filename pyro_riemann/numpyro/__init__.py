@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pyro_riemann._lazy import lazily
+from pyro_riemann._work import time_limit
 
 if TYPE_CHECKING:
     from pyro_riemann.numpyro._convert import to_numpyro
@@ -54,6 +55,7 @@ __all__ = [
     "monte_carlo_kl",
     "Estimate",
     "summary",
+    "time_limit",
     "to_arviz",
     "to_numpyro",
 ]

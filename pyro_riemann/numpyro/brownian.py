@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import walk_steps
+from pyro_riemann._work import announced
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_one_of, check_point, check_positive, holds
 from pyro_riemann.numpyro._walk import overrides, step
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -24,6 +25,7 @@ METHODS = ("retraction", "second_order", "euler", "geodesic", "driftless")
 _ADVICE = "Raise `num_steps`, lower `time`, or regularise the metric (`jitter`, `regularization`)."
 
 
+@announced
 def brownian_motion(
     metric: RiemannianMetric,
     start: Array,

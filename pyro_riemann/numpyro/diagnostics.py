@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._arviz import Summary, judge, to_arviz
+from pyro_riemann._work import announced
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
@@ -20,6 +21,7 @@ _ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, ini
 __all__ = ["Summary", "summary", "to_arviz"]
 
 
+@announced
 def summary(
     result: Any,
     metric: RiemannianMetric | None = None,

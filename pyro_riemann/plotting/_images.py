@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from torch import Tensor
 
+from pyro_riemann._work import announced
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.plotting._style import GAP_COLOR, GEODESIC_COLOR, LINE_COLOR, new_axes, to_numpy
 
 
+@announced
 def plot_decoded_curves(
     decode: Callable[[Tensor], Tensor],
     curve: Geodesic,

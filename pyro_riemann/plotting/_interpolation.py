@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from pyro_riemann._work import announced
 from pyro_riemann.plotting._images import _scale, _show_image, _tile
 from pyro_riemann.plotting._style import GEODESIC_COLOR, LINE_COLOR, START_COLOR
 from pyro_riemann.sampling import Interpolation
@@ -19,6 +20,7 @@ _ROWS = {
 }
 
 
+@announced
 def plot_interpolations(
     rows: Sequence[Interpolation],
     image_shape: tuple[int, int],

@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from torch import Tensor
 
+from pyro_riemann._work import announced
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.plotting._style import (
@@ -29,6 +30,7 @@ from pyro_riemann.plotting._style import (
 Box = float | Sequence[float] | Tensor
 
 
+@announced
 def plot_latent_space(
     metric: RiemannianMetric,
     codes: Tensor | None = None,
@@ -89,6 +91,7 @@ def plot_latent_space(
     return ax
 
 
+@announced
 def log_volume_element(
     metric: RiemannianMetric, low: Sequence[float], high: Sequence[float], resolution: int
 ) -> np.ndarray:
@@ -113,6 +116,7 @@ def log_volume_element(
     return to_numpy(values).reshape(resolution, resolution)
 
 
+@announced
 def plot_geodesics(curves: Geodesic, ax: Axes | None = None, *, straight: bool = True) -> Axes:
     """Geodesics of a batch of pairs, with the straight lines between the same ends.
 
@@ -149,6 +153,7 @@ def plot_geodesics(curves: Geodesic, ax: Axes | None = None, *, straight: bool =
     return ax
 
 
+@announced
 def plot_brownian_paths(
     paths: Tensor, ax: Axes | None = None, *, time: float | Tensor | None = None, show_ends: bool = True
 ) -> Axes:

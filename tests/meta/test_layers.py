@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
         "_pytree",
         "_partition",
     }
-    | {"_store", "_identity", "_safe_points", "_lazy"},
+    | {"_store", "_identity", "_safe_points", "_lazy", "_work"},
     {"_interface"},
     {"geodesics"},
     {"metrics", "manifolds"},
@@ -45,7 +45,8 @@ LAYERS: list[set[str]] = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"
 # Import neither torch nor jax: the twins have these in common.
-SHARED = {"_formulas", "_arviz", "_result", "_decoded", "_lazy"}
+SHARED = {"_formulas", "_arviz", "_result", "_decoded", "_lazy", "_work"}
+ # import neither torch nor jax: the twins have these in common
 
 
 # What code below a metric must not ask for behind the back of the protocols of `_interface`.

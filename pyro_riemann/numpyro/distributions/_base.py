@@ -12,6 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, constraints
 
+from pyro_riemann._work import announced, each_public
 from pyro_riemann.numpyro._box import check_metric
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, check_positive
 from pyro_riemann.numpyro._memo import remember
@@ -37,6 +38,10 @@ class RiemannianDistribution(Distribution):
     reparametrized_params: ClassVar[list[str]]
     metric: RiemannianMetric
     loc: Array  # of the laws that have a centre
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        each_public(cls, announced)
 
     def __init__(self, metric: RiemannianMetric, like: Array, validate_args: bool | None = None) -> None:
         """Finish construction once the parameters are set; ``like`` has shape ``(*batch, d)``."""

@@ -27,6 +27,7 @@ from jax import Array
 from numpyro.distributions import Distribution, ExpandedDistribution, Independent, MultivariateNormal, Normal
 from numpyro.distributions.kl import kl_divergence
 
+from pyro_riemann._work import announced
 from pyro_riemann.numpyro._checks import check_key
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.distributions._heat_kernel import RiemannianHeatKernel
@@ -39,6 +40,7 @@ NUM_SAMPLES = 32
 _FULL = (RiemannianHeatKernel, RiemannianWrappedNormal, RiemannianNormal)  # laws with all of the chart as support
 
 
+@announced
 def monte_carlo_kl(p: Distribution, q: Distribution, key: Array, num_samples: int = NUM_SAMPLES) -> Estimate:
     """Monte Carlo estimate of KL(p || q) from draws of p, and its standard error, ``(*batch)``.
 

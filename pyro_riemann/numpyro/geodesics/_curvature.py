@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._work import announced
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point
 from pyro_riemann.numpyro._interface import Immersed, Metric
 
 
+@announced
 def scalar_curvature(metric: Metric, z: Array) -> Array:
     """Scalar curvature R(z); :math:`d(d-1)` on the unit sphere, twice the Gauss curvature if d = 2.
 

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann._formulas import runge_kutta
+from pyro_riemann._work import announced
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_finite, check_point, holds
 from pyro_riemann.numpyro._interface import Metric
 
 
+@announced
 def geodesic_flow(metric: Metric, z: Array, v: Array, num_steps: int = 16) -> tuple[Array, Array]:
     r"""Position and velocity after unit time on the geodesic that starts at ``z`` with velocity ``v``.
 
@@ -48,6 +50,7 @@ def geodesic_flow(metric: Metric, z: Array, v: Array, num_steps: int = 16) -> tu
     return _check_path(end, num_steps), velocity
 
 
+@announced
 def expmap(metric: Metric, z: Array, v: Array, num_steps: int = 16) -> Array:
     """Exponential map: the end point of :func:`geodesic_flow`, ``(*batch, d)``.
 
@@ -70,6 +73,7 @@ def expmap(metric: Metric, z: Array, v: Array, num_steps: int = 16) -> Array:
     return geodesic_flow(metric, z, v, num_steps)[0]
 
 
+@announced
 def expmap_log_van_vleck(metric: Metric, z: Array, v: Array, num_steps: int = 16) -> tuple[Array, Array]:
     r"""End point ``y = expmap(z, v)`` and log Van Vleck-Morette determinant along that geodesic.
 

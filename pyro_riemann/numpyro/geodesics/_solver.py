@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import splines
+from pyro_riemann._work import announced
 from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point
 from pyro_riemann.numpyro._interface import AllSettings, Energy, Metric, Solver
@@ -139,6 +140,7 @@ class GeodesicSolver:
 
     # ---------------------------------------------------------------- results
 
+    @announced
     def solve(self, metric: Metric, z: Array, y: Array) -> Geodesic:
         """Shortest curves from ``z`` to ``y``, batches broadcast.
 
@@ -177,6 +179,7 @@ class GeodesicSolver:
             curve,
         )
 
+    @announced
     def squared_dist(self, metric: Metric, z: Array, y: Array) -> Array:
         """Squared geodesic distance, twice the least energy, ``(*batch)``, differentiable to every order.
 
@@ -198,6 +201,7 @@ class GeodesicSolver:
 
         return gather(pieces(self, metric, z, y), squares, z, y).reshape(shape)
 
+    @announced
     def logmap(self, metric: Metric, z: Array, y: Array) -> Array:
         """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
 

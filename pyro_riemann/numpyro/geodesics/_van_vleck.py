@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._work import announced
 from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._path import shortest_path
@@ -22,6 +23,7 @@ class _Solved(Metric, Protocol):
     def solver(self) -> GeodesicSolver: ...
 
 
+@announced
 def log_van_vleck(metric: _Solved, z: Array, y: Array) -> Array:
     r"""Log of :math:`V = |\det(-\partial_z \partial_y\, l^2/2)| / \sqrt{\det G(z) \det G(y)}`, shape ``(*batch)``.
 

@@ -13,6 +13,7 @@ from numpyro.distributions import constraints
 
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._work import announced, each_public
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy, Immersed, Metric, Settings, Tabulated
@@ -42,6 +43,10 @@ class GenericMetric(Pytree):
     landmarks: Array | None = None
     support: constraints.Constraint = constraints.real_vector
     is_symmetric: bool = False
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        each_public(cls, announced)
 
     def metric(self, z: Array) -> Array:
         """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
@@ -300,3 +305,6 @@ def _safe_sqrt(value: Array) -> Array:
     """Square root with gradient 0, not infinity, at 0."""
     positive = value > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, value, 1.0)), 0.0)
+
+
+each_public(GenericMetric, announced)

@@ -1,0 +1,195 @@
+"""Work that takes long says so, and keeps a limit in seconds; whatever it is doing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import jax.numpy as jnp
+import pytest
+import torch
+from jax import Array
+from torch import Tensor
+
+import pyro_riemann.numpyro as twin
+from pyro_riemann import (
+    GeodesicSolver,
+    PullbackMetric,
+    RiemannianHeatKernel,
+    RiemannianMetric,
+    RiemannianNormal,
+    RiemannianUniform,
+    RiemannianWrappedNormal,
+    Sphere,
+    _work,
+    brownian_motion,
+    time_limit,
+)
+from pyro_riemann.sampling import sample_uniform
+from pyro_riemann.statistics import frechet_mean, kmeans
+
+
+class Late(RiemannianMetric):
+    """A bump that takes its time: 10 ms a call, after the first few."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim, self.calls = 2, 0
+
+    def metric(self, z: Tensor) -> Tensor:
+        self.calls += 1
+        time.sleep(0.01 if self.calls > 3 else 0)
+        return torch.eye(2, dtype=z.dtype) * (1 + torch.exp(-z.square().sum(-1)))[..., None, None]
+
+
+def late_decoder() -> PullbackMetric:
+    def decode(z: Tensor) -> Tensor:
+        time.sleep(0.01)
+        return torch.cat([z, torch.sin(z)], -1)
+
+    return PullbackMetric(decode, 2)
+
+
+@pytest.fixture(autouse=True)
+def soon() -> Iterator[None]:
+    """The watch looks anew at how patient it is to be."""
+    _work._watch.sleep()
+    yield
+    _work._watch.sleep()
+
+
+ORIGIN = torch.zeros(2, dtype=torch.float64)
+POINTS = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(6, 2)
+
+ROUTINES: dict[str, Callable[[RiemannianMetric], object]] = {
+    "dist": lambda metric: metric.dist(POINTS, POINTS.flip(0)),
+    "geodesic": lambda metric: metric.geodesic(POINTS, POINTS.flip(0)),
+    "log_normalizer": lambda metric: RiemannianNormal(ORIGIN, 0.6, metric).log_normalizer(),
+    "sample": lambda metric: RiemannianNormal(ORIGIN, 0.6, metric).sample((50,)),
+    "mean": lambda metric: RiemannianNormal(ORIGIN, 0.6, metric).mean,
+    "log_prob": lambda metric: RiemannianWrappedNormal(ORIGIN, 0.4, metric).log_prob(POINTS),
+    "rsample": lambda metric: RiemannianHeatKernel(ORIGIN, 0.4, metric, num_steps=100).rsample((5,)),
+    "brownian_motion": lambda metric: brownian_motion(metric, POINTS, 1.0, num_steps=100),
+    "log_volume": lambda metric: RiemannianUniform(metric, -1.0, 1.0).log_volume(),
+    "sample_uniform": lambda metric: sample_uniform(metric, 100, -1.0, 1.0),
+    "frechet_mean": lambda metric: frechet_mean(metric, POINTS),
+    "kmeans": lambda metric: kmeans(metric, POINTS, 2),
+    "tabulate": lambda metric: metric.tabulate(-1.0, 1.0, 100),
+}
+
+
+@pytest.mark.parametrize("make", [Late, late_decoder], ids=["user's", "decoder"])
+@pytest.mark.parametrize("name", ROUTINES)
+def test_whatever_takes_long_says_so_and_keeps_its_limit(
+    name: str, make: Callable[[], RiemannianMetric], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every routine, on two slow metrics: its name within the patience, and an end at the limit."""
+    monkeypatch.setattr(_work, "PATIENCE", 0.1)
+    metric = make()
+    start, message = time.monotonic(), None
+    try:
+        with time_limit(0.4):
+            ROUTINES[name](metric)
+    except TimeoutError as error:
+        message = str(error)
+    took, said = time.monotonic() - start, capsys.readouterr().err
+    if took > 0.3:
+        assert re.search(rf"^(\w+\.)?({name}|GridMetric|RiemannianUniform): \d+ s", said, re.MULTILINE), said
+    assert took < 8, f"{name} ended after {took:.1f} s"
+    assert message is None or ("did not end within the 0.4 s" in message and took >= 0.4)
+
+
+def test_what_is_quick_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(_work, "PATIENCE", 0.3)
+    for _ in range(20):
+        Sphere(2).dist(ORIGIN, POINTS)
+    time.sleep(0.5)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_twin_says_so_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever it is at: here a metric that takes its time on the host, as a compilation does."""
+
+    class LateTwin(twin.RiemannianMetric):
+        dim = 2
+
+        def metric(self, z: Array) -> Array:
+            time.sleep(0.3)
+            return jnp.eye(2) * (1 + jnp.exp(-jnp.square(z).sum(-1)))[..., None, None]
+
+    monkeypatch.setattr(_work, "PATIENCE", 0.1)
+    LateTwin().cholesky(jnp.zeros(2))
+    assert re.search(r"^LateTwin.cholesky: \d+ s", capsys.readouterr().err)
+
+
+def test_progress_names_the_outermost_routine_and_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @_work.announced
+    def inner() -> None:
+        for _ in _work.turns("steps", range(3)):
+            time.sleep(0.15)
+
+    @_work.announced
+    def outer() -> None:
+        for _ in _work.turns("parts", range(2)):
+            inner()
+
+    monkeypatch.setattr(_work, "PATIENCE", 0.1)
+    outer()
+    said = capsys.readouterr().err
+    assert re.search(r"^outer: \d+ s, parts \d of 2, steps \d of 3$", said, re.MULTILINE), said
+    assert "inner" not in said
+
+
+@pytest.mark.parametrize("outer, inner", [(100, 0.05), (0.05, 100)])
+def test_the_shorter_of_two_limits_holds(outer: float, inner: float) -> None:
+    def late() -> None:
+        with time_limit(outer), time_limit(inner):
+            time.sleep(0.06)
+            Late().metric(ORIGIN)
+
+    with pytest.raises(TimeoutError, match=r"did not end within the 0\.05 s"):
+        late()
+    Late().metric(ORIGIN)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_limit_is_positive(seconds: float) -> None:
+    with pytest.raises(ValueError, match="must be positive"), time_limit(seconds):
+        pass
+
+
+def test_a_limit_changes_no_number() -> None:
+    metric, solver = late_decoder(), GeodesicSolver(on_failure="ignore")
+    free = solver.squared_dist(metric, ORIGIN, POINTS[:1])
+    with time_limit(1000):
+        assert torch.equal(solver.squared_dist(metric, ORIGIN, POINTS[:1]), free)
+
+
+def test_the_environment_silences() -> None:
+    """In a process of its own, since it is read at import."""
+    program = "import time; from pyro_riemann import _work; _work.announced(time.sleep)(0.5)"
+
+    def said(wish: str) -> str:
+        environment = os.environ | {"PYRO_RIEMANN_PROGRESS": wish}
+        return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True).stderr
+
+    assert said("off") == ""
+    assert said("0.3").startswith("sleep: 0 s\n")
+    assert "must be \"off\" or a number of seconds, got 'often'" in said("often")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_no_thread_of_ours_is_there_at_a_fork() -> None:
+    """A process that forks with several threads may never end: ours is gone by then."""
+    Sphere(2).dist(ORIGIN, POINTS)
+    assert _work._watch.thread is not None
+    _work._watch.sleep()
+    assert not _work._watch.thread.is_alive()
+    Sphere(2).dist(ORIGIN, POINTS)  # and it is there again
+    assert _work._watch.thread.is_alive()
