@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyro_riemann.metrics import (
         ConformalMetric,
         ConstantMetric,
+        EnsembleMetric,
         EuclideanMetric,
         GridMetric,
         KernelMetric,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConformalMetric",
     "ConstantMetric",
+    "EnsembleMetric",
     "Estimate",
     "EuclideanMetric",
     "FlatTorus",

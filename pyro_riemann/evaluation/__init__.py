@@ -9,6 +9,7 @@ from pyro_riemann.evaluation._classifier import (
     train_classifier,
 )
 from pyro_riemann.evaluation._frechet import Features, fid, frechet_distance, inception_features
+from pyro_riemann.evaluation._identifiability import EncodingModel, IdentifiabilityReport, identifiability_report
 from pyro_riemann.evaluation._manifold import PrecisionRecall, precision_recall
 from pyro_riemann.evaluation._nearest import NearestImages, Neighbors, nearest, nearest_images
 from pyro_riemann.evaluation._prd import PRD, prd, prd_of_histograms
@@ -17,6 +18,8 @@ __all__ = [
     "AugmentationTask",
     "ClassifierConfig",
     "Features",
+    "EncodingModel",
+    "IdentifiabilityReport",
     "ImageClassifier",
     "NearestImages",
     "Neighbors",
@@ -26,6 +29,7 @@ __all__ = [
     "classification_scores",
     "fid",
     "frechet_distance",
+    "identifiability_report",
     "inception_features",
     "nearest",
     "nearest_images",

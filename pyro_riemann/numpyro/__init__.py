@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyro_riemann.numpyro.metrics import (
         ConformalMetric,
         ConstantMetric,
+        EnsembleMetric,
         EuclideanMetric,
         GridMetric,
         KernelMetric,
@@ -37,6 +38,7 @@ __all__ = [
     "ConstantMetric",
     "PullbackMetric",
     "register_immersion",
+    "EnsembleMetric",
     "KernelMetric",
     "ConformalMetric",
     "GridMetric",

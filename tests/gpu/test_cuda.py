@@ -41,6 +41,7 @@ from pyro_riemann import (
     summary,
 )
 from pyro_riemann.distributions._base import RiemannianDistribution
+from pyro_riemann.evaluation import IdentifiabilityReport
 from pyro_riemann.experiments.quickstart import configure, run
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid
 from pyro_riemann.vae import TrainingConfig, encode_all, evaluate, make_vae, train
@@ -357,6 +358,7 @@ def test_plotting() -> None:
     plotting.plot_brownian_paths(brownian_motion(metric, codes, 0.01, 4, return_path=True))
     plotting.plot_images(torch.rand(4, 9, device=DEVICE), (3, 3))
     plotting.plot_chains({"z": torch.randn(2, 20, 2, device=DEVICE)})
+    IdentifiabilityReport(*(1 + torch.rand(2, 3, 5, device=DEVICE))).plot()
     plt.close("all")
 
 

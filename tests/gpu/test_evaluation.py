@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pyro_riemann import PullbackMetric
 from pyro_riemann.autoencoders import inverse_multiquadric_mmd
 from pyro_riemann.evaluation import (
     AugmentationTask,
@@ -18,6 +19,7 @@ from pyro_riemann.evaluation import (
     classification_scores,
     fid,
     frechet_distance,
+    identifiability_report,
     nearest,
     nearest_images,
     prd,
@@ -81,3 +83,15 @@ def test_classifier() -> None:
     assert task.score(images, labels, config).balanced_accuracy == 1.0
     resampled, _ = task.resampled()
     assert resampled.device.type == DEVICE.type
+
+
+def test_identifiability() -> None:
+    def surface(scale: float) -> PullbackMetric:
+        return PullbackMetric(lambda z: torch.cat([z / scale, (z / scale).sin()], -1), 2)
+
+    metrics = [surface(1.0), surface(2.0)]
+    codes = torch.tensor([1.0, 2.0], device=DEVICE)[:, None, None] * sets(2)[0][:6].to(DEVICE)
+    report = identifiability_report(metrics, (codes[:, :5], codes[:, 1:]))
+    assert report.geodesic.device.type == DEVICE.type
+    assert float(report.geodesic_variation.max()) < 1e-3
+    assert report.p_value < 0.05

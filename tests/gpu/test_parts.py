@@ -71,13 +71,13 @@ def test_distributions() -> None:
     for law, expected in (
         (lambda z: HalfNormal(z.exp()), 2.0),
         (lambda z: Normal(z.sum() - z.sum(), z.exp()), 2.0),
-        (lambda z: Gamma(1 + 1e-5 * z, z.exp()), 1.0),
+        (lambda z: Gamma(1 + 1e-3 * z, z.exp()), 1.0),
     ):
         metric = PullbackMetric(law, 2, jitter=0.0)
         eye = expected * torch.eye(2, dtype=torch.float64, device=DEVICE)
-        torch.testing.assert_close(metric.metric(z), eye.expand(3, 2, 2), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(metric.metric(z), eye.expand(3, 2, 2), rtol=5e-3, atol=5e-3)
         torch.testing.assert_close(
-            metric.dist(z, -z), torch.full_like(z[:, 0], (0.08 * expected) ** 0.5), rtol=1e-4, atol=0.0
+            metric.dist(z, -z), torch.full_like(z[:, 0], (0.08 * expected) ** 0.5), rtol=5e-3, atol=0.0
         )
 
 

@@ -41,6 +41,7 @@ EXCEPTIONS = {
     ("SpaceForm.extra_repr", "summary"): REPR_HOOK,
     ("Sphere.extra_repr", "summary"): REPR_HOOK,
     ("autoencoders.LatentSampler", "source"): "an interface",
+    ("evaluation.EncodingModel", "source"): "an interface",
     ("vae.Prior", "source"): "an interface",
     ("vae.Callback", "source"): "an interface",
     ("vae.ProgressBar", "source"): "a line on the terminal",

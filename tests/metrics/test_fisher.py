@@ -243,7 +243,7 @@ def test_registered_immersions() -> None:
     known = PullbackMetric(law, 2, jitter=0.0)
     assert known.immersed() is known
     torch.testing.assert_close(known.metric(Z), metric.metric(Z))
-    for wrong in (lambda: register_immersion(Tensor, lambda x: x), lambda: register_immersion(Scaled, 3)):  # type: ignore
+    for wrong in (lambda: register_immersion(Tensor, lambda x: x), lambda: register_immersion(Scaled, 3)):  # type: ignore[type-var, arg-type]
         with pytest.raises(TypeError, match=r"`(family|immersion)` must be"):
             wrong()
 
@@ -265,13 +265,13 @@ def test_copies_weights_and_precision() -> None:
     expected, distance = metric.metric(Z), metric.dist(Z, Y).detach()
     for twin in (copy.deepcopy(metric), pickle.loads(pickle.dumps(metric))):
         torch.testing.assert_close(twin.metric(Z), expected)
-    (gradient,) = torch.autograd.grad(metric.dist(Z, Y).sum(), metric.immersion.body[0].bias)  # type: ignore
+    (gradient,) = torch.autograd.grad(metric.dist(Z, Y).sum(), metric.immersion.body[0].bias)  # type: ignore[union-attr, index, operator]
     step = 1e-5 * gradient / gradient.norm()
     ends = []
     for sign in (1, -1):
         other = copy.deepcopy(metric)
         with torch.no_grad():
-            other.immersion.body[0].bias += sign * step  # type: ignore
+            other.immersion.body[0].bias += sign * step  # type: ignore[union-attr, index, operator]
             ends.append(other.dist(Z, Y).sum())
     torch.testing.assert_close((ends[0] - ends[1]) / 2e-5, gradient.norm(), rtol=1e-4, atol=0.0)
     torch.testing.assert_close(metric.float().dist(Z.float(), Y.float()), distance.float(), rtol=1e-3, atol=0.0)

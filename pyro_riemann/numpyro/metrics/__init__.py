@@ -1,6 +1,7 @@
 """Riemannian metrics on a chart of R^d."""
 
 from pyro_riemann.numpyro.metrics._base import ConformalMetric, GridMetric, RiemannianMetric
+from pyro_riemann.numpyro.metrics._ensemble import EnsembleMetric
 from pyro_riemann.numpyro.metrics._fisher import register_immersion
 from pyro_riemann.numpyro.metrics._flat import ConstantMetric, EuclideanMetric
 from pyro_riemann.numpyro.metrics._grid_field import DistanceField
@@ -13,6 +14,7 @@ __all__ = [
     "ConstantMetric",
     "PullbackMetric",
     "register_immersion",
+    "EnsembleMetric",
     "KernelMetric",
     "ConformalMetric",
     "GridMetric",

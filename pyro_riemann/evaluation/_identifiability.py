@@ -1,0 +1,178 @@
+"""Do distances mean the same after the model is trained again: geodesic against Euclidean ones of the same data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from scipy import special
+from torch import Tensor
+
+from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.plotting._style import GEODESIC_COLOR, LINE_COLOR
+
+
+@runtime_checkable
+class EncodingModel(Protocol):
+    """A trained model that says where data lie and what is far there, as those of ``pyro_riemann.vae`` do.
+
+    Attributes:
+        metric: the geometry of its codes.
+
+    Example:
+        >>> from pyro_riemann.vae import make_vae
+        >>> isinstance(make_vae(data_dim=4, latent_dim=2), EncodingModel)
+        True
+    """
+
+    @property
+    def metric(self) -> RiemannianMetric:
+        """The metric of its latent space."""
+        ...
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes ``(n, d)`` of data x, ``(n, *shape)``."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class IdentifiabilityReport:
+    """Distances of P pairs under K retrainings of a model, and how much they vary; printed, it is a small table.
+
+    A retraining may rescale, turn and bend the latent space. What it changes of a distance says nothing about the data.
+
+    Attributes:
+        geodesic: geodesic distances, ``(K, P)``.
+        euclidean: Euclidean distances of the codes, ``(K, P)``.
+
+    Example:
+        >>> geodesic, euclidean = torch.tensor([[[1.0, 2.0], [1.1, 2.1]], [[1.0, 2.0], [3.0, 5.0]]])
+        >>> report = IdentifiabilityReport(geodesic, euclidean)
+        >>> print(report)
+        distance    CV, mean    CV, median
+        geodesic       0.051         0.051
+        euclidean      0.657         0.657
+        paired t-test, 2 pairs, 2 models: t = -19.96, p = 0.016
+    """
+
+    geodesic: Tensor
+    euclidean: Tensor
+
+    @property
+    def geodesic_variation(self) -> Tensor:
+        """Coefficient of variation of each pair's geodesic distance over models, ``(P)``."""
+        return _variation(self.geodesic)
+
+    @property
+    def euclidean_variation(self) -> Tensor:
+        """Coefficient of variation of each pair's Euclidean distance over models, ``(P)``."""
+        return _variation(self.euclidean)
+
+    @property
+    def statistic(self) -> float:
+        """Student's t of the paired differences of variations: negative if geodesic distances vary less."""
+        gap = self.geodesic_variation - self.euclidean_variation
+        return float(gap.mean() / gap.std() * len(gap) ** 0.5)
+
+    @property
+    def p_value(self) -> float:
+        """Probability of so small a statistic if geodesic distances did not vary less."""
+        return float(special.stdtr(self.geodesic.shape[1] - 1, self.statistic))
+
+    def __str__(self) -> str:
+        rows = {"geodesic": self.geodesic_variation, "euclidean": self.euclidean_variation}
+        lines = [f"{'distance':<10}  {'CV, mean':>8}  {'CV, median':>12}"]
+        lines += [f"{name:<10}  {value.mean():>8.3f}  {value.median():>12.3f}" for name, value in rows.items()]
+        models, pairs = self.geodesic.shape
+        test = f"t = {self.statistic:.2f}, p = {self.p_value:.2g}"
+        return "\n".join([*lines, f"paired t-test, {pairs} pairs, {models} models: {test}"])
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Empirical distribution functions of both coefficients of variation: further left, a distance means more.
+
+        Args:
+            ax: axes to draw on, by default those of a new figure.
+
+        Returns:
+            The axes.
+        """
+        if ax is None:
+            ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")[1]
+        curves = {"geodesic": self.geodesic_variation, "Euclidean": self.euclidean_variation}
+        for (name, value), color in zip(curves.items(), (GEODESIC_COLOR, LINE_COLOR), strict=True):
+            values = np.sort(value.cpu().numpy())
+            ax.step(values, (np.arange(len(values)) + 1) / len(values), where="post", color=color, label=name)
+        ax.set_xlabel("coefficient of variation over models")
+        ax.set_ylabel("share of pairs")
+        ax.set_xlim(left=0)
+        ax.set_ylim(0, 1.02)
+        ax.legend(frameon=False)
+        ax.spines[["top", "right"]].set_visible(False)
+        return ax
+
+
+def _variation(distances: Tensor) -> Tensor:
+    return distances.std(0) / distances.mean(0)
+
+
+@torch.no_grad()
+def identifiability_report(
+    members: Sequence[RiemannianMetric | EncodingModel], pairs: tuple[Tensor, Tensor]
+) -> IdentifiabilityReport:
+    """Geodesic and Euclidean distances of the same pairs under models that were trained again, from other seeds.
+
+    Args:
+        members: K models, or their metrics.
+        pairs: for models, two batches of data ``(P, *shape)``, which each model encodes; for metrics, two batches of
+            codes ``(K, P, d)``, those of each.
+
+    Raises:
+        ValueError: for fewer than two members or pairs, batches of different shape or of the wrong one, or a pair whose
+            codes coincide.
+        TypeError: for a member that is neither.
+
+    Source: Syrota, Zainchkovskyy, Xi, Bloem-Reddy and Hauberg (2025), *Identifying metric structures of deep latent
+    variable models*: 100 pairs of test data, coefficients of variation over retrainings, Student's t-test.
+
+    Example:
+        >>> from pyro_riemann import PullbackMetric
+        >>> scales = torch.tensor([0.5, 1.0, 2.0])  # retrainings that find the same curve in other units
+        >>> metrics = [PullbackMetric(lambda z, s=s: torch.cat([z / s, (z / s).sin()], -1), 1) for s in scales]
+        >>> codes = scales[:, None, None] * torch.linspace(-1, 1, 6)[:, None]
+        >>> report = identifiability_report(metrics, (codes[:, :5], codes[:, 1:]))
+        >>> bool((report.geodesic_variation < 1e-3).all()), report.euclidean_variation.mean().round(decimals=3).item()
+        (True, 0.6549999713897705)
+    """
+    x, y = pairs
+    if len(members) < 2:
+        raise ValueError(f"`members` has {len(members)} entries: a spread over retrainings needs two.")
+    if x.shape != y.shape:
+        raise ValueError(f"`pairs` must be two batches of one shape, got {tuple(x.shape)} and {tuple(y.shape)}.")
+    geodesic, euclidean = [], []
+    for index, member in enumerate(members):
+        if isinstance(member, RiemannianMetric):
+            if x.dim() != 3 or len(x) != len(members):
+                raise ValueError(
+                    f"`pairs` must be codes ({len(members)}, P, d), those of each of the metrics, got {tuple(x.shape)}."
+                )
+            metric, codes = member, (x[index], y[index])
+        elif isinstance(member, EncodingModel):
+            metric, codes = member.metric, (member.encode(x), member.encode(y))
+        else:
+            raise TypeError(
+                f"`members` must be metrics or models with `metric` and `encode`, got {type(member).__name__}."
+            )
+        if len(codes[0]) < 2:
+            raise ValueError(f"`pairs` has {len(codes[0])} pairs: a paired test needs two.")
+        euclidean.append((codes[0] - codes[1]).norm(dim=-1))
+        if bool((euclidean[-1] == 0).any()):
+            raise ValueError(
+                f"`pairs` has a pair of the same code under member {index}: its distance has no variation."
+            )
+        geodesic.append(metric.dist(*codes))
+    return IdentifiabilityReport(torch.stack(geodesic).detach(), torch.stack(euclidean).detach())
