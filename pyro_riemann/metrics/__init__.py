@@ -6,6 +6,7 @@ from pyro_riemann.metrics._fisher import register_immersion
 from pyro_riemann.metrics._flat import ConstantMetric, EuclideanMetric
 from pyro_riemann.metrics._grid_field import DistanceField
 from pyro_riemann.metrics._kernel import KernelMetric
+from pyro_riemann.metrics._local import LocalMetric
 from pyro_riemann.metrics._pullback import PullbackMetric
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "register_immersion",
     "EnsembleMetric",
     "KernelMetric",
+    "LocalMetric",
     "ConformalMetric",
     "GridMetric",
     "DistanceField",

@@ -164,6 +164,10 @@ def _kernel(metric: Foreign, read: _Converter) -> metrics.KernelMetric:
     return metrics.KernelMetric(*(read.array(getattr(metric, name)) for name in names))
 
 
+def _local(metric: Foreign, read: _Converter) -> metrics.LocalMetric:
+    return metrics.LocalMetric(read.array(metric.data), metric.bandwidth, metric.regularization)
+
+
 def _pullback(metric: Foreign, read: _Converter) -> metrics.PullbackMetric:
     ambient = metric.ambient if metric.ambient is None or isinstance(metric.ambient, str) else read(metric.ambient)
     return metrics.PullbackMetric(read.immersion(metric.immersion), metric.dim, metric.jitter, metric.output, ambient)
@@ -219,6 +223,7 @@ _METRICS: dict[str, Callable[[Any, _Converter], Any]] = {
     "Hyperbolic": lambda metric, read: manifolds.Hyperbolic(metric.dim, metric.curvature),
     "Hyperboloid": lambda metric, read: manifolds.Hyperboloid(metric.dim, metric.curvature),
     "KernelMetric": _kernel,
+    "LocalMetric": _local,
     "ProductMetric": _product,
     "PullbackMetric": _pullback,
     "SPD": lambda metric, read: manifolds.SPD(metric.size),

@@ -36,6 +36,7 @@ EXCEPTIONS = {
     ("FlatTorus.extra_repr", "summary"): REPR_HOOK,
     ("GridMetric.extra_repr", "summary"): REPR_HOOK,
     ("KernelMetric.extra_repr", "summary"): REPR_HOOK,
+    ("LocalMetric.extra_repr", "summary"): REPR_HOOK,
     ("SPD.extra_repr", "summary"): REPR_HOOK,
     ("ScaledMetric.extra_repr", "summary"): REPR_HOOK,
     ("SpaceForm.extra_repr", "summary"): REPR_HOOK,
