@@ -27,6 +27,17 @@ def single_geodesic(xp: Namespace, dim: int, time: Array, squared: Array, log_va
     return -0.5 * dim * xp.log(2 * math.pi * time) - 0.5 * squared / time + log_van_vleck
 
 
+def tangent_normal(
+    xp: Namespace, dim: int, squared_noise: Array, log_factor: Array, logdet: Array, log_van_vleck: Array
+) -> Array:
+    """Tangent Gaussian of any covariance with respect to dM, of one geodesic to z alone.
+
+    ``squared_noise`` is the squared length of the standard normal that was drawn, ``log_factor`` the log determinant
+    of the matrix that made the tangent vector of it, ``logdet`` that of G at the centre.
+    """
+    return -0.5 * (dim * math.log(2 * math.pi) + squared_noise + logdet) - log_factor + log_van_vleck
+
+
 def riemannian_normal(scale: Array, squared: Array, logdet: Array, log_normalizer: Array) -> Array:
     """Riemannian normal, ``exp(-l^2 / (2 scale^2)) / C`` in the Riemannian measure."""
     return -0.5 * squared / scale**2 - log_normalizer + 0.5 * logdet

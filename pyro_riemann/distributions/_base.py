@@ -70,8 +70,7 @@ class RiemannianDistribution(TorchDistribution):
         batch_shape = torch.Size(batch_shape)
         for name, constraint in self.arg_constraints.items():
             value = getattr(self, name)
-            event_shape = self.event_shape if constraint.event_dim else torch.Size()
-            setattr(new, name, value.expand(batch_shape + event_shape))
+            setattr(new, name, value.expand(batch_shape + self.event_shape * constraint.event_dim))
         for name in ("metric", *self._settings):
             setattr(new, name, getattr(self, name))
         TorchDistribution.__init__(new, batch_shape, self.event_shape, validate_args=False)

@@ -27,19 +27,20 @@ _warned: WeakKeyDictionary[RiemannianMetric, float] = WeakKeyDictionary()
 
 @torch.no_grad()
 def folded_mass(
-    metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int, closely: bool
+    metric: RiemannianMetric, loc: Tensor, spread: Tensor, num_directions: int, closely: bool
 ) -> tuple[Estimate, Tensor]:
     """Mass of the tangent Gaussian at every ``loc (*batch, d)`` beyond the cut radius of its direction, ``(*batch)``.
 
     One integration of the flow along a direction passes through all radii. A geodesic that has stopped being the
     shortest never is again, so that the cut radius is found by bisection; past it, a chi distribution has the mass.
     Where the flow is lost, at the edge of a chart, what lies beyond counts as error; it is tried again by shorter steps
-    only if ``closely``. Returns also points on the rays.
+    only if ``closely``. ``spread`` is the law's time, ``(*batch)``, or a factor of its covariance, ``(*batch, d, d)``.
+    Returns also points on the rays.
     """
     dim, longest = metric.dim, rays.reach(metric.dim)
     unit = torch.as_tensor(rays.directions(dim, num_directions), dtype=loc.dtype, device=loc.device)
     unit = unit.reshape(-1, *(1,) * (loc.dim() - 1), dim).expand(-1, *loc.shape)
-    v = tangent_vectors(metric, loc, time, longest * unit)
+    v = _vectors(metric, loc, spread, longest * unit)
     centre = loc.expand_as(v).reshape(-1, dim)
     points, velocities, last = _walk(metric, centre, v.reshape(-1, dim), 1)
     lost = last < 1 - 1e-6
@@ -48,7 +49,7 @@ def folded_mass(
         better = again[2] > last[lost]
         row = lost.nonzero()[better, 0]
         points[:, row], velocities[:, row], last[row] = again[0][:, better], again[1][:, better], again[2][better]
-    length = longest * time.sqrt().expand(v.shape[:-1]).reshape(-1)
+    length = metric.norm(centre, v.reshape(-1, dim))
 
     def is_past(share: Tensor, row: Tensor) -> Tensor:
         """Whether there is a shorter way to the point at this share of the ray."""
@@ -72,24 +73,24 @@ def folded_mass(
     return Estimate(mass.mean(0), error), points
 
 
-def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_directions: int = 8) -> None:
+def warn_if_folded(metric: RiemannianMetric, loc: Tensor, spread: Tensor, num_directions: int = 8) -> None:
     """Warn if more than ``BOUND`` of the Gaussians with the longest times is folded; again only if it doubles.
 
     Not under ``vmap`` over centres or times, which cannot be read there.
     """
-    if is_mapped(loc) or is_mapped(time):
+    if is_mapped(loc) or is_mapped(spread):
         return
-    times = time.detach().flatten()
+    times, factors = _widest(metric, loc, spread)
     chosen = times.argsort(descending=True, stable=True)[: max(1, 4 // metric.dim)]
-    centres, times = loc.detach().reshape(-1, metric.dim)[chosen], times[chosen]
+    centres, times, factors = loc.detach().reshape(-1, metric.dim)[chosen], times[chosen], factors[chosen]
     if len(times) == 0:
         return
     mass = remember(
         metric,
         "folded mass",
         (num_directions,),
-        (centres, times),
-        lambda: folded_mass(metric, centres, times, num_directions, closely=False),
+        (centres, factors),
+        lambda: folded_mass(metric, centres, factors, num_directions, closely=False),
     ).value
     worst = float(mass.max())
     if worst <= max(BOUND, 2 * _warned.get(metric, 0.0)):
@@ -102,6 +103,22 @@ def warn_if_folded(metric: RiemannianMetric, loc: Tensor, time: Tensor, num_dire
         UserWarning,
         stacklevel=4,
     )
+
+
+def _vectors(metric: RiemannianMetric, loc: Tensor, spread: Tensor, white: Tensor) -> Tensor:
+    """Tangent vectors of standard normal ``white (*sample, *batch, d)``."""
+    if spread.dim() < loc.dim():
+        return tangent_vectors(metric, loc, spread, white)
+    return (spread @ white.unsqueeze(-1)).squeeze(-1)
+
+
+@torch.no_grad()
+def _widest(metric: RiemannianMetric, loc: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """The times, ``(b)``, or those of the widest axes of covariances; and the spreads in one batch."""
+    if spread.dim() < loc.dim():
+        return spread.detach().flatten(), spread.detach().flatten()
+    root = metric.cholesky(loc).mT @ spread
+    return torch.linalg.matrix_norm(root, ord=2).square().flatten(), spread.detach().reshape(-1, metric.dim, metric.dim)
 
 
 def _walk(metric: RiemannianMetric, z: Tensor, v: Tensor, parts: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,9 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from pyro_riemann import _linalg
 from pyro_riemann._checks import check_point
+from pyro_riemann._formulas import densities
 from pyro_riemann._interface import Settings
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver
 from pyro_riemann.metrics import RiemannianMetric
@@ -143,6 +145,12 @@ class ProductMetric(RiemannianMetric):
         """Whether all factors are symmetric."""
         return all(metric.is_symmetric for metric in self.factors)
 
+    @property
+    def is_uniquely_geodesic(self) -> bool | None:  # type: ignore[override]  # others hold it
+        """Whether all factors are; None where that is not known of one."""
+        known = [metric.is_uniquely_geodesic for metric in self.factors]
+        return False if False in known else None if None in known else True
+
     def injectivity_radius(self, z: Tensor) -> Tensor | None:
         parts = zip(self.factors, self.split(z), strict=True)
         radii = [radius for metric, x in parts if (radius := metric.injectivity_radius(x)) is not None]
@@ -211,6 +219,33 @@ class ProductMetric(RiemannianMetric):
                 return None
             total = value if total is None else total + value
         return total
+
+    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
+        """Log density of a tangent Gaussian carried to ``y``, ``(*batch)``, where one geodesic leads there.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            factor: matrices whose squares are the covariances of the tangent vectors, ``(*batch, d, d)``.
+
+        Raises:
+            NotImplementedError: on a product with a sphere or a torus, where geodesics meet again; a product of laws,
+                one a factor, is known there.
+        """
+        unique = [metric.is_uniquely_geodesic for metric in self.factors]
+        if any(one is None for one in unique):
+            return None
+        if not all(unique):
+            folding = ", ".join(type(m).__name__ for m, one in zip(self.factors, unique, strict=True) if not one)
+            raise NotImplementedError(
+                f"A tangent Gaussian with a covariance of its own on a product with {folding}, where geodesics meet "
+                "again, has no density in closed form. Give `time`, or a law for every factor."
+            )
+        noise = _linalg.solve(factor, self.logmap(z, y)).square().sum(-1)
+        log_van_vleck = self.log_van_vleck(z, y)
+        return densities.tangent_normal(
+            torch, self.dim, noise, _linalg.log_abs_det(factor), self.logdet(z), log_van_vleck
+        )
 
     def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
         """Log heat kernel, ``(*batch)``, with respect to dM: the sum of those of the factors, which move independently.

@@ -119,6 +119,11 @@ class ScaledMetric(RiemannianMetric):
         """Whether ``base`` is symmetric."""
         return self.base.is_symmetric
 
+    @property
+    def is_uniquely_geodesic(self) -> bool | None:  # type: ignore[override]  # others hold it
+        """Whether ``base`` is."""
+        return self.base.is_uniquely_geodesic
+
     def injectivity_radius(self, z: Tensor) -> Tensor | None:
         radius = self.base.injectivity_radius(z)
         return None if radius is None else self.factor.to(z).sqrt() * radius
@@ -170,6 +175,10 @@ class ScaledMetric(RiemannianMetric):
 
     def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
         value = self.base.log_folded_density(z, y, time / self.factor.to(z))
+        return None if value is None else value - self._log_volume(z)
+
+    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
+        value = self.base.log_folded_normal(z, y, factor)
         return None if value is None else value - self._log_volume(z)
 
     def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from pyro_riemann import _linalg
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas import conformal, densities, folding, space_form
 from pyro_riemann._formulas.radial import RadialLaw
@@ -34,6 +35,11 @@ class SpaceForm(RiemannianMetric):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, curvature={self.curvature:g}"
+
+    @property
+    def is_uniquely_geodesic(self) -> bool | None:  # type: ignore[override]  # others hold it
+        """True in hyperbolic space, false on a sphere."""
+        return self.sign < 0
 
     def ambient_hint(self, shape: torch.Size) -> str:
         if tuple(shape[-1:]) != (self.dim + 1,):
@@ -93,6 +99,30 @@ class SpaceForm(RiemannianMetric):
         s, c, time = torch.broadcast_tensors(s, c, time / self._factor)
         turns = folding.num_turns(_longest(time), self.dim)
         return folding.log_density(torch, s, c, time, self.dim, turns) - self._log_density_factor
+
+    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
+        r"""Log density at ``y`` of ``expmap(z, factor @ x)``, x standard normal, in closed form, as a density in dM.
+
+        All geodesics from ``z`` to ``y`` start along one line, on which the law is that of a variance of its own, so
+        that on the sphere the sum is that of :meth:`log_folded_density`; shape ``(*batch)``.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            factor: matrices whose squares are the covariances of the tangent vectors, ``(*batch, d, d)``.
+        """
+        noise = _linalg.solve(factor, self.logmap(z, y)).square().sum(-1)
+        log_factor, logdet = _linalg.log_abs_det(factor), self.logdet(z)
+        if self.sign < 0:
+            log_van_vleck = self.log_van_vleck(z, y)
+            return densities.tangent_normal(torch, self.dim, noise, log_factor, logdet, log_van_vleck)
+        squared = self.squared_dist(z, y)
+        apart = noise > torch.finfo(noise.dtype).tiny
+        # where the two meet any direction will do
+        mean = torch.exp((2 * log_factor + logdet) / self.dim)
+        time = torch.where(apart, squared / torch.where(apart, noise, torch.ones_like(noise)), mean)
+        folded = self.log_folded_density(z, y, time)
+        return None if folded is None else folded + 0.5 * (self.dim * torch.log(time) - logdet) - log_factor
 
     @property
     def _log_density_factor(self) -> float:

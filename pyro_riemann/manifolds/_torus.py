@@ -8,11 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyro_riemann import _linalg
 from pyro_riemann._checks import check_point
-from pyro_riemann._formulas import torus
+from pyro_riemann._formulas import densities, torus
 from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._vmap import is_mapped
 from pyro_riemann.manifolds import _heat_kernel
 from pyro_riemann.metrics import EuclideanMetric
+
+_IMAGES = 10_000  # at most, in the sum of a tangent Gaussian with a covariance
 
 
 class FlatTorus(EuclideanMetric):
@@ -58,6 +62,11 @@ class FlatTorus(EuclideanMetric):
     def extra_repr(self) -> str:
         return f"dim={self.dim}, periods={self.periods.tolist()}"
 
+    @property
+    def is_uniquely_geodesic(self) -> bool | None:  # type: ignore[override]  # others hold it
+        """Whether no axis has a finite period."""
+        return bool(self.periods.isinf().all())
+
     def wrap(self, z: Tensor) -> Tensor:
         """The image ``(*batch, d)`` of ``z`` in ``[-period / 2, period / 2)``, axis by axis; derivative 1."""
         check_point("z", z, self.dim)
@@ -77,6 +86,38 @@ class FlatTorus(EuclideanMetric):
 
     def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
         return self.log_heat_kernel(z, y, time)  # on flat manifolds the same law
+
+    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
+        """Log density of a tangent Gaussian, summed over the images of ``y``, ``(*batch)``.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            factor: matrices whose squares are the covariances of the tangent vectors, ``(*batch, d, d)``.
+
+        Raises:
+            NotImplementedError: where more than 10,000 images count, or values cannot be read (``torch.jit.trace``).
+        """
+        if torch.jit.is_tracing() or is_mapped(factor):
+            raise NotImplementedError(
+                "The sum over the images of a torus has as many terms as the covariance asks for."
+            )
+        width = factor.detach().square().sum(-1).sqrt().reshape(-1, self.dim)
+        periods = self.periods.tolist()
+        counts = torus.num_images(width.amax(0).tolist() if len(width) else [0.0] * self.dim, periods)
+        if (size := math.prod(2 * count + 1 for count in counts)) > _IMAGES:
+            raise NotImplementedError(
+                f"A tangent Gaussian as wide as {width.amax(0).tolist()} on a torus of periods {periods} is a sum over "
+                f"{size} images: give a smaller covariance, or `time`, whose sum is one an axis."
+            )
+        turns = torch.tensor(torus.images(counts), dtype=z.dtype, device=z.device)
+        shifts, _ = torus.shifts(torch, turns, self.periods.to(z))
+        step = self.wrap(y - z)
+        step = step + shifts.reshape(-1, *(1,) * (step.dim() - 1), self.dim)
+        noise = _linalg.solve(factor.expand(*step.shape, self.dim), step).square().sum(-1)
+        log_factor = _linalg.log_abs_det(factor)
+        zero = torch.zeros_like(log_factor)
+        return densities.tangent_normal(torch, self.dim, noise, log_factor, zero, zero).logsumexp(0)
 
     def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
         """Log transition density of Brownian motion at variance ``time``, exact: a wrapped normal per axis.

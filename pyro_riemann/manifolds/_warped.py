@@ -163,6 +163,11 @@ class WarpedMetric(RiemannianMetric):
         """Whether ``base`` is symmetric."""
         return self.base.is_symmetric
 
+    @property
+    def is_uniquely_geodesic(self) -> bool | None:  # type: ignore[override]  # others hold it
+        """Whether ``base`` is."""
+        return self.base.is_uniquely_geodesic
+
     def injectivity_radius(self, z: Tensor) -> Tensor | None:
         return self.base.injectivity_radius(self.to_base(z))
 
@@ -218,6 +223,10 @@ class WarpedMetric(RiemannianMetric):
 
     def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
         return self.base.log_folded_density(self.to_base(z), self.to_base(y), time)
+
+    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
+        x, jacobian = self._jacobian(z)
+        return self.base.log_folded_normal(x, self.to_base(y), jacobian @ factor)
 
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         base = self.base.geodesic(self.to_base(z), self.to_base(y), init=init, **settings)

@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from pyro_riemann import _linalg
 from pyro_riemann._checks import check_dtype, check_finite
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.radial import RadialLaw
@@ -35,6 +36,7 @@ class ConstantMetric(RiemannianMetric):
 
     matrix: Tensor
     is_symmetric = True
+    is_uniquely_geodesic: bool | None = True
 
     def __init__(self, matrix: Tensor) -> None:
         super().__init__()
@@ -89,6 +91,12 @@ class ConstantMetric(RiemannianMetric):
         if type(self).squared_dist is not ConstantMetric.squared_dist:
             return None  # a subclass that identifies points, of which there are more geodesics than one
         return densities.single_geodesic(torch, self.dim, time, self.squared_dist(z, y), self.log_van_vleck(z, y))
+
+    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
+        if type(self).squared_dist is not ConstantMetric.squared_dist:
+            return None
+        noise, zero = _linalg.solve(factor, y - z).square().sum(-1), self.log_van_vleck(z, y)
+        return densities.tangent_normal(torch, self.dim, noise, _linalg.log_abs_det(factor), self.logdet(z), zero)
 
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)

@@ -42,6 +42,7 @@ class GenericMetric(nn.Module):
     landmarks: Tensor | None = None
     support: constraints.Constraint = constraints.real_vector
     is_symmetric: bool = False
+    is_uniquely_geodesic: bool | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -219,6 +220,21 @@ class GenericMetric(nn.Module):
             z: start, ``(*batch, d)``.
             y: end, ``(*batch, d)``.
             time: variance t of the tangent vectors, ``(*batch)``.
+        """
+        return None
+
+    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
+        r"""Log density at ``y`` of ``expmap(z, factor @ x)``, x standard normal, all geodesics counted.
+
+        With respect to dM, shape ``(*batch)``. None, as here, where they are not all known in closed form.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            factor: matrices whose squares are the covariances of the tangent vectors, ``(*batch, d, d)``.
+
+        Raises:
+            NotImplementedError: where geodesics are known to meet again, and their sum is not.
         """
         return None
 

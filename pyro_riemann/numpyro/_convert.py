@@ -262,8 +262,11 @@ def _heat_kernel(law: Any, read: _Converter) -> Any:
 
 
 def _wrapped_normal(law: Any, read: _Converter) -> Any:
-    arguments = read.array(law.loc), read.array(law.time), read.metric_of(law)
-    return distributions.RiemannianWrappedNormal(*arguments, validate_args=law._validate_args)
+    known = {"validate_args": law._validate_args}
+    if law.has_covariance:
+        known["scale_tril"] = read.array(law.scale_tril)
+    time = None if law.has_covariance else read.array(law.time)
+    return distributions.RiemannianWrappedNormal(read.array(law.loc), time, read.metric_of(law), **known)
 
 
 def _riemannian_normal(law: Any, read: _Converter) -> Any:

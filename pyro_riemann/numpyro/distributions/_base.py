@@ -80,6 +80,8 @@ class RiemannianDistribution(Distribution):
         """
         for name, constraint in self.arg_constraints.items():
             value = getattr(self, name)
+            if value is None:  # the law has another parameter in its place
+                continue
             if isinstance(value, jax.core.Tracer):
                 if strict:
                     raise RuntimeError(f"`{name}` is traced: its values cannot be checked inside jitted code.")
@@ -101,9 +103,9 @@ class RiemannianDistribution(Distribution):
         event: Shape = ()
         for name, constraint in cls.arg_constraints.items():
             shape = tuple(shapes.get(name) or ())
-            split = len(shape) - constraint.event_dim
+            split = max(0, len(shape) - constraint.event_dim)
             batches.append(shape[:split])
-            event = shape[split:] if constraint.event_dim else event
+            event = shape[split:] if constraint.event_dim == 1 else event
         return jnp.broadcast_shapes(*batches), event
 
     def take(self, index: Array) -> Self:
@@ -111,6 +113,8 @@ class RiemannianDistribution(Distribution):
         leaves = {}
         for name, constraint in self.arg_constraints.items():
             value = getattr(self, name)
+            if value is None:
+                continue
             axis = -1 - constraint.event_dim
             value = jnp.broadcast_to(value, index.shape[: index.ndim - len(self.batch_shape) + 1] + value.shape)
             where = index.reshape(*index.shape, *(1,) * -axis)
@@ -121,7 +125,11 @@ class RiemannianDistribution(Distribution):
         return picked
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{name}: {jnp.shape(getattr(self, name))}" for name in self.arg_constraints)
+        sizes = ", ".join(
+            f"{name}: {jnp.shape(getattr(self, name))}"
+            for name in self.arg_constraints
+            if getattr(self, name) is not None
+        )
         return f"{type(self).__name__}({sizes}, metric: {type(self.metric).__name__}(dim={self.metric.dim}))"
 
     def _at(self, value: Array) -> tuple[Array, Array, Array]:

@@ -27,18 +27,22 @@ _BACK = 1 - (1 - _SHORTER) / 2  # the cut lies before that: a way that arrives h
 
 
 @partial(jax.jit, static_argnames="num_directions")
-def folded_mass(metric: RiemannianMetric, loc: Array, time: Array, num_directions: int) -> Estimate:
+def folded_mass(metric: RiemannianMetric, loc: Array, spread: Array, num_directions: int) -> Estimate:
     """Mass of the tangent Gaussian at every ``loc (*batch, d)`` beyond the cut radius of its direction, ``(*batch)``.
 
     One integration of the flow along a direction passes through all radii. A geodesic that has stopped being the
     shortest never is again, so that the cut radius is found by bisection; past it, a chi distribution has the mass.
-    Where the flow is lost, at the edge of a chart, what lies beyond counts as error.
+    Where the flow is lost, at the edge of a chart, what lies beyond counts as error. ``spread`` is the law's time,
+    ``(*batch)``, or a factor of its covariance, ``(*batch, d, d)``.
     """
-    metric, loc, time = jax.lax.stop_gradient((metric, loc, time))
+    metric, loc, spread = jax.lax.stop_gradient((metric, loc, spread))
     dim, longest = metric.dim, rays.reach(metric.dim)
     unit = jnp.asarray(rays.directions(dim, num_directions), loc.dtype).reshape(-1, *(1,) * (loc.ndim - 1), dim)
-    v = tangent_vectors(metric, loc, time, longest * jnp.broadcast_to(unit, (len(unit), *loc.shape)))
-    centre, length = jnp.broadcast_to(loc, v.shape), longest * jnp.broadcast_to(jnp.sqrt(time), v.shape[:-1])
+    white = longest * jnp.broadcast_to(unit, (len(unit), *loc.shape))
+    is_time = spread.ndim < loc.ndim
+    v = tangent_vectors(metric, loc, spread, white) if is_time else (spread @ white[..., None])[..., 0]
+    centre = jnp.broadcast_to(loc, v.shape)
+    length = metric.norm(centre, v)
     points, velocities, last = _walk(metric, centre, v)
 
     def is_past(share: Array) -> Array:
@@ -76,6 +80,13 @@ def warn_if_folded(mass: Estimate, time: Array) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def widest(metric: RiemannianMetric, loc: Array, spread: Array) -> Array:
+    """The times, ``(*batch)``, or those of the widest axes of covariances."""
+    if spread.ndim < loc.ndim:
+        return spread
+    return jnp.square(jnp.linalg.norm(metric.cholesky(loc).mT @ spread, ord=2, axis=(-2, -1)))
 
 
 def _walk(metric: RiemannianMetric, z: Array, v: Array) -> tuple[Array, Array, Array]:

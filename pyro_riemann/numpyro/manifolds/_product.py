@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from pyro_riemann._formulas import densities
 from pyro_riemann.numpyro._checks import check_point
 from pyro_riemann.numpyro._interface import Settings
 from pyro_riemann.numpyro._pytree import Pytree
@@ -146,6 +147,12 @@ class ProductMetric(RiemannianMetric):
         """Whether all factors are symmetric."""
         return all(metric.is_symmetric for metric in self.factors)
 
+    @property
+    def is_uniquely_geodesic(self) -> bool | None:  # type: ignore[override]  # others hold it
+        """Whether all factors are; None where that is not known of one."""
+        known = [metric.is_uniquely_geodesic for metric in self.factors]
+        return False if False in known else None if None in known else True
+
     def injectivity_radius(self, z: Array) -> Array | None:
         parts = zip(self.factors, self.split(z), strict=True)
         radii = [radius for metric, x in parts if (radius := metric.injectivity_radius(x)) is not None]
@@ -210,6 +217,33 @@ class ProductMetric(RiemannianMetric):
                 return None
             total = value if total is None else total + value
         return total
+
+    def log_folded_normal(self, z: Array, y: Array, factor: Array) -> Array | None:
+        """Log density of a tangent Gaussian carried to ``y``, ``(*batch)``, where one geodesic leads there.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            factor: matrices whose squares are the covariances of the tangent vectors, ``(*batch, d, d)``.
+
+        Raises:
+            NotImplementedError: on a product with a sphere or a torus, where geodesics meet again; a product of laws,
+                one a factor, is known there.
+        """
+        unique = [metric.is_uniquely_geodesic for metric in self.factors]
+        if any(one is None for one in unique):
+            return None
+        if not all(unique):
+            folding = ", ".join(type(m).__name__ for m, one in zip(self.factors, unique, strict=True) if not one)
+            raise NotImplementedError(
+                f"A tangent Gaussian with a covariance of its own on a product with {folding}, where geodesics meet "
+                "again, has no density in closed form. Give `time`, or a law for every factor."
+            )
+        noise = jnp.square(jnp.linalg.solve(factor, self.logmap(z, y)[..., None])[..., 0]).sum(-1)
+        log_van_vleck = self.log_van_vleck(z, y)
+        return densities.tangent_normal(
+            jnp, self.dim, noise, jnp.linalg.slogdet(factor).logabsdet, self.logdet(z), log_van_vleck
+        )
 
     def log_heat_kernel(self, z: Array, y: Array, time: float | Array) -> Array:
         """Log heat kernel, ``(*batch)``, with respect to dM: the sum of those of the factors, which move independently.

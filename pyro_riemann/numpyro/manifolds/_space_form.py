@@ -38,6 +38,11 @@ class SpaceForm(RiemannianMetric):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(dim={self.dim}, curvature={self.curvature:g})"
 
+    @property
+    def is_uniquely_geodesic(self) -> bool | None:  # type: ignore[override]  # others hold it
+        """True in hyperbolic space, false on a sphere."""
+        return self.sign < 0
+
     def ambient_hint(self, shape: tuple[int, ...]) -> str:
         if tuple(shape[-1:]) != (self.dim + 1,):
             return ""
@@ -117,6 +122,30 @@ class SpaceForm(RiemannianMetric):
             return densities.single_geodesic(jnp, self.dim, time, squared, log_van_vleck)
         s, c, time = jnp.broadcast_arrays(s, c, time / self._factor)
         return folding.log_density(jnp, s, c, time, self.dim, turns) - self._log_density_factor
+
+    def log_folded_normal(self, z: Array, y: Array, factor: Array) -> Array | None:
+        r"""Log density at ``y`` of ``expmap(z, factor @ x)``, x standard normal, in closed form, as a density in dM.
+
+        All geodesics from ``z`` to ``y`` start along one line, on which the law is that of a variance of its own, so
+        that on the sphere the sum is that of :meth:`log_folded_density`; shape ``(*batch)``.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            factor: matrices whose squares are the covariances of the tangent vectors, ``(*batch, d, d)``.
+        """
+        noise = jnp.square(jnp.linalg.solve(factor, self.logmap(z, y)[..., None])[..., 0]).sum(-1)
+        log_factor, logdet = jnp.linalg.slogdet(factor).logabsdet, self.logdet(z)
+        if self.sign < 0:
+            log_van_vleck = self.log_van_vleck(z, y)
+            return densities.tangent_normal(jnp, self.dim, noise, log_factor, logdet, log_van_vleck)
+        squared = self.squared_dist(z, y)
+        apart = noise > jnp.finfo(noise.dtype).tiny
+        # where the two meet any direction will do
+        mean = jnp.exp((2 * log_factor + logdet) / self.dim)
+        time = jnp.where(apart, squared / jnp.where(apart, noise, jnp.ones_like(noise)), mean)
+        folded = self.log_folded_density(z, y, time)
+        return None if folded is None else folded + 0.5 * (self.dim * jnp.log(time) - logdet) - log_factor
 
     @property
     def _log_density_factor(self) -> float:

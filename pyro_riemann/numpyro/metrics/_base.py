@@ -29,6 +29,8 @@ class RiemannianMetric(GenericMetric):
             whose volume is hard to find, and list it in ``pytree_data_fields``.
         is_symmetric: whether the reflection of geodesics in any point is an isometry, which makes parallel transport a
             closed form.
+        is_uniquely_geodesic: whether one geodesic alone joins any two points, as in flat and hyperbolic space; None
+            where that is not known.
 
     Raises:
         TypeError: by methods of the curved metrics of this package, if a point is not a floating array.

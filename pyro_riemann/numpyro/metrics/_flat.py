@@ -34,6 +34,8 @@ class ConstantMetric(RiemannianMetric):
     """
 
     pytree_data_fields = ("matrix",)
+    is_symmetric = True
+    is_uniquely_geodesic: bool | None = True
     matrix: Array
 
     def __init__(self, matrix: Array) -> None:
@@ -89,6 +91,14 @@ class ConstantMetric(RiemannianMetric):
         if type(self).squared_dist is not ConstantMetric.squared_dist:
             return None  # a subclass that identifies points, of which there are more geodesics than one
         return densities.single_geodesic(jnp, self.dim, time, self.squared_dist(z, y), self.log_van_vleck(z, y))
+
+    def log_folded_normal(self, z: Array, y: Array, factor: Array) -> Array | None:
+        if type(self).squared_dist is not ConstantMetric.squared_dist:
+            return None
+        noise, zero = jnp.square(jnp.linalg.solve(factor, (y - z)[..., None])[..., 0]).sum(-1), self.log_van_vleck(z, y)
+        return densities.tangent_normal(
+            jnp, self.dim, noise, jnp.linalg.slogdet(factor).logabsdet, self.logdet(z), zero
+        )
 
     def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)

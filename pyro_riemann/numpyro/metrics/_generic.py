@@ -43,6 +43,7 @@ class GenericMetric(Pytree):
     landmarks: Array | None = None
     support: constraints.Constraint = constraints.real_vector
     is_symmetric: bool = False
+    is_uniquely_geodesic: bool | None = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -218,6 +219,21 @@ class GenericMetric(Pytree):
             z: start, ``(*batch, d)``.
             y: end, ``(*batch, d)``.
             time: variance t of the tangent vectors, ``(*batch)``.
+        """
+        return None
+
+    def log_folded_normal(self, z: Array, y: Array, factor: Array) -> Array | None:
+        r"""Log density at ``y`` of ``expmap(z, factor @ x)``, x standard normal, all geodesics counted.
+
+        With respect to dM, shape ``(*batch)``. None, as here, where they are not all known in closed form.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            factor: matrices whose squares are the covariances of the tangent vectors, ``(*batch, d, d)``.
+
+        Raises:
+            NotImplementedError: where geodesics are known to meet again, and their sum is not.
         """
         return None
 
