@@ -44,6 +44,7 @@ class ProductMetric(RiemannianMetric):
     """
 
     pytree_data_fields = ("factors",)
+    factors: tuple[RiemannianMetric, ...] = ()
 
     def __init__(self, metrics: Sequence[RiemannianMetric]) -> None:
         metrics = list(metrics)
