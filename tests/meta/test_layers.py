@@ -46,7 +46,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"
 # Import neither torch nor jax: the twins have these in common.
 SHARED = {"_formulas", "_arviz", "_result", "_decoded", "_lazy", "_work"}
- # import neither torch nor jax: the twins have these in common
+# import neither torch nor jax: the twins have these in common
 
 
 # What code below a metric must not ask for behind the back of the protocols of `_interface`.
