@@ -53,6 +53,13 @@ class Rescale(nn.Module):
         self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))  # constant data have no scale
 
     @torch.no_grad()
+    def start(self, loc: Tensor, scale: Tensor) -> None:
+        """Take these numbers, ``(n,)`` and ``()``; a second call changes nothing."""
+        if not self.fitted:
+            self.loc.copy_(loc)
+            self.scale.copy_(scale)
+
+    @torch.no_grad()
     def fit_logits(self, data: Tensor, margin: float = 0.02) -> None:
         """As :meth:`fit` before a sigmoid: start at the logits of the mean of ``data`` ``(m, n)`` in [0, 1].
 

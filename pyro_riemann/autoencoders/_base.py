@@ -16,7 +16,7 @@ from pyro_riemann._checks import check_finite
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
 from pyro_riemann.autoencoders._samplers import LatentSampler, NormalSampler
 from pyro_riemann.autoencoders._training import FitConfig
-from pyro_riemann.vae import Callback, History, ScalarWriter
+from pyro_riemann.vae import Callback, GaussianLikelihood, History, ScalarWriter
 from pyro_riemann.vae._callbacks import Callbacks, Record
 from pyro_riemann.vae._data import Data
 from pyro_riemann.vae._loop import run_training
@@ -28,11 +28,12 @@ _ROWS = 2000  # images encoded or decoded at once
 class Autoencoder(nn.Module):
     """The autoencoder: the least squares that all its relatives add to, :math:`|x - D(E(x))|^2` a datum.
 
-    A relative is a subclass with its own :meth:`loss`, and its own :meth:`prior` where that is not
-    N(0, I). Images are rows ``(n, D)`` in [0, 1], codes ``(n, d)``.
+    With another likelihood than the Gaussian its negative logarithm stands for the squares. A relative is a subclass
+    with its own :meth:`loss`, and its own :meth:`prior` where that is not N(0, I). Images are rows ``(n, D)`` in
+    [0, 1], codes ``(n, d)``.
 
     Args:
-        encoder: gives (location, scale or None), see :class:`ImageEncoder`.
+        encoder: gives (location, scale), see :class:`ImageEncoder`.
         decoder: gives the mean image, see :class:`ImageDecoder`.
 
     Raises:
@@ -83,8 +84,10 @@ class Autoencoder(nn.Module):
     # ---------------------------------------------------------------- the common interface
 
     def reconstruction_error(self, x: Tensor, z: Tensor) -> Tensor:
-        """Squared distance of ``x`` to the image of ``z``, ``(n,)``."""
-        return (x - self.decoder(z)).square().sum(-1)
+        """Squared distance of ``x`` ``(n, D)`` to the image of ``z`` ``(n, d)``; of other likelihoods -log p(x | z)."""
+        if isinstance(self.decoder.likelihood, GaussianLikelihood):
+            return (x - self.decoder(z)).square().sum(-1)
+        return -self.decoder.log_likelihood(x, z)
 
     def fit(
         self,
@@ -197,6 +200,9 @@ class _Fit(Objective):
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         return self.module.pyro_parameters()
+
+    def checked(self, name: str, rows: Tensor) -> Tensor:
+        return self.module.decoder.check(name, rows)
 
     def svi(self, optimizer: pyro.optim.PyroOptim) -> SVI:
         def loss_and_grads(model: object, guide: object, rows: Tensor) -> float:

@@ -84,7 +84,7 @@ class HamiltonianAutoencoder(Autoencoder):
 
     def joint(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z) of ``x`` ``(n, D)`` and ``z`` ``(n, d)``, in nats with respect to dx dz; shape ``(n,)``."""
-        return self.decoder.log_likelihood(x, self.decoder(z)) + normal_log_density(z)
+        return self.decoder.log_likelihood(x, z) + normal_log_density(z)
 
     def joint_gradient(self, x: Tensor, z: Tensor, create_graph: bool) -> tuple[Tensor, Tensor]:
         """log p(x, z), ``(n,)``, as :meth:`joint`, and its gradient in z, ``(n, d)``.
@@ -124,7 +124,6 @@ class HamiltonianAutoencoder(Autoencoder):
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():  # the flow needs gradients in z even where the loss needs none
             loc, scale = self.encoder(x)
-            assert scale is not None
             noise, v = torch.randn_like(loc), torch.randn_like(loc)
             start = loc + scale * noise
             if not start.requires_grad:

@@ -179,7 +179,6 @@ class RiemannianHamiltonianAutoencoder(HamiltonianAutoencoder):
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             loc, scale = self.encoder(x)
-            assert scale is not None
             kernel = self.batch_kernel(x, loc)
             noise, momentum = torch.randn_like(loc), torch.randn_like(loc)
             start = loc + scale * noise

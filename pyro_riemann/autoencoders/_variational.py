@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 from pyro_riemann.autoencoders._base import Autoencoder
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
 from pyro_riemann.autoencoders._samplers import LatentSampler
-from pyro_riemann.vae import VAE, NormalPrior, Prior, VampMixturePrior
+from pyro_riemann.vae import VAE, NormalPosterior, NormalPrior, Prior, VampMixturePrior
 
 
 class VariationalAutoencoder(Autoencoder):
@@ -41,8 +39,7 @@ class VariationalAutoencoder(Autoencoder):
     def __init__(self, encoder: ImageEncoder, decoder: ImageDecoder, prior: Prior | None = None) -> None:
         super().__init__(encoder, decoder)
         module = NormalPrior(self.latent_dim) if prior is None else prior
-        network: Any = encoder  # the pair asks for loc and scale by calling it, like any other encoder
-        self.pair = VAE(network, decoder, prior=module, posterior="normal")
+        self.pair = VAE(encoder, decoder, prior=module, posterior=NormalPosterior())
         # the KL divergence of two Gaussians is known; that to a mixture is not
         self.elbo = TraceMeanField_ELBO() if isinstance(module, NormalPrior) else Trace_ELBO()
 

@@ -19,6 +19,7 @@ from pyro_riemann.autoencoders._regularized import (
 from pyro_riemann.autoencoders._riemannian import RiemannianHamiltonianAutoencoder
 from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
 from pyro_riemann.autoencoders._wasserstein import WassersteinAutoencoder
+from pyro_riemann.vae import Likelihood
 
 _CLASSES: dict[str, Callable[..., Autoencoder]] = {
     "ae": Autoencoder,
@@ -45,6 +46,7 @@ def make_autoencoder(
     *,
     hidden: Sequence[int] | None = None,
     scale: float = 0.5**0.5,
+    likelihood: Likelihood | None = None,
     seed: int | None = None,
     **settings: Any,
 ) -> Autoencoder:
@@ -57,7 +59,8 @@ def make_autoencoder(
         latent_dim: latent dimension d.
         architecture: ``"mlp"`` or ``"conv"``, see :func:`image_networks`.
         hidden: widths of the layers.
-        scale: standard deviation of the likelihood of the variational models.
+        scale: standard deviation of the Gaussian likelihood of the variational models.
+        likelihood: another one, such as :class:`~pyro_riemann.vae.BernoulliLikelihood`, with one output a pixel.
         seed: seed of the weights; the global generator is left alone. Default: draws from the global one.
         **settings: further arguments of the model.
 
@@ -83,5 +86,6 @@ def make_autoencoder(
             variational=name in _VARIATIONAL,
             spectral=name == "rae-sn",
             scale=scale,
+            likelihood=likelihood,
         )
         return _CLASSES[name](*networks, **settings)

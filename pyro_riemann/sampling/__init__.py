@@ -4,37 +4,48 @@
 :func:`interpolate` follows the same geometry between two codes.
 """
 
-from pyro_riemann._formulas.unit_laws import SamplerReport
-from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
-from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
-from pyro_riemann.sampling._front import sample_uniform
-from pyro_riemann.sampling._hmc import hmc
-from pyro_riemann.sampling._interpolation import Interpolation, interpolate
-from pyro_riemann.sampling._kernels import HamiltonianKernel, TemperedKernel
-from pyro_riemann.sampling._law import BoxLaw
-from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis
-from pyro_riemann.sampling._proposal import MixtureProposal
-from pyro_riemann.sampling._result import SamplingResult
-from pyro_riemann.sampling._target import default_box
-from pyro_riemann.sampling._tempered import tempered_smc
+from typing import TYPE_CHECKING
+
+from pyro_riemann._lazy import lazily
+
+if TYPE_CHECKING:
+    from pyro_riemann._formulas.unit_laws import SamplerReport
+    from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
+    from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
+    from pyro_riemann.sampling._front import sample_uniform
+    from pyro_riemann.sampling._hmc import hmc
+    from pyro_riemann.sampling._interpolation import Interpolation, interpolate
+    from pyro_riemann.sampling._kernels import HamiltonianKernel, TemperedKernel
+    from pyro_riemann.sampling._law import BoxLaw
+    from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis
+    from pyro_riemann.sampling._proposal import MixtureProposal
+    from pyro_riemann.sampling._result import SamplingResult
+    from pyro_riemann.sampling._target import default_box
+    from pyro_riemann.sampling._tempered import tempered_smc
 
 __all__ = [
-    "BoxLaw",
-    "HamiltonianInfo",
-    "HamiltonianKernel",
-    "HamiltonianState",
-    "Interpolation",
-    "MixtureProposal",
-    "SamplerReport",
+    "sample_uniform",
     "SamplingResult",
-    "TemperedInfo",
-    "TemperedKernel",
-    "TemperedState",
+    "SamplerReport",
     "default_box",
-    "hmc",
     "importance_resampling",
     "independence_metropolis",
-    "interpolate",
-    "sample_uniform",
     "tempered_smc",
+    "hmc",
+    "BoxLaw",
+    "MixtureProposal",
+    "TemperedKernel",
+    "TemperedState",
+    "TemperedInfo",
+    "HamiltonianKernel",
+    "HamiltonianState",
+    "HamiltonianInfo",
+    "interpolate",
+    "Interpolation",
 ]
+
+_MODULES = dict.fromkeys(("_law", "_target", "_kernels", "_proposal", "_interpolation"), "torch")
+_JUDGED = dict.fromkeys(("_front", "_hmc", "_mixture", "_tempered", "_result"), "diagnostics")
+
+if not TYPE_CHECKING:  # the distributions are built on some of these, and need no table of chains
+    __getattr__, __dir__ = lazily(__name__, __all__, _MODULES | _JUDGED)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann._modes import full_precision
 from pyro_riemann.vae._models import VAE
-from pyro_riemann.vae._networks import standardize
 from pyro_riemann.vae._objective import fixed_seed
 
 
 def parameter_groups(vae: VAE) -> dict[str, list[nn.Parameter]]:
     """The parameters of a VAE by what they describe; phases freeze and train whole groups."""
-    decoder = vae.decoder
-    precision = list(decoder.std.parameters()) if hasattr(decoder, "std") else []
-    chosen = {id(value) for value in precision}
+    precision, scale = list(vae.decoder.precision_parameters()), list(vae.encoder.scale_parameters())
     return {
-        "encoder": list(vae.encoder.loc.parameters()),
-        "posterior": [*vae.encoder.spread.parameters(), vae.log_time_factor],
-        "decoder": [value for value in decoder.parameters() if id(value) not in chosen],
+        "encoder": _others(vae.encoder, scale),
+        "posterior": [*scale, *vae.posterior_family.parameters()],
+        "decoder": _others(vae.decoder, precision),
         "precision": precision,
         "prior": list(vae.prior.parameters()),
     }
+
+
+def _others(module: Any, chosen: list[nn.Parameter]) -> list[nn.Parameter]:
+    known = {id(value) for value in chosen}
+    return [value for value in module.parameters() if id(value) not in known]
 
 
 def set_phase(vae: VAE, phase: int, phase_two: Iterable[str] = ("precision", "prior")) -> None:
@@ -54,10 +56,9 @@ def set_phase(vae: VAE, phase: int, phase_two: Iterable[str] = ("precision", "pr
     for name, values in parameter_groups(vae).items():
         for value in values:
             value.requires_grad_(name in active)
-    if phase == 1 or vae.posterior_family == "normal":
-        vae.log_time_factor.requires_grad_(False)  # not in use
-    if phase == 2 and hasattr(vae.decoder, "log_warm_up_scale"):
-        vae.decoder.log_warm_up_scale.requires_grad_(False)
+    idle = vae.posterior_family.parameters() if phase == 1 and vae.posterior_family.riemannian else ()
+    for value in [*idle, *(vae.decoder.warm_up_parameters() if phase == 2 else ())]:
+        value.requires_grad_(False)  # not in use
 
 
 @full_precision
@@ -81,16 +82,10 @@ def encode_all(vae: VAE, data: Tensor, batch_size: int = 2000) -> Tensor:
 @full_precision
 @torch.no_grad()
 def start_phase_one(vae: VAE, data: Tensor) -> None:
-    """Let encoder and decoder learn the units of the data, and start the warm-up's standard deviation at the data's.
-
-    From 1 it would take Adam thousands of steps to the data's; until then the KL term, too strong in
-    comparison, collapses the posterior onto the prior.
-    """
-    for part in (vae.encoder, vae.decoder):
-        standardize(part, data)
-    if hasattr(vae.decoder, "log_warm_up_scale"):
-        variance = float((data - data.mean(0)).square().mean())
-        vae.decoder.log_warm_up_scale.fill_(0.5 * math.log(max(variance, 1e-12)))
+    """Let encoder and decoder learn the units of the data, and start what only the warm-up has."""
+    vae.encoder.standardize(data)
+    vae.decoder.standardize(data)
+    vae.decoder.start_warm_up(data)
 
 
 @full_precision
@@ -117,14 +112,11 @@ def start_phase_two(vae: VAE, data: Tensor, seed: int = 0) -> None:
         True
     """
     codes = encode_all(vae, data)
-    if hasattr(vae.decoder, "std"):
+    if list(vae.decoder.precision_parameters()):
         with fixed_seed(seed, data.device):
             loc, scale = (torch.cat(parts) for parts in zip(*(vae.encoder(x) for x in data.split(2000)), strict=True))
             draws = loc + scale * torch.randn_like(loc)
-        residuals = torch.cat(
-            [(x - vae.decoder.mean(z)).square() for x, z in zip(data.split(2000), draws.split(2000), strict=True)]
-        )
-        vae.decoder.std.fit(draws, residuals, seed=seed)
+        vae.decoder.start_precision(draws, data, seed)
     if vae.needs_metric:
         vae.refresh_metric(codes)
         vae.prior.initialize(vae.metric if vae.prior.riemannian else None, codes)

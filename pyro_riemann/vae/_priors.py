@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pyro_riemann._checks import check_finite
 from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianUniform, VampPrior
 from pyro_riemann.metrics import RiemannianMetric
-from pyro_riemann.vae._networks import Encoder
+from pyro_riemann.vae._interface import EncoderProtocol
 
 
 class Prior(nn.Module):
@@ -35,7 +35,7 @@ class Prior(nn.Module):
 
     riemannian: bool = False
 
-    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+    def distribution(self, metric: RiemannianMetric | None, encoder: EncoderProtocol) -> dist.TorchDistribution:
         """The prior, batch shape ``()`` and event shape ``(d,)``, a density with respect to dz.
 
         Args:
@@ -75,7 +75,7 @@ class NormalPrior(Prior):
         super().__init__()
         self.register_buffer("zero", torch.zeros(latent_dim))
 
-    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+    def distribution(self, metric: RiemannianMetric | None, encoder: EncoderProtocol) -> dist.TorchDistribution:
         return dist.Normal(self.zero, torch.ones_like(self.zero)).to_event(1)
 
 
@@ -103,7 +103,7 @@ class VampMixturePrior(Prior):
             raise ValueError(f"`pseudo_inputs` must have shape (k, D), got {tuple(pseudo_inputs.shape)}.")
         self.pseudo_inputs = nn.Parameter(check_finite("pseudo_inputs", pseudo_inputs).clone())
 
-    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+    def distribution(self, metric: RiemannianMetric | None, encoder: EncoderProtocol) -> dist.TorchDistribution:
         loc, scale = encoder(self.pseudo_inputs)
         components = dist.Normal(loc, scale.expand_as(loc)).to_event(1)
         return VampPrior(components)
@@ -135,7 +135,7 @@ class HeatKernelPrior(Prior):
         """Learned diffusion time, a scalar: a squared length in the metric, the variance where that is the identity."""
         return self.log_time.exp()
 
-    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+    def distribution(self, metric: RiemannianMetric | None, encoder: EncoderProtocol) -> dist.TorchDistribution:
         return RiemannianHeatKernel(self.loc, self.time, assert_metric(metric), correction=self.correction)
 
     @torch.no_grad()
@@ -187,7 +187,7 @@ class UniformPrior(Prior):
         self.register_buffer("low", low.clone())
         self.register_buffer("high", high.clone())
 
-    def distribution(self, metric: RiemannianMetric | None, encoder: nn.Module) -> dist.TorchDistribution:
+    def distribution(self, metric: RiemannianMetric | None, encoder: EncoderProtocol) -> dist.TorchDistribution:
         return RiemannianUniform(assert_metric(metric), self.low, self.high)
 
     @torch.no_grad()
@@ -202,17 +202,3 @@ def assert_metric(metric: RiemannianMetric | None) -> RiemannianMetric:
     if metric is None:
         raise ValueError("this prior needs a metric; give the VAE `metric=`.")
     return metric
-
-
-def make_prior(name: str, encoder: Encoder, pseudo_inputs: Tensor | None = None) -> Prior:
-    """Prior by name: ``"normal"``, ``"vamp"``, ``"heat_kernel"`` or ``"uniform"``."""
-    dim = encoder.latent_dim
-    if name == "normal":
-        return NormalPrior(dim)
-    if name == "vamp":
-        return VampMixturePrior(torch.rand(64, encoder.data_dim) if pseudo_inputs is None else pseudo_inputs)
-    if name == "heat_kernel":
-        return HeatKernelPrior(dim)
-    if name == "uniform":
-        return UniformPrior(torch.full((dim,), -4.0), torch.full((dim,), 4.0))
-    raise ValueError(f"`prior` must be one of 'normal', 'vamp', 'heat_kernel', 'uniform', got {name!r}.")

@@ -16,6 +16,7 @@ from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._callbacks import Callback, Callbacks, Record, ScalarWriter
 from pyro_riemann.vae._data import Data
+from pyro_riemann.vae._latent_metric import TabulatedMetric
 from pyro_riemann.vae._loop import run_training
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._objective import Objective
@@ -138,6 +139,9 @@ class TwoPhases(Objective):
 
     # ---------------------------------------------------------------- phases
 
+    def checked(self, name: str, rows: Tensor) -> Tensor:
+        return self.module.decoder.check(name, rows)
+
     def enter_phase(self, phase: int) -> None:
         set_phase(self.module, phase, self.config.phase_two)
 
@@ -157,12 +161,14 @@ class TwoPhases(Objective):
             return
         if self.config.epochs > 0:
             self.module.refresh_metric(self._codes(data))
-        metric = self.module.metric
-        if isinstance(metric, GridMetric) and (error := float(metric.interpolation_error)) > MAX_TABLE_ERROR:
+        rule, metric = self.module.latent_metric, self.module.metric
+        if not isinstance(rule, TabulatedMetric) or not isinstance(metric, GridMetric):
+            return
+        if (error := float(metric.interpolation_error)) > MAX_TABLE_ERROR:
             warnings.warn(
                 f"the table of the metric is off by up to {error:.2g} of the metric at 90 % of the training codes "
                 f"(bound: {MAX_TABLE_ERROR}): distances in training were as wrong. Raise `grid_resolution` "
-                f"(now {self.module.grid_resolution}), or use `metric='fixed'`.",
+                f"(now {rule.resolution}), or use `metric='fixed'`.",
                 UserWarning,
                 stacklevel=5,
             )

@@ -22,5 +22,5 @@ def log_evidence(model: Autoencoder, x: Tensor, log_prior: Any, bound: float = 7
     axis = (torch.arange(cells, dtype=x.dtype) + 0.5) / cells * 2 * bound - bound
     z = torch.cartesian_prod(axis, axis)
     with torch.no_grad():
-        joint = model.decoder.log_likelihood(x[:, None], model.decoder(z)) + log_prior(z)
+        joint = model.decoder.log_likelihood(x[:, None], z) + log_prior(z)
     return joint.logsumexp(-1) + 2 * torch.log(torch.tensor(2 * bound / cells, dtype=x.dtype))

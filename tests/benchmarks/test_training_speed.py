@@ -124,9 +124,9 @@ def run() -> list[dict[str, Any]]:
         evaluation = ops["reduced"] + ops["precision"]
         operations = (ops["encoder"] + ops["mean"] + 2 * ops["precision"]) * EPOCH
         if metric == "grid":  # the table: a value and d derivatives a node
-            operations += vae.grid_resolution**dim * (1 + dim) * evaluation
+            operations += int(vae.latent_metric.resolution) ** dim * (1 + dim) * evaluation
         else:  # three energies on 7 nodes, two of them with their gradient, and G half way and at the draw
-            nodes = vae.solver.num_segments + 1
+            nodes = vae.metric.solver.num_segments + 1
             operations += EPOCH * evaluation * (7 * nodes + 2 * (1 + dim))
         mixed = (plain[dim][0] + 2 * seconds) / (plain[dim][0] + 2 * plain[dim][1])
         rows.append(

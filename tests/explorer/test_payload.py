@@ -174,7 +174,7 @@ def test_run_is_the_model_that_was_trained(run_folder: Path) -> None:
     np.testing.assert_array_equal(unpack(payload["codes"]), encode_all(run.vae, run.images).numpy())
     assert payload["prior"] == {"loc": run.vae.prior.loc.tolist(), "time": run.vae.prior.time.item()}
     assert payload["title"] == "Latent explorer: R-VAE on digits"
-    assert load_run(run_folder, "vae").vae.posterior_family == "normal"
+    assert load_run(run_folder, "vae").vae.posterior_family.riemannian is False
 
 
 def test_wrong_folders_are_named(run_folder: Path, tmp_path: Path) -> None:

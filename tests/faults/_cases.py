@@ -166,7 +166,7 @@ SIGNED: dict[str, Damage] = {
     "signed: a weight less": _signed(lambda values, info: values.pop(_some(values, "model/"))),
     "signed: a weight more": _signed(lambda values, info: values.update({"model/door": torch.ones(1)})),
     "signed: some of the best weights": _signed(
-        lambda values, info: values.update({"best/log_time_factor": torch.ones(())})
+        lambda values, info: values.update({"best/decoder.log_warm_up_scale": torch.ones(())})
     ),
     "signed: moments of no parameter": _signed(
         lambda values, info: values.update({f"adam/door/{key}": torch.ones(()) for key in ("step",)})

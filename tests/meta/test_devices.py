@@ -24,9 +24,14 @@ FOLLOW_THE_DEFAULT = {
     "metrics/_flat.py": "__init__",
     "metrics/_grid.py": "_corners",  # likewise
     "plotting/_latent.py": "_like",  # likewise
-    "vae/_models.py": "__init__",
-    "vae/_networks.py": "__init__",
-    "vae/_priors.py": "__init__ make_prior",
+    "vae/_counts.py": "__init__",
+    "vae/_decoders.py": "__init__",
+    "vae/_latent_metric.py": "__init__ attach",
+    "vae/_likelihoods.py": "__init__",
+    "vae/_make.py": "make_prior _likelihood",
+    "vae/_posteriors.py": "__init__",
+    "vae/_precision.py": "__init__",
+    "vae/_priors.py": "__init__",
 }
 
 

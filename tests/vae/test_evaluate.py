@@ -24,7 +24,8 @@ F64 = torch.float64
 
 def curved_vae(posterior: str, metric: Any, time_factor: float = 3.0, **settings: Any) -> Any:
     vae = make_vae(6, metric.dim, "normal", posterior, metric, hidden=(8,), num_centers=4, seed=0, **settings).double()
-    vae.log_time_factor.data.fill_(time_factor)
+    if vae.posterior_family.riemannian:
+        vae.posterior_family.log_time_factor.data.fill_(time_factor)
     return vae.requires_grad_(False)
 
 

@@ -4,27 +4,38 @@
 kernels move particles of any log density.
 """
 
-from pyro_riemann._formulas.unit_laws import SamplerReport
-from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
-from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
-from pyro_riemann.numpyro.sampling._front import importance_resampling, sample_uniform, tempered_smc
-from pyro_riemann.numpyro.sampling._kernels import HamiltonianKernel, TemperedKernel
-from pyro_riemann.numpyro.sampling._law import BoxLaw
-from pyro_riemann.numpyro.sampling._result import SamplingResult
-from pyro_riemann.numpyro.sampling._target import default_box
+from typing import TYPE_CHECKING
+
+from pyro_riemann._lazy import lazily
+
+if TYPE_CHECKING:
+    from pyro_riemann._formulas.unit_laws import SamplerReport
+    from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
+    from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
+    from pyro_riemann.numpyro.sampling._front import importance_resampling, sample_uniform, tempered_smc
+    from pyro_riemann.numpyro.sampling._kernels import HamiltonianKernel, TemperedKernel
+    from pyro_riemann.numpyro.sampling._law import BoxLaw
+    from pyro_riemann.numpyro.sampling._result import SamplingResult
+    from pyro_riemann.numpyro.sampling._target import default_box
 
 __all__ = [
-    "BoxLaw",
-    "HamiltonianInfo",
-    "HamiltonianKernel",
-    "HamiltonianState",
-    "SamplerReport",
+    "sample_uniform",
     "SamplingResult",
-    "TemperedInfo",
-    "TemperedKernel",
-    "TemperedState",
+    "SamplerReport",
     "default_box",
     "importance_resampling",
-    "sample_uniform",
     "tempered_smc",
+    "BoxLaw",
+    "TemperedKernel",
+    "TemperedState",
+    "TemperedInfo",
+    "HamiltonianKernel",
+    "HamiltonianState",
+    "HamiltonianInfo",
 ]
+
+_MODULES = dict.fromkeys(("_law", "_target", "_kernels"), "jax")
+_JUDGED = dict.fromkeys(("_front", "_result"), "diagnostics")
+
+if not TYPE_CHECKING:  # the distributions are built on some of these, and need no table of chains
+    __getattr__, __dir__ = lazily(__name__, __all__, _MODULES | _JUDGED)

@@ -1,0 +1,140 @@
+"""Families of the approximate posterior q(z | x), from the location and scale that the encoder gives."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_riemann.distributions import RiemannianWrappedNormal
+from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.vae._priors import assert_metric
+from pyro_riemann.vae._shortcuts import FrozenHeatKernel, FrozenWrappedNormal, PosteriorHeatKernel
+
+
+class Posterior(nn.Module):
+    """A family of approximate posteriors.
+
+    A family of your own is a subclass that sets :attr:`riemannian` and implements :meth:`distribution`; its
+    ``nn.Parameter`` entries belong to the group ``"posterior"`` of :class:`TrainingConfig`.
+
+    Attributes:
+        riemannian: true if the distribution needs the latent metric. Such a family is used in phase 2 of the training
+            only, with one scale per datum: in phase 1 a normal posterior stands in for it.
+
+    Example:
+        >>> class Laplace(Posterior):
+        ...     riemannian = False
+        ...     def distribution(self, loc, scale, metric, constant=False):
+        ...         return dist.Laplace(loc, scale.expand_as(loc)).to_event(1)
+        >>> Laplace().distribution(torch.zeros(3, 2), torch.ones(3, 2), None).event_shape
+        torch.Size([2])
+    """
+
+    riemannian: bool = False
+
+    def distribution(
+        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
+    ) -> dist.TorchDistribution:
+        """q(z | x), batch shape ``(*batch)`` and event shape ``(d,)``, a density with respect to dz.
+
+        Args:
+            loc: from the encoder, ``(*batch, d)``.
+            scale: likewise, ``(*batch, d)`` or ``(*batch, 1)``.
+            metric: the latent metric; None if the family is not Riemannian.
+            constant: in a training step: a log density of which nothing is trained may be an approximation.
+
+        Raises:
+            ValueError: if the family is Riemannian and there is no metric.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement `distribution(loc, scale, metric)`.")
+
+
+class NormalPosterior(Posterior):
+    """The normal N(loc, diag scale^2).
+
+    Source: Kingma & Welling (2014), *Auto-encoding variational Bayes*, section 3.
+
+    Example:
+        >>> NormalPosterior().distribution(torch.zeros(2), torch.ones(1), None).log_prob(torch.zeros(2))
+        tensor(-1.8379)
+    """
+
+    def distribution(
+        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
+    ) -> dist.TorchDistribution:
+        return dist.Normal(loc, scale.expand_as(loc)).to_event(1)
+
+
+class _TimedPosterior(Posterior):
+    r"""A family with one time per datum, :math:`t = s^2 \det G(loc)^{1/d}` times a learned factor, s the scale."""
+
+    riemannian = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_time_factor = nn.Parameter(torch.tensor(0.0))
+
+    def time(self, loc: Tensor, scale: Tensor, metric: RiemannianMetric) -> Tensor:
+        r"""Time of each datum, ``(*batch)``, a squared length in the metric.
+
+        The volume of the posterior in the chart is that of the normal with the same scale: phase 2 of the training
+        starts where phase 1 ended, although the units have changed.
+
+        Args:
+            loc: ``(*batch, d)``.
+            scale: ``(*batch, 1)``.
+            metric: the latent metric.
+        """
+        return scale[..., 0].square() * (metric.logdet(loc) / metric.dim + self.log_time_factor).exp()
+
+
+def _is_constant(constant: bool, loc: Tensor, time: Tensor, metric: RiemannianMetric) -> bool:
+    """Whether the log density may be approximated, and nothing that it depends on is trained."""
+    metric_is_trained = torch.is_grad_enabled() and any(value.requires_grad for value in metric.parameters())
+    return constant and not (loc.requires_grad or time.requires_grad or metric_is_trained)
+
+
+class WrappedNormalPosterior(_TimedPosterior):
+    """The wrapped normal about loc: an exact density, the natural choice for an R-VAE.
+
+    Source: Mathieu et al. (2019), *Continuous hierarchical representations with Poincare variational auto-encoders*.
+
+    Example:
+        >>> family = WrappedNormalPosterior()
+        >>> family.distribution(torch.zeros(3, 2), torch.ones(3, 1), EuclideanMetric(2)).rsample().shape
+        torch.Size([3, 2])
+    """
+
+    def distribution(
+        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
+    ) -> dist.TorchDistribution:
+        metric = assert_metric(metric)
+        time = self.time(loc, scale, metric)
+        kind = FrozenWrappedNormal if _is_constant(constant, loc, time, metric) else RiemannianWrappedNormal
+        return kind(loc, time, metric)
+
+
+class HeatKernelPosterior(_TimedPosterior):
+    """Brownian motion from loc (K20, section 3); its density is the short-time approximation of the law it draws from.
+
+    Args:
+        num_steps: Brownian steps of a draw.
+
+    Example:
+        >>> family = HeatKernelPosterior(num_steps=2)
+        >>> family.distribution(torch.zeros(3, 2), torch.ones(3, 1), EuclideanMetric(2)).rsample().shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(self, num_steps: int = 4) -> None:
+        super().__init__()
+        self.num_steps = num_steps
+
+    def distribution(
+        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
+    ) -> dist.TorchDistribution:
+        metric = assert_metric(metric)
+        time = self.time(loc, scale, metric)
+        kind = FrozenHeatKernel if _is_constant(constant, loc, time, metric) else PosteriorHeatKernel
+        return kind(loc, time, metric, num_steps=self.num_steps)

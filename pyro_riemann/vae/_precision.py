@@ -1,0 +1,182 @@
+"""The precision network of the Riemannian VAE (Kalatzis et al. 2020, section 4 and appendix C)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyro_riemann._checks import check_finite
+from pyro_riemann._jets import Jet
+
+
+class RBFPrecision(nn.Module):
+    r"""Precision of the decoder by radial basis functions, small away from the data.
+
+    .. math:: \beta(z) = W \exp\bigl(-|z - c_k|^2 / (2 h_k^2)\bigr) + \zeta, \qquad W > 0,
+
+    so that the standard deviation :math:`\sigma = \beta^{-1/2}` rises to :math:`\zeta^{-1/2}` where
+    there are no codes: the walls of the metric (K20, section 4 and figure 3; the form of the
+    network is that of Que & Belkin, 2016, and Arvanitidis et al., 2018).
+
+    K20 sets a "bandwidth of 0.01 in all cases" and does not say of what. A length of 0.01 leaves
+    350 isolated spikes among codes that spread over units; read as the factor of the squared distance,
+    :math:`\exp(-0.01 |z - c|^2)`, it is a length of 7. Neither knows the scale of the codes, so
+    :meth:`fit` chooses :math:`h_k` from the data: ``bandwidth_factor`` times the mean distance of the
+    codes of cluster k to their centre. ``bandwidth=`` of :meth:`fit` sets a length of your own
+    (``0.5 ** 0.5 / 0.1`` for K20's number as a factor).
+
+    Args:
+        latent_dim: latent dimension d.
+        data_dim: number D of data entries.
+        num_centers: number of basis functions; K20 uses 350.
+        floor: the :math:`\zeta` above. The default lets the standard deviation rise to 10.
+        min_scale: least standard deviation, added in quadrature. Without it the likelihood of a
+            constant pixel is unbounded.
+
+    Raises:
+        ValueError: if ``num_centers`` is less than 1, ``floor`` is not positive, or ``min_scale`` is out of range.
+
+    Example:
+        >>> precision = RBFPrecision(latent_dim=2, data_dim=3, num_centers=4)
+        >>> precision.fit(torch.randn(100, 2))
+        >>> far = precision.scale(torch.full((2,), 1e3))
+        >>> far.detach().round(decimals=2)
+        tensor([10., 10., 10.])
+    """
+
+    centers: Tensor
+    bandwidth: Tensor
+
+    def __init__(
+        self,
+        latent_dim: int,
+        data_dim: int,
+        num_centers: int = 350,
+        floor: float = 1e-2,
+        min_scale: float = 1e-2,
+    ) -> None:
+        super().__init__()
+        if num_centers < 1:
+            raise ValueError(f"`num_centers` must be at least 1, got {num_centers}.")
+        if not floor > 0:
+            raise ValueError(f"`floor` must be positive (a zero precision has no standard deviation), got {floor}.")
+        if not 0 <= min_scale < floor**-0.5:
+            raise ValueError(f"`min_scale` must lie in [0, floor ** -0.5 = {floor**-0.5:.3g}), got {min_scale}.")
+        self.latent_dim, self.data_dim, self.floor, self.min_scale = latent_dim, data_dim, floor, min_scale
+        self.register_buffer("centers", torch.linspace(-1, 1, num_centers)[:, None].repeat(1, latent_dim))
+        self.register_buffer("bandwidth", torch.ones(num_centers))
+        # log weights: one optimiser step is the same relative change for a precision of 1 and of 1000
+        self.log_weight = nn.Parameter(torch.zeros(data_dim, num_centers))
+
+    def precision(self, z: Tensor) -> Tensor:
+        """Precision beta(z) before the least standard deviation: ``(*batch, d) -> (*batch, D)``."""
+        rate = 0.5 / self.bandwidth.square()
+        # expanded square: no array of n * k * d entries
+        exponent = z.square().sum(-1, keepdim=True) * rate - 2 * functional.linear(z, self.centers * rate[:, None])
+        basis = _bump(exponent + self.centers.square().sum(-1) * rate)
+        return functional.linear(basis, self.log_weight.exp()) + self.floor
+
+    def scale(self, z: Tensor) -> Tensor:
+        """Standard deviation ``(*batch, D)`` at ``z`` ``(*batch, d)``, between ``min_scale`` and ``floor ** -0.5``."""
+        if self.min_scale == 0:
+            return self.precision(z).rsqrt()
+        return (self.precision(z).reciprocal() + self.min_scale**2).sqrt()
+
+    def jet(self, z: Tensor) -> Jet:
+        """Standard deviation at ``z`` ``(*batch, d)`` with its derivatives, for fast pullback metrics."""
+        rate = 0.5 / self.bandwidth.square()
+        offsets = [self.centers[:, axis] - z[..., axis, None] for axis in range(self.latent_dim)]
+        exponent = rate * torch.stack([offset.square() for offset in offsets]).sum(0)
+        basis = _bump(exponent)
+        tangents = torch.stack([2 * rate * offset * basis for offset in offsets])
+        spread = [2 * rate * offset for offset in offsets]
+
+        def bend(v: Tensor) -> Tensor:
+            slope = spread[0] * v[..., :1]
+            for axis in range(1, self.latent_dim):
+                slope = torch.addcmul(slope, spread[axis], v[..., axis : axis + 1])
+            return basis * (slope.square() - 2 * rate * v.square().sum(-1, keepdim=True))
+
+        precision = Jet(basis, tangents, bend).linear(self.log_weight.exp())
+        inverse = (precision.value + self.floor).reciprocal()
+        variance = inverse + self.min_scale**2
+        root = variance.rsqrt()
+        first = -0.5 * inverse.square() * root
+        return precision.elementwise(
+            lambda: variance * root, first, lambda: torch.add(first * root, inverse, alpha=2).neg(), relative=True
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The same as :meth:`scale`, ``(*batch, D)`` at ``z``."""
+        return self.scale(z)
+
+    @torch.no_grad()
+    def fit(
+        self,
+        codes: Tensor,
+        residuals: Tensor | None = None,
+        bandwidth: float | None = None,
+        bandwidth_factor: float = 1.5,
+        seed: int = 0,
+        max_codes: int = 20_000,
+    ) -> None:
+        """Place the centres by k-means on encoded training data and set bandwidths and weights.
+
+        Args:
+            codes: encoded training data, ``(n, d)``.
+            residuals: squared residuals of the decoder mean at the codes, ``(n, D)``. Given these, the
+                weights start at the inverse mean residual of each cluster; else they stay.
+            bandwidth: one length for all centres, instead of the rule above.
+            bandwidth_factor: multiple of the clusters' mean radius.
+            seed: seed of k-means.
+            max_codes: k-means sees at most this many codes (evenly spaced rows).
+
+        Raises:
+            ValueError: if there are fewer distinct codes than centres, or codes of the wrong shape.
+        """
+        from sklearn.cluster import KMeans
+
+        if codes.dim() != 2 or codes.shape[-1] != self.latent_dim:
+            raise ValueError(f"`codes` must have shape (n, {self.latent_dim}), got {tuple(codes.shape)}.")
+        check_finite("codes", codes)
+        if bandwidth is not None and not bandwidth > 0:
+            raise ValueError(f"`bandwidth` must be positive, got {bandwidth}.")
+        num_centers = len(self.centers)
+        every = max(1, len(codes) // max_codes)
+        sample = codes[::every]
+        if len(torch.unique(sample, dim=0)) < num_centers:
+            raise ValueError(
+                f"{num_centers} centres need as many distinct codes, got {len(torch.unique(sample, dim=0))}: "
+                "lower `num_centers` or encode more data."
+            )
+        means = KMeans(num_centers, n_init=1, random_state=seed).fit(sample.cpu().double().numpy())
+        self.centers.copy_(torch.from_numpy(means.cluster_centers_))
+        distance, nearest = torch.cdist(codes.to(self.centers), self.centers).min(-1)
+        counts = torch.zeros_like(self.bandwidth).index_add_(0, nearest, torch.ones_like(distance))
+        radius = torch.zeros_like(self.bandwidth).index_add_(0, nearest, distance) / counts.clamp(min=1)
+        # a cluster of one code has radius 0: a spike, not a bump
+        radius = radius.clamp(min=float(radius[radius > 0].median()) * 0.5)
+        self.bandwidth.copy_(torch.full_like(radius, bandwidth) if bandwidth is not None else bandwidth_factor * radius)
+        if residuals is not None:
+            self._fit_weights(codes.to(self.centers), residuals.to(self.centers), nearest)
+
+    def _fit_weights(self, codes: Tensor, residuals: Tensor, nearest: Tensor) -> None:
+        """Weights for which the precision at a centre is the inverse mean residual of its cluster."""
+        if residuals.shape != (len(codes), self.data_dim):
+            raise ValueError(
+                f"`residuals` must have shape {(len(codes), self.data_dim)}, got {tuple(residuals.shape)}."
+            )
+        total = torch.zeros_like(self.log_weight.mT).index_add_(0, nearest, residuals)
+        counts = torch.zeros_like(self.bandwidth).index_add_(0, nearest, torch.ones_like(residuals[:, 0]))
+        overall = residuals.mean(0)
+        variance = (total + 5 * overall) / (counts[:, None] + 5)  # shrunk: a small cluster knows little
+        target = 1 / (variance + max(self.min_scale, 1e-3) ** 2)
+        # basis functions overlap: divide by their sum at each centre, so that they add up to the target
+        overlap = torch.exp(-0.5 * (torch.cdist(self.centers, self.centers) / self.bandwidth).square()).sum(-1)
+        self.log_weight.copy_((target / overlap[:, None]).clamp(min=1e-6).log().mT)
+
+
+def _bump(exponent: Tensor) -> Tensor:
+    """``exp(-exponent)``, cut off where single precision has subnormal numbers, which slow matrix products tenfold."""
+    return torch.exp(-exponent.clamp(max=80))
