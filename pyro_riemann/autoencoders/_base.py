@@ -16,8 +16,8 @@ from pyro_riemann._checks import check_finite
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
 from pyro_riemann.autoencoders._samplers import LatentSampler, NormalSampler
 from pyro_riemann.autoencoders._training import FitConfig
-from pyro_riemann.vae import Callback, GaussianLikelihood, History, ScalarWriter
-from pyro_riemann.vae._callbacks import Callbacks, Record
+from pyro_riemann.vae import GaussianLikelihood, History
+from pyro_riemann.vae._callbacks import Watcher, as_callbacks
 from pyro_riemann.vae._data import Data
 from pyro_riemann.vae._loop import run_training
 from pyro_riemann.vae._objective import Objective, fixed_seed
@@ -98,7 +98,7 @@ class Autoencoder(nn.Module):
         checkpoint: str | Path | None = None,
         resume: bool = True,
         progress: bool = True,
-        callbacks: Sequence[Callback | ScalarWriter | Callable[[Record], object]] = (),
+        callbacks: Sequence[Watcher] = (),
     ) -> History:
         """Train, keep the weights of the least validation loss, and leave the model in evaluation mode.
 
@@ -119,7 +119,7 @@ class Autoencoder(nn.Module):
             OSError: if the folder cannot be written to, or another process works on it.
         """
         objective = _Fit(self, config or FitConfig())
-        return run_training(objective, data, validation, Callbacks(callbacks, progress), checkpoint, resume)
+        return run_training(objective, data, validation, as_callbacks(callbacks, progress), checkpoint, resume)
 
     def pyro_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters by their names in Pyro's parameter store, each of its own shape."""

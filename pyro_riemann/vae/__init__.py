@@ -8,7 +8,7 @@ from pyro_riemann.vae._decoders import Decoder, DistanceImmersion, GaussianDecod
 from pyro_riemann.vae._encoders import Encoder, mlp
 from pyro_riemann.vae._evaluate import converged_share, evaluate, prior_mass, solver_settings
 from pyro_riemann.vae._interface import DecoderProtocol, EncoderProtocol
-from pyro_riemann.vae._latent_metric import DecoderMetric, GivenMetric, LatentMetric, SnapshotMetric, TabulatedMetric
+from pyro_riemann.vae._latent_metric import DecoderMetric, GivenMetric, LatentMetric
 from pyro_riemann.vae._likelihoods import BernoulliLikelihood, CategoricalLikelihood, GaussianLikelihood, Likelihood
 from pyro_riemann.vae._make import make_vae
 from pyro_riemann.vae._models import VAE
@@ -47,8 +47,6 @@ __all__ = [
     "ProgressBar",
     "RBFPrecision",
     "ScalarWriter",
-    "SnapshotMetric",
-    "TabulatedMetric",
     "TrainingConfig",
     "UniformPrior",
     "VAE",

@@ -82,7 +82,7 @@ def elbo_terms(
         chunk_size: posterior draws at once.
 
     Raises:
-        ValueError: if ``num_samples`` is less than 1.
+        ValueError: if ``num_samples`` is less than 1, or for data that the likelihood cannot give.
 
     Source: K20, section 3.1; Kingma & Welling (2014), *Auto-encoding variational Bayes*, section 2.
 
@@ -141,7 +141,7 @@ def importance_log_likelihood(
         chunk_size: draws at once; default 20,000, or 2,000 where distances ask for the decoder.
 
     Raises:
-        ValueError: if ``num_samples`` is less than 1.
+        ValueError: if ``num_samples`` is less than 1, or for data that the likelihood cannot give.
 
     Source: Burda, Grosse & Salakhutdinov (2016), *Importance weighted autoencoders*, section 3.
 
@@ -194,7 +194,7 @@ def _draws(
     """
     if count < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {count}.")
-    data = data.to(next(vae.parameters()))
+    data = vae.decoder.check("data", data.to(next(vae.parameters())))
     target = vae.prior_distribution() if prior is None else prior
     parts, masses = [], []
     with fixed_seed(seed, data.device), evaluation_mode(vae):

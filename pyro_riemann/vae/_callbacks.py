@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -73,6 +73,11 @@ class ScalarWriter(Protocol):
         ...
 
 
+Watcher = Callback | ScalarWriter | Callable[[Record], object]
+"""What training takes as a callback."""
+Tell = Callable[[Record, nn.Module], None]
+
+
 class ProgressBar(Callback):
     """A bar on the terminal, by tqdm.
 
@@ -94,42 +99,31 @@ class ProgressBar(Callback):
         self.bar.close()
 
 
-class Callbacks:
-    """Several callbacks as one, from the beginning of a ``with`` block to its end, however it ends.
+@contextmanager
+def told(
+    callbacks: Sequence[Callback], num_epochs: int, num_done: int
+) -> Iterator[Callable[[Record, nn.Module], None]]:
+    """Tell that training begins and, however it does, that it ends; gives what tells of an epoch."""
+    count = num_done
 
-    Args:
-        given: callbacks, writers of scalars, or functions of a record.
-        progress: add a :class:`ProgressBar`.
+    def epoch(record: Record, model: nn.Module) -> None:
+        nonlocal count
+        count += 1
+        for one in callbacks:
+            one.epoch({**record, "step": count}, model)
 
-    Raises:
-        TypeError: for anything else.
-    """
-
-    def __init__(self, given: Sequence[Callback | ScalarWriter | Callable[[Record], object]], progress: bool) -> None:
-        self.count = 0
-        self.all = [*map(_callback, given), *([ProgressBar()] if progress else [])]
-
-    def started(self, num_epochs: int, num_done: int) -> Self:
-        """Tell that training begins."""
-        self.count = num_done
-        for one in self.all:
-            one.start(num_epochs, num_done)
-        return self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for one in self.all:
+    for one in callbacks:
+        one.start(num_epochs, num_done)
+    try:
+        yield epoch
+    finally:
+        for one in callbacks:
             one.stop()
 
-    def epoch(self, record: Record, model: nn.Module) -> None:
-        """Tell of an epoch."""
-        self.count += 1
-        for one in self.all:
-            one.epoch({**record, "step": self.count}, model)
+
+def as_callbacks(given: Sequence[Watcher], progress: bool) -> list[Callback]:
+    """What was given as callbacks, and on request a progress bar."""
+    return [*map(_callback, given), *([ProgressBar()] if progress else [])]
 
 
 class _Scalars(Callback):
@@ -152,7 +146,7 @@ class _Function(Callback):
         self.function(record)
 
 
-def _callback(given: Callback | ScalarWriter | Callable[[Record], object]) -> Callback:
+def _callback(given: Watcher) -> Callback:
     if isinstance(given, Callback):
         return given
     if isinstance(given, ScalarWriter):

@@ -148,7 +148,7 @@ def evaluate(
         density is too small and the ELBO too large.
 
     Raises:
-        ValueError: if ``num_samples`` is less than 1.
+        ValueError: if ``num_samples`` is less than 1, or for data that the likelihood cannot give.
 
     Source: K20, section 5.1, tables 1 and 2.
 
@@ -159,41 +159,27 @@ def evaluate(
         >>> abs(report["elbo"] - (report["reconstruction"] - report["kl"])) < 1e-9
         True
     """
-    with evaluation_mode(vae):
-        return _evaluate(vae, data, num_samples, num_importance, num_importance_data, prior, proposal, num_pairs, seed)
-
-
-@torch.no_grad()
-def _evaluate(
-    vae: VAE,
-    data: Tensor,
-    num_samples: int,
-    num_importance: int,
-    num_importance_data: int | None,
-    prior: dist.TorchDistribution | None,
-    proposal: Proposal | None,
-    num_pairs: int,
-    seed: int,
-) -> dict[str, Any]:
-    terms, masses = elbo_and_masses(vae, data, num_samples, prior, seed, 2000)
-    warn_unnormalized(masses)
-    report: dict[str, Any] = {**terms.means(), "num_data": len(data)}
-    if num_importance > 0:
-        bound = importance_bound(vae, data[:num_importance_data], num_importance, prior, proposal, seed)[0].double()
-        report |= {"iwae": bound.mean().item(), "iwae_standard_error": standard_error(bound)}
-        report |= {"iwae_samples": num_importance, "iwae_num_data": len(bound)}
-    if vae.prior.riemannian and not vae.warm_up:
-        mass = prior_mass(vae, prior)
-        report |= {"log_mass": mass.value.item(), "log_mass_error": mass.standard_error.item()}
-        report["elbo_normalized"] = report["elbo"] - report["log_mass"]
-        if "iwae" in report:
-            report["iwae_normalized"] = report["iwae"] - report["log_mass"]
-        report["converged_geodesics"] = converged_share(vae, encode_all(vae, data[:num_pairs]), num_pairs)
-        if isinstance(vae.prior, HeatKernelPrior):
-            report["prior_time"] = vae.prior.time.item()
-    if masses is not None:
-        report["posterior_log_mass"] = masses.mean().item()
-    posterior = vae.posterior(data[:_FOLDED_DATA].to(next(vae.parameters())))
-    if isinstance(posterior, RiemannianWrappedNormal):
-        report["posterior_folded_mass"] = posterior.folded_mass().value.max().item()
+    report: dict[str, Any] = {}
+    with evaluation_mode(vae), torch.no_grad():
+        terms, masses = elbo_and_masses(vae, data, num_samples, prior, seed, 2000)
+        warn_unnormalized(masses)
+        report |= {**terms.means(), "num_data": len(data)}
+        if num_importance > 0:
+            bound = importance_bound(vae, data[:num_importance_data], num_importance, prior, proposal, seed)[0].double()
+            report |= {"iwae": bound.mean().item(), "iwae_standard_error": standard_error(bound)}
+            report |= {"iwae_samples": num_importance, "iwae_num_data": len(bound)}
+        if vae.prior.riemannian and not vae.warm_up:
+            mass = prior_mass(vae, prior)
+            report |= {"log_mass": mass.value.item(), "log_mass_error": mass.standard_error.item()}
+            report["elbo_normalized"] = report["elbo"] - report["log_mass"]
+            if "iwae" in report:
+                report["iwae_normalized"] = report["iwae"] - report["log_mass"]
+            report["converged_geodesics"] = converged_share(vae, encode_all(vae, data[:num_pairs]), num_pairs)
+            if isinstance(vae.prior, HeatKernelPrior):
+                report["prior_time"] = vae.prior.time.item()
+        if masses is not None:
+            report["posterior_log_mass"] = masses.mean().item()
+        posterior = vae.posterior(data[:_FOLDED_DATA].to(next(vae.parameters())))
+        if isinstance(posterior, RiemannianWrappedNormal):
+            report["posterior_folded_mass"] = posterior.folded_mass().value.max().item()
     return report

@@ -37,34 +37,26 @@ def training_solver(latent_dim: int) -> GeodesicSolver:
 
 
 class LatentMetric(nn.Module):
-    """Makes the metric of a VAE from its decoder, and keeps it until its weights change.
+    """Where the metric of a VAE's codes comes from.
 
-    A rule of your own is a subclass that implements :meth:`build`.
-
-    Args:
-        solver: solver settings of distances while training; the default is cheap and deterministic.
-        flow_steps: Runge-Kutta steps of a draw from a wrapped normal posterior, whose vectors are short; more are taken
-            where they do not keep the speed.
+    A rule of your own is a subclass that implements :meth:`metric`; the two others do nothing by default.
 
     Example:
         >>> class MeanMetric(LatentMetric):
-        ...     def build(self, decoder):
+        ...     def metric(self, decoder):
         ...         return PullbackMetric(decoder.mean, decoder.latent_dim)
         >>> from pyro_riemann.vae import GaussianDecoder
         >>> MeanMetric().metric(GaussianDecoder(2, 5, num_centers=3)).dim
         2
     """
 
-    _kept: RiemannianMetric | None
+    def metric(self, decoder: DecoderProtocol) -> RiemannianMetric:
+        """The metric of the codes of this decoder.
 
-    def __init__(self, solver: GeodesicSolver | None = None, flow_steps: int = 2) -> None:
-        super().__init__()
-        self.solver, self.flow_steps = solver, flow_steps
-        self._forget()
-
-    def build(self, decoder: DecoderProtocol) -> RiemannianMetric:
-        """The metric of the decoder's codes, with its present weights."""
-        raise NotImplementedError(f"{type(self).__name__} must implement `build(decoder)`.")
+        Args:
+            decoder: the decoder of the VAE.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement `metric(decoder)`.")
 
     def attach(self, decoder: DecoderProtocol, refreshed: bool = True) -> None:
         """Called once by the VAE.
@@ -72,167 +64,16 @@ class LatentMetric(nn.Module):
         Args:
             decoder: its decoder.
             refreshed: whether its training asks for the metric and so calls :meth:`refresh`.
-
-        Raises:
-            ValueError: if the two do not fit together.
         """
-
-    def metric(self, decoder: DecoderProtocol) -> RiemannianMetric:
-        """The metric, made when it is first asked for.
-
-        Args:
-            decoder: the decoder of the VAE.
-        """
-        if self._kept is None:
-            metric = self.build(decoder)
-            metric.solver, metric.flow_steps = self.solver or training_solver(metric.dim), self.flow_steps
-            object.__setattr__(self, "_kept", metric)
-            return metric
-        return self._kept
 
     def refresh(self, decoder: DecoderProtocol, codes: Tensor | None = None, margin: float = 0.3) -> None:
         """Renew the metric from the decoder's present weights.
 
         Args:
             decoder: the decoder.
-            codes: encoded training data, ``(n, d)``.
-            margin: how far beyond the codes a table reaches, as a share of their extent on each side.
-        """
-        self._forget()
-
-    # kept outside nn.Module's registry: the metric shares its tensors with the snapshot or the decoder
-    def _forget(self) -> None:
-        object.__setattr__(self, "_kept", None)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LatentMetric:
-        self._forget()  # a table would stay on the old device
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._forget()
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
-
-
-class DecoderMetric(LatentMetric):
-    """The pullback of the decoder itself, with gradients into its weights.
-
-    Args:
-        solver: see :class:`LatentMetric`.
-        flow_steps: see :class:`LatentMetric`.
-
-    Source: K20, section 2.2.
-
-    Example:
-        >>> from pyro_riemann.vae import GaussianDecoder
-        >>> metric = DecoderMetric().metric(GaussianDecoder(2, 5, num_centers=3))
-        >>> metric.logdet(torch.zeros(2)).requires_grad
-        True
-    """
-
-    def build(self, decoder: DecoderProtocol) -> RiemannianMetric:
-        return PullbackMetric(decoder, decoder.latent_dim)
-
-
-class SnapshotMetric(LatentMetric):
-    """The pullback of a frozen copy of the decoder, renewed by :meth:`refresh`.
-
-    The copy of a :class:`GaussianDecoder` has fewer outputs, by QR, and the same distances.
-
-    Args:
-        solver: see :class:`LatentMetric`.
-        flow_steps: see :class:`LatentMetric`.
-
-    Source: K20, section 4 and appendix C.
-
-    Example:
-        >>> from pyro_riemann.vae import GaussianDecoder
-        >>> metric = SnapshotMetric().metric(GaussianDecoder(2, 5, num_centers=3).requires_grad_(False))
-        >>> metric.logdet(torch.zeros(2)).requires_grad
-        False
-    """
-
-    def __init__(self, solver: GeodesicSolver | None = None, flow_steps: int = 2) -> None:
-        super().__init__(solver, flow_steps)
-        self.snapshot: Snapshot | None = None
-
-    def attach(self, decoder: DecoderProtocol, refreshed: bool = True) -> None:
-        self.snapshot = decoder.distance_immersion() if refreshed else None
-
-    def build(self, decoder: DecoderProtocol) -> RiemannianMetric:
-        metric = PullbackMetric(self.snapshot or decoder, decoder.latent_dim)
-        _remember(metric, "cholesky", "logdet", "metric_and_force")
-        return metric
-
-    def refresh(self, decoder: DecoderProtocol, codes: Tensor | None = None, margin: float = 0.3) -> None:
-        if self.snapshot is not None:
-            self.snapshot.load_decoder(decoder)
-        super().refresh(decoder, codes, margin)
-
-
-class TabulatedMetric(SnapshotMetric):
-    """The same, tabulated on the box of the codes (d <= 3): no distance asks for the decoder.
-
-    Args:
-        resolution: points per axis of the table.
-        solver: see :class:`LatentMetric`.
-        flow_steps: see :class:`LatentMetric`.
-
-    Raises:
-        ValueError: by :meth:`attach`, for more than three dimensions.
-
-    Source: Keys (1981), *Cubic convolution interpolation for digital image processing*.
-
-    Example:
-        >>> from pyro_riemann.vae import GaussianDecoder
-        >>> decoder = GaussianDecoder(2, 5, num_centers=3)
-        >>> rule = TabulatedMetric(resolution=16)
-        >>> rule.attach(decoder)
-        >>> rule.metric(decoder).table.low
-        tensor([-5., -5.])
-    """
-
-    box: Tensor
-    _codes: Tensor | None
-
-    def __init__(self, resolution: int = 64, solver: GeodesicSolver | None = None, flow_steps: int = 2) -> None:
-        super().__init__(solver, flow_steps)
-        self.resolution = resolution
-        self.register_buffer("box", torch.empty(2, 0))
-        object.__setattr__(self, "_codes", None)
-
-    def attach(self, decoder: DecoderProtocol, refreshed: bool = True) -> None:
-        if decoder.latent_dim > 3:
-            raise ValueError(f"a table needs d <= 3, got {decoder.latent_dim}; use `metric='fixed'`, a SnapshotMetric.")
-        self.box = torch.tensor([[-5.0], [5.0]]).repeat(1, decoder.latent_dim)
-        super().attach(decoder, refreshed)
-
-    def build(self, decoder: DecoderProtocol) -> RiemannianMetric:
-        pullback = PullbackMetric(self.snapshot or decoder, decoder.latent_dim)
-        # judged at the codes, by `train` at its end: tables of its first epochs are of decoders that change
-        metric = GridMetric(pullback, self.box[0], self.box[1], self.resolution, points=self._codes, max_error=None)
-        _remember(metric, "cholesky", "logdet")
-        return metric
-
-    def refresh(self, decoder: DecoderProtocol, codes: Tensor | None = None, margin: float = 0.3) -> None:
-        """Renew the table.
-
-        Args:
-            decoder: the decoder.
-            codes: encoded training data ``(n, d)``: the box of the table is theirs, and its error that at these codes.
+            codes: encoded training data ``(n, d)``: the box of a table is theirs, and its error that at these codes.
             margin: how far the box reaches beyond the codes, as a share of their extent on each side.
-
-        Raises:
-            ValueError: for codes that are not finite.
         """
-        if codes is not None:
-            check_finite("codes", codes)
-            low, high = codes.detach().amin(0), codes.detach().amax(0)
-            object.__setattr__(self, "_codes", codes.detach()[:: max(1, len(codes) // 512)].clone())
-            self.box.copy_(torch.stack([low - margin * (high - low), high + margin * (high - low)]))
-        super().refresh(decoder, codes, margin)
 
 
 class GivenMetric(LatentMetric):
@@ -264,7 +105,98 @@ class GivenMetric(LatentMetric):
         return self.given
 
 
-def _remember(metric: RiemannianMetric, *names: str) -> None:
-    """Let the metric of frozen weights remember its last results: a step asks for each of them several times."""
-    for name in names:
-        setattr(metric, name, LastCall(getattr(metric, name)))
+class DecoderMetric(LatentMetric):
+    """The pullback of the decoder: of a frozen copy, of a table of that, or of the decoder itself.
+
+    Args:
+        frozen: of a copy, renewed by :meth:`refresh`; that of a :class:`GaussianDecoder` has fewer outputs, by QR, and
+            the same distances. Otherwise gradients reach the decoder's weights.
+        resolution: tabulate the copy with so many points per axis on the box of the codes (d <= 3): no distance then
+            asks for the decoder.
+        solver: solver settings of distances while training; the default is cheap and deterministic.
+        flow_steps: Runge-Kutta steps of a draw from a wrapped normal posterior, whose vectors are short; more are taken
+            where they do not keep the speed.
+
+    Raises:
+        ValueError: for a table of a decoder that is not frozen, and by :meth:`attach` of more than three dimensions;
+            by :meth:`refresh`, for codes that are not finite.
+
+    Source: K20, section 4 and appendix C.
+
+    Example:
+        >>> from pyro_riemann.vae import GaussianDecoder
+        >>> decoder, rule = GaussianDecoder(2, 5, num_centers=3), DecoderMetric(resolution=16)
+        >>> rule.attach(decoder)
+        >>> rule.metric(decoder).table.low
+        tensor([-5., -5.])
+    """
+
+    box: Tensor
+    _kept: RiemannianMetric | None
+    _codes: Tensor | None
+
+    def __init__(
+        self,
+        frozen: bool = True,
+        resolution: int | None = None,
+        solver: GeodesicSolver | None = None,
+        flow_steps: int = 2,
+    ) -> None:
+        super().__init__()
+        if resolution is not None and not frozen:
+            raise ValueError("`resolution` asks for a table, which no gradient passes: it needs `frozen=True`.")
+        self.frozen, self.resolution, self.solver, self.flow_steps = frozen, resolution, solver, flow_steps
+        self.snapshot: Snapshot | None = None
+        object.__setattr__(self, "_codes", None)
+        self._forget()
+
+    def attach(self, decoder: DecoderProtocol, refreshed: bool = True) -> None:
+        dim = decoder.latent_dim
+        if self.resolution is not None:
+            if dim > 3:
+                raise ValueError(f"a table (`metric='grid'`) needs d <= 3, got {dim}; use 'fixed'.")
+            self.register_buffer("box", torch.tensor([[-5.0], [5.0]]).repeat(1, dim))
+        self.snapshot = decoder.distance_immersion() if refreshed and self.frozen else None
+
+    def metric(self, decoder: DecoderProtocol) -> RiemannianMetric:
+        if self._kept is None:
+            object.__setattr__(self, "_kept", metric := self._build(decoder))
+            return metric
+        return self._kept
+
+    def _build(self, decoder: DecoderProtocol) -> RiemannianMetric:
+        metric: RiemannianMetric = PullbackMetric(self.snapshot or decoder, decoder.latent_dim)
+        remembered = ["cholesky", "logdet", "metric_and_force"] if self.frozen else []
+        if self.resolution is not None:
+            # judged at the codes, by `train` at its end: tables of its first epochs are of decoders that change
+            metric = GridMetric(metric, self.box[0], self.box[1], self.resolution, points=self._codes, max_error=None)
+            remembered = remembered[:2]
+        metric.solver, metric.flow_steps = self.solver or training_solver(metric.dim), self.flow_steps
+        for name in remembered:  # a step asks for each of them several times
+            setattr(metric, name, LastCall(getattr(metric, name)))
+        return metric
+
+    def refresh(self, decoder: DecoderProtocol, codes: Tensor | None = None, margin: float = 0.3) -> None:
+        if codes is not None and self.resolution is not None:
+            check_finite("codes", codes)
+            low, high = codes.detach().amin(0), codes.detach().amax(0)
+            object.__setattr__(self, "_codes", codes.detach()[:: max(1, len(codes) // 512)].clone())
+            self.box.copy_(torch.stack([low - margin * (high - low), high + margin * (high - low)]))
+        if self.snapshot is not None:
+            self.snapshot.load_decoder(decoder)
+        self._forget()
+
+    # kept outside nn.Module's registry: the metric shares its tensors with the snapshot or the decoder
+    def _forget(self) -> None:
+        object.__setattr__(self, "_kept", None)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DecoderMetric:
+        self._forget()  # a table would stay on the old device
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._forget()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}

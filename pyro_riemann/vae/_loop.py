@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_riemann._safe_points import SafePoints
-from pyro_riemann.vae._callbacks import Callbacks
+from pyro_riemann.vae._callbacks import Callback, told
 from pyro_riemann.vae._checkpoint import generators, open_folder, set_generators
 from pyro_riemann.vae._data import Data, as_rows
 from pyro_riemann.vae._objective import Objective, fixed_seed
-from pyro_riemann.vae._saved_run import identity_of, load_run, save_run
+from pyro_riemann.vae._saved_run import RunState, identity_of, load_run, save_run
 from pyro_riemann.vae._settings import History
 
 
@@ -27,7 +27,7 @@ def run_training(
     objective: Objective,
     data: Data,
     validation: Data | None,
-    callbacks: Callbacks,
+    callbacks: Sequence[Callback],
     checkpoint: str | Path | None,
     resume: bool,
     device: str | torch.device | None = None,
@@ -35,14 +35,14 @@ def run_training(
     """Train by an objective, through all of its phases, or what a checkpoint says is missing of them."""
     safe = SafePoints(active=checkpoint is not None)
     run = TrainingRun(objective, data, validation, checkpoint, device, safe)
-    with run.folder_held(resume), safe, callbacks.started(sum(objective.phases), len(run.history)):
+    with run.folder_held(resume), safe, told(callbacks, sum(objective.phases), len(run.history)) as tell:
         while run.next_epoch():
-            callbacks.epoch(run.train_epoch(), run.module)
+            tell(run.train_epoch(), run.module)
             run.epoch_told()
     return run.history
 
 
-class TrainingRun:
+class TrainingRun(RunState):
     """The state of one training, which is what its checkpoint holds, and the work of an epoch.
 
     :meth:`next_epoch` closes a phase that is over and prepares the next; :meth:`train_epoch` takes the steps of one
@@ -60,37 +60,22 @@ class TrainingRun:
         device: str | torch.device | None,
         safe: SafePoints,
     ) -> None:
-        self.objective, self.module, self.safe = objective, objective.module, safe
-        self.device = torch.device(device) if device is not None else next(self.module.parameters()).device
-        like = next(self.module.to(self.device).parameters())
+        self.safe = safe
+        place = torch.device(device) if device is not None else next(objective.module.parameters()).device
+        super().__init__(objective, None if checkpoint is None else Path(checkpoint), place)
+        like = next(self.module.to(place).parameters())
         self.data = objective.checked("data", as_rows("data", data, objective.data_dim).to(like))
         self.validation: Tensor | None = None
         if validation is not None:
             rows = as_rows("validation", validation, objective.data_dim).to(like)
             self.validation = objective.checked("validation", rows)
-        self.folder = None if checkpoint is None else Path(checkpoint)
-        self.identity = None
         if self.folder is not None:
             self.identity = identity_of(self.module, self.data, self.validation, objective.config)
-        self.history = History()
-        self.phase, self.epoch = 1, 0  # epoch within the phase
-        self.begun = 0  # the last phase that was prepared
-        self.best, self.stale = math.inf, 0  # least validation loss of this phase, and epochs since
-        self.best_state: dict[str, Tensor] | None = None
-        self.finished = False
-        self.losses: list[float] = []  # of the steps so far, where the epoch was saved between two of them
-        self.noise: dict[str, Tensor] = {}  # states of the generators there
-        self.spent = (0.0, 0.0)  # seconds of these steps, on the wall and of the processor
+        self.batches = math.ceil(len(self.data) / objective.config.batch_size)
         self.started = (0.0, 0.0)
         self.svi: SVI | None = None
-        self.optimizer_state: dict[str, Any] = {}  # of a loaded checkpoint, until the first step
         self._parameters: Any = {"params": {}, "constraints": {}}  # this run's own parameter store
         self._in_store = False
-
-    @property
-    def batches(self) -> int:
-        """Steps of an epoch."""
-        return math.ceil(len(self.data) / self.objective.config.batch_size)
 
     @contextmanager
     def folder_held(self, resume: bool) -> Iterator[None]:
@@ -212,14 +197,9 @@ class TrainingRun:
 
     # ---------------------------------------------------------------- the optimiser
 
-    def rate(self, name: str) -> float:
-        """Learning rate of the parameter of that name in the parameter store."""
-        return self.objective.rate(name, self.phase, self.history)
-
     def optimizer_states(self) -> dict[str, Any]:
-        """State of the optimiser of each parameter, by its name in the parameter store."""
         if self.svi is None:
-            return self.optimizer_state
+            return super().optimizer_states()
         with self._store():
             state: dict[str, Any] = self.svi.optim.get_state()
             return state

@@ -12,7 +12,7 @@ from pyro_riemann.vae._counts import NegativeBinomialLikelihood, PoissonLikeliho
 from pyro_riemann.vae._decoders import Decoder, GaussianDecoder
 from pyro_riemann.vae._encoders import Encoder, mlp
 from pyro_riemann.vae._interface import DecoderProtocol
-from pyro_riemann.vae._latent_metric import DecoderMetric, LatentMetric, SnapshotMetric, TabulatedMetric
+from pyro_riemann.vae._latent_metric import DecoderMetric, LatentMetric
 from pyro_riemann.vae._likelihoods import BernoulliLikelihood, GaussianLikelihood, Likelihood
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._posteriors import HeatKernelPosterior, NormalPosterior, Posterior, WrappedNormalPosterior
@@ -52,8 +52,8 @@ def make_vae(
         latent_dim: latent dimension d.
         prior: ``"normal"``, ``"vamp"``, ``"heat_kernel"`` or ``"uniform"``; or a :class:`Prior`.
         posterior: ``"normal"``, ``"wrapped_normal"`` or ``"heat_kernel"``; or a :class:`Posterior`.
-        metric: ``"fixed"`` (:class:`SnapshotMetric`), ``"grid"`` (:class:`TabulatedMetric`) or ``"learned"``
-            (:class:`DecoderMetric`); or a :class:`LatentMetric`, or a metric of your own.
+        metric: ``"fixed"`` for a frozen copy of the decoder, ``"grid"`` for a table of that, ``"learned"`` for the
+            decoder itself, see :class:`DecoderMetric`; or a :class:`LatentMetric`, or a metric of your own.
         likelihood: ``"precision_network"`` (:class:`GaussianDecoder`), ``"gaussian"`` with one learned standard
             deviation, ``"bernoulli"``, ``"poisson"`` or ``"negative_binomial"`` with a learned dispersion of each
             entry; or a :class:`Likelihood`.
@@ -63,10 +63,10 @@ def make_vae(
         min_scale: least standard deviation.
         output: of the mean of Gaussian data, ``"linear"`` or ``"sigmoid"``, see :class:`GaussianDecoder`.
         pseudo_inputs: starting values of a VampPrior, ``(k, D)``.
-        solver: see :class:`LatentMetric`.
+        solver: see :class:`DecoderMetric`.
         posterior_steps: see :class:`HeatKernelPosterior`.
-        flow_steps: see :class:`LatentMetric`.
-        grid_resolution: see :class:`TabulatedMetric`.
+        flow_steps: see :class:`DecoderMetric`.
+        grid_resolution: see :class:`DecoderMetric`.
         seed: seed of the weights; the global generator is left alone. Default: draws from the global one.
         name: prefix in Pyro's parameter store.
 
@@ -116,9 +116,8 @@ def _posterior(given: str | Posterior, num_steps: int) -> Posterior:
 
 
 def _metric(name: str, solver: GeodesicSolver | None, flow_steps: int, resolution: int) -> LatentMetric:
-    if check_one_of("metric", name, METRICS) == "grid":
-        return TabulatedMetric(resolution, solver, flow_steps)
-    return (DecoderMetric if name == "learned" else SnapshotMetric)(solver, flow_steps)
+    frozen, table = check_one_of("metric", name, METRICS) != "learned", resolution if name == "grid" else None
+    return DecoderMetric(frozen, table, solver, flow_steps)
 
 
 def _likelihood(given: str | Likelihood, data_dim: int, output: str) -> Likelihood | None:

@@ -15,7 +15,7 @@ from pyro_riemann._checks import check_finite
 from pyro_riemann._modes import full_precision_methods
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.vae._interface import DecoderProtocol, EncoderProtocol
-from pyro_riemann.vae._latent_metric import GivenMetric, LatentMetric, SnapshotMetric
+from pyro_riemann.vae._latent_metric import DecoderMetric, GivenMetric, LatentMetric
 from pyro_riemann.vae._posteriors import NormalPosterior, Posterior, WrappedNormalPosterior
 from pyro_riemann.vae._priors import HeatKernelPrior, NormalPrior, Prior
 
@@ -85,7 +85,7 @@ class VAE(PyroModule):
         super().__init__()
         dim = encoder.latent_dim
         prior, posterior = prior or HeatKernelPrior(dim), posterior or WrappedNormalPosterior()
-        metric = metric or SnapshotMetric()
+        metric = metric or DecoderMetric()
         rule = GivenMetric(metric) if isinstance(metric, RiemannianMetric) else metric
         parts = {
             "encoder": (encoder, EncoderProtocol),

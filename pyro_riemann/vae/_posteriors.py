@@ -88,11 +88,25 @@ class _TimedPosterior(Posterior):
         """
         return scale[..., 0].square() * (metric.logdet(loc) / metric.dim + self.log_time_factor).exp()
 
+    def law(self, loc: Tensor, time: Tensor, metric: RiemannianMetric, constant: bool) -> dist.TorchDistribution:
+        """The member of the family with this location ``(*batch, d)`` and time ``(*batch)``.
 
-def _is_constant(constant: bool, loc: Tensor, time: Tensor, metric: RiemannianMetric) -> bool:
-    """Whether the log density may be approximated, and nothing that it depends on is trained."""
-    metric_is_trained = torch.is_grad_enabled() and any(value.requires_grad for value in metric.parameters())
-    return constant and not (loc.requires_grad or time.requires_grad or metric_is_trained)
+        Args:
+            loc: ``(*batch, d)``.
+            time: ``(*batch)``, a squared length in the metric.
+            metric: the latent metric.
+            constant: its log density may be approximated, for nothing that it depends on is trained.
+        """
+        raise NotImplementedError
+
+    def distribution(
+        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
+    ) -> dist.TorchDistribution:
+        metric = assert_metric(metric)
+        time = self.time(loc, scale, metric)
+        metric_is_trained = torch.is_grad_enabled() and any(value.requires_grad for value in metric.parameters())
+        trained = loc.requires_grad or time.requires_grad or metric_is_trained
+        return self.law(loc, time, metric, constant and not trained)
 
 
 class WrappedNormalPosterior(_TimedPosterior):
@@ -106,13 +120,8 @@ class WrappedNormalPosterior(_TimedPosterior):
         torch.Size([3, 2])
     """
 
-    def distribution(
-        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
-    ) -> dist.TorchDistribution:
-        metric = assert_metric(metric)
-        time = self.time(loc, scale, metric)
-        kind = FrozenWrappedNormal if _is_constant(constant, loc, time, metric) else RiemannianWrappedNormal
-        return kind(loc, time, metric)
+    def law(self, loc: Tensor, time: Tensor, metric: RiemannianMetric, constant: bool) -> dist.TorchDistribution:
+        return (FrozenWrappedNormal if constant else RiemannianWrappedNormal)(loc, time, metric)
 
 
 class HeatKernelPosterior(_TimedPosterior):
@@ -131,10 +140,5 @@ class HeatKernelPosterior(_TimedPosterior):
         super().__init__()
         self.num_steps = num_steps
 
-    def distribution(
-        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
-    ) -> dist.TorchDistribution:
-        metric = assert_metric(metric)
-        time = self.time(loc, scale, metric)
-        kind = FrozenHeatKernel if _is_constant(constant, loc, time, metric) else PosteriorHeatKernel
-        return kind(loc, time, metric, num_steps=self.num_steps)
+    def law(self, loc: Tensor, time: Tensor, metric: RiemannianMetric, constant: bool) -> dist.TorchDistribution:
+        return (FrozenHeatKernel if constant else PosteriorHeatKernel)(loc, time, metric, num_steps=self.num_steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,39 +30,31 @@ from pyro_riemann.vae._objective import Objective
 from pyro_riemann.vae._settings import History
 
 
-class Run(Protocol):
+class RunState:
     """What a checkpoint holds of a training run, and what it is compared with."""
 
-    folder: Path | None
-    identity: dict[str, Any] | None
-    objective: Objective
-    module: nn.Module
-    device: torch.device
-    phase: int
-    epoch: int
-    begun: int
-    best: float
-    best_state: dict[str, Tensor] | None
-    stale: int
-    finished: bool
-    history: History
-    losses: list[float]
-    noise: dict[str, Tensor]
-    spent: tuple[float, float]
-    optimizer_state: dict[str, Any]
-
-    @property
-    def batches(self) -> int:
-        """Steps of an epoch."""
-        ...
+    def __init__(self, objective: Objective, folder: Path | None, device: torch.device) -> None:
+        self.objective, self.module, self.folder, self.device = objective, objective.module, folder, device
+        self.identity: dict[str, Any] | None = None
+        self.batches = 0  # steps of an epoch
+        self.history = History()
+        self.phase, self.epoch = 1, 0  # epoch within the phase
+        self.begun = 0  # the last phase that was prepared
+        self.best, self.stale = math.inf, 0  # least validation loss of this phase, and epochs since
+        self.best_state: dict[str, Tensor] | None = None
+        self.finished = False
+        self.losses: list[float] = []  # of the steps so far, where the epoch was saved between two of them
+        self.noise: dict[str, Tensor] = {}  # states of the generators there
+        self.spent = (0.0, 0.0)  # seconds of these steps, on the wall and of the processor
+        self.optimizer_state: dict[str, Any] = {}  # of a loaded checkpoint, until the first step
 
     def optimizer_states(self) -> dict[str, Any]:
         """State of the optimiser of each parameter, by its name in the parameter store."""
-        ...
+        return self.optimizer_state
 
     def rate(self, name: str) -> float:
-        """Learning rate of a parameter."""
-        ...
+        """Learning rate of the parameter of that name in the parameter store."""
+        return self.objective.rate(name, self.phase, self.history)
 
 
 def identity_of(module: nn.Module, data: Tensor, validation: Tensor | None, config: Any) -> dict[str, Any]:
@@ -78,7 +70,7 @@ def identity_of(module: nn.Module, data: Tensor, validation: Tensor | None, conf
     }
 
 
-def save_run(run: Run) -> None:
+def save_run(run: RunState) -> None:
     """Write the run as it is now to its folder."""
     assert run.folder is not None
     tensors = {f"model/{key}": value for key, value in run.module.state_dict().items()}
@@ -101,7 +93,7 @@ def save_run(run: Run) -> None:
     save_checkpoint(run.folder, tensors, info)
 
 
-def load_run(run: Run) -> None:
+def load_run(run: RunState) -> None:
     """Put a new run where the one in its folder stopped; nothing of it is changed unless all of that is right.
 
     Raises:

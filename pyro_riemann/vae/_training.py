@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import GridMetric
-from pyro_riemann.vae._callbacks import Callback, Callbacks, Record, ScalarWriter
+from pyro_riemann.vae._callbacks import Watcher, as_callbacks
 from pyro_riemann.vae._data import Data
-from pyro_riemann.vae._latent_metric import TabulatedMetric
+from pyro_riemann.vae._latent_metric import DecoderMetric
 from pyro_riemann.vae._loop import run_training
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._objective import Objective
@@ -38,7 +38,7 @@ def train(
     checkpoint: str | Path | None = None,
     resume: bool = True,
     progress: bool = True,
-    callbacks: Sequence[Callback | ScalarWriter | Callable[[Record], object]] = (),
+    callbacks: Sequence[Watcher] = (),
 ) -> History:
     """Train a VAE in two phases and leave it in evaluation mode, ready for phase 2's use.
 
@@ -89,7 +89,7 @@ def train(
         (2, [1, 2])
     """
     objective = TwoPhases(vae, config or TrainingConfig())
-    return run_training(objective, data, validation, Callbacks(callbacks, progress), checkpoint, resume, device)
+    return run_training(objective, data, validation, as_callbacks(callbacks, progress), checkpoint, resume, device)
 
 
 class TwoPhases(Objective):
@@ -162,7 +162,7 @@ class TwoPhases(Objective):
         if self.config.epochs > 0:
             self.module.refresh_metric(self._codes(data))
         rule, metric = self.module.latent_metric, self.module.metric
-        if not isinstance(rule, TabulatedMetric) or not isinstance(metric, GridMetric):
+        if not isinstance(rule, DecoderMetric) or not isinstance(metric, GridMetric):
             return
         if (error := float(metric.interpolation_error)) > MAX_TABLE_ERROR:
             warnings.warn(

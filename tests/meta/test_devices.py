@@ -26,7 +26,7 @@ FOLLOW_THE_DEFAULT = {
     "plotting/_latent.py": "_like",  # likewise
     "vae/_counts.py": "__init__",
     "vae/_decoders.py": "__init__",
-    "vae/_latent_metric.py": "__init__ attach",
+    "vae/_latent_metric.py": "attach",
     "vae/_likelihoods.py": "__init__",
     "vae/_make.py": "make_prior _likelihood",
     "vae/_posteriors.py": "__init__",

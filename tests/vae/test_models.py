@@ -19,9 +19,9 @@ from scipy.sparse.csgraph import dijkstra
 from pyro_riemann import ConstantMetric, EuclideanMetric, PullbackMetric, RiemannianMetric
 from pyro_riemann.vae import (
     VAE,
+    DecoderMetric,
     Encoder,
     GaussianDecoder,
-    TabulatedMetric,
     elbo_terms,
     evaluate,
     importance_log_likelihood,
@@ -296,8 +296,9 @@ def test_state_dict_round_trip_keeps_the_densities():
         (lambda: VAE(Encoder(6, 2), GaussianDecoder(2, 6)), "scale_dim"),
         (lambda: VAE(Encoder(6, 3, scale_dim=1), GaussianDecoder(2, 6)), "latent dimension"),
         (lambda: VAE(Encoder(7, 2, scale_dim=1), GaussianDecoder(2, 6)), "the same spaces"),
-        (lambda: VAE(Encoder(6, 4, scale_dim=1), GaussianDecoder(4, 6), metric=TabulatedMetric()), "d <= 3"),
+        (lambda: VAE(Encoder(6, 4, scale_dim=1), GaussianDecoder(4, 6), metric=DecoderMetric(resolution=64)), "d <= 3"),
         (lambda: VAE(Encoder(6, 2, scale_dim=1), GaussianDecoder(2, 6), metric=EuclideanMetric(3)), "dimension"),
+        (lambda: DecoderMetric(frozen=False, resolution=64), "needs `frozen=True`"),
         (lambda: small_vae().model(torch.zeros(3, 5)), "shape"),
         (lambda: small_vae().model(torch.full((3, 6), float("nan"))), "NaN"),
         (lambda: small_vae().model(torch.zeros(3, 6).double(), size=2), "size"),
