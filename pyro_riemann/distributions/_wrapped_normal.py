@@ -11,11 +11,11 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_riemann._checks import holds
+from pyro_riemann._checks import check_same, check_tensor, holds
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.tangent_rule import check_num_nodes
-from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc, check_same, check_tensor
+from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._folded_mass import folded_mass, warn_if_folded
 from pyro_riemann.distributions._tangent import chart_moments, is_closed_form, tangent_vectors, whole_rule
 from pyro_riemann.metrics import ConstantMetric, RiemannianMetric
