@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from pyro_riemann._arviz import Summary, judge
+from pyro_riemann._formulas.unit_samplers import Volume
 
 A = TypeVar("A")
 
@@ -25,7 +25,7 @@ class Result(Generic[A]):
     high: A
     efficiency: float
     acceptance: float
-    volume: Callable[[], Any]
+    volume: Volume
     floor_share: float | None
     evaluations: int
 
@@ -39,7 +39,7 @@ class Result(Generic[A]):
         return judged(self.chains)
 
     def __str__(self) -> str:
-        value, error = self.volume_and_error()
+        value, error = self.volume.numbers()
         parts = [
             f"{len(self.draws)} draws by {self.method} ({self.reason})",  # type: ignore[arg-type]  # an array
             f"efficiency {self.efficiency:.2g}, acceptance {self.acceptance:.2g}, {self.evaluations} evaluations",
@@ -49,10 +49,6 @@ class Result(Generic[A]):
         if self.floor_share is not None:
             parts.append(f"{self.floor_share:.1%} of the draws on the metric's floor")
         return "\n".join(parts)
-
-    def volume_and_error(self) -> tuple[float, float]:
-        """The log volume in numbers."""
-        raise NotImplementedError
 
 
 def judged(chains: Any) -> Summary:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import qmc
@@ -12,16 +11,8 @@ from scipy.stats import qmc
 from pyro_riemann._formulas import climbs
 from pyro_riemann._formulas.climbs import Slopes, Vector
 from pyro_riemann._formulas.runtime import HOST
-from pyro_riemann._formulas.unit_mixture import (
-    LARGEST_SHARE,
-    UNIFORM_SHARE,
-    UnitMixture,
-    effective_share,
-    log_area,
-    log_mean,
-    mixture,
-    weigh,
-)
+from pyro_riemann._formulas.unit_groups import KNOWN_SHARE, Groups
+from pyro_riemann._formulas.unit_mixture import UnitMixture, effective_share, log_mean, weigh
 from pyro_riemann._formulas.unit_tempering import tempered_log_integral
 
 LOOK = 2048  # quasi-random points at which climbs may start
@@ -32,14 +23,12 @@ _ROUNDS = 8
 _CAP = 0.3
 _STARTS = 256  # climbs that start from heavy draws, and from landmarks
 _MOST = 256  # Gaussians that are fitted
-_KNOWN_SHARE = 0.1  # of the known bumps in a fitted mixture: none is ever out of reach
 _CLIMBED, _TURNS = 512, 4  # climbs at once, and how often while there seem to be peaks that none has found
 _UNSEEN = 0.03  # what these may add to the log integral without a word
 _MISSED = 4.0  # a peak whose density is so many times what the proposal expects is one that it misses
 _EXPLAINED = 3.0  # joint standard errors that a difference of two routes may have by chance: once in a hundred
 _DIFFERENT = 5.0  # joint standard errors above which two routes do not agree
 _MATTERS = 1e-4  # share of the integral below which a bump does not matter
-_REACH = 5.0  # standard deviations beyond the box at which a known peak no longer matters
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,93 +50,6 @@ class Landscape:
     known: climbs.Bumps | None = None
     landmarks: Vector = field(default_factory=lambda: np.zeros((0, 0)))
     points: int = 4096
-
-
-def known_bumps(slopes: Slopes, loc: Vector, covariance: Vector) -> climbs.Bumps | None:
-    """Those of peaks ``(m, d)`` with covariances ``(m, d, d)`` that reach into the unit box."""
-    real = np.isfinite(loc).all(-1) & np.isfinite(covariance).all((-2, -1))
-    loc, covariance = loc[real], covariance[real]
-    reach = _REACH * np.sqrt(np.einsum("mii->mi", covariance))
-    near = ((loc > -reach) & (loc < 1 + reach)).all(-1)
-    if not near.any():
-        return None
-    loc, covariance = loc[near], covariance[near]
-    # outside the box the function need not be defined: a peak there counts by what it is at the wall
-    unit = loc.clip(0, 1)
-    value = slopes(unit)[0]
-    scales = np.einsum("mii->mi", np.linalg.cholesky(covariance))
-    return climbs.Bumps(unit, value, loc, covariance, value + log_area(np, scales))
-
-
-class Groups(NamedTuple):
-    """A mixture by groups of Gaussians, of which only the first is adapted.
-
-    Attributes:
-        parts: means ``(m, d)``, covariances ``(m, d, d)`` and log weights ``(m)``, normalised, of each group.
-        shares: probabilities of the groups and, last, of the uniform part.
-    """
-
-    parts: tuple[tuple[Vector, Vector, Vector], ...]
-    shares: Vector
-
-    @classmethod
-    def of_bumps(cls, groups: list[climbs.Bumps], log_rest: float, smallest: float = 0.0) -> Groups:
-        """Groups in proportion to their masses, and a uniform part for the rest of the integral, at least 5 %.
-
-        Args:
-            groups: the bumps.
-            log_rest: log of what the groups leave over.
-            smallest: share of each group at least, of what the groups have.
-        """
-        if not groups:
-            return cls((), np.ones(1))
-        masses = np.array([*(np.logaddexp.reduce(group.log_mass) for group in groups), log_rest])
-        shares = np.exp(masses - np.logaddexp.reduce(masses))
-        shares[-1] = shares[-1].clip(UNIFORM_SHARE, LARGEST_SHARE)
-        shares[:-1] = (shares[:-1] / max(shares[:-1].sum(), 1e-300)).clip(smallest) * (1 - shares[-1])
-        parts = tuple((g.loc, g.covariance, g.log_mass - m) for g, m in zip(groups, masses, strict=False))
-        return cls(parts, shares / shares.sum())
-
-    def mixture(self, dim: int) -> UnitMixture:
-        """All Gaussians in one."""
-        if not self.parts:
-            return mixture(np, np.zeros((0, dim)), np.zeros((0, dim)), np.zeros(1))
-        loc, covariance = (np.concatenate([part[k] for part in self.parts]) for k in (0, 1))
-        weights = [math.log(s) + part[2] for s, part in zip(self.shares, self.parts, strict=False)]
-        diagonal = np.einsum("mii->mi", covariance)
-        if not (covariance - diagonal[:, :, None] * np.eye(dim)).any():
-            covariance = diagonal  # a tenth of the work
-        return mixture(np, loc, covariance, np.concatenate([*weights, np.log(self.shares[-1:])]))
-
-    def adapted(self, whole: UnitMixture, z: Vector, weights: Vector) -> Groups:
-        """One step of population Monte Carlo on the first group; the others change their share only.
-
-        Cappe, Douc, Guillin, Marin & Robert (2008), *Adaptive importance sampling in general mixture classes*.
-
-        Args:
-            whole: the mixture of these groups.
-            z: its draws, ``(n, d)``.
-            weights: normalised importance weights, ``(n)``.
-        """
-        terms = whole.terms(HOST, z)
-        owner = np.exp(np.maximum(terms - terms.max(1, keepdims=True), -80))
-        owner *= (weights / owner.sum(1))[:, None]
-        sizes = np.cumsum([len(part[0]) for part in self.parts])
-        shares = np.array([part.sum() for part in np.split(owner, sizes, axis=1)])
-        shares[1:-1] = shares[1:-1].clip(_KNOWN_SHARE)
-        shares[-1] = shares[-1].clip(UNIFORM_SHARE, LARGEST_SHARE)
-        (loc, old, _), dim = self.parts[0], z.shape[1]
-        share = owner[:, : len(loc)]
-        mass = share.sum(0)
-        seen, used = np.maximum(mass, 1e-12), mass > 1e-6  # a part that met no draw keeps its place
-        mean = share.T @ z / seen[:, None]
-        square = (share.T @ (z[:, :, None] * z[:, None]).reshape(-1, dim * dim)).reshape(-1, dim, dim)
-        spread = square / seen[:, None, None] - mean[:, :, None] * mean[:, None]
-        # half of the old shape stays in: few draws never collapse a part; 5 % wider, as weights are large in the tails
-        covariance = np.where(used[:, None, None], 0.525 * (spread + old), old)
-        log_weight = np.log(np.maximum(mass, 1e-8))
-        first = np.where(used[:, None], mean, loc), covariance, log_weight - np.logaddexp.reduce(log_weight)
-        return Groups((first, *self.parts[1:]), shares / shares.sum())
 
 
 @dataclass(eq=False)
@@ -222,7 +124,7 @@ def fit(land: Landscape) -> UnitFit:
     found, missed, log_unseen = _found(land, seen, best, z, log_weight)
     fitted = 0
     if len(found.loc) and (missed or efficiency < _GOOD):
-        candidate = Groups.of_bumps([found, *groups], rest, _KNOWN_SHARE)
+        candidate = Groups.of_bumps([found, *groups], rest, KNOWN_SHARE)
         whole = candidate.mixture(land.dim)
         z, other = _pool(land, whole, 1)
         if missed:  # what has missed a peak cannot judge itself
@@ -249,7 +151,7 @@ def narrowest(land: Landscape) -> tuple[float, float, float]:
     found = climbs.bumps(land.slopes, _climbs(land, seen, 128), 64)
     groups = [found] if land.known is None else [found, land.known]
     groups = [group for group in groups if len(group.loc)]
-    whole = Groups.of_bumps(groups, float(np.nanmedian(seen[1])), _KNOWN_SHARE).mixture(land.dim)
+    whole = Groups.of_bumps(groups, float(np.nanmedian(seen[1])), KNOWN_SHARE).mixture(land.dim)
     value, error = map(float, log_mean(HOST, _pool(land, whole, 0)[1]))
     finest = 1.0
     for group in groups:

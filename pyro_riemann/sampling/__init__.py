@@ -6,12 +6,12 @@
 
 from typing import TYPE_CHECKING
 
+from pyro_riemann._formulas.unit_laws import SamplerReport
+from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
+from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
 from pyro_riemann._lazy import lazily
 
 if TYPE_CHECKING:
-    from pyro_riemann._formulas.unit_laws import SamplerReport
-    from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
-    from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
     from pyro_riemann.sampling._front import sample_uniform
     from pyro_riemann.sampling._hmc import hmc
     from pyro_riemann.sampling._interpolation import Interpolation, interpolate

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas.unit_mixture import weigh
 from pyro_riemann.sampling._runtime import RUNTIME
 from pyro_riemann.sampling._target import Target
@@ -15,7 +14,9 @@ from pyro_riemann.sampling._target import Target
 _ITERATIONS = 1000
 
 
-def bridge_log_volume(target: Target, draws: Tensor, effective: float, generator: torch.Generator) -> Estimate:
+def bridge_log_volume(
+    target: Target, draws: Tensor, effective: float, generator: torch.Generator
+) -> tuple[float, float]:
     r"""Log of :math:`\int_{box} \sqrt{\det G}\,dz` by the optimal bridge between target and fitted proposal.
 
     Meng & Wong (1996), *Simulating ratios of normalizing constants via a simple identity*; the error is that of
@@ -57,4 +58,4 @@ def bridge_log_volume(target: Target, draws: Tensor, effective: float, generator
                 break
         first, second = terms(log_volume)
         variance = (first - mean(first)).exp().var() / len(draws) + (second - mean(second)).exp().var() / effective
-    return Estimate(log_volume.to(target.low), variance.sqrt().to(target.low))
+    return float(log_volume), float(variance.sqrt())

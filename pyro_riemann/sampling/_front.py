@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import torch
-
 from pyro_riemann._checks import check_one_of
-from pyro_riemann._estimate import Estimate
-from pyro_riemann._formulas.unit_laws import CellLaw
-from pyro_riemann._formulas.unit_samplers import interleaved
+from pyro_riemann._formulas.unit_samplers import check_count, choose, from_table
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._hmc import hmc
-from pyro_riemann.sampling._law import accepted
 from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis
 from pyro_riemann.sampling._result import SamplingResult, result
-from pyro_riemann.sampling._target import Target, check_count, target_of
+from pyro_riemann.sampling._target import target_of
 from pyro_riemann.sampling._tempered import tempered_smc
 
 _SAMPLERS: dict[str, Callable[..., SamplingResult]] = {
@@ -27,7 +21,6 @@ _SAMPLERS: dict[str, Callable[..., SamplingResult]] = {
     "tempered": tempered_smc,
     "hmc": hmc,
 }
-_CHAINS = 8
 
 
 @full_precision
@@ -83,37 +76,14 @@ def sample_uniform(
     check_one_of("method", method, ("auto", "table", *_SAMPLERS))
     check_count("num_samples", num_samples)
     target, generator = target_of(metric, low, high, seed)
-    chosen = _choose(target) if method == "auto" else method
+    chosen = choose(target) if method == "auto" else method
     if chosen == "table":
         if settings:
             raise TypeError(f'method "table" takes no settings, got {", ".join(settings)}.')
-        found = _from_table(target, num_samples, generator)
+        found = result(target, from_table(target, num_samples, generator), num_samples)
     else:
         seed = generator.initial_seed()
         found = _SAMPLERS[chosen](metric, num_samples, target.low, target.high, seed=seed, **settings)
     if verbose:
         print(found)
     return found
-
-
-def _choose(target: Target) -> str:
-    if target.table() is not None:
-        return "table"
-    return "importance" if target.proposal().fits else "tempered"
-
-
-def _from_table(target: Target, num_samples: int, generator: torch.Generator) -> SamplingResult:
-    if target.metric.dim > 2:
-        raise ValueError(f'method "table" needs d <= 2, the metric has dimension {target.metric.dim}.')
-    setup = target.table()
-    if setup is None or not isinstance(setup.law, CellLaw):
-        raise ValueError('method "table" does not resolve this metric: it varies within the smallest cells.')
-    law, length = setup.law, -(-num_samples // _CHAINS)
-    with torch.no_grad():
-        unit = accepted(target, law, _CHAINS * length, generator)
-    chains = target.points(unit).view(_CHAINS, length, -1)
-    efficiency = float(law.efficiency)
-    reason = f"dimension {target.metric.dim}: rejection from a table of cells, {efficiency:.2g} accepted"
-    volume = partial(Estimate, law.rule.log_volume.to(target.low), law.rule.standard_error.to(target.low))
-    draws, evaluations = interleaved(chains, num_samples), round(len(unit) / efficiency)
-    return result(target, "table", reason, chains, draws, (efficiency, 1.0), volume, evaluations)

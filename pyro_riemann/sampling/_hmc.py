@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas.unit_mixture import weigh
 from pyro_riemann._formulas.unit_moves import JITTER, HamiltonianState, Moves, move, tuned
+from pyro_riemann._formulas.unit_samplers import Drawn, Volume, check_count
 from pyro_riemann._modes import full_precision
 from pyro_riemann._result import judged
 from pyro_riemann.metrics import KernelMetric, RiemannianMetric
 from pyro_riemann.sampling._bridge import bridge_log_volume
 from pyro_riemann.sampling._result import SamplingResult, result
 from pyro_riemann.sampling._runtime import RUNTIME
-from pyro_riemann.sampling._target import Target, check_count, target_of
+from pyro_riemann.sampling._target import Target, target_of
 
 _BRIDGE = 4096  # states, of all chains, that estimate the volume
 
@@ -108,19 +108,16 @@ def hmc(
     kept = torch.linspace(chains.shape[1] / each - 1, chains.shape[1] - 1, each, device="cpu").round().long()
     states = chains.flatten(0, 1)
     states = states[:: -(-len(states) // _BRIDGE)]
-    chains = target.points(chains)
-    draws = chains[:, kept.to(z.device)].transpose(0, 1).flatten(0, 1)[:num_samples]
     effective = float(judged(chains)["ess_bulk"].min())
     volume = bridge_log_volume(target, states, min(effective, len(states)), generator)
     count = num_chains * num_steps
     reason = f"{num_chains} chains of {num_steps} moves, {num_leapfrog} leapfrog steps of {float(moves.step):.2g}"
     reason += " bump widths" if step_size is None else ""
-    rates_of = min(1.0, effective / count), sum(rates) / len(rates)
-    return result(target, "hmc", reason, chains, draws, rates_of, partial(_known, volume), count * (num_leapfrog + 1))
-
-
-def _known(volume: Estimate) -> Estimate:
-    return volume
+    share, rate = min(1.0, effective / count), sum(rates) / len(rates)
+    drawn = Drawn("hmc", reason, chains, share, rate, Volume(volume, target.land), count * (num_leapfrog + 1))
+    found = result(target, drawn, num_samples)
+    last = found.chains[:, kept.to(z.device)].transpose(0, 1).flatten(0, 1)[:num_samples]
+    return replace(found, draws=last)
 
 
 def _starts(target: Target, start: str | Tensor, count: int, generator: torch.Generator) -> Tensor:

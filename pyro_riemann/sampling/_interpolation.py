@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point
+from pyro_riemann._formulas.unit_samplers import check_count
 from pyro_riemann._modes import full_precision
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
-from pyro_riemann.sampling._target import check_count
 
 _FINE = 512  # points of the curve from which its length in the chart is summed
 _LOOKS = 65  # points of a line at which the determinant is looked up

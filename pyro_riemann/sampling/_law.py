@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pyro_riemann._box import check_chart
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._formulas.unit_cells import MAX_ROUNDS, propose
 from pyro_riemann._formulas.unit_laws import (
     LAST_MOVES,
     CellLaw,
@@ -126,7 +125,7 @@ class BoxLaw:
         if isinstance(law, FlatLaw):
             return RUNTIME.uniform(key, (count, dim), like)
         if isinstance(law, CellLaw):
-            return accepted(target, law, count, key)
+            return target.accepted(law, count, key)
         if isinstance(law, TemperedLaw):
             draws, times = law.rule.nodes[(len(law.rule.nodes) * RUNTIME.uniform(key, (count,), like)).long()], 2
             return moved(RUNTIME, target.slopes, law.moves, key, draws, times * NUM_MOVES)[0]
@@ -138,27 +137,6 @@ class BoxLaw:
         spare = picked(torch, law.rule, RUNTIME.uniform(key, (count,), like))
         draws = torch.where((log_weight.flatten()[chosen] > -torch.inf).unsqueeze(-1), z[chosen], spare)
         return moved(RUNTIME, target.slopes, law.moves, key, draws, LAST_MOVES)[0]
-
-
-def accepted(target: Target, law: CellLaw, count: int, key: torch.Generator | None) -> Tensor:
-    """Draws ``(count, d)`` in the unit box by rejection from a table.
-
-    Raises:
-        RuntimeError: if it refuses a thousand times.
-    """
-    draws = target.origin.new_empty(count, len(target.low))
-    missing = torch.arange(count, device=draws.device)
-    for _ in range(MAX_ROUNDS):
-        if len(missing) == 0:
-            return draws
-        unit, height = propose(RUNTIME, law, RUNTIME.uniform(key, (len(missing), draws.shape[1] + 3), draws))
-        chosen = height < target.value(unit)
-        draws[missing[chosen]] = unit[chosen]
-        missing = missing[~chosen]
-    raise RuntimeError(
-        f"A table could not draw {len(missing)} of {count} points in {MAX_ROUNDS} rounds of rejection (acceptance "
-        f"{float(law.efficiency):.1e}): `metric` varies too fast. Use a smaller box or a smoother metric."
-    )
 
 
 def _set_up(metric: RiemannianMetric, boxes: Tensor, max_points: int) -> list[SetUp]:

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from pyro_riemann._formulas.unit_laws import steps_to_forget
-from pyro_riemann._formulas.unit_mixture import effective_share, log_mean, weigh
-from pyro_riemann._formulas.unit_samplers import LOWEST, Weighed, interleaved, proposals_needed, resampled, spread
+from pyro_riemann._formulas.unit_mixture import log_mean, weigh
+from pyro_riemann._formulas.unit_samplers import LOWEST, Weighed, by_weights, check_count, importance, spread
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._law import independence_chain
-from pyro_riemann.sampling._result import SamplingResult, Unchecked, result
+from pyro_riemann.sampling._result import SamplingResult, result
 from pyro_riemann.sampling._runtime import RUNTIME
-from pyro_riemann.sampling._target import Target, check_count, target_of
+from pyro_riemann.sampling._target import target_of
 
 _BIAS, _MOST_STEPS = 0.01, 1024
 
@@ -86,8 +86,8 @@ def independence_metropolis(
         drawn = Weighed(points.gather(1, kept.unsqueeze(-1).expand(-1, -1, dim)), weights, moved)
         scale = proposal.scale(RUNTIME)
         drawn, extra = spread(RUNTIME, target.slopes, drawn, scale, num_moves, generator)
-    reason = f"{fitted.reason}; one state in {thinning} kept"
-    return _result(target, "metropolis", reason, drawn._replace(acceptance=moved), num_samples, extra)
+    drawn = by_weights(target, "metropolis", f"one state in {thinning} kept", drawn._replace(acceptance=moved), extra)
+    return result(target, drawn, num_samples)
 
 
 @full_precision
@@ -133,33 +133,6 @@ def importance_resampling(
         torch.Size([400, 3])
     """
     check_count("num_samples", num_samples)
-    check_count("num_populations", num_populations)
-    check_count("num_moves", num_moves, 0)
     target, generator = target_of(metric, low, high, seed)
-    fitted = target.proposal()
-    proposal, length = target.on_device(fitted.mixture), -(-num_samples // num_populations)
-    if num_proposals is None:
-        each = proposals_needed(length, fitted.efficiency)
-    else:
-        each = -(-check_count("num_proposals", num_proposals, num_populations) // num_populations)
-    with torch.no_grad():
-        drawn = resampled(RUNTIME, target.value, proposal, (num_populations, each, length), generator)
-        if not bool((drawn.log_weight > -torch.inf).any(1).all()):
-            raise RuntimeError(
-                f"No draw of the proposal lies in the box in one of {num_populations} populations of {each}: raise "
-                "`num_proposals`, or widen the box."
-            )
-        scale = proposal.scale(RUNTIME)
-        drawn, extra = spread(RUNTIME, target.slopes, drawn, scale, num_moves, generator)
-    reason = f"{fitted.reason}; {drawn.log_weight.numel()} proposals"
-    return _result(target, "importance", reason, drawn, num_samples, extra)
-
-
-def _result(target: Target, method: str, reason: str, drawn: Weighed, num_samples: int, extra: int) -> SamplingResult:
-    weights = drawn.log_weight.flatten()
-    value, error = (float(part) for part in log_mean(RUNTIME, weights))
-    rates = float(effective_share(RUNTIME, weights)), float(drawn.acceptance)
-    chains = target.points(drawn.chains)
-    volume = Unchecked(target, target.probe(), (value, error), target.proposal(), True)
-    draws = interleaved(chains, num_samples)
-    return result(target, method, reason, chains, draws, rates, volume, len(weights) + extra)
+    drawn = importance(target, num_samples, num_populations, num_proposals, num_moves, generator)
+    return result(target, drawn, num_samples)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_riemann._formulas.unit_fit import Groups
+from pyro_riemann._formulas.unit_groups import Groups
 from pyro_riemann._formulas.unit_mixture import UnitMixture, weigh
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._runtime import RUNTIME

@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._formulas.unit_fit import UnitFit
+from pyro_riemann._formulas.unit_samplers import Drawn, interleaved
 from pyro_riemann._formulas.unit_setup import floor_warnings
-from pyro_riemann._memo import Probe
 from pyro_riemann._result import Result
 from pyro_riemann.sampling._target import Target
-
-
-@dataclass(frozen=True)
-class Unchecked:
-    """A log volume whose error is yet to be compared with another route.
-
-    Attributes:
-        target: the law.
-        probe: the metric as it was.
-        own: the log volume and its own error.
-        fitted: the proposal, which knows another route.
-        weighed: whether the volume is a mean of importance weights.
-    """
-
-    target: Target
-    probe: Probe
-    own: tuple[float, float]
-    fitted: UnitFit
-    weighed: bool
-
-    def __call__(self) -> Estimate:
-        """The log volume with the larger of its own error and the difference from another route."""
-        with torch.no_grad():
-            if self.fitted.tempered is None and not self.probe.meets(self.target.metric):
-                raise RuntimeError(
-                    "the metric has changed since the draws were made, so that the error of its volume then can no "
-                    "longer be found: read `log_volume` before the metric changes, or draw again."
-                )
-            error, _ = self.fitted.checked(self.target.host_slopes, *self.own, self.weighed)
-        smallest = 4 * torch.finfo(self.target.low.dtype).eps * max(1.0, abs(self.own[0]))
-        value, error = self.target.low.new_tensor([self.own[0], max(error, smallest)])
-        return Estimate(value, error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +33,7 @@ class SamplingResult(Result[Tensor]):
         efficiency: effective draws for each proposal (``"table"``, ``"metropolis"``, ``"importance"``), particle
             (``"tempered"``) or state of a chain (``"hmc"``).
         acceptance: acceptance rate of the proposals or of the Hamiltonian moves; 1 where nothing is refused.
-        volume: finds the log volume of the box and its error; see :attr:`log_volume`.
+        volume: the log volume of the box, and what it takes to find its error; see :attr:`log_volume`.
         floor_share: share of the draws where the metric is only what keeps it from being singular, the floor of a
             kernel metric or the jitter of a pullback; None for others.
         evaluations: points at which the volume element or its gradient was evaluated for the draws; what it took to set
@@ -82,8 +48,6 @@ class SamplingResult(Result[Tensor]):
         True
     """
 
-    volume: Callable[[], Estimate]
-
     @cached_property
     def log_volume(self) -> Estimate:
         """Log Riemannian volume of the box and its standard error, both scalars.
@@ -94,8 +58,8 @@ class SamplingResult(Result[Tensor]):
         Raises:
             RuntimeError: if the metric has changed since the draws were made and nobody has asked before.
         """
-        found: Estimate = self.volume()
-        return found
+        value, error = self.low.new_tensor(self.volume.numbers())
+        return Estimate(value, error)
 
     @property
     def r_hat(self) -> Tensor:
@@ -107,36 +71,26 @@ class SamplingResult(Result[Tensor]):
         """Bulk effective sample size of ``chains``, each coordinate, ``(d)``."""
         return torch.from_numpy(self.table["ess_bulk"].to_numpy(copy=True))
 
-    def volume_and_error(self) -> tuple[float, float]:
-        """:attr:`log_volume` in numbers."""
-        return float(self.log_volume.value), float(self.log_volume.standard_error)
 
-
-def result(
-    target: Target,
-    method: str,
-    reason: str,
-    chains: Tensor,
-    draws: Tensor,
-    rates: tuple[float, float],
-    volume: Callable[[], Estimate],
-    evaluations: int,
-) -> SamplingResult:
-    """The result of a sampler; warns where most draws lie in the void.
-
-    Args:
-        target: the law.
-        method: of drawing.
-        reason: why.
-        chains: ``(chains, length, d)`` in the chart.
-        draws: ``(n, d)`` in the chart.
-        rates: efficiency and acceptance.
-        volume: finds the log volume.
-        evaluations: of the density.
-    """
+def result(target: Target, drawn: Drawn, num_samples: int) -> SamplingResult:
+    """The result of a sampler; warns where most draws lie in the void."""
+    chains = target.points(drawn.chains)
+    draws = interleaved(chains, num_samples)
     flat = target.on_floor(draws)
     share = None if flat is None else float(flat.double().mean())
     for warning in floor_warnings("This sample", share):
         warnings.warn(warning, UserWarning, stacklevel=4)
-    low, high = target.low, target.high
-    return SamplingResult(method, reason, draws, chains, low, high, *rates, volume, share, evaluations)
+    volume = replace(drawn.volume, unchanged=partial(target.probe().meets, target.metric))
+    return SamplingResult(
+        drawn.method,
+        drawn.reason,
+        draws,
+        chains,
+        target.low,
+        target.high,
+        drawn.efficiency,
+        drawn.acceptance,
+        volume,
+        share,
+        drawn.evaluations,
+    )

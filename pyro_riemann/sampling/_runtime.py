@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_riemann._checks import check_same, check_tensor, holds
 from pyro_riemann._formulas import Namespace
 from pyro_riemann._formulas.runtime import Eager, squared_distances
 
@@ -46,6 +47,34 @@ class TorchRuntime(Eager):
         if isinstance(found[0], tuple):
             return tuple(torch.cat(part) for part in zip(*found, strict=True))
         return torch.cat(found)
+
+    def slopes(self, log_density: Callable[[Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """By reverse mode."""
+
+        def slopes(z: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                point = z.detach().requires_grad_()
+                value = log_density(point)
+                # a flat density does not depend on the point: the zero keeps that on the graph
+                (gradient,) = torch.autograd.grad(value.sum() + 0 * point.sum(), point)
+            return value.detach(), gradient
+
+        return slopes
+
+    def check_key(self, key: torch.Generator | None) -> torch.Generator | None:
+        """A generator or None."""
+        if key is not None and not isinstance(key, torch.Generator):
+            raise TypeError(f"`key` must be a torch.Generator or None, got {type(key).__name__}.")
+        return key
+
+    def check_like(self, name: str, value: Tensor, like: Tensor) -> Tensor:
+        """A floating tensor of the dtype and device of ``like``."""
+        check_same(name, check_tensor(name, value), like)
+        return value
+
+    def holds(self, mask: Tensor) -> bool:
+        """Where it can be read."""
+        return holds(mask)
 
 
 RUNTIME = TorchRuntime()

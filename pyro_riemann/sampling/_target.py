@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 from pyro_riemann._box import check_box, check_chart, check_metric
 from pyro_riemann._formulas import table
 from pyro_riemann._formulas.climbs import Vector
-from pyro_riemann._formulas.unit_cells import tabulate
-from pyro_riemann._formulas.unit_fit import Landscape, UnitFit, fit, known_bumps
+from pyro_riemann._formulas.unit_cells import MAX_ROUNDS, propose, tabulate
+from pyro_riemann._formulas.unit_fit import Landscape, UnitFit, fit
+from pyro_riemann._formulas.unit_groups import known_bumps
 from pyro_riemann._formulas.unit_laws import (
     CellLaw,
     FlatLaw,
@@ -26,10 +27,12 @@ from pyro_riemann._formulas.unit_laws import (
     tempered_law,
 )
 from pyro_riemann._formulas.unit_mixture import UnitMixture
+from pyro_riemann._formulas.unit_samplers import Weighed, resampled, spread
 from pyro_riemann._formulas.unit_setup import MAX_POINTS, SetUp, set_up_cells, set_up_fit
+from pyro_riemann._formulas.unit_tempering import TemperedState, temper
 from pyro_riemann._memo import Probe, remember
 from pyro_riemann.metrics import ConstantMetric, KernelMetric, RiemannianMetric
-from pyro_riemann.sampling._runtime import RUNTIME
+from pyro_riemann.sampling._runtime import RUNTIME, TorchRuntime
 
 MARGIN = 4.0  # standard deviations of the bumps by which the default box exceeds the centroids
 CHUNK = 16384  # points per metric evaluation: bounds memory, not results
@@ -51,6 +54,7 @@ class Target:
     low: Tensor
     high: Tensor
     max_points: int = MAX_POINTS
+    runtime: ClassVar[TorchRuntime] = RUNTIME
 
     @cached_property
     def origin(self) -> Tensor:
@@ -93,12 +97,7 @@ class Target:
         if type(self.metric) is KernelMetric and self.metric.is_diagonal:
             with torch.no_grad():
                 return self.metric._logdet_with_gradient(z)
-        with torch.enable_grad():
-            point = z.detach().requires_grad_()
-            value = self.metric.logdet(point)
-            # a flat metric's value does not depend on the point: the zero keeps it on the graph
-            (gradient,) = torch.autograd.grad(value.sum() + 0 * point.sum(), point)
-        return value.detach(), gradient
+        return RUNTIME.slopes(self.metric.logdet)(z)
 
     @cached_property
     def _log_width(self) -> Tensor:
@@ -155,6 +154,39 @@ class Target:
     def generator(self, seed: int) -> torch.Generator:
         """Random numbers on the device of the box."""
         return torch.Generator(self.low.device).manual_seed(seed)
+
+    # ---------------------------------------------------------------- what its samplers need
+
+    def resampled(self, shape: tuple[int, int, int], num_moves: int, key: torch.Generator) -> tuple[Weighed, int]:
+        """Populations of the proposal, resampled and moved on."""
+        proposal = self.on_device(self.proposal().mixture)
+        drawn = resampled(RUNTIME, self.value, proposal, shape, key)
+        return spread(RUNTIME, self.slopes, drawn, proposal.scale(RUNTIME), num_moves, key)
+
+    def population(self, islands: int, particles: int, num_moves: int, key: torch.Generator) -> TemperedState:
+        """The end of a tempered sequence from the proposal."""
+        proposal = self.on_device(self.proposal().mixture)
+        return temper(RUNTIME, self.slopes, proposal, islands, particles, key, num_moves)
+
+    def accepted(self, law: CellLaw, count: int, key: torch.Generator | None) -> Tensor:
+        """Draws ``(count, d)`` by rejection from a table.
+
+        Raises:
+            RuntimeError: if it refuses a thousand times.
+        """
+        draws = self.origin.new_empty(count, len(self.low))
+        missing = torch.arange(count, device=draws.device)
+        for _ in range(MAX_ROUNDS):
+            if len(missing) == 0:
+                return draws
+            unit, height = propose(RUNTIME, law, RUNTIME.uniform(key, (len(missing), draws.shape[1] + 3), draws))
+            chosen = height < self.value(unit)
+            draws[missing[chosen]] = unit[chosen]
+            missing = missing[~chosen]
+        raise RuntimeError(
+            f"A table could not draw {len(missing)} of {count} points in {MAX_ROUNDS} rounds of rejection (acceptance "
+            f"{float(law.efficiency):.1e}): `metric` varies too fast. Use a smaller box or a smoother metric."
+        )
 
     # ---------------------------------------------------------------- what is kept while the metric stays as it is
 
@@ -258,12 +290,3 @@ def target_of(metric: RiemannianMetric, low: Any, high: Any, seed: int | None) -
     check_chart(metric, low, high)
     target = Target(metric, low.detach().contiguous(), high.detach().contiguous())
     return target, target.generator(int(torch.randint(2**62, (), device="cpu")) if seed is None else seed)
-
-
-def check_count(name: str, value: int, least: int = 1) -> int:
-    """Raise unless ``value`` is an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int, got {type(value).__name__}.")
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
-    return value

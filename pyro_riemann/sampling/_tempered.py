@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyro_riemann._formulas.unit_laws import efficiency
-from pyro_riemann._formulas.unit_mixture import log_mean
-from pyro_riemann._formulas.unit_samplers import interleaved
-from pyro_riemann._formulas.unit_tempering import NUM_MOVES, temper
+from pyro_riemann._formulas.unit_samplers import check_count, tempered
+from pyro_riemann._formulas.unit_tempering import NUM_MOVES
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
-from pyro_riemann.sampling._result import SamplingResult, Unchecked, result
-from pyro_riemann.sampling._runtime import RUNTIME
-from pyro_riemann.sampling._target import check_count, target_of
+from pyro_riemann.sampling._result import SamplingResult, result
+from pyro_riemann.sampling._target import target_of
 
 
 @full_precision
@@ -58,30 +55,6 @@ def tempered_smc(
         (torch.Size([400, 3]), True)
     """
     check_count("num_samples", num_samples)
-    check_count("num_islands", num_islands, 2)
-    check_count("num_moves", num_moves)
     target, generator = target_of(metric, low, high, seed)
-    fitted = target.proposal()
-    length = -(-num_samples // num_islands)
-    if num_particles is None:
-        num_particles = max(256, length)
-    elif check_count("num_particles", num_particles) < length:
-        raise ValueError(
-            f"`num_particles` is {num_particles} on {num_islands} islands, too few for {num_samples} draws: at least "
-            f"{length} are needed."
-        )
-    end = temper(
-        RUNTIME, target.slopes, target.on_device(fitted.mixture), num_islands, num_particles, generator, num_moves
-    )
-    if end.temperature < 1:
-        raise RuntimeError(
-            f"The tempered sequence reached only {float(end.temperature):.2e} of the way from the proposal to the "
-            "uniform law in 200 stages: `metric` varies too fast in the box. Use a smaller box or a smoother metric."
-        )
-    chains = target.points(end.particles)
-    draws = interleaved(chains[:, :: num_particles // length], num_samples)
-    value, error = log_mean(RUNTIME, end.log_mass)
-    volume = Unchecked(target, target.probe(), (float(value), float(error)), fitted, False)
-    rates = float(efficiency(end, error)), float(end.acceptance)
-    reason = f"{fitted.reason}; {int(end.stage)} temperatures"
-    return result(target, "tempered", reason, chains, draws, rates, volume, int(end.evaluations))
+    drawn = tempered(target, num_samples, num_islands, num_particles, num_moves, generator)
+    return result(target, drawn, num_samples)

@@ -11,7 +11,8 @@ from scipy import stats
 
 from pyro_riemann._formulas import climbs, unit_fit
 from pyro_riemann._formulas.runtime import HOST
-from pyro_riemann._formulas.unit_fit import Groups, Landscape
+from pyro_riemann._formulas.unit_fit import Landscape
+from pyro_riemann._formulas.unit_groups import Groups
 from pyro_riemann._formulas.unit_laws import steps_to_forget
 from pyro_riemann._formulas.unit_mixture import effective_share, mixture
 from pyro_riemann._formulas.unit_tempering import systematic, tempered_log_integral

@@ -6,17 +6,17 @@ kernels move particles of any log density.
 
 from typing import TYPE_CHECKING
 
+from pyro_riemann._formulas.unit_laws import SamplerReport
+from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
+from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
 from pyro_riemann._lazy import lazily
 
 if TYPE_CHECKING:
-    from pyro_riemann._formulas.unit_laws import SamplerReport
-    from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
-    from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
+    from pyro_riemann.numpyro.sampling._door import default_box
     from pyro_riemann.numpyro.sampling._front import importance_resampling, sample_uniform, tempered_smc
     from pyro_riemann.numpyro.sampling._kernels import HamiltonianKernel, TemperedKernel
     from pyro_riemann.numpyro.sampling._law import BoxLaw
     from pyro_riemann.numpyro.sampling._result import SamplingResult
-    from pyro_riemann.numpyro.sampling._target import default_box
 
 __all__ = [
     "sample_uniform",
@@ -34,7 +34,7 @@ __all__ = [
     "HamiltonianInfo",
 ]
 
-_MODULES = dict.fromkeys(("_law", "_target", "_kernels"), "jax")
+_MODULES = dict.fromkeys(("_law", "_door", "_kernels"), "jax")
 _JUDGED = dict.fromkeys(("_front", "_result"), "diagnostics")
 
 if not TYPE_CHECKING:  # the distributions are built on some of these, and need no table of chains

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import jax
 from jax import Array
 
-from pyro_riemann._formulas.unit_laws import CellLaw, efficiency
-from pyro_riemann._formulas.unit_mixture import UnitMixture, effective_share, log_mean
-from pyro_riemann._formulas.unit_samplers import Weighed, proposals_needed, resampled, spread
-from pyro_riemann._formulas.unit_tempering import NUM_MOVES, TemperedState, temper
+from pyro_riemann._formulas.unit_samplers import check_count, choose, from_table, importance, tempered
+from pyro_riemann._formulas.unit_tempering import NUM_MOVES
 from pyro_riemann.numpyro._checks import check_key, check_one_of
-from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.metrics import RiemannianMetric
-from pyro_riemann.numpyro.sampling._law import draw_unit
-from pyro_riemann.numpyro.sampling._result import SamplingResult, Unchecked, result
-from pyro_riemann.numpyro.sampling._runtime import RUNTIME
-from pyro_riemann.numpyro.sampling._target import Target, check_count, log_density, slopes, target_of
-
-_CHAINS = 8
+from pyro_riemann.numpyro.sampling._door import target_of
+from pyro_riemann.numpyro.sampling._result import SamplingResult, result
 
 
 def sample_uniform(
@@ -75,11 +66,11 @@ def sample_uniform(
     check_one_of("method", method, ("auto", "table", *_SAMPLERS))
     check_count("num_samples", num_samples)
     target = target_of(metric, low, high)
-    chosen = _choose(target) if method == "auto" else method
+    chosen = choose(target) if method == "auto" else method
     if chosen == "table":
         if settings:
             raise TypeError(f'method "table" takes no settings, got {", ".join(settings)}.')
-        found = _from_table(target, num_samples, check_key(key))
+        found = result(target, from_table(target, num_samples, check_key(key)), num_samples)
     else:
         found = _SAMPLERS[chosen](metric, num_samples, target.low, target.high, key=key, **settings)
     if verbose:
@@ -130,41 +121,9 @@ def importance_resampling(
         (400, 3)
     """
     check_count("num_samples", num_samples)
-    check_count("num_populations", num_populations)
-    check_count("num_moves", num_moves, 0)
     target = target_of(metric, low, high)
-    fitted, length = target.proposal(), -(-num_samples // num_populations)
-    if num_proposals is None:
-        each = proposals_needed(length, fitted.efficiency)
-    else:
-        each = -(-check_count("num_proposals", num_proposals, num_populations) // num_populations)
-    shape = num_populations, each, length
-    box, proposal = (metric, target.low, target.high), target.on_device(fitted.mixture)
-    drawn, extra = _resampled(*box, proposal, check_key(key), shape, num_moves)
-    if not bool((drawn.log_weight > -float("inf")).any(1).all()):
-        raise RuntimeError(
-            f"No draw of the proposal lies in the box in one of {num_populations} populations of {each}: raise "
-            "`num_proposals`, or widen the box."
-        )
-    weights = drawn.log_weight.ravel()
-    value, error = (float(part) for part in log_mean(RUNTIME, weights))
-    rates = float(effective_share(RUNTIME, weights)), float(drawn.acceptance)
-    reason, volume = f"{fitted.reason}; {len(weights)} proposals", Unchecked(target, (value, error), fitted, True)
-    return result(target, "importance", reason, drawn.chains, num_samples, rates, volume, len(weights) + int(extra))
-
-
-@partial(jax.jit, static_argnames=("shape", "num_moves"))
-def _resampled(
-    metric: RiemannianMetric,
-    low: Array,
-    high: Array,
-    proposal: UnitMixture,
-    key: Array,
-    shape: tuple[int, int, int],
-    num_moves: int,
-) -> tuple[Weighed, int]:
-    drawn = resampled(RUNTIME, partial(log_density, metric, low, high), proposal, shape, key)
-    return spread(RUNTIME, partial(slopes, metric, low, high), drawn, proposal.scale(RUNTIME), num_moves, key)
+    drawn = importance(target, num_samples, num_populations, num_proposals, num_moves, check_key(key))
+    return result(target, drawn, num_samples)
 
 
 def tempered_smc(
@@ -210,63 +169,9 @@ def tempered_smc(
         ((400, 3), True)
     """
     check_count("num_samples", num_samples)
-    check_count("num_islands", num_islands, 2)
-    check_count("num_moves", num_moves)
     target = target_of(metric, low, high)
-    fitted, length = target.proposal(), -(-num_samples // num_islands)
-    if num_particles is None:
-        num_particles = max(256, length)
-    elif check_count("num_particles", num_particles) < length:
-        raise ValueError(
-            f"`num_particles` is {num_particles} on {num_islands} islands, too few for {num_samples} draws: at least "
-            f"{length} are needed."
-        )
-    box, proposal = (metric, target.low, target.high), target.on_device(fitted.mixture)
-    end = _tempered(*box, proposal, check_key(key), num_islands, num_particles, num_moves)
-    if end.temperature < 1:
-        raise RuntimeError(
-            f"The tempered sequence reached only {float(end.temperature):.2e} of the way from the proposal to the "
-            "uniform law in 200 stages: `metric` varies too fast in the box. Use a smaller box or a smoother metric."
-        )
-    value, error = log_mean(RUNTIME, end.log_mass)
-    volume = Unchecked(target, (float(value), float(error)), fitted, False)
-    rates, reason = (float(efficiency(end, error)), float(end.acceptance)), f"{fitted.reason}; {int(end.stage)} "
-    evaluations = int(end.evaluations)
-    return result(target, "tempered", reason + "temperatures", end.particles, num_samples, rates, volume, evaluations)
-
-
-@partial(jax.jit, static_argnames=("islands", "particles", "num_moves"))
-def _tempered(
-    metric: RiemannianMetric,
-    low: Array,
-    high: Array,
-    proposal: UnitMixture,
-    key: Array,
-    islands: int,
-    particles: int,
-    num_moves: int,
-) -> TemperedState:
-    return temper(RUNTIME, partial(slopes, metric, low, high), proposal, islands, particles, key, num_moves)
+    drawn = tempered(target, num_samples, num_islands, num_particles, num_moves, check_key(key))
+    return result(target, drawn, num_samples)
 
 
 _SAMPLERS: dict[str, Callable[..., SamplingResult]] = {"importance": importance_resampling, "tempered": tempered_smc}
-
-
-def _choose(target: Target) -> str:
-    if target.table() is not None:
-        return "table"
-    return "importance" if target.proposal().fits else "tempered"
-
-
-def _from_table(target: Target, num_samples: int, key: Array) -> SamplingResult:
-    if target.metric.dim > 2:
-        raise ValueError(f'method "table" needs d <= 2, the metric has dimension {target.metric.dim}.')
-    setup = target.table()
-    if setup is None or not isinstance(setup.law, CellLaw):
-        raise ValueError('method "table" does not resolve this metric: it varies within the smallest cells.')
-    law, length = setup.law, -(-num_samples // _CHAINS)
-    unit = draw_unit(law, target.metric, target.low, target.high, key, _CHAINS * length)
-    rate = float(law.efficiency)
-    reason = f"dimension {target.metric.dim}: rejection from a table of cells, {rate:.2g} accepted"
-    volume, chains = partial(Estimate, *law.rule[:2]), unit.reshape(_CHAINS, length, -1)
-    return result(target, "table", reason, chains, num_samples, (rate, 1.0), volume, round(len(unit) / rate))

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pyro_riemann._formulas.unit_cells import MAX_ROUNDS, propose
 from pyro_riemann._formulas.unit_laws import (
     LAST_MOVES,
     MAX_STEPS,
@@ -28,8 +27,9 @@ from pyro_riemann._formulas.unit_tempering import NUM_MOVES
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro._memo import is_known, keep
 from pyro_riemann.numpyro.metrics import RiemannianMetric
+from pyro_riemann.numpyro.sampling._density import accepted, log_density, log_volume, moments, rows_at_once, slopes
 from pyro_riemann.numpyro.sampling._runtime import RUNTIME
-from pyro_riemann.numpyro.sampling._target import Target, log_density, log_volume, moments, rows_at_once, slopes
+from pyro_riemann.numpyro.sampling._target import Target
 
 _MOST_DRAWS = 16384  # at once: bounds memory
 
@@ -125,7 +125,7 @@ def draw_unit(law: Law, metric: RiemannianMetric, low: Array, high: Array, key: 
     if isinstance(law, FlatLaw):
         return jax.random.uniform(key, shape, low.dtype)
     if isinstance(law, CellLaw):
-        return _accepted(law, partial(log_density, metric, low, high), key, shape, low)
+        return accepted(law, partial(log_density, metric, low, high), key, shape)
     for_choice, for_moves = jax.random.split(key)
     if isinstance(law, TemperedLaw):
         draws, times = law.rule.nodes[jax.random.randint(for_choice, (count,), 0, len(law.rule.nodes))], 2 * NUM_MOVES
@@ -152,17 +152,3 @@ def _chained(law: MixtureLaw, value: partial[Array], key: Array, count: int) -> 
     # too rare to matter: a chain that never met one starts from a point of the kept rule
     luck = jax.random.uniform(jax.random.fold_in(key, MAX_STEPS), (count,), dtype)
     return jnp.where(jnp.isneginf(log_weight)[:, None], picked(jnp, law.rule, luck), draws)
-
-
-def _accepted(law: CellLaw, value: partial[Array], key: Array, shape: tuple[int, int], like: Array) -> Array:
-    """Draws by rejection from a table."""
-
-    def again(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        turn, draws, missing = state
-        luck = jax.random.uniform(jax.random.fold_in(key, turn), (shape[0], shape[1] + 3), like.dtype)
-        unit, height = propose(RUNTIME, law, luck)
-        accepted = height < value(unit)
-        return turn + 1, jnp.where((missing & accepted)[:, None], unit, draws), missing & ~accepted
-
-    start = (jnp.zeros((), int), jnp.full(shape, jnp.nan, like.dtype), jnp.ones(shape[0], bool))
-    return jax.lax.while_loop(lambda state: state[2].any() & (state[0] < MAX_ROUNDS), again, start)[1]

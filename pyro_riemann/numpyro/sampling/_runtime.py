@@ -12,6 +12,7 @@ from jax.scipy.special import ndtri
 
 from pyro_riemann._formulas import Namespace
 from pyro_riemann._formulas.runtime import State
+from pyro_riemann.numpyro._checks import check_array, check_key, holds
 from pyro_riemann.numpyro.metrics._mahalanobis import exact_products, squared_distances
 
 
@@ -64,6 +65,29 @@ class JaxRuntime:
         split = jnp.concatenate([points, filling]).reshape(pieces, rows, *points.shape[1:])
         value = jax.lax.map(function, split)
         return jax.tree.map(lambda out: out.reshape(-1, *out.shape[2:])[:count], value)
+
+    def slopes(self, log_density: Callable[[Array], Array]) -> Callable[[Array], tuple[Array, Array]]:
+        """By reverse mode."""
+
+        def slopes(z: Array) -> tuple[Array, Array]:
+            value, pull = jax.vjp(log_density, z)
+            return value, pull(jnp.ones_like(value))[0]
+
+        return slopes
+
+    def check_key(self, key: Array) -> Array:
+        """One key of ``jax.random``."""
+        return check_key(key)
+
+    def check_like(self, name: str, value: Array, like: Array) -> Array:
+        """A floating array of the dtype of ``like``."""
+        if check_array(name, value).dtype != like.dtype:
+            raise TypeError(f"`{name}` has dtype {value.dtype}, the other arguments have {like.dtype}; convert one.")
+        return value
+
+    def holds(self, mask: Array) -> bool:
+        """Where it can be read."""
+        return holds(mask)
 
 
 RUNTIME = JaxRuntime()

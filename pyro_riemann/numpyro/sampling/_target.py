@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,13 @@ from scipy.stats import qmc
 from pyro_riemann._formulas.climbs import Vector
 from pyro_riemann._formulas.runtime import HOST
 from pyro_riemann._formulas.unit_cells import tabulate
-from pyro_riemann._formulas.unit_fit import Landscape, UnitFit, fit, known_bumps
+from pyro_riemann._formulas.unit_fit import Landscape, UnitFit, fit
+from pyro_riemann._formulas.unit_groups import known_bumps
 from pyro_riemann._formulas.unit_laws import (
     CellLaw,
     FlatLaw,
     Law,
     MixtureLaw,
-    Rule,
     TemperedLaw,
     flat_law,
     mixture_law,
@@ -30,48 +30,18 @@ from pyro_riemann._formulas.unit_laws import (
     tempered_law,
 )
 from pyro_riemann._formulas.unit_mixture import UnitMixture, log_area, mixture, shares
+from pyro_riemann._formulas.unit_samplers import Weighed, resampled, spread
 from pyro_riemann._formulas.unit_setup import MAX_POINTS, SetUp, set_up_cells, set_up_fit
-from pyro_riemann.numpyro._box import check_box, check_metric
+from pyro_riemann._formulas.unit_tempering import TemperedState, temper
 from pyro_riemann.numpyro._memo import is_known, keep
 from pyro_riemann.numpyro.metrics import ConstantMetric, KernelMetric, RiemannianMetric
-from pyro_riemann.numpyro.sampling._runtime import RUNTIME
+from pyro_riemann.numpyro.sampling._density import accepted, compiled_slopes, log_density, slopes
+from pyro_riemann.numpyro.sampling._runtime import RUNTIME, JaxRuntime
 
-MARGIN = 4.0  # standard deviations of the bumps by which the default box exceeds the centroids
-_ROWS = 16384  # points per metric evaluation: bounds memory, not results
-_ENTRIES = 2**22  # points times centroids per evaluation of a kernel metric
 _HOST_ROWS = 256  # points at once for the host: one size, so that one program serves all calls
 _CELLS_WHILE_TRACING = {1: 1024, 2: 64}
 _REACH = 5.0  # standard deviations beyond the box at which a known peak no longer matters
 _NEVER = -1e6  # log mass of such a peak: no array changes its shape under `jit`
-
-
-def rows_at_once(metric: RiemannianMetric) -> int:
-    """Points to evaluate the metric at in one go."""
-    return max(64, _ENTRIES // len(metric.centroids)) if isinstance(metric, KernelMetric) else _ROWS
-
-
-def log_density(metric: RiemannianMetric, low: Array, high: Array, unit: Array) -> Array:
-    """``log sqrt(det G)`` with respect to the unit box at ``(n, d)``, ``(n)``."""
-
-    def element(points: Array) -> Array:
-        return 0.5 * metric.logdet(low + (high - low) * points)
-
-    value: Array = RUNTIME.in_pieces(element, rows_at_once(metric), unit)
-    return value + jnp.log(high - low).sum()
-
-
-def slopes(metric: RiemannianMetric, low: Array, high: Array, unit: Array) -> tuple[Array, Array]:
-    """:func:`log_density` ``(n)`` and its gradient ``(n, d)``."""
-
-    def piece(points: Array) -> tuple[Array, Array]:
-        value, pull = jax.vjp(lambda z: 0.5 * metric.logdet(low + (high - low) * z), points)
-        return value, pull(jnp.ones_like(value))[0]
-
-    value, gradient = RUNTIME.in_pieces(piece, rows_at_once(metric), unit)
-    return value + jnp.log(high - low).sum(), gradient
-
-
-_slopes_for_host = jax.jit(slopes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +59,7 @@ class Target:
     low: Array
     high: Array
     max_points: int = MAX_POINTS
+    runtime: ClassVar[JaxRuntime] = RUNTIME
 
     def points(self, unit: Array) -> Array:
         """Points of the unit box in the chart."""
@@ -101,7 +72,7 @@ class Target:
         padded[:count] = unit
         values, gradients = [np.zeros(0)], [np.zeros((0, dim))]
         for piece in padded.reshape(-1, _HOST_ROWS, dim):
-            found = _slopes_for_host(self.metric, self.low, self.high, jnp.asarray(piece, self.low.dtype))
+            found = compiled_slopes(self.metric, self.low, self.high, jnp.asarray(piece, self.low.dtype))
             values.append(np.asarray(found[0], float))
             gradients.append(np.asarray(found[1], float))
         return np.concatenate(values)[:count], np.concatenate(gradients)[:count]
@@ -156,6 +127,26 @@ class Target:
         if len(proposal.loc):
             return self.mixture(proposal, 1024)
         return _tempered(self.metric, self.low, self.high, proposal, self.max_points)
+
+    # ---------------------------------------------------------------- what its samplers need
+
+    def resampled(self, shape: tuple[int, int, int], num_moves: int, key: Array) -> tuple[Weighed, int]:
+        """Populations of the proposal, resampled and moved on."""
+        proposal = self.on_device(self.proposal().mixture)
+        return _resampled(self.metric, self.low, self.high, proposal, key, shape, num_moves)
+
+    def population(self, islands: int, particles: int, num_moves: int, key: Array) -> TemperedState:
+        """The end of a tempered sequence from the proposal."""
+        proposal = self.on_device(self.proposal().mixture)
+        return _population(self.metric, self.low, self.high, proposal, key, islands, particles, num_moves)
+
+    def accepted(self, law: CellLaw, count: int, key: Array) -> Array:
+        """Draws ``(count, d)`` by rejection from a table."""
+        return accepted(law, partial(log_density, self.metric, self.low, self.high), key, (count, len(self.low)))
+
+    def on_floor(self, points: Array) -> Array | None:
+        """Where the metric is only its floor, ``(n)``; None if it has none."""
+        return self.metric.on_floor(points)
 
     # ---------------------------------------------------------------- what is kept while the metric stays as it is
 
@@ -246,91 +237,29 @@ def _known_mixture(metric: RiemannianMetric, low: Array, high: Array) -> UnitMix
     return mixture(jnp, loc, covariance, shares(jnp, log_mass, jax.nn.logsumexp(log_mass), rest))
 
 
-# ---------------------------------------------------------------- a kept rule at other parameters
+@partial(jax.jit, static_argnames=("shape", "num_moves"))
+def _resampled(
+    metric: RiemannianMetric,
+    low: Array,
+    high: Array,
+    proposal: UnitMixture,
+    key: Array,
+    shape: tuple[int, int, int],
+    num_moves: int,
+) -> tuple[Weighed, int]:
+    drawn = resampled(RUNTIME, partial(log_density, metric, low, high), proposal, shape, key)
+    return spread(RUNTIME, partial(slopes, metric, low, high), drawn, proposal.scale(RUNTIME), num_moves, key)
 
 
-@jax.jit
-def log_volume(metric: RiemannianMetric, low: Array, high: Array, rule: Rule) -> Array:
-    """Log volume by a kept rule, differentiable in the metric and the bounds: nodes move with the box."""
-    value = jax.nn.logsumexp(_log_weights(metric, low, high, rule))
-    return jax.lax.stop_gradient(rule.log_volume - value) + value
-
-
-@jax.jit
-def moments(metric: RiemannianMetric, low: Array, high: Array, rule: Rule) -> tuple[Array, Array]:
-    """Mean and variance of each coordinate, ``(d)``, by the rule that gives the volume."""
-    weights = jax.nn.softmax(_log_weights(metric, low, high, rule))
-    mean = weights @ rule.nodes
-    return low + (high - low) * mean, jnp.square(high - low) * (weights @ jnp.square(rule.nodes - mean))
-
-
-def _log_weights(metric: RiemannianMetric, low: Array, high: Array, rule: Rule) -> Array:
-    rule = jax.lax.stop_gradient(rule)
-    now = log_density(metric, low, high, rule.nodes)
-    return rule.log_weight + now - jax.lax.stop_gradient(now)
-
-
-# ---------------------------------------------------------------- the door
-
-
-def default_box(metric: RiemannianMetric, margin: float = MARGIN) -> tuple[Array, Array]:
-    r"""Bounding box of the bumps of a kernel metric: the centroids and ``margin`` standard deviations around each.
-
-    A bump has the covariance :math:`\rho^2 P_i^{-1} / d`.
-
-    Args:
-        metric: a :class:`~pyro_riemann.numpyro.KernelMetric`; no other metric knows where its data are.
-        margin: number of standard deviations.
-
-    Returns:
-        Lower and upper corner, ``(d)`` each.
-
-    Raises:
-        ValueError: for another metric.
-
-    Source: C22, eq. 7.
-
-    Example:
-        >>> low, high = default_box(KernelMetric(jnp.zeros((1, 2)), jnp.ones((1, 2)), bandwidth=1.0), margin=3.0)
-        >>> high.round(3).tolist() == [2.121, 2.121] or bool(jnp.allclose(high, 3 / 2**0.5))
-        True
-    """
-    if not isinstance(metric, KernelMetric):
-        raise ValueError(
-            f"`low` and `high` are missing: a {type(metric).__name__} has no centroids to put a box around, and its "
-            "uniform law on all of R^d is improper. Give both corners."
-        )
-    loc, covariance = metric.peaks()
-    reach = margin * jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
-    return (loc - reach).min(0), (loc + reach).max(0)
-
-
-def target_of(metric: RiemannianMetric, low: Any, high: Any) -> Target:
-    """Check the arguments that all samplers share.
-
-    Raises:
-        TypeError, ValueError: naming the argument at fault.
-    """
-    check_metric(metric)
-    if low is None and high is None:
-        low, high = default_box(metric)
-    low, high = check_box(metric, low, high)
-    if low.ndim > 1:
-        raise ValueError(
-            f"`low` and `high` must be numbers or have shape ({metric.dim},), got a batch of boxes {low.shape[:-1]}; "
-            "sample them one by one, or with RiemannianUniform(...).sample()."
-        )
-    if not is_known(metric, low, high):
-        raise ValueError("`metric`, `low` and `high` must be known: call samplers outside of `jit`, `vmap` and `grad`.")
-    target = Target(metric, low, high)
-    target.check()
-    return target
-
-
-def check_count(name: str, value: int, least: int = 1) -> int:
-    """Raise unless ``value`` is an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int, got {type(value).__name__}.")
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
-    return value
+@partial(jax.jit, static_argnames=("islands", "particles", "num_moves"))
+def _population(
+    metric: RiemannianMetric,
+    low: Array,
+    high: Array,
+    proposal: UnitMixture,
+    key: Array,
+    islands: int,
+    particles: int,
+    num_moves: int,
+) -> TemperedState:
+    return temper(RUNTIME, partial(slopes, metric, low, high), proposal, islands, particles, key, num_moves)
