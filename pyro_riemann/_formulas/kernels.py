@@ -41,14 +41,17 @@ class Box:
 
     face: ClassVar[Face]
 
-    def _check_box(self, low: Array, high: Array) -> None:
-        """Raise unless ``low`` and ``high`` are corners ``(d)``."""
-        self.face.check_like("high", high, self.face.check_like("low", low, low))
+    def _set_box(self, low: Array, high: Array) -> None:
+        """Keep ``low`` and ``high`` as arrays of the face; raise unless they are corners ``(d)``."""
+        low = self.face.check_like("low", low, low)
+        high = self.face.check_like("high", high, low)
         if low.ndim != 1 or low.shape != high.shape or not self.face.holds(low < high):
             raise ValueError(
                 f"`low` and `high` must be corners (d,), `low` strictly below `high`, got {tuple(low.shape)} and "
                 f"{tuple(high.shape)}."
             )
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
 
     def _check_inside(self, name: str, axes: tuple[str, ...], points: Array, low: Array, high: Array) -> None:
         """Raise unless ``points (*axes, d)`` lie in the box."""
@@ -73,7 +76,7 @@ class Hamiltonian(Box):
     jitter: float = 0.4
 
     def __post_init__(self) -> None:
-        self._check_box(self.low, self.high)
+        self._set_box(self.low, self.high)
 
     def init(self, position: Array) -> HamiltonianState:
         """The state of chains.
@@ -114,7 +117,7 @@ class Tempered(Box):
     num_moves: int = NUM_MOVES
 
     def __post_init__(self) -> None:
-        self._check_box(self.low, self.high)
+        self._set_box(self.low, self.high)
 
     def init(self, particles: Array) -> TemperedState:
         """The state of draws of the start.

@@ -79,7 +79,10 @@ def spread(
 class Target(Protocol):
     """A law on the unit box that a face samples."""
 
-    runtime: Runtime
+    @property
+    def runtime(self) -> Runtime:
+        """Of its arrays."""
+        ...
 
     @property
     def land(self) -> Landscape:
@@ -116,20 +119,20 @@ class Volume:
         land: the function.
         fitted: the proposal, which knows another route.
         weighed: whether the volume is a mean of importance weights.
-        unchanged: whether the function is still the one that was drawn from.
+        unchanged: whether the function is still the one that was drawn from; None where it cannot change.
     """
 
     own: tuple[float, float]
     land: Landscape
     fitted: UnitFit | None = None
     weighed: bool = False
-    unchanged: Callable[[], bool] = bool
+    unchanged: Callable[[], bool] | None = None
 
     def numbers(self) -> tuple[float, float]:
         """The log volume with the larger of its own error and the difference from another route."""
         (value, error), fitted = self.own, self.fitted
         if fitted is not None:
-            if fitted.tempered is None and not self.unchanged():
+            if fitted.tempered is None and self.unchanged is not None and not self.unchanged():
                 raise RuntimeError(
                     "the metric has changed since the draws were made, so that the error of its volume then can no "
                     "longer be found: read `log_volume` before the metric changes, or draw again."

@@ -86,8 +86,8 @@ def independence_metropolis(
         drawn = Weighed(points.gather(1, kept.unsqueeze(-1).expand(-1, -1, dim)), weights, moved)
         scale = proposal.scale(RUNTIME)
         drawn, extra = spread(RUNTIME, target.slopes, drawn, scale, num_moves, generator)
-    drawn = by_weights(target, "metropolis", f"one state in {thinning} kept", drawn._replace(acceptance=moved), extra)
-    return result(target, drawn, num_samples)
+    drawn, how = drawn._replace(acceptance=moved), f"one state in {thinning} kept"
+    return result(target, by_weights(target, "metropolis", how, drawn, extra), num_samples)
 
 
 @full_precision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,12 +54,16 @@ class Target:
     low: Tensor
     high: Tensor
     max_points: int = MAX_POINTS
-    runtime: ClassVar[TorchRuntime] = RUNTIME
 
     @cached_property
     def origin(self) -> Tensor:
         """A corner of the unit box, ``(d)``: all arrays are like it."""
         return torch.zeros_like(self.low, dtype=torch.float64)
+
+    @property
+    def runtime(self) -> TorchRuntime:
+        """Of its arrays."""
+        return RUNTIME
 
     def points(self, unit: Tensor) -> Tensor:
         """Points of the unit box in the chart."""

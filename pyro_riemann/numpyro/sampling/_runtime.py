@@ -81,9 +81,10 @@ class JaxRuntime:
 
     def check_like(self, name: str, value: Array, like: Array) -> Array:
         """A floating array of the dtype of ``like``."""
-        if check_array(name, value).dtype != like.dtype:
-            raise TypeError(f"`{name}` has dtype {value.dtype}, the other arguments have {like.dtype}; convert one.")
-        return value
+        array = check_array(name, value)
+        if array.dtype != jnp.asarray(like).dtype:
+            raise TypeError(f"`{name}` has dtype {array.dtype}, the other arguments have {like.dtype}; convert one.")
+        return array
 
     def holds(self, mask: Array) -> bool:
         """Where it can be read."""

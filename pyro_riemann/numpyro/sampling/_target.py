@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +58,11 @@ class Target:
     low: Array
     high: Array
     max_points: int = MAX_POINTS
-    runtime: ClassVar[JaxRuntime] = RUNTIME
+
+    @property
+    def runtime(self) -> JaxRuntime:
+        """Of its arrays."""
+        return RUNTIME
 
     def points(self, unit: Array) -> Array:
         """Points of the unit box in the chart."""

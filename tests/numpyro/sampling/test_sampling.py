@@ -17,8 +17,8 @@ from pyro_riemann.numpyro.manifolds import HalfSpace
 from pyro_riemann.numpyro.sampling import HamiltonianKernel, TemperedKernel, default_box, sample_uniform, tempered_smc
 
 KEY = jax.random.key(0)
-LOW, HIGH = jnp.array([-1.0, 0.0]), jnp.array([2.0, 1.0])
-MEAN, SCALE = jnp.array([0.5, 1.2]), jnp.array([0.3, 0.4])
+LOW, HIGH = np.array([-1.0, 0.0]), np.array([2.0, 1.0])
+MEAN, SCALE = np.array([0.5, 1.2]), np.array([0.3, 0.4])  # double precision is switched on later
 
 
 def log_density(z: Array) -> Array:
