@@ -77,6 +77,8 @@ class Hamiltonian(Box):
 
     def __post_init__(self) -> None:
         self._set_box(self.low, self.high)
+        if self.scale is not None:
+            object.__setattr__(self, "scale", self.face.check_like("scale", self.scale, self.low))
 
     def init(self, position: Array) -> HamiltonianState:
         """The state of chains.
