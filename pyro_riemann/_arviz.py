@@ -17,6 +17,9 @@ import pandas as pd
 
 from pyro_riemann._lazy import needs
 
+Draws = Mapping[str, np.ndarray]
+Groups = dict[str, dict[str, np.ndarray]]
+
 #: What NumPyro and ArviZ call the same quantity.
 _NUMPYRO_FIELDS = {
     "diverging": "diverging",
@@ -82,38 +85,19 @@ class Summary(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
     __repr__ = __str__
 
 
-def to_arviz(result: Any, sample_stats: Mapping[str, Any] | None = None) -> Any:
-    """Convert the result of a sampler to ArviZ data.
+def converted(
+    result: Any, sample_stats: Mapping[str, Any] | None, more: Callable[[Draws], Groups] | None = None
+) -> Any:
+    """The two functions ``to_arviz``.
 
     Args:
-        result: a :class:`pyro.infer.MCMC` or :class:`numpyro.infer.MCMC` after ``run``; a mapping
-            from names to arrays ``(chains, draws, *event)`` of torch, JAX or NumPy; one such array,
-            then named ``z``; a :class:`~pyro_riemann.sampling.SamplingResult`, its chains named ``z``; a list of any of
-            these, whose chains are joined (Pyro runs several chains of one ``MCMC`` in processes of their own, a list
-            of single chains stays in this one); or ArviZ data, which is returned as it is.
-        sample_stats: statistics of the draws, ``(chains, draws)`` each, under ArviZ's names
-            (``diverging``, ``acceptance_rate``, ``step_size``, ...); they add to, and override, what
-            ``result`` records.
-
-    Returns:
-        ``arviz.InferenceData`` with ArviZ 0.x, ``xarray.DataTree`` with ArviZ 1.x, with the groups
-        ``posterior`` and, where anything is known, ``sample_stats``.
-
-        Pyro records divergences draw by draw but of the acceptance only the mean of each chain, which is
-        the attribute ``mean_acceptance_rate`` of ``sample_stats``.
-
-    Raises:
-        ValueError: if the sampler has not run, or an array is not of shape ``(chains, draws, *event)``.
-        TypeError: if ``result`` is none of the above.
-        ImportError: if ArviZ is not installed, which the extra `diagnostics` brings.
-
-    Example:
-        >>> import numpy as np
-        >>> data = to_arviz({"z": np.zeros((4, 100, 2))})
-        >>> data["posterior"]["z"].shape
-        (4, 100, 2)
+        result: as there.
+        sample_stats: as there.
+        more: further groups from the posterior's draws, ``(chains, draws, *event)`` each; None for no more.
     """
     if _is_arviz(result):
+        if more is not None:
+            raise ValueError("`model` adds groups to draws; `result` is ArviZ data already.")
         return result
     if isinstance(result, list | tuple):
         posterior, stats, attributes = _joined([_parts(run) for run in result])
@@ -122,7 +106,7 @@ def to_arviz(result: Any, sample_stats: Mapping[str, Any] | None = None) -> Any:
     stats |= {name: _array(value) for name, value in (sample_stats or {}).items()}
     _check_shapes(posterior, stats)
     groups = {"posterior": posterior} | ({"sample_stats": stats} if stats else {})
-    data = _from_dict(groups)
+    data = _from_dict(groups | (more(posterior) if more is not None else {}))
     if stats:
         data["sample_stats"].attrs.update(attributes)
     return data
@@ -141,13 +125,13 @@ def judge(
     """The table and the checks of the two functions ``summary``.
 
     Args:
-        result: anything that :func:`to_arviz` takes.
+        result: anything that ``to_arviz`` takes.
         var_names: the variables to show and check; all by default.
         dim: the metric's dimension, if there are geometric checks.
         num_geodesics: number of draws, equally spaced, for the second argument of ``shares``.
         shares: geometric checks by name, from all draws ``(n, dim)`` and some of them.
     """
-    data = to_arviz(result)
+    data = converted(result, None)
     posterior = _dataset(data, "posterior")
     names = [var_names] if isinstance(var_names, str) else list(var_names or posterior.data_vars)
     missing = [name for name in names if name not in posterior.data_vars]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_riemann._arviz import Summary, judge, to_arviz
+from pyro_riemann._arviz import Draws, Groups, Summary, converted, judge
+from pyro_riemann._predictive import groups_of
 from pyro_riemann._work import announced
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import RiemannianMetric
@@ -18,6 +19,74 @@ from pyro_riemann.metrics import RiemannianMetric
 _ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph", on_failure="ignore"))
 
 __all__ = ["Summary", "summary", "to_arviz"]
+
+
+@announced
+def to_arviz(
+    result: Any,
+    sample_stats: Mapping[str, Any] | None = None,
+    *,
+    model: Callable[..., Any] | None = None,
+    model_args: tuple[Any, ...] = (),
+    model_kwargs: Mapping[str, Any] | None = None,
+    num_prior_samples: int = 500,
+) -> Any:
+    """Convert the result of a sampler to ArviZ data.
+
+    Args:
+        result: a :class:`pyro.infer.MCMC` or :class:`numpyro.infer.MCMC` after ``run``; a mapping
+            from names to arrays ``(chains, draws, *event)`` of torch, JAX or NumPy; one such array,
+            then named ``z``; a :class:`~pyro_riemann.sampling.SamplingResult`, its chains named ``z``; a list of any of
+            these, whose chains are joined (Pyro runs several chains of one ``MCMC`` in processes of their own, a list
+            of single chains stays in this one); or ArviZ data, which is returned as it is.
+        sample_stats: statistics of the draws, ``(chains, draws)`` each, under ArviZ's names
+            (``diverging``, ``acceptance_rate``, ``step_size``, ...); they add to, and override, what
+            ``result`` records.
+        model: the Pyro model of the draws, for groups of what it says: every site of it that is not observed is in
+            ``result`` by its name.
+        model_args: its arguments, the data that were observed among them.
+        model_kwargs: likewise by name.
+        num_prior_samples: draws from the model's prior.
+
+    Returns:
+        ``arviz.InferenceData`` with ArviZ 0.x, ``xarray.DataTree`` with ArviZ 1.x, with the groups
+        ``posterior`` and, where anything is known, ``sample_stats``.
+
+        Pyro records divergences draw by draw but of the acceptance only the mean of each chain, which is
+        the attribute ``mean_acceptance_rate`` of ``sample_stats``.
+
+        With a model, besides: ``log_likelihood``, log densities of the observed sites ``(chains, draws, *batch)``,
+        which :func:`arviz.loo` takes; ``observed_data``; ``posterior_predictive`` and ``prior_predictive``, draws of
+        these sites; ``prior``, draws of the others. The predictive draws use torch's global generator.
+
+    Raises:
+        ValueError: if the sampler has not run, or an array is not of shape ``(chains, draws, *event)``; if the model
+            observes nothing, subsamples its data, or has other sites than ``result``.
+        TypeError: if ``result`` is none of the above.
+        ImportError: if ArviZ is not installed, which the extra `diagnostics` brings.
+
+    Example:
+        >>> import numpy as np
+        >>> data = to_arviz({"z": np.zeros((4, 100, 2))})
+        >>> data["posterior"]["z"].shape
+        (4, 100, 2)
+        >>> import pyro, pyro.distributions as dist
+        >>> def model(x):
+        ...     z = pyro.sample("z", RiemannianNormal(torch.zeros(2), 0.5, Hyperbolic(2)))
+        ...     with pyro.plate("rows", len(x)):
+        ...         pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+        >>> draws = {"z": torch.zeros(4, 100, 2)}
+        >>> data = to_arviz(draws, model=model, model_args=(torch.ones(7, 2),))
+        >>> data["log_likelihood"]["x"].shape, data["prior_predictive"]["x"].shape
+        ((4, 100, 7), (1, 500, 7, 2))
+    """
+    if model is None:
+        return converted(result, sample_stats)
+
+    def more(draws: Draws) -> Groups:
+        return groups_of(model, draws, model_args, dict(model_kwargs or {}), num_prior_samples)
+
+    return converted(result, sample_stats, more)
 
 
 @announced

@@ -3,22 +3,142 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from jax import Array
+from numpyro.distributions import Unit
+from numpyro.infer import Predictive, log_likelihood
 
-from pyro_riemann._arviz import Summary, judge, to_arviz
+from pyro_riemann._arviz import Draws, Groups, Summary, converted, judge
 from pyro_riemann._work import announced
+from pyro_riemann.numpyro._checks import check_key
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 _ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph", on_failure="ignore"))
 
 __all__ = ["Summary", "summary", "to_arviz"]
+
+
+@announced
+def to_arviz(
+    result: Any,
+    sample_stats: Mapping[str, Any] | None = None,
+    *,
+    model: Callable[..., Any] | None = None,
+    model_args: tuple[Any, ...] = (),
+    model_kwargs: Mapping[str, Any] | None = None,
+    num_prior_samples: int = 500,
+    key: Array | None = None,
+) -> Any:
+    """Convert the result of a sampler to ArviZ data.
+
+    Args:
+        result: a :class:`pyro.infer.MCMC` or :class:`numpyro.infer.MCMC` after ``run``; a mapping
+            from names to arrays ``(chains, draws, *event)`` of torch, JAX or NumPy; one such array,
+            then named ``z``; a :class:`~pyro_riemann.numpyro.sampling.SamplingResult`, its chains named ``z``; a list
+            of any of these, whose chains are joined; or ArviZ data, which is returned as it is.
+        sample_stats: statistics of the draws, ``(chains, draws)`` each, under ArviZ's names
+            (``diverging``, ``acceptance_rate``, ``step_size``, ...); they add to, and override, what
+            ``result`` records.
+        model: the NumPyro model of the draws, for groups of what it says: every site of it that is not observed is in
+            ``result`` by its name.
+        model_args: its arguments, the data that were observed among them.
+        model_kwargs: likewise by name.
+        num_prior_samples: draws from the model's prior.
+        key: a JAX key for the predictive draws; needed with a model.
+
+    Returns:
+        ``arviz.InferenceData`` with ArviZ 0.x, ``xarray.DataTree`` with ArviZ 1.x, with the groups
+        ``posterior`` and, where anything is known, ``sample_stats``.
+
+        Pyro records divergences draw by draw but of the acceptance only the mean of each chain, which is
+        the attribute ``mean_acceptance_rate`` of ``sample_stats``.
+
+        With a model, besides: ``log_likelihood``, log densities of the observed sites ``(chains, draws, *batch)``,
+        which :func:`arviz.loo` takes; ``observed_data``; ``posterior_predictive`` and ``prior_predictive``, draws of
+        these sites; ``prior``, draws of the others.
+
+    Raises:
+        ValueError: if the sampler has not run, or an array is not of shape ``(chains, draws, *event)``; if the model
+            observes nothing, subsamples its data, or has other sites than ``result``;
+            if there is no key for it.
+        TypeError: if ``result`` is none of the above.
+        ImportError: if ArviZ is not installed, which the extra `diagnostics` brings.
+
+    Example:
+        >>> import numpy as np
+        >>> data = to_arviz({"z": np.zeros((4, 100, 2))})
+        >>> data["posterior"]["z"].shape
+        (4, 100, 2)
+        >>> import numpyro, numpyro.distributions as dist
+        >>> def model(x):
+        ...     z = numpyro.sample("z", RiemannianNormal(jnp.zeros(2), 0.5, Hyperbolic(2)))
+        ...     with numpyro.plate("rows", len(x)):
+        ...         numpyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+        >>> draws = {"z": jnp.zeros((4, 100, 2))}
+        >>> data = to_arviz(draws, model=model, model_args=(jnp.ones((7, 2)),), key=jax.random.key(0))
+        >>> data["log_likelihood"]["x"].shape, data["prior_predictive"]["x"].shape
+        ((4, 100, 7), (1, 500, 7, 2))
+    """
+    if model is None:
+        return converted(result, sample_stats)
+    if key is None:
+        raise ValueError("`model` is there, but no `key` for its predictive draws: `jax.random.key(0)`, say.")
+    first, second = jax.random.split(check_key(key))
+
+    def more(draws: Draws) -> Groups:
+        keywords = dict(model_kwargs or {})
+        observed, latent = _sites(model, model_args, keywords)
+        if set(draws) != latent:
+            raise ValueError(
+                f"`model` has the latent sites {sorted(latent)}, but `result` has draws of {sorted(draws)}."
+            )
+        points = {name: jnp.asarray(array) for name, array in draws.items()}
+        free = numpyro.handlers.uncondition(model)
+        likelihood = log_likelihood(model, points, *model_args, batch_ndims=2, **keywords)
+        predict = Predictive(free, points, return_sites=[*observed], batch_ndims=2)
+        before = Predictive(free, num_samples=num_prior_samples, return_sites=[*observed, *latent])
+        prior = before(first, *model_args, **keywords)
+        groups: dict[str, dict[str, Array]] = {
+            "log_likelihood": {name: likelihood[name] for name in observed},
+            "observed_data": observed,
+            "posterior_predictive": predict(second, *model_args, **keywords),
+            "prior": {name: prior[name][None] for name in latent},
+            "prior_predictive": {name: prior[name][None] for name in observed},
+        }
+        return {group: {name: np.asarray(value) for name, value in part.items()} for group, part in groups.items()}
+
+    return converted(result, sample_stats, more)
+
+
+def _sites(
+    model: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[dict[str, Array], set[str]]:
+    """Observed values by name, and the names of the latent sites."""
+    trace = numpyro.handlers.trace(numpyro.handlers.seed(model, jax.random.key(0))).get_trace(*args, **keywords)
+    observed, latent = {}, set()
+    for name, site in trace.items():
+        if site["type"] == "plate":
+            size, subsample = site["args"]
+            if subsample is not None and subsample < size:
+                raise ValueError(
+                    f"`model` subsamples its data in the plate {name!r}; likelihoods and predictions are of all data: "
+                    "give it a plate of the full size."
+                )
+        elif site["type"] == "sample" and not isinstance(site["fn"], Unit):
+            if site["is_observed"]:
+                observed[name] = site["value"]
+            else:
+                latent.add(name)
+    if not observed:
+        raise ValueError("`model` observes nothing with these arguments: there is no likelihood. Give it the data.")
+    return observed, latent
 
 
 @announced
