@@ -125,7 +125,11 @@ class _Run(NamedTuple):
 
         def density(site: dict[str, Any]) -> Tensor:
             value: Tensor = site["fn"].log_prob(site["value"])
-            return value if site["mask"] is None else torch.where(torch.as_tensor(site["mask"]), value, 0.0)
+            return (
+                value
+                if site["mask"] is None
+                else torch.where(torch.as_tensor(site["mask"], device=value.device), value, 0.0)
+            )
 
         def batch(site: dict[str, Any]) -> torch.Size:
             shape: torch.Size = site["value"].shape
@@ -161,7 +165,7 @@ class _Run(NamedTuple):
     ) -> dict[str, Tensor]:
         """``part`` of the sites in runs of the model, of ``shape`` a draw."""
         found: dict[str, list[Tensor]] = {name: [] for name in names}
-        for rows in _work.turns("draws", torch.arange(count).split(_AT_ONCE if self.together else 1)):
+        for rows in _work.turns("draws", torch.arange(count, device="cpu").split(_AT_ONCE if self.together else 1)):
             chosen = {name: value[rows] for name, value in draws.items()}
             trace = self._traced(model, chosen, len(rows))
             for name, parts in found.items():

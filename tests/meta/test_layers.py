@@ -39,7 +39,7 @@ LAYERS: list[set[str]] = [
     {"brownian", "_walk", "_memo", "_box", "statistics"},
     {"sampling"},
     {"distributions"},
-    {"vae", "autoencoders", "mixtures", "evaluation", "plotting", "diagnostics", "datasets", "_convert"},
+    {"vae", "autoencoders", "mixtures", "evaluation", "plotting", "diagnostics", "_predictive", "datasets", "_convert"},
     {"cli", "experiments", "explorer", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
