@@ -98,14 +98,14 @@ def test_riemannian_normals_on_a_sphere_are_found() -> None:
     assert (sphere.dist(fit.mixture.components.loc[order], loc) < 0.05).all()
 
 
+@pytest.mark.slow
 def test_normals_on_the_local_metric_follow_the_data() -> None:
     """Points on half a circle: the centre of a Gaussian lies inside of it, that of the adaptive normal on it."""
     generator = torch.Generator().manual_seed(0)
-    angle = torch.pi * torch.rand(80, dtype=F64, generator=generator)
-    points = torch.stack([angle.cos(), angle.sin()], -1) + 0.04 * torch.randn(80, 2, dtype=F64, generator=generator)
-    metric = LocalMetric(points, 0.3, 0.01).tabulate(-1.6, 1.9, 60)
-    metric.solver = metric.solver.replace(init="line", on_failure="ignore")
-    fit = fit_normals(points, metric, 1, num_steps=3, tolerance=1e-3)
+    angle = torch.pi * torch.rand(50, dtype=F64, generator=generator)
+    points = torch.stack([angle.cos(), angle.sin()], -1) + 0.04 * torch.randn(50, 2, dtype=F64, generator=generator)
+    metric = LocalMetric(points, 0.15, 0.005).tabulate(-1.6, 1.9, 60)
+    fit = fit_normals(points, metric, 1, num_steps=2, tolerance=1e-3)
     assert points.mean(0).norm() < 0.75
     assert fit.mixture.components.loc.norm() > 0.85
     assert (fit.log_likelihood.diff() >= 0).all()
