@@ -64,6 +64,9 @@ class LatentMetric(nn.Module):
         Args:
             decoder: its decoder.
             refreshed: whether its training asks for the metric and so calls :meth:`refresh`.
+
+        Raises:
+            ValueError: if the two do not fit together.
         """
 
     def refresh(self, decoder: DecoderProtocol, codes: Tensor | None = None, margin: float = 0.3) -> None:
@@ -73,6 +76,9 @@ class LatentMetric(nn.Module):
             decoder: the decoder.
             codes: encoded training data ``(n, d)``: the box of a table is theirs, and its error that at these codes.
             margin: how far the box reaches beyond the codes, as a share of their extent on each side.
+
+        Raises:
+            ValueError: for codes that are not finite.
         """
 
 
@@ -81,9 +87,6 @@ class GivenMetric(LatentMetric):
 
     Args:
         given: the metric, with solver settings of its own.
-
-    Raises:
-        ValueError: by :meth:`attach`, for another latent dimension.
 
     Source: C22, section 4, whose metric is one of the encoder's posteriors.
 
@@ -118,8 +121,7 @@ class DecoderMetric(LatentMetric):
             where they do not keep the speed.
 
     Raises:
-        ValueError: for a table of a decoder that is not frozen, and by :meth:`attach` of more than three dimensions;
-            by :meth:`refresh`, for codes that are not finite.
+        ValueError: for a table of a decoder that is not frozen; by :meth:`attach`, of more than three dimensions.
 
     Source: K20, section 4 and appendix C.
 
