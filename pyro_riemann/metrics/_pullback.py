@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Self, cast
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyro_riemann import _autodiff, _jets, _linalg
 from pyro_riemann._checks import check_point
+from pyro_riemann._decoded import OutputError
 from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann._jets import Jet
 from pyro_riemann._plain import KERNELS
@@ -20,6 +21,7 @@ from pyro_riemann.metrics import _door
 from pyro_riemann.metrics._ambient import Product
 from pyro_riemann.metrics._ambient_energy import AmbientEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
+from pyro_riemann.metrics._from_vae import decoding
 from pyro_riemann.metrics._images import Images
 
 Immersion = Callable[[Tensor], object]
@@ -101,6 +103,50 @@ class PullbackMetric(RiemannianMetric):
             walls = self._probe(modules)
         if walls:  # the walls of a standard deviation need a finer curve
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)
+
+    @classmethod
+    def from_vae(
+        cls,
+        model: object,
+        dim: int | None = None,
+        *,
+        latent_shape: Sequence[int] | None = None,
+        conditions: Mapping[str, float] | None = None,
+        jitter: float = 1e-6,
+        output: str | int | tuple[str | int, ...] | None = None,
+        ambient: RiemannianMetric | str | None = None,
+    ) -> Self:
+        """The metric of a trained model of pythae, diffusers, scvi-tools or Lightning, or of any with a decoder.
+
+        A model is known by what it has: ``module.generative`` (scvi-tools; the metric is Fisher's of its counts), a
+        method ``decode`` (diffusers, most others), or ``decoder`` (pythae).
+
+        Args:
+            model: the model; its weights are the metric's.
+            dim: latent dimension d, if no ``latent_dim``, ``hparams.latent_dim`` or the like tells it.
+            latent_shape: shape of a code that is no vector, such as (channels, height, width); by default that of
+                diffusers' configuration. Points are flattened codes, ``(*batch, d)``.
+            conditions: numbers that the decoder takes besides z, by name, each as a column ``(n, 1)``. For scvi-tools
+                by default ``{"library": log(10_000), "batch_index": 0}``: a cell of 10,000 counts of the first batch.
+            jitter: as for the class.
+            output: as for the class.
+            ambient: as for the class.
+
+        Raises:
+            TypeError: if the model has none of these.
+            ValueError: if it does not tell d; and as the class.
+
+        Example:
+            >>> class Model(torch.nn.Module):
+            ...     latent_dim = 2
+            ...     def decode(self, z):
+            ...         return torch.cat([z, 2 * z], -1)
+            >>> PullbackMetric.from_vae(Model(), jitter=0.0).metric(torch.zeros(2))
+            tensor([[5., 0.],
+                    [0., 5.]])
+        """
+        immersion, size = decoding(model, dim, latent_shape, conditions, as_law=output is None)
+        return cls(immersion, size, jitter, output, ambient)
 
     def _probe_outputs(self, modules: list[nn.Module]) -> tuple[Tensor, tuple[Tensor, ...]] | None:
         """Three points and their images, in the immersion's own dtype and device, if these can be told."""
@@ -197,7 +243,7 @@ class PullbackMetric(RiemannianMetric):
         """The same for the first time, when it may turn out that the immersion takes no points ``(n, d)``."""
         try:
             result = self.immersion(points)
-        except RuntimeError:
+        except (RuntimeError, OutputError):
             raise
         except Exception as error:
             raise _door.fails(tuple(points.shape), error) from error
