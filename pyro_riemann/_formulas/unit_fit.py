@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +43,7 @@ class Landscape:
         known: its bumps.
         landmarks: more points from which to climb, ``(n, d)``.
         points: where it may be evaluated in a round of a fit.
+        heights: log f alone, where that is cheaper.
     """
 
     slopes: Slopes
@@ -50,6 +52,7 @@ class Landscape:
     known: climbs.Bumps | None = None
     landmarks: Vector = field(default_factory=lambda: np.zeros((0, 0)))
     points: int = 4096
+    heights: Callable[[Vector], Vector] | None = None
 
 
 @dataclass(eq=False)
@@ -258,7 +261,7 @@ def _pool(land: Landscape, proposal: UnitMixture, turn: int) -> tuple[Vector, Ve
     while count > 4096 and count * len(proposal.loc) > 2**22:
         count //= 2
     z = proposal.place(HOST, _sobol(land.dim + 1, count, 1000 + turn))
-    return z, weigh(HOST, lambda unit: land.slopes(unit)[0], proposal, z)
+    return z, weigh(HOST, land.heights or (lambda unit: land.slopes(unit)[0]), proposal, z)
 
 
 def _excess(proposal: UnitMixture, unit: Vector, value: Vector, level: float) -> Vector:

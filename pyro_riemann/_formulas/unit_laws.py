@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
@@ -159,20 +160,27 @@ def quasi_random(dim: int, num_points: int) -> Vector:
     return np.concatenate([engine.random_base2((num_points - 1).bit_length()) for engine in engines])
 
 
-def mixture_law(runtime: Runtime, slopes: Slopes, proposal: UnitMixture, uniform: Array, key: Key) -> MixtureLaw:
+def mixture_law(
+    runtime: Runtime,
+    value: Callable[[Array], Array],
+    slopes: Slopes,
+    proposal: UnitMixture,
+    uniform: Array,
+    key: Key,
+) -> MixtureLaw:
     """Volume, length of the chains and step of the moves, from :func:`quasi_random` numbers ``(N, d + 1)``."""
     xp = runtime.xp
     z = proposal.place(runtime, uniform)
-    log_weight = weigh(runtime, lambda point: slopes(point)[0], proposal, z)
+    log_weight = weigh(runtime, value, proposal, z)
     total = runtime.logsumexp(log_weight, 0)
-    value, each = total - math.log(len(z)), len(z) // REPLICATES
-    replicates = xp.exp(runtime.logsumexp(log_weight.reshape(REPLICATES, each), 1) - math.log(each) - value)
+    mean, each = total - math.log(len(z)), len(z) // REPLICATES
+    replicates = xp.exp(runtime.logsumexp(log_weight.reshape(REPLICATES, each), 1) - math.log(each) - mean)
     error = xp.sqrt(((replicates - replicates.mean()) ** 2).sum() / (REPLICATES - 1) / REPLICATES)
     nodes = xp.where((log_weight > -math.inf)[:, None], z, 0.5)
-    rule = Rule(value, error, nodes, log_weight - total)
+    rule = Rule(mean, error, nodes, log_weight - total)
     begin = picked(xp, rule, table(xp, (np.arange(_TRIALS) + 0.5) / _TRIALS, z))
     moves, rate = tuned(runtime, slopes, Moves.in_unit_box(xp, proposal.scale(runtime)), key, begin)
-    steps = steps_to_forget(runtime, log_weight - value)
+    steps = steps_to_forget(runtime, log_weight - mean)
     return MixtureLaw(rule, effective_share(runtime, log_weight), rate, steps, proposal, moves)
 
 

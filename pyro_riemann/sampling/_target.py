@@ -119,6 +119,10 @@ class Target:
         value, gradient = self.slopes(table(torch, unit, self.origin))
         return value.cpu().numpy(), gradient.cpu().numpy()
 
+    def host_value(self, unit: Vector) -> Vector:
+        """:meth:`value` of arrays of NumPy."""
+        return np.asarray(self.value(table(torch, unit, self.origin)).cpu())
+
     @cached_property
     def land(self) -> Landscape:
         """The function as the host sees it."""
@@ -131,7 +135,7 @@ class Target:
             bumps = known_bumps(self.host_slopes, loc.cpu().numpy(), covariance.cpu().numpy())
         marks = np.zeros((0, metric.dim)) if landmarks is None else self.unit(landmarks.detach()).cpu().numpy()
         epsilon, points = torch.finfo(self.low.dtype).eps, 16384 if isinstance(metric, KernelMetric) else 4096
-        return Landscape(self.host_slopes, metric.dim, epsilon, bumps, marks, points)
+        return Landscape(self.host_slopes, metric.dim, epsilon, bumps, marks, points, self.host_value)
 
     def on_device(self, proposal: UnitMixture) -> UnitMixture:
         """A mixture of arrays of NumPy as tensors."""
@@ -144,7 +148,7 @@ class Target:
     def mixture(self, proposal: UnitMixture, num_points: int) -> MixtureLaw:
         """The law of a proposal, from so many points in each replicate."""
         uniform = table(torch, quasi_random(self.metric.dim + 1, num_points), self.origin)
-        return mixture_law(RUNTIME, self.slopes, self.on_device(proposal), uniform, self.generator(0))
+        return mixture_law(RUNTIME, self.value, self.slopes, self.on_device(proposal), uniform, self.generator(0))
 
     def tempered(self, proposal: UnitMixture) -> TemperedLaw:
         """The law of a population that starts from a proposal."""

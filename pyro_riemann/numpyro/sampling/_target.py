@@ -107,7 +107,8 @@ class Target:
         """The law of a proposal, from so many points in each replicate."""
         uniform, dtype = quasi_random(self.metric.dim + 1, num_points), self.low.dtype
         if is_known(self.metric, self.low, self.high):  # by the program that the host has already: none to compile
-            law = mixture_law(HOST, self.host_slopes, proposal, uniform, np.random.default_rng(0))
+            luck, slopes = np.random.default_rng(0), self.host_slopes
+            law = mixture_law(HOST, lambda unit: slopes(unit)[0], slopes, proposal, uniform, luck)
             return jax.tree.map(lambda part: jnp.asarray(part, dtype), law)
         return _mixture(self.metric, self.low, self.high, proposal, jnp.asarray(uniform, dtype))
 
@@ -211,7 +212,9 @@ def _cells(metric: RiemannianMetric, low: Array, high: Array, count: int) -> Cel
 
 @jax.jit
 def _mixture(metric: RiemannianMetric, low: Array, high: Array, proposal: UnitMixture, uniform: Array) -> MixtureLaw:
-    return mixture_law(RUNTIME, partial(slopes, metric, low, high), proposal, uniform, jax.random.key(0))
+    box = metric, low, high
+    value, climb = partial(log_density, *box), partial(slopes, *box)
+    return mixture_law(RUNTIME, value, climb, proposal, uniform, jax.random.key(0))
 
 
 @partial(jax.jit, static_argnames="budget")
