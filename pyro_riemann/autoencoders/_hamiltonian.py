@@ -128,10 +128,22 @@ class HamiltonianAutoencoder(Autoencoder):
             start = loc + scale * noise
             if not start.requires_grad:
                 start.requires_grad_()
-            first = normal_log_density(noise) - scale.log().sum(-1) + normal_log_density(v)
-            _, end, joint = self.flow(x, start, v * self.inverse_temperature.rsqrt(), create_graph)
-            bound = joint + normal_log_density(end) - first
+            moved = self.moved(x, loc, start, v, create_graph)
+            bound = moved - (normal_log_density(noise) - scale.log().sum(-1))
         return bound if create_graph else bound.detach()
+
+    def moved(self, x: Tensor, loc: Tensor, z: Tensor, noise: Tensor, create_graph: bool) -> Tensor:
+        """log p(x, z_K) and the log ratio of the densities of the last and the first momentum, ``(n,)``, in nats.
+
+        Args:
+            x: images, ``(n, D)``.
+            loc: locations of the posteriors, ``(n, d)``.
+            z: first codes, ``(n, d)``.
+            noise: of the first momentum, ``(n, d)``.
+            create_graph: make the result differentiable.
+        """
+        _, end, joint = self.flow(x, z, noise * self.inverse_temperature.rsqrt(), create_graph)
+        return joint + normal_log_density(end) - normal_log_density(noise)
 
     def loss(self, x: Tensor) -> Tensor:
         return -self.elbo(x).mean()

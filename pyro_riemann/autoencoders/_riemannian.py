@@ -175,23 +175,15 @@ class RiemannianHamiltonianAutoencoder(HamiltonianAutoencoder):
             v = (half + 0.5 * step * (force - kernel.kinetic_gradient(z, half))) * factor
         return z, v, value
 
-    def elbo(self, x: Tensor) -> Tensor:
-        create_graph = torch.is_grad_enabled()
-        with torch.enable_grad():
-            loc, scale = self.encoder(x)
-            kernel = self.batch_kernel(x, loc)
-            noise, momentum = torch.randn_like(loc), torch.randn_like(loc)
-            start = loc + scale * noise
-            if not start.requires_grad:
-                start.requires_grad_()
-            # v = L^-T e has covariance (L L^T)^-1 = G
-            factor = torch.linalg.cholesky(kernel(start))
-            v = torch.linalg.solve_triangular(factor.mT, momentum.unsqueeze(-1), upper=True).squeeze(-1)
-            half_logdet = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-            first = normal_log_density(noise) - scale.log().sum(-1) + normal_log_density(momentum) + half_logdet
-            z, end, joint = self.riemannian_flow(x, start, v * self.inverse_temperature.rsqrt(), kernel, create_graph)
-            bound = joint + momentum_log_density(kernel, z, end) - first
-        return bound if create_graph else bound.detach()
+    def moved(self, x: Tensor, loc: Tensor, z: Tensor, noise: Tensor, create_graph: bool) -> Tensor:
+        kernel = self.batch_kernel(x, loc)
+        # v = L^-T e has covariance (L L^T)^-1 = G
+        factor = torch.linalg.cholesky(kernel(z))
+        v = torch.linalg.solve_triangular(factor.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)
+        first = normal_log_density(noise) + factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        v = v * self.inverse_temperature.rsqrt()
+        z, end, joint = self.riemannian_flow(x, z, v, kernel, create_graph)
+        return joint + momentum_log_density(kernel, z, end) - first
 
     @torch.no_grad()
     def finish(self, data: Tensor) -> None:

@@ -26,7 +26,7 @@ class Decoder(nn.Module, DecoderProtocol):
     """A network and the likelihood whose parameters it gives.
 
     Calling it gives p(x | z) as a distribution, of which :class:`~pyro_riemann.metrics.PullbackMetric` takes the
-    geometry. The network counts in units in which the outputs start at the marginal law of the data, see
+    Fisher-Rao metric. The network counts in units in which the outputs start at the marginal law of the data, see
     :meth:`standardize`.
 
     Args:
