@@ -47,10 +47,10 @@ _normalised_kl = _mnist["rvae"]["kl"] + _mnist["rvae"]["elbo"] - _mnist["rvae"][
 myst_substitutions = {
     **{
         f"{model}_{name}": f"{_mnist[model][name]:.2f}"
-        for model in ("rvae", "vae")
+        for model in ("rvae", "vae", "vae_gaussian_prior")
         for name in ("reconstruction", "kl", "elbo")
     },
-    **{f"{model}_iwae": f"{_mnist[model]['iwae']['value']:.2f}" for model in ("rvae", "vae")},
+    **{f"{model}_iwae": f"{_mnist[model]['iwae']['value']:.2f}" for model in ("rvae", "vae", "vae_gaussian_prior")},
     "rvae_kl_normalised": f"{_normalised_kl:.2f}",
     "rvae_elbo_normalised": f"{_mnist['rvae']['elbo_normalised']:.2f}",
     "rvae_iwae_normalised": f"{_mnist['rvae']['iwae']['value_normalised']:.2f}",
@@ -62,12 +62,15 @@ myst_substitutions = {
     "time": f"{_mnist['prior']['time']:.2f}",
     "mass": f"{_mnist['prior']['mass']:.4f} ± {_mnist['prior']['mass_error']:.4f}",
     "converged": f"{100 * _mnist['geodesics']['converged_share']:.1f} %",
+    "detour": f"{_mnist['geodesics']['shown_straight_over_geodesic']:.2f}",
+    "rows": f"{_mnist['geodesics']['shown_difference_of_rows']:.2f}",
+    "rows_median": f"{_mnist['geodesics']['median_difference_of_rows']:.2f}",
     "chains": _mnist["chains"]["chains"],
     "draws": _mnist["chains"]["draws"],
     "r_hat": f"{_mnist['chains']['max_r_hat']:.4f}",
     "ess": f"{_mnist['chains']['min_ess_bulk']:.0f}",
     "divergences": _mnist["chains"]["divergences"],
-    "minutes": f"{sum(_mnist['timings_seconds'].values()) / 60:.0f}",
+    "minutes": f"{sum(_mnist['timings_cpu_seconds'].values()) / 60:.0f}",
 }
 
 _digits = json.loads((Path(__file__).parent / "figures" / "digits" / "result.json").read_text())
