@@ -1,4 +1,4 @@
-"""Seven metrics of seven kinds, with the ways in which users change them; for tests of what holds on any metric."""
+"""One of every metric, and seven of seven kinds with how users change them: for tests of what holds on any."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann import GridMetric, KernelMetric, PullbackMetric, RiemannianMetric, WarpedMetric
-from pyro_riemann.manifolds import Hyperboloid
+from pyro_riemann import (
+    ConformalMetric,
+    ConstantMetric,
+    EuclideanMetric,
+    FlatTorus,
+    GridMetric,
+    Hyperbolic,
+    KernelMetric,
+    PullbackMetric,
+    RiemannianMetric,
+    Sphere,
+    WarpedMetric,
+)
+from pyro_riemann.manifolds import SPD, HalfSpace, Hyperboloid, ProductMetric, ScaledMetric
+from pyro_riemann.metrics import EnsembleMetric, LocalMetric
 
 F64 = torch.float64
 
@@ -116,4 +129,44 @@ SPECIMENS: dict[str, Callable[[], Specimen]] = {
     "kernel": kernel,
     "table": table,
     "warped kernel": warped_kernel,
+}
+
+
+class Place(NamedTuple):
+    """A metric of any dimension and a point about which it is looked at."""
+
+    metric: RiemannianMetric
+    centre: Tensor
+
+
+def at(metric: RiemannianMetric, *centre: float) -> Place:
+    """The metric about a point; coordinates that are not given are 0.1."""
+    rest = [0.1] * (metric.dim - len(centre))
+    return Place(metric.double(), torch.tensor([*centre, *rest], dtype=F64))
+
+
+def _cloud(seed: int) -> Tensor:
+    return torch.randn(12, 2, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+# One of every public class, by its name; `tests/test_every_metric.py` fails on a class that is not here.
+PLACES: dict[str, Callable[[], Place]] = {
+    "RiemannianMetric": lambda: at(Waves()),
+    "EuclideanMetric": lambda: at(EuclideanMetric(3)),
+    "ConstantMetric": lambda: at(ConstantMetric(torch.tensor([[2.0, 0.5], [0.5, 1.0]]))),
+    "PullbackMetric": lambda: at(module_pullback().metric),
+    "EnsembleMetric": lambda: at(EnsembleMetric([module_pullback().metric, closure_pullback().metric])),
+    "KernelMetric": lambda: at(kernel().metric),
+    "LocalMetric": lambda: at(LocalMetric(_cloud(3), 1.0)),
+    "ConformalMetric": lambda: at(ConformalMetric(kernel().metric)),
+    "GridMetric": lambda: at(table().metric),
+    "Sphere": lambda: at(Sphere(2, radius=1.5)),
+    "Hyperbolic": lambda: at(Hyperbolic(3)),
+    "Hyperboloid": lambda: at(Hyperboloid(2)),
+    "HalfSpace": lambda: at(HalfSpace(2), 0.2, 0.7),
+    "FlatTorus": lambda: at(FlatTorus(2, [3.0, 4.0])),
+    "SPD": lambda: at(SPD(2)),
+    "ProductMetric": lambda: at(ProductMetric([Sphere(2), EuclideanMetric(1)])),
+    "ScaledMetric": lambda: at(ScaledMetric(Hyperbolic(2), 2.0)),
+    "WarpedMetric": lambda: at(warped_kernel().metric),
 }

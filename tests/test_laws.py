@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Callable
 from functools import lru_cache
 
 import pyro
@@ -21,28 +21,19 @@ from pyro_riemann import (
     RiemannianNormal,
     RiemannianUniform,
     RiemannianWrappedNormal,
-    VampPrior,
     WarpedMetric,
+    distributions,
 )
+from pyro_riemann.manifolds import Hyperboloid
+from tests.laws import HIGH, LAWS, LOW, ON_THE_CHART, WRONG, Law
 from tests.metrics_zoo import F64, SPECIMENS, bend_space, straighten
 
 LOC = torch.tensor([0.2, -0.3], dtype=F64)
 TIME = 0.08
-LOW, HIGH = torch.tensor([-0.9, -1.1], dtype=F64), torch.tensor([1.2, 0.8], dtype=F64)
-Law = Callable[[Tensor, Tensor, RiemannianMetric], Distribution]
-
-NORMALISED: dict[str, Law] = {
-    "heat kernel": lambda loc, time, metric: RiemannianHeatKernel(loc, time, metric, normalize=True),
-    "wrapped normal": lambda loc, time, metric: RiemannianWrappedNormal(loc, time, metric),
-    "normal": lambda loc, time, metric: RiemannianNormal(loc, time.sqrt(), metric),
-}
-LAWS: dict[str, Law] = {
-    **NORMALISED,
-    "uniform": lambda loc, time, metric: RiemannianUniform(metric, LOW, HIGH),
-    "mixture": lambda loc, time, metric: VampPrior(
-        RiemannianWrappedNormal(torch.stack([loc, loc + 0.4]), time.expand(2), metric)
-    ),
-}
+SLOW = ("user-written", "pullback by module", "pullback by closure", "table")  # thousands of boundary-value problems
+quick_metrics = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in SPECIMENS]
+)
 every_metric = pytest.mark.parametrize("name", SPECIMENS)
 every_law = pytest.mark.parametrize("law", LAWS)
 
@@ -59,19 +50,71 @@ def time_of(value: float = TIME) -> Tensor:
     return torch.tensor(value, dtype=F64)
 
 
-@every_metric
-@pytest.mark.parametrize("law", NORMALISED)
-def test_mass_is_one_whatever_the_parameters(name: str, law: str) -> None:
-    """A sum over the chart, which knows nothing of tangent spaces; its gradient is the score identity."""
-    metric = SPECIMENS[name]().metric
+def check_mass(law: Law, metric: RiemannianMetric) -> None:
+    """By a sum over the chart, which knows nothing of tangent spaces; its gradient is the score identity."""
     loc, time = LOC.clone().requires_grad_(), time_of().requires_grad_()
     points, area = grid()
-    mass = area * NORMALISED[law](loc, time, metric).log_prob(points).exp().sum()
+    mass = area * law(loc, time, metric).log_prob(points).exp().sum()
     assert abs(mass.item() - 1) < 1e-3
     by_loc, by_time = torch.autograd.grad(mass, (loc, time))
     # in units of the density's own width
     assert TIME**0.5 * by_loc.norm() < 5e-3
     assert TIME * by_time.abs() < 5e-3
+
+
+def check_draws(
+    law: Law, metric: RiemannianMetric, count: int = 4000, time: float = TIME, cells: tuple[int, float] = (26, 1.8)
+) -> None:
+    """The first two moments of draws are those of the density, by a sum over the chart."""
+    points, area = grid(*cells)
+    density = law(LOC, time_of(time), metric)
+    weight = area * density.log_prob(points).exp()
+    torch.manual_seed(0)
+    draws = density.sample((count,))
+
+    def features(z: Tensor) -> Tensor:
+        x, y = (z - LOC).unbind(-1)
+        return torch.stack([x, y, x * x, x * y, y * y], -1)
+
+    expected = (weight[:, None] * features(points)).sum(0)
+    error = features(draws).std(0) / count**0.5
+    assert ((features(draws).mean(0) - expected).abs() < 5 * error + 1e-3).all()
+
+
+def test_the_table_has_every_law() -> None:
+    classes = {
+        name
+        for name in distributions.__all__
+        if inspect.isclass(law := getattr(distributions, name)) and issubclass(law, Distribution)
+    }
+    assert classes == set(LAWS)
+    metric = SPECIMENS["closed form"]().metric
+    assert all(type(law(LOC, time_of(), metric)).__name__ == name for name, law in LAWS.items())
+
+
+@every_metric
+@pytest.mark.parametrize("law", ON_THE_CHART)
+def test_mass_is_one_whatever_the_parameters(name: str, law: str) -> None:
+    check_mass(LAWS[law], SPECIMENS[name]().metric)
+
+
+@quick_metrics
+@pytest.mark.parametrize("law", ["RiemannianWrappedNormal", "RiemannianNormal", "VampPrior"])
+def test_draws_have_the_density(name: str, law: str) -> None:
+    """Those of the heat kernel are Brownian motion's, of which its density is the leading order in time."""
+    check_draws(LAWS[law], SPECIMENS[name]().metric)
+
+
+@pytest.mark.parametrize("law", WRONG)
+def test_a_wrong_law_is_found_out(law: str) -> None:
+    """The checks of this page can fail: each wrong copy of a normal fails one on a metric of curvature -1."""
+    metric = Hyperboloid(2)
+    check_mass(LAWS["RiemannianNormal"], metric)
+    wide = 40_000, 0.4, (100, 8.0)
+    check_draws(LAWS["RiemannianNormal"], metric, *wide)
+    with pytest.raises(AssertionError):  # noqa: PT012  # either of them
+        check_mass(WRONG[law], metric)
+        check_draws(WRONG[law], metric, *wide)
 
 
 @every_metric
@@ -100,9 +143,9 @@ def test_constants_and_draws_do_not_depend_on_the_chart(name: str) -> None:
     heat_there = RiemannianHeatKernel(straighten(LOC), time, other).log_normalizer()
     assert abs(heat.value - heat_there.value) < 5 * (heat.standard_error + heat_there.standard_error) + 1e-5
     torch.manual_seed(0)
-    for law in ("normal", "wrapped normal"):
-        draws = NORMALISED[law](LOC, time, metric).sample((2000,))
-        draws_there = bend_space(NORMALISED[law](straighten(LOC), time, other).sample((2000,)))
+    for law in ("RiemannianNormal", "RiemannianWrappedNormal"):
+        draws = LAWS[law](LOC, time, metric).sample((2000,))
+        draws_there = bend_space(LAWS[law](straighten(LOC), time, other).sample((2000,)))
         for axis in (0, 1):
             assert ks_2samp(draws[:, axis], draws_there[:, axis]).pvalue > 1e-4
 
@@ -169,15 +212,12 @@ def gap(prior: Distribution, guide: Distribution, elbo: type[Trace_ELBO]) -> tup
     return -float(losses.mean()), float(losses.std()) / 2
 
 
-SLOW = ("user-written", "pullback by module", "pullback by closure", "table")  # thousands of boundary-value problems
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in SPECIMENS])
-@pytest.mark.parametrize("law", ["heat kernel", "wrapped normal"])
+@quick_metrics
+@pytest.mark.parametrize("law", ["RiemannianHeatKernel", "RiemannianWrappedNormal"])
 def test_no_guide_beats_the_evidence(name: str, law: str) -> None:
     metric = SPECIMENS[name]().metric
-    prior = NORMALISED["normal"](LOC, time_of(0.06), metric)
-    guide = NORMALISED[law](LOC + 0.1, time_of(), metric)
+    prior = LAWS["RiemannianNormal"](LOC, time_of(0.06), metric)
+    guide = LAWS[law](LOC + 0.1, time_of(), metric)
     pyro.set_rng_seed(0)
     bound, error = gap(prior, guide, Trace_ELBO)
     mean_field, mean_field_error = gap(prior, guide, TraceMeanField_ELBO)
