@@ -78,7 +78,7 @@ def propose(runtime: Runtime, law: CellLaw, luck: Array) -> tuple[Array, Array]:
     """Points ``(n, d)`` from uniform numbers ``(n, d + 3)``, and the height above which each is accepted, ``(n)``."""
     xp, dim, columns = runtime.xp, luck.shape[1] - 3, law.columns.shape[1]
     cells = round(len(law.bound) ** (1 / dim))
-    row = xp.clip(xp.searchsorted(law.rows, xp.asarray(luck[:, 0], copy=True), side="right"), 0, len(law.rows) - 1)
+    row = xp.clip(xp.searchsorted(law.rows, luck[:, 0] + 0, side="right"), 0, len(law.rows) - 1)
     column = xp.clip((law.columns[row] <= luck[:, 1:2]).sum(-1), 0, columns - 1)
     cell = row * columns + column
     index = xp.stack([cell // cells ** (dim - 1 - k) % cells for k in range(dim)], -1)

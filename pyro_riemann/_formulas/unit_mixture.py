@@ -79,7 +79,7 @@ class UnitMixture(NamedTuple):
         if count == 0:
             return flat
         edges = xp.exp(self.log_share).cumsum(0)
-        part = xp.searchsorted(edges / edges[-1], xp.asarray(uniform[:, 0], copy=True), side="right")
+        part = xp.searchsorted(edges / edges[-1], uniform[:, 0] + 0, side="right")
         chosen = xp.clip(part, 0, count - 1)
         smallest = float(xp.finfo(uniform.dtype).eps)
         white, root = runtime.ndtri(xp.clip(flat, smallest, 1 - smallest)), self.root[chosen]
