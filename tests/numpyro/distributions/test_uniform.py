@@ -166,15 +166,16 @@ def test_three_dimensions_agree_with_quadrature() -> None:
 
 @pytest.mark.slow
 def test_a_metric_without_a_mixture_goes_through_a_tempered_sequence() -> None:
-    rates = jnp.full(4, 2.0)
+    rates = jnp.full(12, 4.0)  # rates of 2 in four dimensions are fitted
     law = RiemannianUniform(Exponential(rates), -1.0, 1.0)
+    assert RiemannianUniform(Exponential(jnp.full(4, 2.0)), -1.0, 1.0).reports[0].method == "mixture"
     assert law.reports[0].method == "tempered"
     volume = law.log_volume()
-    assert volume.standard_error < 0.05
+    assert volume.standard_error < 0.2
     assert abs(volume.value - exact_log_volume(rates, -1.0, 1.0)) < 4 * volume.standard_error
     draws = law.sample(jax.random.key(0), (3000,))
     # particles of the sequence are shared by the draws: twice the error of independent ones
-    assert (jnp.abs(draws.mean(0) - (1 / math.tanh(2) - 0.5)) < 2 * 3 * draws.std(0) / math.sqrt(3000)).all()
+    assert (jnp.abs(draws.mean(0) - (1 / math.tanh(4) - 0.25)) < 2 * 3 * draws.std(0) / math.sqrt(3000)).all()
 
 
 # -------------------------------------------------------------------- transformations
