@@ -25,6 +25,7 @@ from pyro_riemann.metrics._from_vae import decoding
 from pyro_riemann.metrics._images import Images
 
 Immersion = Callable[[Tensor], object]
+_ROOM = 2**21  # numbers in second derivatives of images
 
 
 class PullbackMetric(RiemannianMetric):
@@ -326,8 +327,33 @@ class PullbackMetric(RiemannianMetric):
 
         return jacobian.mT @ jacobian, force
 
+    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        if (parts := self._parts(z)) is None:
+            return super().metric_jacobian(z)
+        pairs = zip(*(super(PullbackMetric, self).metric_jacobian(part) for part in parts), strict=True)
+        metric, slope = (torch.cat(pair).reshape(*z.shape[:-1], *pair[0].shape[1:]) for pair in pairs)
+        return metric, slope
+
+    def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
+        if (parts := self._parts(z)) is None:
+            return super().speed_hessian(z, v)
+        vectors = v.expand_as(z).reshape(-1, self.dim).split(len(parts[0]))
+        hessians = [super(PullbackMetric, self).speed_hessian(*pair) for pair in zip(parts, vectors, strict=True)]
+        return torch.cat(hessians).reshape(*z.shape, self.dim)
+
+    def _parts(self, z: Tensor) -> Sequence[Tensor] | None:
+        """As many points at a time as memory allows where derivatives of G hold on to the images; None for all."""
+        if (space := self.space) is None or torch.is_grad_enabled() or torch.jit.is_tracing():
+            return None
+        room = max(1, _ROOM // (sum(space.sizes) * self.dim**2))
+        return z.reshape(-1, self.dim).split(room) if z.numel() > room * self.dim else None
+
     def _ambient_metric(self, space: Product, z: Tensor) -> Tensor:
-        return space.pull(*self.embed_jacobian(z))
+        parts = self._parts(z)
+        if parts is None:
+            return space.pull(*self.embed_jacobian(z))
+        tensors = [space.pull(*self.embed_jacobian(part)) for part in parts]
+        return torch.cat(tensors).reshape(*z.shape, self.dim)
 
     def _ambient_force(self, z: Tensor, v: Tensor) -> Tensor:
         slope = self.metric_derivatives(z, v)[1]

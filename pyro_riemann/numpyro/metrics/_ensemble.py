@@ -36,7 +36,7 @@ class EnsembleMetric(RiemannianMetric):
         >>> z, y = jnp.zeros(2), jnp.array([1.0, 0.0])
         >>> metric.squared_dist(z, y).round(4).item()  # the mean of 1 and 9
         5.0
-        >>> metric.dist_samples(z, y).tolist()
+        >>> metric.dist_samples(z, y).round(4).tolist()
         [1.0, 3.0]
     """
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ class PullbackMetric(RiemannianMetric):
         [[1.0, 0.0], [0.0, 1.0]]
     """
 
-    pytree_data_fields = ("arrays", "ambient")
+    pytree_data_fields: ClassVar[tuple[str, ...]] = ("arrays", "ambient")
     arrays: tuple[Any, ...]
     structure: Structure
 
