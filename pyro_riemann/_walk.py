@@ -23,8 +23,11 @@ def overrides(metric: RiemannianMetric, name: str) -> bool:
 def step(metric: RiemannianMetric, z: Tensor, scale: Tensor, method: str, noise: Tensor | None) -> Tensor:
     """One step; ``scale`` is the standard deviation of the noise, ``(*batch, 1)``."""
     noise = torch.randn_like(z) if noise is None else noise
+    if method == "geodesic" and isinstance(metric, ProductMetric):  # the factors move independently
+        parts = zip(metric.factors, metric.split(z), metric.split(noise), strict=True)
+        return torch.cat([step(factor, x, scale, method, part) for factor, x, part in parts], dim=-1)
     ambient = noise.shape[-1] != metric.dim
-    if method == "geodesic" and overrides(metric, "scalar_curvature"):
+    if method == "geodesic" and metric.radial_law() is not None:
         ricci = metric.scalar_curvature(z).unsqueeze(-1) / metric.dim
         scale = walk_steps.step_variance(torch, scale.square(), ricci).sqrt()
     white = scale * noise

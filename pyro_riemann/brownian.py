@@ -13,6 +13,7 @@ from pyro_riemann._formulas import walk_steps
 from pyro_riemann._memo import remember
 from pyro_riemann._modes import full_precision
 from pyro_riemann._walk import overrides, step
+from pyro_riemann.manifolds import ProductMetric
 from pyro_riemann.metrics import RiemannianMetric
 
 __all__ = ["METHODS", "brownian_motion", "default_method"]
@@ -196,7 +197,10 @@ def choose_steps(metric: RiemannianMetric, start: Tensor, time: Tensor, method: 
     if longest == 0:
         return walk_steps.UNKNOWN
     start, time = start.detach().reshape(-1, metric.dim), time.detach().reshape(-1, 1)
-    if method == "geodesic" and overrides(metric, "expmap") and overrides(metric, "scalar_curvature"):
+    if method == "geodesic" and isinstance(metric, ProductMetric):
+        parts = zip(metric.factors, metric.split(start), strict=True)
+        return max(choose_steps(factor, x, time, method) for factor, x in parts)
+    if method == "geodesic" and metric.radial_law() is not None:
         curvature = metric.scalar_curvature(start)
         largest = float(curvature[curvature.abs().argmax()])
         needed, order = walk_steps.needed_on_space_form(metric.dim, largest, longest), 2

@@ -23,8 +23,11 @@ def overrides(metric: RiemannianMetric, name: str) -> bool:
 
 def step(metric: RiemannianMetric, z: Array, scale: Array, method: str, noise: Array) -> Array:
     """One step; ``scale`` is the standard deviation of the noise, ``(*batch, 1)``."""
+    if method == "geodesic" and isinstance(metric, ProductMetric):  # the factors move independently
+        parts = zip(metric.factors, metric.split(z), metric.split(noise), strict=True)
+        return jnp.concat([step(factor, x, scale, method, part) for factor, x, part in parts], axis=-1)
     ambient = noise.shape[-1] != metric.dim
-    if method == "geodesic" and overrides(metric, "scalar_curvature"):
+    if method == "geodesic" and metric.radial_law() is not None:
         ricci = metric.scalar_curvature(z)[..., None] / metric.dim
         scale = jnp.sqrt(walk_steps.step_variance(jnp, jnp.square(scale), ricci))
     white = scale * noise

@@ -15,6 +15,7 @@ from pyro_riemann._formulas import walk_steps
 from pyro_riemann._work import announced
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_one_of, check_point, check_positive, holds
 from pyro_riemann.numpyro._walk import overrides, step
+from pyro_riemann.numpyro.manifolds import ProductMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 __all__ = ["METHODS", "brownian_motion", "default_method"]
@@ -145,8 +146,11 @@ def choose_steps(metric: RiemannianMetric, start: Array, time: Array, method: st
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) or time.size == 0:
         return walk_steps.UNKNOWN
     start, time = start.reshape(-1, metric.dim), jnp.reshape(time, (-1, 1))
+    if method == "geodesic" and isinstance(metric, ProductMetric):
+        parts = zip(metric.factors, metric.split(start), strict=True)
+        return max(choose_steps(factor, x, time, method) for factor, x in parts)
     longest = float(time.max())
-    if method == "geodesic" and overrides(metric, "expmap") and overrides(metric, "scalar_curvature"):
+    if method == "geodesic" and metric.radial_law() is not None:
         curvature = np.asarray(metric.scalar_curvature(start))
         largest = float(curvature.flat[np.abs(curvature).argmax()])
         needed, order = walk_steps.needed_on_space_form(metric.dim, largest, longest), 2

@@ -19,6 +19,7 @@ from pyro_riemann import (
     RiemannianWrappedNormal,
     Sphere,
     WarpedMetric,
+    brownian_motion,
 )
 from pyro_riemann.manifolds import SPD, HalfSpace, Hyperboloid, ProductMetric, ScaledMetric
 from pyro_riemann.statistics import parallel_transport
@@ -167,6 +168,23 @@ def test_draws_on_a_product_are_those_of_the_factors() -> None:
         squares.append(squared)
     correlation = torch.corrcoef(torch.stack(squares))
     assert (correlation - torch.eye(3, dtype=F64)).abs().max() < 4 / 20_000**0.5
+
+
+def test_brownian_motion_on_a_product_moves_independently_in_its_factors() -> None:
+    """S^2 x H^2 has scalar curvature 0, which says nothing of the steps that it takes; and matrices along a line."""
+    torch.manual_seed(0)
+    product, time, count = ProductMetric([Sphere(2), Hyperboloid(2)]), 1.5, 20_000
+    start = torch.full((product.dim,), 0.2, dtype=F64).expand(count, -1)
+    end = brownian_motion(product, start, time)
+    first, second = (
+        metric.dist(a, b)
+        for metric, a, b in zip(product.factors, product.split(start), product.split(end), strict=True)
+    )
+    for value, exact in ((first.cos(), math.exp(-time)), (second.cosh(), math.exp(time))):
+        assert abs(value.mean() - exact) < 4 * (value.var() / count).sqrt() + 0.01 * exact
+    matrices = brownian_motion(SPD(2), torch.zeros(count, 3, dtype=F64), 0.5)
+    along = math.sqrt(2) * matrices[:, 1:].sum(-1)  # the log determinant, as a length
+    assert abs(along.var() / 0.5 - 1) < 4 * math.sqrt(2 / count) + 0.01
 
 
 def test_mass_on_a_product_with_a_numerical_factor_and_in_other_coordinates() -> None:
