@@ -135,7 +135,7 @@ def fit_normals(
     points = points.detach()
     with torch.no_grad():
         start = kmeans(metric, points, num_components, seed=seed)
-        share = torch.nn.functional.one_hot(start.labels, num_components).to(points)
+        share = (start.labels.unsqueeze(-1) == torch.arange(num_components, device=points.device)).to(points)
         law = _law(
             family, metric, start.centers, _spread(family, metric, points, start.centers, share, min_variance), share
         )

@@ -95,9 +95,9 @@ def _run(metric: RiemannianMetric, points: Tensor, k: int, most: int, generator:
     centers = _spread_out(metric, points, k, generator)
     labels, squared = _nearest(metric, points, centers)
     for _ in range(most):
-        weights = torch.nn.functional.one_hot(labels, k).mT.to(points)
+        weights = (labels == torch.arange(k, device=points.device).unsqueeze(-1)).to(points)
         empty = weights.sum(1) == 0  # takes the point that is farthest from its centre
-        weights[empty] = torch.nn.functional.one_hot(squared.argmax(), len(points)).to(points)
+        weights[empty] = (torch.arange(len(points), device=points.device) == squared.argmax()).to(points)
         centers = _means(metric, points, weights)
         before = labels
         labels, squared = _nearest(metric, points, centers)

@@ -29,7 +29,7 @@ from pyro_riemann.geodesics import (
     log_van_vleck,
     scalar_curvature,
 )
-from pyro_riemann.mixtures import fit_kernels, fit_mixture
+from pyro_riemann.mixtures import fit_kernels, fit_mixture, fit_normals
 from pyro_riemann.vae import (
     converged_share,
     elbo_terms,
@@ -117,6 +117,8 @@ def test_scores_of_a_vae(tmp_path: Path) -> None:
 def test_mixtures_of_heat_kernels() -> None:
     points = 0.3 * torch.randn(120, 2, device=DEVICE)
     times = torch.tensor([1e-3, 1e-2, 1e-1], device=DEVICE)
+    normals = fit_normals(points, Sphere(2), 2, num_steps=2).mixture
+    assert normals.log_prob(points).device == points.device
     few = fit_mixture(points, Sphere(2), 3, background=40.0, num_steps=3)
     assert (few.log_likelihood.diff() >= 0).all()
     for law in (few.mixture, fit_kernels(points, Sphere(2), times, background=40.0, num_groups=2)):
