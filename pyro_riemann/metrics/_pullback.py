@@ -335,17 +335,17 @@ class PullbackMetric(RiemannianMetric):
         return metric, slope
 
     def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
-        if (parts := self._parts(z)) is None:
+        if (parts := self._parts(z, 8)) is None:
             return super().speed_hessian(z, v)
         vectors = v.expand_as(z).reshape(-1, self.dim).split(len(parts[0]))
         hessians = [super(PullbackMetric, self).speed_hessian(*pair) for pair in zip(parts, vectors, strict=True)]
         return torch.cat(hessians).reshape(*z.shape, self.dim)
 
-    def _parts(self, z: Tensor) -> Sequence[Tensor] | None:
+    def _parts(self, z: Tensor, share: int = 1) -> Sequence[Tensor] | None:
         """As many points at a time as memory allows where derivatives of G hold on to the images; None for all."""
         if (space := self.space) is None or torch.is_grad_enabled() or torch.jit.is_tracing():
             return None
-        room = max(1, _ROOM // (sum(space.sizes) * self.dim**2))
+        room = max(1, _ROOM // (share * sum(space.sizes) * self.dim**2))
         return z.reshape(-1, self.dim).split(room) if z.numel() > room * self.dim else None
 
     def _ambient_metric(self, space: Product, z: Tensor) -> Tensor:
