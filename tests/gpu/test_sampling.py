@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from torch import Tensor
 from pyro_riemann import KernelMetric, plotting, to_arviz
 from pyro_riemann.autoencoders import GaussianMixtureSampler, UniformSampler
 from pyro_riemann.sampling import (
+    HamiltonianKernel,
     MixtureProposal,
+    TemperedKernel,
     default_box,
     hmc,
     importance_resampling,
@@ -79,6 +82,21 @@ def test_box_and_proposal() -> None:
     assert draws.device.type == DEVICE.type
     ours, theirs = proposal.log_prob(draws), MixtureProposal.of_peaks(reference, low.cpu(), high.cpu())
     torch.testing.assert_close(ours.cpu(), theirs.log_prob(draws.cpu()), rtol=1e-5, atol=1e-6)
+
+
+def test_kernels() -> None:
+    low, high = torch.zeros(2, device=DEVICE), torch.ones(2, device=DEVICE)
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    moves = HamiltonianKernel(lambda z: z.sum(-1), low, high)
+    state, info = moves.step(generator, moves.init(torch.rand(8, 2, device=DEVICE)))
+    assert state.position.device.type == info.acceptance.device.type == DEVICE.type
+    tempered = TemperedKernel(lambda z: 0 * z[:, 0], lambda z: 4 * z.sum(-1), low, high)
+    particles = tempered.init(torch.rand(8, 200, 2, device=DEVICE))
+    while particles.temperature < 1:
+        particles, _ = tempered.step(generator, particles)
+    value, error = tempered.log_integral(particles)
+    assert value.device.type == DEVICE.type
+    assert abs(float(value) - 2 * math.log(math.expm1(4) / 4)) < 5 * float(error)
 
 
 @pytest.mark.parametrize("kind", ["line", "geodesic", "volume"])
