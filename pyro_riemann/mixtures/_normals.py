@@ -119,7 +119,7 @@ def fit_normals(
 
     Example:
         >>> from pyro_riemann import Hyperbolic
-        >>> points = torch.cat([0.1 * torch.randn(60, 2) + 0.5, 0.1 * torch.randn(60, 2) - 0.5])
+        >>> points = torch.cat([0.05 * torch.randn(60, 2) + 0.3, 0.05 * torch.randn(60, 2) - 0.3])
         >>> fit_normals(points, Hyperbolic(2), 2).mixture.components.loc.shape
         torch.Size([2, 2])
     """
