@@ -330,7 +330,10 @@ class PullbackMetric(RiemannianMetric):
     def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         if (parts := self._parts(z)) is None:
             return super().metric_jacobian(z)
-        pairs = zip(*(super(PullbackMetric, self).metric_jacobian(part) for part in parts), strict=True)
+        # copies: a result may be a view of one that holds its graph
+        pairs = zip(
+            *(map(torch.clone, super(PullbackMetric, self).metric_jacobian(part)) for part in parts), strict=True
+        )
         metric, slope = (torch.cat(pair).reshape(*z.shape[:-1], *pair[0].shape[1:]) for pair in pairs)
         return metric, slope
 
@@ -338,7 +341,9 @@ class PullbackMetric(RiemannianMetric):
         if (parts := self._parts(z, 8)) is None:
             return super().speed_hessian(z, v)
         vectors = v.expand_as(z).reshape(-1, self.dim).split(len(parts[0]))
-        hessians = [super(PullbackMetric, self).speed_hessian(*pair) for pair in zip(parts, vectors, strict=True)]
+        hessians = [
+            super(PullbackMetric, self).speed_hessian(*pair).clone() for pair in zip(parts, vectors, strict=True)
+        ]
         return torch.cat(hessians).reshape(*z.shape, self.dim)
 
     def _parts(self, z: Tensor, share: int = 1) -> Sequence[Tensor] | None:
