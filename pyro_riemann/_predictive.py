@@ -78,7 +78,8 @@ def groups_of(
 def _sites(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Sites:
     trace = poutine.trace(model).get_trace(*args, **kwargs)
     observed, ranks, plates = {}, {}, 0
-    for name, site in trace.nodes.items():
+    nodes: dict[str, dict[str, Any]] = {**trace.nodes}  # typed no closer by Pyro
+    for name, site in nodes.items():
         if site["type"] != "sample" or isinstance(site["fn"], Unit):
             continue
         if isinstance(site["fn"], _Subsample):
@@ -169,7 +170,7 @@ class _Run(NamedTuple):
             chosen = {name: value[rows] for name, value in draws.items()}
             trace = self._traced(model, chosen, len(rows))
             for name, parts in found.items():
-                site = trace.nodes[name]
+                site: dict[str, Any] = {**trace.nodes[name]}
                 parts.append(part(site).reshape(len(rows), *shape(site)))
         return {name: torch.cat(parts) for name, parts in found.items()}
 

@@ -53,7 +53,7 @@ class FlatConstant(RiemannianNormal):
 class TangentDraws(RiemannianNormal):
     """Wrong: draws are those of the tangent Gaussian, whose density is another one."""
 
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return RiemannianWrappedNormal(self.loc, self.scale**2, self.metric).sample(torch.Size(sample_shape))
 
