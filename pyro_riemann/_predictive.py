@@ -78,8 +78,8 @@ def groups_of(
 def _sites(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Sites:
     trace = poutine.trace(model).get_trace(*args, **kwargs)
     observed, ranks, plates = {}, {}, 0
-    nodes: dict[str, dict[str, Any]] = {**trace.nodes}  # typed no closer by Pyro
-    for name, site in nodes.items():
+    for name, node in trace.nodes.items():
+        site: dict[str, Any] = {**node}
         if site["type"] != "sample" or isinstance(site["fn"], Unit):
             continue
         if isinstance(site["fn"], _Subsample):
