@@ -9,31 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite
-from pyro_riemann.geodesics import GeodesicSolver
+from pyro_riemann.geodesics import GeodesicSolver, training_solver
 from pyro_riemann.metrics import GridMetric, PullbackMetric, RiemannianMetric
 from pyro_riemann.vae._interface import DecoderProtocol, Snapshot
 from pyro_riemann.vae._shortcuts import LastCall
-
-
-def training_solver(latent_dim: int) -> GeodesicSolver:
-    """Cheap, deterministic solver settings for distances in training.
-
-    Two dimensions have walls and need iterations. With more, the codes lie apart and curves bend little: one
-    preconditioned step from the straight line is enough (``tests/benchmarks/test_training_speed.py`` measures it).
-    """
-    if latent_dim <= 3:
-        return GeodesicSolver(
-            num_knots=6, num_segments=18, max_iterations=6, max_polish=0, tolerance=1e-3, on_failure="ignore"
-        )
-    return GeodesicSolver(
-        num_knots=1,
-        num_segments=6,
-        max_iterations=1,
-        max_polish=0,
-        tolerance=1e-3,
-        constant_hessian=True,
-        on_failure="ignore",
-    )
 
 
 class LatentMetric(nn.Module):

@@ -24,7 +24,7 @@ MODULES = (
     "plotting",
 )
 #: Functions that hold no tensor: they name a method, build networks (their users are tested), or need a download.
-ELSEWHERE = {"default_method", "mlp", "image_networks", "inception_features"}
+ELSEWHERE = {"default_method", "training_solver", "mlp", "image_networks", "inception_features"}
 TESTS = "\n".join(path.read_text() for path in sorted((Path(__file__).resolve().parents[1] / "gpu").glob("*.py")))
 
 

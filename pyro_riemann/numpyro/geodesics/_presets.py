@@ -1,0 +1,27 @@
+"""Solvers for a purpose."""
+
+from __future__ import annotations
+
+from pyro_riemann._formulas import solver_settings
+from pyro_riemann.numpyro.geodesics._solver import GeodesicSolver
+
+
+def training_solver(dim: int) -> GeodesicSolver:
+    """A cheap, deterministic solver for the thousands of steps of a training.
+
+    Distances are upper bounds, of a spline with few knots after few iterations, and gradients those of the
+    spline. How far off they are on the decoders of the benchmarks stands in ``docs/benchmarks.md`` (own prior). Nothing is checked and
+    nobody warns: set the default back, or another :class:`GeodesicSolver`, before you evaluate.
+
+    Args:
+        dim: dimension of the metric.
+
+    Source: the energy that is minimised is that of Kalatzis et al. 2020, appendix B.
+
+    Example:
+        >>> metric = PullbackMetric(lambda z: jnp.concatenate([z, jnp.sin(z)], -1), 2)
+        >>> metric.solver = training_solver(metric.dim)  # for SVI
+        >>> prior = RiemannianHeatKernel(jnp.zeros(2), 0.5, metric)
+        >>> metric.solver = GeodesicSolver()  # for evaluation
+    """
+    return GeodesicSolver(**solver_settings.for_training(dim))
