@@ -159,14 +159,14 @@ panel = nearest_images(images["metric"][:10], data.train, reconstruct).plot(data
 
 # %% [markdown]
 # The law that is drawn from is uniform for a metric of a few hundred centroids. With the bandwidth of the paper, a
-# Euclidean length, its bumps hardly overlap, and draws stay within a posterior's width of a centroid; the default of
-# `from_posterior` measures the bandwidth as the kernel does, so that neighbours overlap, and draws go further. The
+# Euclidean length, its bumps hardly overlap, and draws stay within a posterior's width of a centroid; `"mahalanobis"`
+# measures the bandwidth as the kernel does, so that neighbours overlap, and draws go further. The
 # paper's own sampler, Hamiltonian chains of 100 steps that start at the centroids, is here as well. Its R-hat says
 # whether the chains have mixed; if not, its draws are random centroids with some noise, which need not be bad images,
 # but are another law.
 
 # %%
-wide = KernelMetric.from_posterior(loc, scale, CENTROIDS, regularization=0.01)
+wide = KernelMetric.from_posterior(loc, scale, CENTROIDS, "mahalanobis", regularization=0.01)
 others = {
     "overlapping bumps": sample_uniform(wide, COUNT, seed=0),
     "chains of the paper": sample_uniform(metric, COUNT, method="hmc", num_chains=COUNT // 10, seed=0),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pyro_riemann._formulas import Array
 from pyro_riemann._lazy import needs
 
+RULES = ("posterior", "mahalanobis", "euclidean")
 _NUM_SUBSETS = 3
 
 
@@ -49,22 +52,51 @@ def _distances(a: Array, b: Array) -> Array:
     return np.sqrt(np.maximum(squared, 0, out=squared), out=squared)
 
 
-def nearest_neighbour_bandwidth(centroids: Array, precisions: Array, rule: str) -> float:
-    """Largest distance from a centroid to its nearest other one.
+def bandwidth_by_rule(centroids: Array, precisions: Array, rule: str) -> float:
+    r"""The bandwidth of a kernel metric.
 
-    ``"mahalanobis"`` measures it by the centroid's own precision, as the kernel does;
-    ``"euclidean"`` is the rule of Chadebec & Allassonniere (2022).
+    ``"posterior"``: :math:`\sqrt d`, with which an isolated bump of the volume element is the posterior.
+    ``"mahalanobis"``: largest distance from a centroid to its nearest other one, by the centroid's own precision.
+    ``"euclidean"``: the same in Euclidean distance, the rule of Chadebec & Allassonniere (2022).
     """
-    if rule not in ("mahalanobis", "euclidean"):
-        raise ValueError(f"`bandwidth` must be one of 'mahalanobis', 'euclidean', got {rule!r}.")
+    if rule not in RULES:
+        raise ValueError(f"`bandwidth` must be a number or one of {', '.join(map(repr, RULES))}, got {rule!r}.")
+    if rule == "posterior":
+        return math.sqrt(centroids.shape[-1])
     if centroids.shape[0] < 2:
         raise ValueError(f'`bandwidth="{rule}"` needs at least 2 centroids; give a number instead.')
-    wide, weights = centroids.astype(np.float64), precisions.astype(np.float64)
-    if rule == "euclidean":
-        weights = np.ones_like(weights)
-    squared = np.stack([(weights[i] * (wide - wide[i]) ** 2).sum(-1) for i in range(len(wide))])
+    wide = centroids.astype(np.float64)
+    weights = precisions.astype(np.float64) if rule == "mahalanobis" else np.ones_like(wide)
+    squared = np.stack([_squared_length(wide - wide[i], weights[i]) for i in range(len(wide))])
     np.fill_diagonal(squared, np.inf)
     bandwidth = float(np.sqrt(squared.min(-1).max()))
     if bandwidth == 0:
         raise ValueError("`loc` holds duplicates only: every centroid has a twin, so no bandwidth can be derived.")
     return bandwidth
+
+
+def _squared_length(v: Array, precision: Array) -> Array:
+    """Squared lengths of ``v`` ``(n, d)`` by a precision, ``(d)`` or ``(d, d)``."""
+    pulled: Array = v @ precision if precision.ndim == 2 else precision * v
+    return (pulled * v).sum(-1)
+
+
+def triangular_fault(tril: Array) -> str:
+    """What is wrong with Cholesky factors ``(N, d, d)``; empty where nothing is."""
+    if np.triu(tril, 1).any() or not (np.diagonal(tril, axis1=-2, axis2=-1) > 0).all():
+        return (
+            "`scale` of shape (N, d, d) must be Cholesky factors: lower triangular with a positive diagonal. Of "
+            "covariances, take `linalg.cholesky(covariance)`."
+        )
+    return ""
+
+
+def scale_fault(scale: Array) -> str:
+    """What is wrong with standard deviations; empty where nothing is."""
+    bad = int((~(np.isfinite(scale) & (scale > 0))).sum())
+    if not bad:
+        return ""
+    hint = ""
+    if (scale < 0).any():
+        hint = " Are they log-variances? Then give `exp(0.5 * log_variance)`."
+    return f"`scale` must be finite and strictly positive, {bad} of {scale.size} entries are not.{hint}"

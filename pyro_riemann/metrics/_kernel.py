@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
 from pyro_riemann._formulas import kernel
-from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth, select_medoids
 from pyro_riemann._formulas.peaks import Peaks, kernel_peaks
 from pyro_riemann.metrics._base import RiemannianMetric
-from pyro_riemann.metrics._kernel_encode import encode
+from pyro_riemann.metrics._kernel_encode import check_posterior, encode
+from pyro_riemann.metrics._kernel_rules import k_medoids, kernel_bandwidth
 from pyro_riemann.metrics._kernel_store import read, write
 
 
@@ -103,43 +104,59 @@ class KernelMetric(RiemannianMetric):
     def from_posterior(
         cls,
         loc: Tensor | Iterable[object],
-        scale: Tensor | Callable[[Tensor], object],
+        scale: Tensor | Callable[..., object],
         num_centroids: int = 100,
-        bandwidth: str | float = "mahalanobis",
+        bandwidth: str | float = "posterior",
         regularization: float = 1e-3,
         seed: int = 0,
         max_codes: int = 10_000,
+        *,
+        factor: float = 1.0,
+        select: str | Callable[[object], object] | None = None,
     ) -> KernelMetric:
         r"""Metric of a VAE from its encoded training data.
 
-        Centroids are k-medoids of the posterior means, precisions ``scale ** -2`` there.
+        Centroids are k-medoids of the posterior means, precisions the inverse posterior covariances there. An isolated
+        bump of :math:`\sqrt{\det G}` is :math:`N(c_i, (\rho^2 / d) \Sigma_i)`, so that with
+        :math:`\rho = \sqrt d`, the default, draws of the uniform law are draws of the posteriors at the centroids.
 
         Args:
             loc: posterior means of the training data, ``(N, d)``; or a data loader, whose batches are tensors, or
                 tuples, lists or mappings with the data first.
-            scale: posterior standard deviations, ``(N, d)``; with a loader, the encoder: it maps a batch to ``(loc,
-                scale)``, to a distribution with independent coordinates, or to an object with ``embedding`` and
-                ``log_covariance``. A module is put into evaluation mode meanwhile.
+            scale: posterior standard deviations, ``(N, d)``, or Cholesky factors of covariances, ``(N, d, d)``, of
+                which the metric has full precisions. With a loader, the encoder: it maps a batch to ``(loc, scale)``;
+                to a distribution; to draws ``(num_draws, n, d)``; or to a mapping or an object that names the mean
+                and the standard deviation, variance, log-variance or covariance in one of the usual ways (``loc``,
+                ``mean``, ``mu``; ``scale``, ``std``, ``logvar``, ``log_covariance``). A distribution that correlates
+                coordinates and is no multivariate normal, a flow for instance, counts by the moments of its draws. A
+                module is put into evaluation mode meanwhile.
             num_centroids: k.
-            bandwidth: a number, or a rule: ``"mahalanobis"``, :math:`\max_i \min_{j \ne i} |c_i - c_j|_{P_i}`,
-                so that neighbouring kernels overlap; ``"euclidean"``, Chadebec & Allassonniere's
+            bandwidth: a number, or a rule: ``"posterior"``, :math:`\sqrt d`; ``"mahalanobis"``,
+                :math:`\max_i \min_{j \ne i} |c_i - c_j|_{P_i}`, so that neighbouring kernels overlap, for geodesics:
+                draws may lie far from all codes; ``"euclidean"``, Chadebec & Allassonniere's
                 :math:`\max_i \min_{j \ne i} |c_i - c_j|_2`, a Euclidean length against the kernel's Mahalanobis
-                distance, which leaves isolated bumps where the posterior is narrow (see :meth:`coverage`).
+                distance (see :meth:`coverage`).
             regularization: :math:`\lambda`.
-            seed: of the k-medoids search; the global random state is not touched.
+            seed: of the k-medoids search and of draws; the global random state is not touched.
             max_codes: with more codes than this, medoids are searched in several random subsets of
                 this size, and the set that serves all codes best is kept.
+            factor: multiplies the bandwidth. With ``"posterior"`` it is the standard deviation of an isolated bump in
+                those of the posterior, :attr:`bump_scale`.
+            select: with a loader, what of a batch the encoder is given: the name of an entry, or a function of the
+                batch (``dict`` for all of a mapping).
 
         Raises:
             ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
             ImportError: if ``kmedoids`` is not installed, which the extra `kernel` brings.
             TypeError: if the loader or the encoder gives something else.
 
+        Source: Chadebec & Allassonniere (2022), section 4.2.
+
         Example:
             >>> encoder = lambda x: (x[:, :2], torch.full_like(x[:, :2], 0.3))
             >>> loader = torch.utils.data.DataLoader(torch.randn(100, 5), batch_size=32)
-            >>> KernelMetric.from_posterior(loader, encoder, num_centroids=10).centroids.shape
-            torch.Size([10, 2])
+            >>> KernelMetric.from_posterior(loader, encoder, num_centroids=10)
+            KernelMetric(dim=2, num_centroids=10, bandwidth=1.414, bump_scale=1, regularization=0.001)
         """
         if not isinstance(loc, Tensor) or not isinstance(scale, Tensor):
             if isinstance(loc, Tensor) or isinstance(scale, Tensor) or not callable(scale):
@@ -147,19 +164,15 @@ class KernelMetric(RiemannianMetric):
                     "`loc` and `scale` must both be tensors, or a data loader and an encoder; got "
                     f"{type(loc).__name__} and {type(scale).__name__}."
                 )
-            loc, scale = encode(loc, scale)
-        if loc.dim() != 2 or scale.shape != loc.shape:
-            raise ValueError(
-                f"`loc` and `scale` must have the same shape (N, d), got {tuple(loc.shape)} and {tuple(scale.shape)}."
-            )
-        check_finite("loc", loc)
-        check_positive("scale", scale)
-        chosen = torch.from_numpy(select_medoids(loc.detach().cpu().numpy(), num_centroids, seed, max_codes))
-        chosen = chosen.to(loc.device)
-        centroids, precisions = loc.detach()[chosen].clone(), scale.detach()[chosen] ** -2
+            loc, scale = encode(loc, scale, select, seed)
+        loc, scale = loc.detach(), scale.detach()
+        check_posterior(loc, scale)
+        chosen = k_medoids(loc, num_centroids, seed, max_codes)
+        centroids, spread = loc[chosen].clone(), scale[chosen]
+        precisions = spread**-2 if spread.dim() == 2 else torch.cholesky_inverse(spread)
         if isinstance(bandwidth, str):
-            bandwidth = nearest_neighbour_bandwidth(centroids.cpu().numpy(), precisions.cpu().numpy(), bandwidth)
-        return cls(centroids, precisions, bandwidth, regularization)
+            bandwidth = kernel_bandwidth(centroids, precisions, bandwidth)
+        return cls(centroids, precisions, factor * bandwidth, regularization)
 
     def save(self, folder: str | Path) -> None:
         """Write the metric to ``folder``: arrays as safetensors, their description as JSON.
@@ -190,7 +203,7 @@ class KernelMetric(RiemannianMetric):
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     metric.save(folder)
             ...     KernelMetric.load(folder)
-            KernelMetric(dim=2, num_centroids=3, bandwidth=1, regularization=0.001)
+            KernelMetric(dim=2, num_centroids=3, bandwidth=1, bump_scale=0.7071, regularization=0.001)
         """
         return read(folder, device, cls)
 
@@ -198,6 +211,11 @@ class KernelMetric(RiemannianMetric):
     def landmarks(self) -> Tensor:  # type: ignore[override]  # others hold it
         """Points that every search for a path should know of: the centroids, ``(k, d)``."""
         return self.centroids
+
+    @property
+    def bump_scale(self) -> float:
+        r"""Standard deviation of an isolated bump of the volume in those of the posterior, :math:`\rho / \sqrt d`."""
+        return float(self.bandwidth.detach()) / math.sqrt(self.dim)
 
     @torch.no_grad()
     def peaks(self) -> Peaks:
@@ -337,5 +355,5 @@ class KernelMetric(RiemannianMetric):
         k, d = self.centroids.shape
         return (
             f"dim={d}, num_centroids={k}, bandwidth={self.bandwidth.item():.4g}, "
-            f"regularization={self.regularization.item():.4g}"
+            f"bump_scale={self.bump_scale:.4g}, regularization={self.regularization.item():.4g}"
         )

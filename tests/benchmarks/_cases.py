@@ -166,7 +166,7 @@ def training() -> Calls:
 
 def sampling() -> Calls:
     from pyro_riemann import KernelMetric
-    from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth
+    from pyro_riemann._formulas.medoids import bandwidth_by_rule
     from pyro_riemann.sampling import default_box, hmc, sample_uniform
 
     def drawn(anew: Callable[[], Any], count: int, box: tuple[Tensor, Tensor]) -> Any:
@@ -190,7 +190,7 @@ def sampling() -> Calls:
     codes = torch.randn(5000, 16, generator=generator)
     precisions = (0.03 + 0.07 * torch.rand(5000, 16, generator=generator)) ** -2
     for rule in ("euclidean", "mahalanobis"):
-        bandwidth = nearest_neighbour_bandwidth(codes.numpy(), precisions.numpy(), rule)
+        bandwidth = bandwidth_by_rule(codes.numpy(), precisions.numpy(), rule)
 
         def posterior(bandwidth: float = bandwidth) -> Any:
             return KernelMetric(codes, precisions, bandwidth, 1e-3)
@@ -215,7 +215,7 @@ def volumes() -> Calls:
         generator = torch.Generator().manual_seed(0)
         loc = torch.randn(2000, dim, generator=generator)
         scale = (0.1 if dim == 2 else 0.3) * torch.exp(0.3 * torch.randn(2000, dim, generator=generator))
-        made = KernelMetric.from_posterior(loc, scale, 1000, regularization=0.01)
+        made = KernelMetric.from_posterior(loc, scale, 1000, "mahalanobis", 0.01)
 
         def anew(made: Any = made) -> Any:
             metric = KernelMetric(

@@ -116,7 +116,7 @@ def uniform(dim: int) -> tuple[Model, Model, Tensor, dict[str, Any]]:
     generator = torch.Generator().manual_seed(0)
     loc = torch.randn(2000, dim, generator=generator)
     scale = (0.1 if dim == 2 else 0.3) * torch.exp(0.3 * torch.randn(2000, dim, generator=generator))
-    prior = RiemannianUniform(KernelMetric.from_posterior(loc, scale, 1000, regularization=0.01), -4.0, 4.0)
+    prior = RiemannianUniform(KernelMetric.from_posterior(loc, scale, 1000, "mahalanobis", 0.01), -4.0, 4.0)
     prior.log_volume()  # kept: not part of a chain
     torch.manual_seed(1)
     starts = biject_to(prior.support).inv(prior.sample((CHAINS,)))

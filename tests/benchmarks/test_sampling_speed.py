@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import KernelMetric
-from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth
+from pyro_riemann._formulas.medoids import bandwidth_by_rule
 from pyro_riemann.sampling import default_box, hmc, sample_uniform
 from tests.benchmarks._measure import matmul_rate
 
@@ -48,7 +48,7 @@ def posterior(rule: str) -> KernelMetric:
     generator = torch.Generator().manual_seed(0)
     codes = torch.randn(5000, DIM, generator=generator)
     precisions = (0.03 + 0.07 * torch.rand(5000, DIM, generator=generator)) ** -2
-    bandwidth = nearest_neighbour_bandwidth(codes.numpy(), precisions.numpy(), rule)
+    bandwidth = bandwidth_by_rule(codes.numpy(), precisions.numpy(), rule)
     return KernelMetric(codes, precisions, bandwidth, 1e-3)
 
 

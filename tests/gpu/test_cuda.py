@@ -89,7 +89,7 @@ def bent() -> WarpedMetric:
 
 
 def posterior() -> KernelMetric:
-    return KernelMetric.from_posterior(torch.randn(50, 2), torch.full((50, 2), 0.4), num_centroids=8)
+    return KernelMetric.from_posterior(torch.randn(50, 2), torch.full((50, 2), 0.4), 8, "mahalanobis")
 
 
 METRICS: dict[str, Callable[[], RiemannianMetric]] = {
@@ -208,7 +208,7 @@ def test_distance_field() -> None:
 
 def test_fit_on_the_device() -> None:
     loc, scale = points(40).to(DEVICE), torch.full((40, 2), 0.1, dtype=torch.float64, device=DEVICE)
-    metric = KernelMetric.from_posterior(loc, scale, num_centroids=10)
+    metric = KernelMetric.from_posterior(loc, scale, 10, "mahalanobis")
     assert metric.centroids.device.type == DEVICE.type
     assert metric.coverage(loc).item() > 0.5
     grid = GridMetric(metric, -1.0, 1.0, 16)

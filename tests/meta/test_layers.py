@@ -58,8 +58,7 @@ ASKED = {
     ("pyro_riemann._walk", "base"),  # of a metric that rewrites another, also of a user's own class
     ("pyro_riemann.numpyro._walk", "base"),
     ("pyro_riemann.metrics._kernel_encode", "__dict__"),  # what a user's encoder returns
-    ("pyro_riemann.metrics._kernel_encode", "base_dist"),
-    ("pyro_riemann.metrics._kernel_encode", "covariance_matrix"),
+    ("pyro_riemann.metrics._kernel_encode", "_fields"),
     ("pyro_riemann.metrics._pullback", "jet"),  # what a user's immersion can do
     ("pyro_riemann.numpyro.metrics._pullback", "distance_immersion"),
     ("pyro_riemann.numpyro.metrics._pullback", "has_jets"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from pyro_riemann import KernelMetric
 from pyro_riemann._store import write_bundle
+from pyro_riemann.metrics import k_medoids, kernel_bandwidth, posterior_moments
 from pyro_riemann.metrics._kernel_store import METRIC
 from tests.metrics._kernels import kernels
 
@@ -42,7 +44,7 @@ def test_bandwidth_rules(rule: str) -> None:
 
 def test_coverage_tells_overlapping_kernels_from_bumps() -> None:
     loc, scale = codes(2000, dim=8)
-    overlapping = KernelMetric.from_posterior(loc, scale, num_centroids=50)
+    overlapping = KernelMetric.from_posterior(loc, scale, num_centroids=50, bandwidth="mahalanobis")
     bumps = KernelMetric.from_posterior(loc, scale, num_centroids=50, bandwidth="euclidean")
     assert overlapping.coverage(loc).item() > 0.95
     assert bumps.coverage(loc).item() < 0.5
@@ -120,14 +122,11 @@ def test_one_scale_for_all_coordinates() -> None:
         ([], lambda x: (x, x), ValueError, "no batch"),
         (["text"], lambda x: (x, x), TypeError, "loader must give tensors"),
         ([torch.randn(9, 2)], lambda x: x, TypeError, "`encoder` must return"),
-        ([torch.randn(9, 2)], lambda x: (x[0], x), ValueError, "`encoder` must map a batch of 9"),
+        ([torch.randn(9, 2)], lambda x: {"loc": x, "noise": x}, TypeError, "got dict with .'loc', 'noise'."),
+        ([torch.randn(9, 2)], lambda x: (x, -1 - x.abs()), ValueError, "log-variance, return"),
+        ([torch.randn(9, 2)], lambda x: torch.ones(7, 9, 2), ValueError, "num_draws >= 2"),
+        ([torch.randn(9, 2)], lambda x: (x[0], x.abs()), ValueError, "`encoder` must map a batch of 9"),
         ([torch.randn(9, 2)], lambda x: (x, x[:, :0]), ValueError, "scales need the same shape"),
-        (
-            [torch.randn(9, 2)],
-            lambda x: torch.distributions.MultivariateNormal(x, torch.eye(2)),
-            TypeError,
-            "coordinates are correlated",
-        ),
     ],
 )
 def test_bad_loaders_and_encoders(loader: Any, encoder: Any, error: type[Exception], match: str) -> None:
@@ -189,13 +188,142 @@ def test_arrays_of_no_metric_are_refused(
         ({"scale": torch.ones(20, 3)}, "`loc` and `scale`"),
         ({"scale": torch.zeros(20, 2)}, "`scale`"),
         ({"num_centroids": 21}, "`num_centroids` must be between 1 and"),
-        ({"bandwidth": "maximum"}, "`bandwidth` must be one of"),
+        ({"bandwidth": "maximum"}, "`bandwidth` must be a number or one of"),
         ({"bandwidth": -1.0}, "`bandwidth`"),
-        ({"num_centroids": 1}, "at least 2 centroids"),
-        ({"loc": torch.zeros(20, 2)}, "duplicates"),
+        ({"scale": -torch.ones(20, 2)}, "log-variances"),
+        ({"scale": torch.ones(20, 2, 2)}, "lower triangular"),
+        ({"factor": 0.0}, "`bandwidth`"),
+        ({"num_centroids": 1, "bandwidth": "mahalanobis"}, "at least 2 centroids"),
+        ({"loc": torch.zeros(20, 2), "bandwidth": "mahalanobis"}, "duplicates"),
     ],
 )
 def test_bad_posteriors(changes: dict[str, Any], match: str) -> None:
     arguments: dict[str, Any] = {"loc": torch.randn(20, 2), "scale": torch.ones(20, 2), "num_centroids": 5}
     with pytest.raises(ValueError, match=match):
         KernelMetric.from_posterior(**(arguments | changes))
+
+
+def test_default_bumps_are_the_posteriors() -> None:
+    """Far apart, the volume element is the equally weighted mixture of the posteriors, whatever their widths."""
+    generator = torch.Generator().manual_seed(0)
+    loc = 100 * torch.eye(4, dtype=torch.float64)
+    scale = 0.2 + torch.rand(4, 4, generator=generator, dtype=torch.float64)
+    metric = KernelMetric.from_posterior(loc, scale, num_centroids=4, regularization=1e-9)
+    assert metric.bump_scale == pytest.approx(1.0)
+    points = loc + scale * torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    density = torch.distributions.Independent(torch.distributions.Normal(loc, scale), 1).log_prob(points)
+    torch.testing.assert_close(0.5 * metric.logdet(points) - density, torch.full((4,), 2 * torch.pi).double().log() * 2)
+
+
+def triangular(num: int, dim: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(num, dim, dim, generator=generator, dtype=torch.float64)
+    covariance = root @ root.mT + torch.eye(dim, dtype=torch.float64)
+    return torch.randn(num, dim, generator=generator, dtype=torch.float64), torch.linalg.cholesky(covariance)
+
+
+@pytest.mark.parametrize("rule", ["posterior", "mahalanobis", "euclidean"])
+def test_full_covariances(rule: str) -> None:
+    loc, tril = triangular(40, 3)
+    metric = KernelMetric.from_posterior(loc, tril, 7, bandwidth=rule, factor=1.5)
+    rows = k_medoids(loc, 7)
+    assert torch.equal(metric.centroids, loc[rows])
+    torch.testing.assert_close(metric.precisions @ tril[rows] @ tril[rows].mT, torch.eye(3).double().expand(7, 3, 3))
+    bandwidth = metric.bandwidth.item() / 1.5
+    assert bandwidth == pytest.approx(kernel_bandwidth(metric.centroids, metric.precisions, rule))
+    if rule == "mahalanobis":
+        apart = metric.centroids[:, None] - metric.centroids
+        lengths = torch.einsum("ija,iab,ijb->ij", apart, metric.precisions, apart).fill_diagonal_(torch.inf)
+        assert bandwidth == pytest.approx(lengths.amin(-1).sqrt().max().item())
+
+
+LAWS = torch.distributions
+
+
+class Flow(LAWS.TransformedDistribution):
+    """An affine flow that correlates coordinates and knows no moments."""
+
+    def __init__(self, loc: Tensor, tril: Tensor) -> None:
+        base = LAWS.Independent(LAWS.Normal(torch.zeros_like(loc), torch.ones_like(loc)), 1)
+        super().__init__(base, [_Affine(loc, tril)])
+
+
+class _Affine(LAWS.Transform):
+    domain = codomain = LAWS.constraints.real_vector
+    bijective = True
+
+    def __init__(self, loc: Tensor, tril: Tensor) -> None:
+        super().__init__()
+        self.loc, self.tril = loc, tril
+
+    def _call(self, x: Tensor) -> Tensor:
+        return self.loc + (self.tril @ x.unsqueeze(-1)).squeeze(-1)
+
+
+def test_a_flow_counts_by_the_moments_of_its_draws() -> None:
+    loc, tril = triangular(8, 3)
+    state = torch.get_rng_state()
+    found = KernelMetric.from_posterior([torch.zeros(8, 1)], lambda x: Flow(loc, tril), num_centroids=8)
+    assert torch.equal(state, torch.get_rng_state())
+    # 256 draws: means to 1 / 16 of a standard deviation, variances to a share of sqrt(2 / 255)
+    apart = torch.linalg.solve_triangular(tril, (found.centroids - loc).unsqueeze(-1), upper=False)
+    assert apart.abs().max().item() < 4.5 / 16
+    white = tril.mT @ found.precisions @ tril
+    assert (white - torch.eye(3)).abs().max().item() < 4.5 * (2 / 255) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda loc, tril: LAWS.MultivariateNormal(loc, scale_tril=tril),
+        lambda loc, tril: {"mu": loc, "covariance": tril @ tril.mT},
+        lambda loc, tril: SimpleNamespace(law=LAWS.MultivariateNormal(loc, scale_tril=tril), noise=None),
+        lambda loc, tril: (loc, tril),
+    ],
+)
+def test_encoders_with_correlations(encoder: Any) -> None:
+    loc, tril = triangular(8, 3)
+    found = KernelMetric.from_posterior([torch.zeros(8, 1)], lambda x: encoder(loc, tril), num_centroids=8)
+    torch.testing.assert_close(found.precisions, torch.linalg.inv(tril @ tril.mT))
+
+
+Named = namedtuple("Named", ["z_mean", "z_log_var"])
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda x: Named(x, 2 * (0.1 + x.square()).log()),
+        lambda x: {"mean": x, "logvar": 2 * (0.1 + x.square()).log(), "z": x},
+        lambda x: SimpleNamespace(latent_dist=SimpleNamespace(mean=x, std=0.1 + x.square(), logvar=x * torch.nan)),
+        lambda x: {"loc": x, "variance": (0.1 + x.square()) ** 2},
+        lambda x: {"qz": LAWS.Normal(x, 0.1 + x.square()), "library": x.sum(-1)},
+        lambda x: LAWS.Laplace(x, (0.1 + x.square()) / 2**0.5),
+    ],
+)
+def test_spreads_are_known_by_their_names(encoder: Any) -> None:
+    x = torch.randn(12, 2, dtype=torch.float64)
+    found = KernelMetric.from_posterior([x], encoder, num_centroids=12)
+    torch.testing.assert_close(found.precisions, (0.1 + x.square()) ** -2)
+
+
+@pytest.mark.parametrize("select", ["image", dict, lambda batch: {"image": batch["image"]}])
+def test_batches_and_encoders_with_names(select: Any) -> None:
+    x = torch.randn(12, 2, dtype=torch.float64)
+    batches = [{"label": torch.arange(4), "image": part} for part in x.split(4)]
+
+    def encoder(batch: Any) -> tuple[Tensor, Tensor]:
+        image = batch if isinstance(batch, Tensor) else batch["image"]
+        return image, torch.ones_like(image)
+
+    assert torch.equal(KernelMetric.from_posterior(batches, encoder, 12, select=select).centroids, x)
+    with pytest.raises(ValueError, match="`select` names"):
+        KernelMetric.from_posterior(batches, encoder, 12, select="picture")
+
+
+def test_moments_of_draws_agree_with_numpy() -> None:
+    draws = torch.randn(30, 4, 3, dtype=torch.float64)
+    loc, tril = posterior_moments(draws)
+    torch.testing.assert_close(loc, draws.mean(0))
+    for row in range(4):
+        torch.testing.assert_close(tril[row] @ tril[row].mT, draws[:, row].mT.cov())

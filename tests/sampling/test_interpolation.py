@@ -123,7 +123,7 @@ def test_volume_curves_in_many_dimensions_are_finite_in_single_precision(dim: in
     """det G runs over e^(9 d): beyond the range of float32 from d = 10 on, and not of doubles."""
     codes = torch.randn(60, dim, generator=torch.Generator().manual_seed(3))
     codes = codes / codes.norm(dim=-1, keepdim=True) * torch.linspace(0.5, 1.5, 60)[:, None]
-    metric = KernelMetric.from_posterior(codes, torch.full_like(codes, 0.12), 60, regularization=1e-3)
+    metric = KernelMetric.from_posterior(codes, torch.full_like(codes, 0.12), 60, "mahalanobis", regularization=1e-3)
     start, end = codes[:2], codes[2:4]
     row = interpolate(metric, start, end, kind="volume", num_frames=7, on_failure="ignore", init="line")
     assert row.points.dtype == torch.float32

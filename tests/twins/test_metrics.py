@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import pyro_riemann as here
 import pyro_riemann.numpyro as twin
+from pyro_riemann.metrics import posterior_moments
+from pyro_riemann.numpyro import metrics as twin_metrics
 from pyro_riemann.vae import GaussianDecoder
 
 QUANTITIES = ("metric", "logdet", "drift", "logdet_gradient", "cholesky", "metric_jacobian")
@@ -152,11 +154,21 @@ def test_hessian_of_the_log_volume(name: str) -> None:
 
 def test_the_same_codes_give_the_same_kernels_tables_and_fields() -> None:
     loc, scale = numbers(400, 2), 0.03 + 0.05 * torch.rand(400, 2, dtype=torch.float64)
-    theirs = here.KernelMetric.from_posterior(loc, scale, num_centroids=20, max_codes=100)
-    mine = twin.KernelMetric.from_posterior(loc.numpy(), scale.numpy(), num_centroids=20, max_codes=100)
+    theirs = here.KernelMetric.from_posterior(loc, scale, num_centroids=20, bandwidth="mahalanobis", max_codes=100)
+    mine = twin.KernelMetric.from_posterior(
+        loc.numpy(), scale.numpy(), num_centroids=20, bandwidth="mahalanobis", max_codes=100
+    )
     for name in ("centroids", "precisions", "bandwidth", "regularization"):
         close(getattr(mine, name), getattr(theirs, name))
     close(mine.coverage(jnp.asarray(loc.numpy())), theirs.coverage(loc))
+    draws = numbers(200, 30, 3)
+    loc, tril = posterior_moments(draws)
+    close(twin_metrics.posterior_moments(jnp.asarray(draws.numpy()))[1], tril)
+    for rule in ("posterior", "mahalanobis", "euclidean"):
+        full = here.KernelMetric.from_posterior(loc, tril, 5, rule, factor=1.3)
+        same = twin.KernelMetric.from_posterior(loc.numpy(), tril.numpy(), 5, rule, factor=1.3)
+        for name in ("centroids", "precisions", "bandwidth", "bump_scale"):
+            close(getattr(same, name), torch.as_tensor(getattr(full, name), dtype=torch.float64))
     table, other = (metric.tabulate(-1.0, 1.0, 12) for metric in (theirs, mine))
     close(other.table.coefficients, table.table.coefficients.movedim(0, -1))
     close(other.interpolation_error, table.interpolation_error)

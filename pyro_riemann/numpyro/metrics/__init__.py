@@ -6,6 +6,7 @@ from pyro_riemann.numpyro.metrics._fisher import register_immersion
 from pyro_riemann.numpyro.metrics._flat import ConstantMetric, EuclideanMetric
 from pyro_riemann.numpyro.metrics._grid_field import DistanceField
 from pyro_riemann.numpyro.metrics._kernel import KernelMetric
+from pyro_riemann.numpyro.metrics._kernel_rules import k_medoids, kernel_bandwidth, posterior_moments
 from pyro_riemann.numpyro.metrics._local import LocalMetric
 from pyro_riemann.numpyro.metrics._pullback import PullbackMetric
 
@@ -17,6 +18,9 @@ __all__ = [
     "register_immersion",
     "EnsembleMetric",
     "KernelMetric",
+    "k_medoids",
+    "kernel_bandwidth",
+    "posterior_moments",
     "LocalMetric",
     "ConformalMetric",
     "GridMetric",

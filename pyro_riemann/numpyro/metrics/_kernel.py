@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import kernel
-from pyro_riemann._formulas.medoids import nearest_neighbour_bandwidth, select_medoids
+from pyro_riemann._formulas.medoids import scale_fault, triangular_fault
 from pyro_riemann._formulas.peaks import Peaks, kernel_peaks
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, check_positive, holds
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
+from pyro_riemann.numpyro.metrics._kernel_rules import k_medoids, kernel_bandwidth
 from pyro_riemann.numpyro.metrics._mahalanobis import exact_products, squared_distances
 
 
@@ -91,28 +94,36 @@ class KernelMetric(RiemannianMetric):
         loc: Array,
         scale: Array,
         num_centroids: int = 100,
-        bandwidth: str | float = "mahalanobis",
+        bandwidth: str | float = "posterior",
         regularization: float = 1e-3,
         seed: int = 0,
         max_codes: int = 10_000,
+        *,
+        factor: float = 1.0,
     ) -> KernelMetric:
         r"""Metric of a VAE from its encoded training data.
 
-        Centroids are k-medoids of the posterior means, precisions ``scale ** -2`` there. Runs on the host, not under
-        ``jit``; the same codes and seed give the same centroids as the torch class.
+        Centroids are k-medoids of the posterior means, precisions the inverse posterior covariances there. An isolated
+        bump of :math:`\sqrt{\det G}` is :math:`N(c_i, (\rho^2 / d) \Sigma_i)`, so that with
+        :math:`\rho = \sqrt d`, the default, draws of the uniform law are draws of the posteriors at the centroids. Runs
+        on the host, not under ``jit``; the same codes and seed give the same centroids as the torch class.
 
         Args:
             loc: posterior means of the training data, ``(N, d)``.
-            scale: posterior standard deviations, ``(N, d)``.
+            scale: posterior standard deviations, ``(N, d)``, or Cholesky factors of covariances, ``(N, d, d)``, of
+                which the metric has full precisions. Of draws, of a flow say, :func:`posterior_moments` has both.
             num_centroids: k.
-            bandwidth: a number, or a rule: ``"mahalanobis"``, :math:`\max_i \min_{j \ne i} |c_i - c_j|_{P_i}`,
-                so that neighbouring kernels overlap; ``"euclidean"``, Chadebec & Allassonniere's
+            bandwidth: a number, or a rule: ``"posterior"``, :math:`\sqrt d`; ``"mahalanobis"``,
+                :math:`\max_i \min_{j \ne i} |c_i - c_j|_{P_i}`, so that neighbouring kernels overlap, for geodesics:
+                draws may lie far from all codes; ``"euclidean"``, Chadebec & Allassonniere's
                 :math:`\max_i \min_{j \ne i} |c_i - c_j|_2`, a Euclidean length against the kernel's Mahalanobis
-                distance, which leaves isolated bumps where the posterior is narrow (see :meth:`coverage`).
+                distance (see :meth:`coverage`).
             regularization: :math:`\lambda`.
             seed: of the k-medoids search.
             max_codes: with more codes than this, medoids are searched in several random subsets of
                 this size, and the set that serves all codes best is kept.
+            factor: multiplies the bandwidth. With ``"posterior"`` it is the standard deviation of an isolated bump in
+                those of the posterior, :attr:`bump_scale`.
 
         Raises:
             ValueError: if shapes differ, ``scale`` is not positive, or there are fewer codes than centroids.
@@ -120,15 +131,30 @@ class KernelMetric(RiemannianMetric):
             TypeError: if ``loc`` or ``scale`` is not a floating array.
         """
         loc, scale = check_array("loc", loc), check_array("scale", scale)
-        if loc.ndim != 2 or scale.shape != loc.shape:
-            raise ValueError(f"`loc` and `scale` must have the same shape (N, d), got {loc.shape} and {scale.shape}.")
+        if loc.ndim != 2 or scale.shape not in (loc.shape, (*loc.shape, loc.shape[-1])):
+            raise ValueError(
+                "`loc` and `scale` must have the same shape (N, d), or `scale` (N, d, d) for Cholesky factors of "
+                f"covariances; got {loc.shape} and {scale.shape}."
+            )
         check_finite("loc", loc)
-        check_positive("scale", scale)
-        chosen = select_medoids(np.asarray(loc), num_centroids, seed, max_codes)
-        centroids, precisions = loc[chosen], scale[chosen] ** -2
+        check_finite("scale", scale)
+        if fault := (scale_fault if scale.ndim == 2 else triangular_fault)(np.asarray(scale)):
+            raise ValueError(fault)
+        chosen = k_medoids(loc, num_centroids, seed, max_codes)
+        centroids, spread = loc[chosen], scale[chosen]
+        if spread.ndim == 2:
+            precisions = spread**-2
+        else:
+            root = jnp.linalg.inv(spread)
+            precisions = root.mT @ root
         if isinstance(bandwidth, str):
-            bandwidth = nearest_neighbour_bandwidth(np.asarray(centroids), np.asarray(precisions), bandwidth)
-        return cls(centroids, precisions, bandwidth, regularization)
+            bandwidth = kernel_bandwidth(centroids, precisions, bandwidth)
+        return cls(centroids, precisions, factor * bandwidth, regularization)
+
+    @property
+    def bump_scale(self) -> Array:
+        r"""Standard deviation of an isolated bump of the volume in those of the posterior, :math:`\rho / \sqrt d`."""
+        return self.bandwidth / math.sqrt(self.dim)
 
     @property
     def landmarks(self) -> Array:  # type: ignore[override]  # others hold it

@@ -147,7 +147,7 @@ def test_equal_shapes_compile_once() -> None:
 def test_coverage_tells_overlapping_kernels_from_bumps() -> None:
     generator = np.random.default_rng(0)
     loc, scale = generator.normal(size=(2000, 8)), 0.03 + 0.05 * generator.random((2000, 8))
-    overlapping = KernelMetric.from_posterior(loc, scale, num_centroids=50)
+    overlapping = KernelMetric.from_posterior(loc, scale, num_centroids=50, bandwidth="mahalanobis")
     bumps = KernelMetric.from_posterior(loc, scale, num_centroids=50, bandwidth="euclidean")
     assert float(overlapping.coverage(loc)) > 0.95
     assert float(bumps.coverage(loc)) < 0.5
@@ -184,9 +184,11 @@ def test_bad_arguments(changes: dict[str, Any], match: str) -> None:
     ("changes", "match"),
     [
         ({"scale": np.ones((20, 3))}, "`loc` and `scale`"),
+        ({"scale": -np.ones((20, 2))}, "log-variances"),
+        ({"scale": np.ones((20, 2, 2))}, "lower triangular"),
         ({"num_centroids": 21}, "`num_centroids` must be between 1 and"),
-        ({"bandwidth": "maximum"}, "`bandwidth` must be one of"),
-        ({"loc": np.zeros((20, 2))}, "duplicates"),
+        ({"bandwidth": "maximum"}, "`bandwidth` must be a number or one of"),
+        ({"loc": np.zeros((20, 2)), "bandwidth": "mahalanobis"}, "duplicates"),
     ],
 )
 def test_bad_posteriors(changes: dict[str, Any], match: str) -> None:
