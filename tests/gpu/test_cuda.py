@@ -44,6 +44,7 @@ from pyro_riemann.distributions._base import RiemannianDistribution
 from pyro_riemann.evaluation import IdentifiabilityReport
 from pyro_riemann.experiments.quickstart import configure, run
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid
+from pyro_riemann.metrics import k_medoids, kernel_bandwidth, posterior_moments
 from pyro_riemann.vae import TrainingConfig, encode_all, evaluate, make_vae, train
 
 pytestmark = pytest.mark.gpu
@@ -211,6 +212,12 @@ def test_fit_on_the_device() -> None:
     metric = KernelMetric.from_posterior(loc, scale, 10, "mahalanobis")
     assert metric.centroids.device.type == DEVICE.type
     assert metric.coverage(loc).item() > 0.5
+    assert torch.equal(metric.centroids, loc[k_medoids(loc, 10)])
+    assert kernel_bandwidth(metric.centroids, metric.precisions, "mahalanobis") == pytest.approx(
+        metric.bandwidth.item()
+    )
+    _, tril = posterior_moments(torch.randn(50, 4, 2, dtype=torch.float64, device=DEVICE))
+    assert KernelMetric.from_posterior(loc[:4], tril, 4).precisions.device.type == DEVICE.type
     grid = GridMetric(metric, -1.0, 1.0, 16)
     assert grid.metric(loc).device.type == DEVICE.type
     assert PullbackMetric(Decoder().double().to(DEVICE), 2).metric(loc).device.type == DEVICE.type
