@@ -153,7 +153,7 @@ class KernelMetric(RiemannianMetric):
 
     @property
     def bump_scale(self) -> Array:
-        r"""Standard deviation of an isolated bump of the volume in those of the posterior, :math:`\rho / \sqrt d`, shape ``()``."""
+        r"""Width of an isolated bump of the volume in those of the posterior, :math:`\rho / \sqrt d`, shape ``()``."""
         return self.bandwidth / math.sqrt(self.dim)
 
     @property
