@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann import _autodiff, _jets, _linalg
 from pyro_riemann._checks import check_point
-from pyro_riemann._decoded import OutputError
 from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann._jets import Jet
-from pyro_riemann._plain import KERNELS
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics import _door
@@ -23,12 +21,12 @@ from pyro_riemann.metrics._ambient_energy import AmbientEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._from_vae import decoding
 from pyro_riemann.metrics._images import Images
+from pyro_riemann.metrics._probed import Immersion, ProbedImmersion
 
-Immersion = Callable[[Tensor], object]
 _ROOM = 2**21  # numbers in second derivatives of images
 
 
-class PullbackMetric(RiemannianMetric):
+class PullbackMetric(ProbedImmersion):
     r"""Pullback metric :math:`G(z) = \sum_f J_f(z)^\top J_f(z) + \epsilon I` of an immersion f.
 
     With the tuple (mean, standard deviation) of a Gaussian decoder this is the expected
@@ -148,107 +146,6 @@ class PullbackMetric(RiemannianMetric):
         """
         immersion, size = decoding(model, dim, latent_shape, conditions, as_law=output is None)
         return cls(immersion, size, jitter, output, ambient)
-
-    def _probe_outputs(self, modules: list[nn.Module]) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-        """Three points and their images, in the immersion's own dtype and device, if these can be told."""
-        points = torch.linspace(-0.5, 0.7, 3 * self.dim, dtype=torch.float64, device="cpu").reshape(3, self.dim)
-        like = next((parameter for module in modules for parameter in module.parameters()), None)
-        if like is not None:
-            return points.to(like), self._first_outputs(points.to(like))
-        for dtype in (torch.get_default_dtype(), torch.float64):
-            try:
-                return points.to(dtype), self._first_outputs(points.to(dtype))
-            except RuntimeError:  # a closure over tensors of another dtype or device: its first use will tell
-                continue
-        return None
-
-    def _probe(self, modules: list[nn.Module]) -> bool:
-        """Whether the immersion has a scale with walls, after refusing one that cannot define a metric."""
-        try:
-            probed = self._probe_outputs(modules)
-        except RuntimeError as error:
-            raise _door.fails((3, self.dim), error) from error
-        if probed is None:
-            return False
-        points, values = probed
-        if not self.is_plain:  # whose layers are known to be functions of one point, with their derivatives
-            _door.check_repeatable(self._outputs, points, values)
-        _door.check_dependence(values)
-        if self.is_plain:
-            return self._check_space(points)
-        slope = None
-        if (jets := self.jets(points)) is not None:
-            if not torch.allclose(torch.cat([jet.value for jet in jets], -1), self.embed(points), atol=1e-4):
-                raise ValueError("`immersion.jet(z)` has other values than `immersion(z)`.")
-            along = [jet.along(_door.direction(points)).expand_as(jet.value) for jet in jets]
-            slope = torch.cat(along[: len(values)], -1)
-        elif self.images.are_pair:
-            _door.check_deviation(values)
-
-        def embed(z: Tensor) -> Tensor:
-            return torch.cat(_door.flattened(self._outputs(z)), dim=-1)
-
-        try:
-            _door.check_slopes(embed, _door.sizes_of(values), points, slope)
-        except RuntimeError as error:
-            raise _door.no_derivative(modules, embed, points, error) from error
-        if slope is None:
-            self._choose_kernels(embed, points)
-        return self._check_space(points) or (self.images.are_pair and len(values) > 1)
-
-    def _check_space(self, points: Tensor) -> bool:
-        """Whether the images lie in a space that is not Euclidean, after comparing its metric with its distances."""
-        if (space := self.space) is None:
-            return False
-        size, expected = self.embed(points).shape[-1] - space.sizes[-1], sum(space.sizes[:-1])
-        if size != expected:
-            raise ValueError(f"`immersion` has {size} outputs for an ambient metric of dimension {expected}.")
-        if space.has_distance:
-            step = 1e-2 * _door.direction(points)
-            ends = self.embed(points - step / 2), self.embed(points + step / 2)
-            middle, slope = _autodiff.directional(self.embed, points, step)
-            _door.check_distance(space, (*ends, middle), slope)
-        return True
-
-    def _choose_kernels(self, embed: Callable[[Tensor], Tensor], points: Tensor) -> None:
-        """The fastest kernels of which two routes to the second derivative agree."""
-        found = []
-        for kernels in KERNELS:
-            self.kernels = kernels
-            found.append(_autodiff.is_smooth(embed, points, _door.direction(points)))
-            if found[-1]:
-                return
-        self.kernels = "fused"  # without forward mode: by two reverse passes
-        if False in found:
-            raise ValueError(
-                "`immersion` has a second derivative that torch gives otherwise by forward mode alone than with "
-                "reverse mode. Which layer? Leave out one after the other; one such is normalisation in a ScriptModule."
-            )
-
-    def _outputs(self, z: Tensor) -> tuple[Tensor, ...]:
-        """Outputs at ``z``, ``(n, d)``, each ``(n, *out)``, of the immersion in evaluation mode."""
-        if self.is_plain:
-            return (cast(Tensor, self.immersion(z)),)
-        alone = self.images.charts is not None and len(z) == 1  # by a single point no parameter is seen to depend on z
-        rows = torch.cat([z, torch.zeros_like(z)]) if alone else z
-        with _door.evaluating(_door.modules_of(self.immersion)), KERNELS[self.kernels]():
-            values = self.images.of(self.immersion(rows))
-        return tuple(value[:1] for value in values) if alone else values
-
-    @property
-    def space(self) -> Product | None:
-        """Where the immersed points are; None for Euclidean space."""
-        return self.images.space
-
-    def _first_outputs(self, points: Tensor) -> tuple[Tensor, ...]:
-        """The same for the first time, when it may turn out that the immersion takes no points ``(n, d)``."""
-        try:
-            result = self.immersion(points)
-        except (RuntimeError, OutputError):
-            raise
-        except Exception as error:
-            raise _door.fails(tuple(points.shape), error) from error
-        return _door.checked_values(self.images.of(result), points)
 
     def immersed(self) -> Self | None:
         """This metric; None where its ambient space is not Euclidean."""
