@@ -16,7 +16,8 @@ from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.brownian import brownian_motion, choose_steps, default_method
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
-from pyro_riemann.distributions._radial_mass import Integrand, log_radial_mass, radial_laws
+from pyro_riemann.distributions._judged_rays import Integrand
+from pyro_riemann.distributions._radial_mass import log_radial_mass, radial_laws
 from pyro_riemann.distributions._radial_moments import radial_moments
 from pyro_riemann.metrics import RiemannianMetric
 

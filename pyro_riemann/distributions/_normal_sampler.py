@@ -12,7 +12,8 @@ from torch import Tensor
 from pyro_riemann import _work
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann.distributions._radial_mass import Integrand, judged_rays, radial_laws, unwarped
+from pyro_riemann.distributions._judged_rays import Integrand, judged_rays
+from pyro_riemann.distributions._radial_mass import radial_laws, unwarped
 from pyro_riemann.distributions._radial_moments import rewarped
 from pyro_riemann.distributions._rays import RayRule, cast_rays
 from pyro_riemann.distributions._tangent import tangent_vectors

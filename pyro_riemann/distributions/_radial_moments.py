@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann.distributions._radial_mass import Integrand, judged_rays, unwarped
+from pyro_riemann.distributions._judged_rays import Integrand, judged_rays
+from pyro_riemann.distributions._radial_mass import unwarped
 from pyro_riemann.distributions._tangent import chart_moments, default_nodes, tangent_vectors
 from pyro_riemann.manifolds import ProductMetric, ScaledMetric, WarpedMetric
 from pyro_riemann.metrics import RiemannianMetric

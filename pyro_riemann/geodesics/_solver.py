@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
-from pyro_riemann._checks import check_finite, check_one_of, check_point, holds
+from pyro_riemann._checks import check_one_of
 from pyro_riemann._interface import AllSettings, Energy, Metric
 from pyro_riemann._modes import full_precision
 from pyro_riemann._vmap import over_batches
@@ -18,6 +18,7 @@ from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
 from pyro_riemann.geodesics._newton import Solution, descend, polish
+from pyro_riemann.geodesics._pairs import flat_pairs
 from pyro_riemann.geodesics._pieces import (
     KNOWN,
     Piece,
@@ -314,25 +315,6 @@ class GeodesicSolver:
 
         start = gather(self.pieces(metric, z.detach(), y.detach()), momentum)
         return _linalg.solve(metric.metric(z), start).reshape(*shape, metric.dim)
-
-
-def flat_pairs(metric: Metric, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
-    """Check, broadcast and flatten two batches of points."""
-    check_finite("z", check_point("z", z, metric.dim))
-    check_finite("y", check_point("y", y, metric.dim))
-    for name, point in (("z", z), ("y", y)):
-        if (known := metric.covers(point)) is not None and not holds(known):
-            raise ValueError(
-                f"{int((~known).sum())} of {known.numel()} points `{name}` lie outside the box in which "
-                f"{type(metric).__name__} is known, for instance {point[~known][0].tolist()}. Tabulate a larger box, "
-                'or use `outside="metric"`.'
-            )
-    try:
-        z, y = torch.broadcast_tensors(z, y)
-    except RuntimeError as error:
-        raise ValueError(f"`z` {tuple(z.shape)} and `y` {tuple(y.shape)} do not broadcast.") from error
-    dtype = torch.promote_types(z.dtype, y.dtype)
-    return z.reshape(-1, metric.dim).to(dtype), y.reshape(-1, metric.dim).to(dtype), z.shape[:-1]
 
 
 def _best(energy: Energy, solutions: list[Solution]) -> Solution:

@@ -11,8 +11,9 @@ from pyro_riemann import _linalg
 from pyro_riemann._interface import Metric
 from pyro_riemann._modes import full_precision
 from pyro_riemann._vmap import over_batches
+from pyro_riemann.geodesics._pairs import flat_pairs
 from pyro_riemann.geodesics._pieces import Piece, attached, gather
-from pyro_riemann.geodesics._solver import GeodesicSolver, flat_pairs
+from pyro_riemann.geodesics._solver import GeodesicSolver
 
 
 class _Solved(Metric, Protocol):
