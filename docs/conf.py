@@ -31,6 +31,7 @@ extensions = [
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["_build", "_extensions", "conf.py", "paper.md", "benchmarks/table.md", "benchmarks/before_after.md"]
+exclude_patterns += ["howto/programs"]  # shown by the pages of the how-to, and run by `tests/test_programs.py`
 
 html_theme = "furo"
 html_title = "pyro-riemann"

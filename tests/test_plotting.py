@@ -22,9 +22,11 @@ from pyro_riemann.plotting import (
     plot_decoded_curves,
     plot_geodesics,
     plot_images,
+    plot_interpolations,
     plot_latent_space,
 )
-from pyro_riemann.plotting._style import CLASS_COLORS
+from pyro_riemann.plotting._style import CLASS_COLORS, GAP_COLOR
+from pyro_riemann.sampling import interpolate
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +166,35 @@ def test_decoded_frames_follow_line_and_geodesic() -> None:
 # ------------------------------------------------------------------------------------ images, chains
 
 
+def test_grid_holds_every_coloured_image() -> None:
+    images = torch.rand(5, 3, 2, 4)
+    for given in (images, images.flatten(1)):
+        shown = plot_images(given, (3, 2, 4), columns=3, limits=(0, 1)).images[0].get_array()
+        assert shown.shape == (5, 14, 3)
+        for index, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+            row, column = divmod(index, 3)
+            np.testing.assert_allclose(shown[3 * row : 3 * row + 2, 5 * column : 5 * column + 4], image, atol=1e-6)
+        assert to_hex(shown[2, 0]) == to_hex(shown[4, 13]) == GAP_COLOR
+    one = torch.rand(2, 1, 3, 4)
+    np.testing.assert_array_equal(
+        image_of(plot_images(one, (1, 3, 4))), image_of(plot_images(one[:, 0], (3, 4))), strict=True
+    )
+
+
+def test_rows_of_coloured_frames() -> None:
+    mix = torch.rand(2, 18)
+    rows = [
+        interpolate(
+            EuclideanMetric(2), torch.zeros(2), torch.ones(2), lambda z: (z @ mix).reshape(-1, 3, 3, 2), kind, 4
+        )
+        for kind in ("line", "geodesic")
+    ]
+    axes = plot_interpolations(rows, (3, 3, 2), limits=(0, 2))
+    last = axes[1].images[0].get_array()[:, -2:]
+    torch.testing.assert_close(torch.tensor(last).permute(2, 0, 1).float(), mix.sum(0).reshape(3, 3, 2) / 2)
+    assert plot_decoded_curves(lambda z: z @ mix, rows[1].curve, (3, 3, 2))[0].images[0].get_array().shape == (3, 29, 3)
+
+
 def test_image_grid_places_every_image() -> None:
     images = torch.rand(7, 4, 5)
     shown = image_of(plot_images(images, (4, 5), columns=3))
@@ -236,6 +267,8 @@ def test_traces_are_the_draws_and_ranks_add_up() -> None:
         (lambda: plot_brownian_paths(torch.randn(1, 4, 2)), r"shape \(num_steps \+ 1"),
         (lambda: plot_brownian_paths(torch.full((4, 2), torch.nan)), "`paths` has NaN"),
         (lambda: plot_images(torch.rand(3, 10), (3, 3)), r"`image_shape` \(3, 3\) does not fit"),
+        (lambda: plot_images(torch.rand(3, 4, 2, 3), (3, 4, 2)), r"does not fit images of shape \(4, 2, 3\)"),
+        (lambda: plot_images(torch.rand(3, 24), (4, 2, 3)), "with 1 channel or 3"),
         (lambda: plot_decoded_curves(lambda z: z, bent_curves([True, True]), (1, 2)), "single geodesic"),
         (lambda: plot_chains({"z": torch.randn(2, 10, 2)}, var_names=["z", "w"]), r"`var_names` has \['w'\]"),
     ],

@@ -22,10 +22,10 @@ class AugmentationTask:
     """Real images of a small, imbalanced task.
 
     Attributes:
-        train: images ``(n, D)`` and labels ``(n,)``.
+        train: images, ``(n, D)`` or ``(n, *shape)``, and labels ``(n,)``.
         validation: the same, held out to choose the classifier's best epoch.
         test: the same, to judge.
-        shape: height and width.
+        shape: ``(height, width)`` or ``(channels, height, width)``.
 
     Example:
         >>> images, labels = torch.rand(10, 16), torch.arange(10) % 2
@@ -36,7 +36,7 @@ class AugmentationTask:
     train: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     @property
     def num_classes(self) -> int:
@@ -47,7 +47,7 @@ class AugmentationTask:
         """Scores on the test set of a classifier trained on the given images.
 
         Args:
-            images: ``(n, D)``.
+            images: ``(n, D)`` or ``(n, *shape)``.
             labels: ``(n,)``.
             config: settings of the classifier.
 
@@ -64,7 +64,7 @@ class AugmentationTask:
             seed: seed of the draws.
 
         Returns:
-            Images ``(m, D)`` and labels ``(m,)``, class by class.
+            Images, in the shape of those of ``train``, and labels ``(m,)``, class by class.
         """
         images, labels = self.train
         size = int(torch.bincount(labels).max())
@@ -82,10 +82,10 @@ def stack_classes(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Images of class 0, 1, ... in one tensor, with their labels.
 
     Args:
-        images: images ``(n, D)`` of each class.
+        images: images ``(n, *shape)`` of each class.
 
     Returns:
-        Images ``(m, D)`` and labels ``(m,)``.
+        Images ``(m, *shape)`` and labels ``(m,)``.
 
     Example:
         >>> stack_classes([torch.zeros(2, 4), torch.ones(1, 4)])[1]

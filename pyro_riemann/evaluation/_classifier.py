@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyro_riemann._checks import check_finite
 from pyro_riemann._work import announced
+from pyro_riemann.plotting._images import image_size
+from pyro_riemann.vae._data import Data, as_rows
 
 _ROWS = 1000  # images classified at once
 
@@ -55,55 +56,64 @@ class ImageClassifier(nn.Module):
     Calling it gives logits; :meth:`features` are the activations of the hidden layer.
 
     Args:
-        shape: height and width of the images, which come as rows ``(n, height * width)``.
+        shape: ``(height, width)`` or ``(channels, height, width)`` of the images, which come as rows ``(n, D)`` or in
+            this shape.
         num_classes: number of classes.
         config: widths.
 
     Raises:
-        ValueError: by methods, if rows have the wrong width.
+        ValueError: for another shape; by methods, if images do not have it.
 
     Source: the judge of C22, section 5.3, with a network of our own in place of its table 4.
 
     Example:
         >>> ImageClassifier((8, 8), 10)(torch.rand(5, 64)).shape
         torch.Size([5, 10])
+        >>> ImageClassifier((3, 8, 12), 10).features(torch.rand(5, 3, 8, 12)).shape
+        torch.Size([5, 64])
     """
 
-    def __init__(self, shape: tuple[int, int], num_classes: int, config: ClassifierConfig | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], num_classes: int, config: ClassifierConfig | None = None) -> None:
         super().__init__()
         config = config or ClassifierConfig()
         first, second = config.channels
-        height, width = ((side + 3) // 4 for side in shape)  # halved twice, rounded up
+        channels, *sides = image_size(shape)
+        height, width = ((side + 3) // 4 for side in sides)  # halved twice, rounded up
         self.shape, self.num_features = shape, config.num_features
         self.body = nn.Sequential(
-            nn.Unflatten(-1, (1, *shape)),
-            *(nn.Conv2d(1, first, 5, 2, 2), nn.ReLU(), nn.Conv2d(first, second, 5, 2, 2), nn.ReLU(), nn.Flatten()),
+            nn.Unflatten(-1, (channels, *sides)),
+            *(nn.Conv2d(channels, first, 5, 2, 2), nn.ReLU(), nn.Conv2d(first, second, 5, 2, 2), nn.ReLU()),
+            nn.Flatten(),
             *(nn.Linear(second * height * width, config.num_features), nn.ReLU()),
         )
         self.head = nn.Linear(config.num_features, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Features ``(n, num_features)`` of images ``x`` ``(n, D)``, without gradient."""
-        if x.dim() != 2 or x.shape[-1] != math.prod(self.shape):
-            raise ValueError(f"`x` must have shape (n, {math.prod(self.shape)}), got {tuple(x.shape)}.")
+        """Features ``(n, num_features)`` of images ``x``, ``(n, D)`` or ``(n, *shape)``, without gradient."""
         with torch.no_grad():
-            return torch.cat([self.body(rows) for rows in x.split(_ROWS)])
+            return torch.cat([self.body(rows) for rows in self._rows(x).split(_ROWS)])
 
     def predict(self, x: Tensor) -> Tensor:
-        """Classes ``(n,)`` of images ``x`` ``(n, D)``."""
+        """Classes ``(n,)`` of images ``x``, ``(n, D)`` or ``(n, *shape)``."""
         with torch.no_grad():
             return torch.cat([self(rows).argmax(-1) for rows in x.split(_ROWS)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(n, num_classes)`` of images ``x`` ``(n, D)``."""
-        return self.head(self.body(x))
+        """Logits ``(n, num_classes)`` of images ``x``, ``(n, D)`` or ``(n, *shape)``."""
+        return self.head(self.body(self._rows(x)))
+
+    def _rows(self, x: Tensor) -> Tensor:
+        width = math.prod(self.shape)
+        if x.shape[1:] not in ((width,), tuple(self.shape)):
+            raise ValueError(f"`x` must have shape (n, {width}) or (n, *{tuple(self.shape)}), got {tuple(x.shape)}.")
+        return x.flatten(1)
 
 
 @announced
 def train_classifier(
-    images: Tensor,
+    images: Data,
     labels: Tensor,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     num_classes: int | None = None,
     config: ClassifierConfig | None = None,
     validation: tuple[Tensor, Tensor] | None = None,
@@ -111,13 +121,13 @@ def train_classifier(
     """An :class:`ImageClassifier` trained by cross-entropy, in evaluation mode.
 
     Args:
-        images: ``(n, D)`` in [0, 1].
-        labels: ``(n,)``, integers from 0.
-        shape: height and width.
+        images: in [0, 1], ``(n, D)`` or ``(n, *shape)``; or a ``Dataset`` or ``DataLoader`` of such.
+        labels: ``(n,)``, integers from 0, in the order of the images, of a loader those of its data set.
+        shape: ``(height, width)`` or ``(channels, height, width)``.
         num_classes: default: the largest label and one.
         config: settings.
-        validation: images ``(m, D)`` and labels ``(m,)``; given, the weights of the epoch with the best balanced
-            accuracy there are kept.
+        validation: images, ``(m, D)`` or ``(m, *shape)``, and labels ``(m,)``; given, the weights of the epoch with the
+            best balanced accuracy there are kept.
 
     Raises:
         ValueError: if images and labels do not match.
@@ -132,8 +142,8 @@ def train_classifier(
         tensor([0, 1])
     """
     config = config or ClassifierConfig()
-    check_finite("images", images)
-    if images.dim() != 2 or labels.shape != images.shape[:1] or len(images) == 0:
+    images = as_rows("images", images, math.prod(shape), shape).to(labels.device)
+    if labels.shape != images.shape[:1]:
         raise ValueError(
             f"`images` (n, D) and `labels` (n,) do not match: {tuple(images.shape)}, {tuple(labels.shape)}."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann._work import announced
+from pyro_riemann.plotting._images import image_size
+from pyro_riemann.vae._data import Data, as_rows
 
 Features = Callable[[Tensor], Tensor]
 """What maps images ``(n, D)`` to features ``(n, p)``."""
@@ -48,13 +51,13 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
 
 
 @announced
-def fid(real: Tensor, generated: Tensor, shape: tuple[int, int], features: Features | None = None) -> float:
-    """Frechet Inception distance of two sets of grey images, or its kin in other features.
+def fid(real: Data, generated: Data, shape: tuple[int, ...], features: Features | None = None) -> float:
+    """Frechet Inception distance of two sets of images, grey or coloured, or its kin in other features.
 
     Args:
-        real: images ``(n, D)`` in [0, 1].
-        generated: images ``(m, D)``.
-        shape: height and width.
+        real: images in [0, 1], ``(n, D)`` or ``(n, *shape)``; or a ``Dataset`` or ``DataLoader`` of such.
+        generated: likewise.
+        shape: ``(height, width)`` or ``(channels, height, width)``.
         features: maps images ``(n, D)`` to features ``(n, p)``, for instance ``train_classifier(...).features``;
             default: :func:`inception_features`. Distances in different features do not compare: say which.
 
@@ -70,18 +73,20 @@ def fid(real: Tensor, generated: Tensor, shape: tuple[int, int], features: Featu
         0.0
     """
     extract = inception_features(shape) if features is None else features
-    return frechet_distance(extract(real), extract(generated))
+    sets = (as_rows(name, data, math.prod(shape), shape) for name, data in (("real", real), ("generated", generated)))
+    return frechet_distance(*map(extract, sets))
 
 
 @announced
-def inception_features(shape: tuple[int, int], weights: str | Path | None = None) -> Features:
-    """The 2048 features of the Inception network of the original FID, of grey images as rows.
+def inception_features(shape: tuple[int, ...], weights: str | Path | None = None) -> Features:
+    """The 2048 features of the Inception network of the original FID, of images as rows.
 
     Args:
-        shape: height and width of the images.
+        shape: ``(height, width)`` or ``(channels, height, width)`` of the images; a grey one is shown as three colours.
         weights: file of the weights; by default torch-fidelity looks for them in torch's cache and on the network.
 
     Raises:
+        ValueError: for another shape.
         RuntimeError: if torch-fidelity or the weights are missing; the message names the ways out.
         ImportError: if torchmetrics is not installed.
 
@@ -95,7 +100,7 @@ def inception_features(shape: tuple[int, int], weights: str | Path | None = None
         ...     print("train_classifier" in str(error))
         True
     """
-    metric_class = _torchmetrics()
+    size, metric_class = image_size(shape), _torchmetrics()
     try:
         metric = metric_class(feature=2048, feature_extractor_weights_path=None if weights is None else str(weights))
     except Exception as error:  # each cause has a class of its own: no package, no file, no network, a damaged file
@@ -108,8 +113,8 @@ def inception_features(shape: tuple[int, int], weights: str | Path | None = None
     network = metric.inception
 
     def extract(images: Tensor) -> Tensor:
-        grey = (images.reshape(-1, 1, *shape).clamp(0, 1) * 255).byte()
-        return torch.cat([network(part.expand(-1, 3, -1, -1)) for part in grey.split(_ROWS)])
+        light = (images.reshape(-1, *size).clamp(0, 1) * 255).byte()
+        return torch.cat([network(part.expand(-1, 3, -1, -1)) for part in light.split(_ROWS)])
 
     return extract
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from pyro_riemann._checks import check_finite
 from pyro_riemann._work import announced
 from pyro_riemann.plotting import plot_images
+from pyro_riemann.vae._data import Data, as_rows
 
 _ROWS = 500  # queries at once
 
@@ -33,15 +35,16 @@ class Neighbors(NamedTuple):
 
 
 @announced
-def nearest(queries: Tensor, data: Tensor) -> Neighbors:
+def nearest(queries: Tensor, data: Data) -> Neighbors:
     """Nearest row of a set to each query, in Euclidean distance of pixels.
 
     Args:
-        queries: ``(n, D)``.
-        data: ``(m, D)``.
+        queries: ``(n, *shape)``.
+        data: ``(m, *shape)``; or a ``Dataset`` or ``DataLoader`` of such, numbered as in the data set.
 
     Raises:
-        ValueError: for rows of different width.
+        TypeError: for data of another kind.
+        ValueError: for data of different shape.
 
     Source: C22, figure 3.
 
@@ -49,25 +52,21 @@ def nearest(queries: Tensor, data: Tensor) -> Neighbors:
         >>> nearest(torch.tensor([[0.9], [-3.0]]), torch.tensor([[0.0], [1.0]])).distance
         tensor([0.1000, 3.0000])
     """
-    for name, value in (("queries", queries), ("data", data)):
-        if value.dim() != 2 or len(value) == 0:
-            raise ValueError(f"`{name}` must have shape (n, D), got {tuple(value.shape)}.")
-        check_finite(name, value)
-    if queries.shape[-1] != data.shape[-1]:
-        raise ValueError(f"`queries` has {queries.shape[-1]} columns, `data` {data.shape[-1]}.")
+    rows = check_finite("queries", _images("queries", queries)).flatten(1)
+    data = as_rows("data", data, rows.shape[-1], queries.shape[1:] if queries.dim() > 2 else None).to(rows.device)
     length = data.square().sum(-1)
-    index = torch.cat([(length - 2 * part @ data.mT).argmin(-1) for part in queries.split(_ROWS)])
+    index = torch.cat([(length - 2 * part @ data.mT).argmin(-1) for part in rows.split(_ROWS)])
     # the expanded square finds the row; its own distance is taken without the cancellation
-    return Neighbors(index, (queries - data[index]).square().sum(-1).sqrt())
+    return Neighbors(index, (rows - data[index]).square().sum(-1).sqrt())
 
 
 class NearestImages(NamedTuple):
     """Generated images beside the training data, as in C22's figure 3.
 
     Attributes:
-        generated: ``(n, D)``.
-        train: nearest training images ``(n, D)``.
-        reconstruction: nearest reconstructions of training images ``(n, D)``: not always those of ``train``.
+        generated: ``(n, *shape)``.
+        train: nearest training images ``(n, *shape)``.
+        reconstruction: nearest reconstructions of training images ``(n, *shape)``: not always those of ``train``.
         train_distance: distance to ``train``, ``(n,)``.
         reconstruction_distance: distance to ``reconstruction``, ``(n,)``.
 
@@ -84,11 +83,11 @@ class NearestImages(NamedTuple):
     train_distance: Tensor
     reconstruction_distance: Tensor
 
-    def plot(self, shape: tuple[int, int], ax: Axes | None = None) -> Axes:
+    def plot(self, shape: tuple[int, ...], ax: Axes | None = None) -> Axes:
         """A grid of three rows: generated, nearest training image, nearest reconstruction.
 
         Args:
-            shape: height and width of the images.
+            shape: ``(height, width)`` or ``(channels, height, width)`` of the images.
             ax: axes to draw on.
 
         Raises:
@@ -96,20 +95,20 @@ class NearestImages(NamedTuple):
         """
         rows = torch.cat([self.generated, self.train, self.reconstruction])
         axes = plot_images(rows, shape, columns=len(self.generated), limits=(0, 1), ax=ax)
-        height = shape[0] + 1
+        height = shape[-2] + 1
         axes.set_yticks([height * (row + 0.5) for row in range(3)], ["generated", "nearest train", "nearest rec."])
         axes.tick_params(left=False)
         return axes
 
 
 @announced
-def nearest_images(generated: Tensor, data: Tensor, reconstruct: Callable[[Tensor], Tensor]) -> NearestImages:
-    """Nearest training image and nearest reconstruction of each generated image.
+def nearest_images(generated: Tensor, data: Data, reconstruct: Callable[[Tensor], Tensor]) -> NearestImages:
+    """Nearest training image and nearest reconstruction of each generated image, of any shape.
 
     Args:
-        generated: ``(n, D)``.
-        data: training images ``(m, D)``.
-        reconstruct: maps images to their reconstructions, ``lambda x: model.decode(model.encode(x))``.
+        generated: ``(n, *shape)``.
+        data: training images ``(m, *shape)``; or a ``Dataset`` or ``DataLoader`` of such.
+        reconstruct: maps images ``(m, *shape)`` to their reconstructions, ``lambda x: model.decode(model.encode(x))``.
 
     Raises:
         ValueError: for images of different width.
@@ -121,12 +120,24 @@ def nearest_images(generated: Tensor, data: Tensor, reconstruct: Callable[[Tenso
         >>> nearest_images(torch.rand(3, 16), data, lambda rows: 0.5 * rows).reconstruction.shape
         torch.Size([3, 16])
     """
-    reconstructions = reconstruct(data)
-    to_data, to_reconstructions = nearest(generated, data), nearest(generated, reconstructions)
+    shape = _images("generated", generated).shape[1:]
+    rows = (
+        as_rows("data", data, math.prod(shape), shape if len(shape) > 1 else None)
+        .reshape(-1, *shape)
+        .to(generated.device)
+    )
+    reconstructions = reconstruct(rows)
+    to_data, to_reconstructions = nearest(generated, rows), nearest(generated, reconstructions)
     return NearestImages(
         generated,
-        data[to_data.rows],
-        reconstructions[to_reconstructions.rows],
+        rows[to_data.rows],
+        reconstructions[to_reconstructions.rows].reshape(-1, *shape),
         to_data.distance,
         to_reconstructions.distance,
     )
+
+
+def _images(name: str, images: Tensor) -> Tensor:
+    if images.dim() < 2 or len(images) == 0:
+        raise ValueError(f"`{name}` must have shape (n, *shape), got {tuple(images.shape)}.")
+    return images

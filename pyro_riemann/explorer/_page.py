@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_riemann.explorer._payload import Corner, make_payload
 from pyro_riemann.vae import VAE
+from pyro_riemann.vae._data import Data
 
 SCRIPTS = (
     "random.js",
@@ -33,9 +34,9 @@ def explorer_page(
     vae: VAE,
     codes: Tensor,
     labels: Tensor,
-    image_shape: tuple[int, int] | None = None,
+    image_shape: tuple[int, ...] | None = None,
     *,
-    images: Tensor | None = None,
+    images: Data | None = None,
     low: Corner = None,
     high: Corner = None,
     resolution: int = 200,
@@ -53,8 +54,10 @@ def explorer_page(
         vae: a trained model with latent dimension 2 and a :class:`~pyro_riemann.vae.GaussianDecoder`.
         codes: codes of data to show, ``(n, 2)``; see :func:`~pyro_riemann.vae.encode_all`.
         labels: their classes, integers ``(n,)``, which colour them.
-        image_shape: (height, width) of a decoded image; by default a square.
-        images: the data themselves, ``(n, D)`` in [0, 1], to show beside the decoder's images.
+        image_shape: of a decoded image, (height, width), or (channels, height, width) with 1 channel or 3: red, green,
+            blue; by default that of ``images`` where they have one, and else a square.
+        images: the data themselves in [0, 1], ``(n, D)`` or ``(n, *image_shape)``, to show beside the decoder's images;
+            or a ``Dataset`` or ``DataLoader`` of such, of which the order is that of the data set.
         low: lower corner of the plane, a number or two; by default the codes' box, enlarged by 30 % on each side.
         high: upper corner.
         resolution: nodes an axis of the tables, at least 4.

@@ -15,7 +15,9 @@ from pyro_riemann._checks import check_finite
 from pyro_riemann._formulas import grid_table
 from pyro_riemann._rescale import Rescale
 from pyro_riemann.metrics import GridMetric, PullbackMetric
+from pyro_riemann.plotting._images import image_size
 from pyro_riemann.vae import VAE, HeatKernelPrior
+from pyro_riemann.vae._data import Data, as_rows
 
 Corner = float | Sequence[float] | Tensor | None
 
@@ -27,8 +29,8 @@ def make_payload(
     vae: VAE,
     codes: Tensor,
     labels: Tensor,
-    image_shape: tuple[int, int] | None,
-    images: Tensor | None,
+    image_shape: tuple[int, ...] | None,
+    images: Data | None,
     low: Corner,
     high: Corner,
     resolution: int,
@@ -38,8 +40,11 @@ def make_payload(
     """Everything the page shows, ready for ``json.dumps``; arguments as :func:`explorer_page`."""
     check_vae(vae)
     layers = decoder_layers(vae.decoder.mean)
+    if image_shape is None and isinstance(images, Tensor) and images.dim() > 2:
+        image_shape = tuple(images.shape[1:])
     shape = check_image_shape(vae.decoder.data_dim, image_shape)
-    check_codes(codes, labels, images, vae.decoder.data_dim)
+    rows = None if images is None else as_rows("images", images, vae.decoder.data_dim, shape)
+    check_codes(codes, labels, rows)
     prior = _prior(vae)
     corners = box(codes if prior is None else torch.cat([codes, codes.new_tensor([prior["loc"]])]), low, high)
     metric = PullbackMetric(vae.decoder.distance_immersion().cpu().double(), 2)
@@ -63,7 +68,7 @@ def make_payload(
         "image_shape": list(shape),
         "codes": pack(codes[shown].float().numpy()),
         "labels": pack(labels[shown].to(torch.int32).numpy()),
-        "images": None if images is None else pack(_bytes(images.detach().cpu()[shown])),
+        "images": None if rows is None else pack(_bytes(rows.detach().cpu()[shown])),
         "prior": prior,
         "time": _time(grid, inside) if prior is None else prior["time"],
     }
@@ -90,19 +95,25 @@ def check_vae(vae: VAE) -> None:
         )
 
 
-def check_image_shape(data_dim: int, shape: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the images; a square if none are given."""
+def check_image_shape(data_dim: int, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Shape of the images, (height, width) or (channels, height, width); a square if none is given."""
     if shape is None:
         side = math.isqrt(data_dim)
         if side * side != data_dim:
-            raise ValueError(f"data of {data_dim} entries are no square image: give `image_shape=(height, width)`.")
+            raise ValueError(
+                f"data of {data_dim} entries are no square image: give `image_shape=(height, width)` or "
+                "`(channels, height, width)`."
+            )
         return side, side
-    if len(shape) != 2 or shape[0] * shape[1] != data_dim:
-        raise ValueError(f"`image_shape` must be (height, width) with {data_dim} pixels, got {tuple(shape)}.")
-    return int(shape[0]), int(shape[1])
+    if math.prod(image_size(shape)) != data_dim:
+        raise ValueError(
+            f"`image_shape` must be (height, width) or (channels, height, width) with {data_dim} entries, got "
+            f"{tuple(shape)}."
+        )
+    return tuple(int(side) for side in shape)
 
 
-def check_codes(codes: Tensor, labels: Tensor, images: Tensor | None, data_dim: int) -> None:
+def check_codes(codes: Tensor, labels: Tensor, images: Tensor | None) -> None:
     """Refuse codes, labels and images that do not belong together."""
     if codes.dim() != 2 or codes.shape[-1] != 2 or len(codes) < 2:
         raise ValueError(f"`codes` must have shape (n, 2) with n of at least 2, got {tuple(codes.shape)}.")
@@ -111,8 +122,8 @@ def check_codes(codes: Tensor, labels: Tensor, images: Tensor | None, data_dim: 
         raise ValueError(
             f"`labels` must be whole numbers of shape ({len(codes)},), got {labels.dtype} of {tuple(labels.shape)}."
         )
-    if images is not None and images.shape != (len(codes), data_dim):
-        raise ValueError(f"`images` must have shape {(len(codes), data_dim)}, got {tuple(images.shape)}.")
+    if images is not None and len(images) != len(codes):
+        raise ValueError(f"`images` must be one for each of the {len(codes)} codes, got {len(images)}.")
 
 
 def box(codes: Tensor, low: Corner, high: Corner) -> Tensor:

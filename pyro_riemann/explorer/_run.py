@@ -36,7 +36,7 @@ class Run:
         name: what it is and what it was trained on.
         images: test images as rows ``(n, D)``.
         labels: their classes ``(n,)``.
-        image_shape: (height, width).
+        image_shape: (height, width), or (channels, height, width).
 
     Example:
         >>> [field.name for field in dataclasses.fields(Run)]
@@ -47,7 +47,7 @@ class Run:
     name: str
     images: Tensor
     labels: Tensor
-    image_shape: tuple[int, int]
+    image_shape: tuple[int, ...]
 
 
 def load_run(folder: str | Path, model: str = "rvae", data: str | Path | None = None) -> Run:

@@ -1,14 +1,18 @@
 /** Small images: decoded frames along curves, at walkers, under the pointer. */
 
-/** Paint an image of grey values in [0, 1] on a canvas. */
+/**
+ * Paint an image on a canvas.
+ * @param {HTMLCanvasElement} canvas
+ * @param {ArrayLike<number>} pixels values in [0, 1], channel after channel: one of grey, or red, green and blue
+ * @param {number[]} shape height and width, after the channels if they are given
+ */
 function paintImage(canvas, pixels, shape) {
-  const [height, width] = shape;
+  const [height, width] = shape.slice(-2);
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   const image = new ImageData(width, height);
-  for (let k = 0; k < pixels.length; k++) {
-    const grey = 255 * Math.min(Math.max(pixels[k], 0), 1);
-    image.data.set([grey, grey, grey, 255], 4 * k);
-  }
+  const size = height * width, last = pixels.length / size - 1;
+  const light = (k, channel) => 255 * Math.min(Math.max(pixels[k + size * Math.min(channel, last)], 0), 1);
+  for (let k = 0; k < size; k++) image.data.set([light(k, 0), light(k, 1), light(k, 2), 255], 4 * k);
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 

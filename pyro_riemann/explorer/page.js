@@ -181,9 +181,9 @@ class Explorer {
       const distance = Math.hypot(this.codes[2 * k] - x, this.codes[2 * k + 1] - y);
       if (distance < least) [least, nearest] = [distance, k];
     }
-    const size = this.shape[0] * this.shape[1];
+    const size = this.shape.reduce((product, side) => product * side, 1);
     const pixels = this.images.subarray(nearest * size, (nearest + 1) * size);
-    paintImage(this.elements["nearest-image"], Float32Array.from(pixels, (grey) => grey / 255), this.shape);
+    paintImage(this.elements["nearest-image"], Float32Array.from(pixels, (byte) => byte / 255), this.shape);
     this.elements["nearest-label"].textContent = `nearest test image: ${this.labels[nearest]}`;
   }
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgb
 from torch import Tensor
 
 from pyro_riemann._work import announced
@@ -20,7 +20,7 @@ from pyro_riemann.plotting._style import GAP_COLOR, GEODESIC_COLOR, LINE_COLOR, 
 def plot_decoded_curves(
     decode: Callable[[Tensor], Tensor],
     curve: Geodesic,
-    image_shape: tuple[int, int],
+    image_shape: tuple[int, ...],
     *,
     num_frames: int = 10,
     limits: tuple[float, float] | None = None,
@@ -29,11 +29,11 @@ def plot_decoded_curves(
     """Decoded images along the straight line (first axes) and along the geodesic (second axes).
 
     Args:
-        decode: maps ``(n, d)`` to images ``(n, height * width)`` or ``(n, height, width)``.
+        decode: maps ``(n, d)`` to images, as rows ``(n, D)`` or ``(n, *image_shape)``.
         curve: one geodesic, ``points`` of shape ``(N + 1, d)``, any d.
-        image_shape: ``(height, width)``.
+        image_shape: ``(height, width)``, or ``(channels, height, width)`` with 1 or 3 channels.
         num_frames: images a row, at equal times.
-        limits: values shown as white and as black; those of the frames by default.
+        limits: values shown as white and as black, of colours as dark and as full; those of the frames by default.
         axes: two axes to draw on.
 
     Returns:
@@ -55,7 +55,7 @@ def plot_decoded_curves(
     with torch.no_grad():
         rows = [decode(start + times[:, None] * (end - start)), decode(curve(times))]
     if axes is None:
-        height, width = image_shape
+        height, width = image_shape[-2:]
         size = (num_frames * 0.8 + 0.9, 1.7 * height / width + 0.1)
         axes = plt.subplots(2, 1, figsize=size, layout="constrained")[1]
     assert axes is not None
@@ -71,19 +71,19 @@ def plot_decoded_curves(
 
 def plot_images(
     images: Tensor,
-    image_shape: tuple[int, int],
+    image_shape: tuple[int, ...],
     *,
     columns: int = 10,
     limits: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """A grid of grey images, row by row.
+    """A grid of grey or coloured images, row by row.
 
     Args:
-        images: ``(n, height * width)`` or ``(n, height, width)``.
-        image_shape: ``(height, width)``.
+        images: rows ``(n, D)``, or ``(n, *image_shape)``.
+        image_shape: ``(height, width)``, or ``(channels, height, width)`` with 1 channel or 3: red, green, blue.
         columns: images a row; the last row is filled up with blanks.
-        limits: values shown as white and as black; those of the images by default.
+        limits: values shown as white and as black, of colours as dark and as full; those of the images by default.
         ax: axes to draw on.
 
     Returns:
@@ -95,6 +95,8 @@ def plot_images(
     Example:
         >>> plot_images(torch.rand(7, 64), (8, 8), columns=4).images[0].get_array().shape
         (17, 35)
+        >>> plot_images(torch.rand(7, 3, 4, 6), (3, 4, 6), columns=4).images[0].get_array().shape
+        (9, 27, 3)
     """
     columns = min(columns, len(images))
     tiles = _tile(images, image_shape, (-(-len(images) // columns), columns))
@@ -103,17 +105,36 @@ def plot_images(
     return ax
 
 
-def _tile(images: Tensor, image_shape: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
-    """Images ``(n, height, width)`` side by side, one blank pixel (NaN) after each, NaN where a cell has none."""
-    height, width = image_shape
+def _tile(images: Tensor, image_shape: tuple[int, ...], grid: tuple[int, int]) -> np.ndarray:
+    """Images side by side, ``(height, width)`` or ``(height, width, 3)``: one blank pixel (NaN) after each, NaN where a
+    cell has none."""
+    channels, height, width = image_size(image_shape)
     array = to_numpy(images)
-    if array.ndim < 2 or array[0].size != height * width:
-        raise ValueError(f"`image_shape` {image_shape} does not fit images of shape {tuple(array.shape[1:])}.")
+    given, fitting = array.shape[1:], [(channels * height * width,), (channels, height, width)]
+    if given not in (fitting if channels > 1 else [*fitting, (height, width)]):
+        raise ValueError(f"`image_shape` {tuple(image_shape)} does not fit images of shape {tuple(given)}.")
     rows, columns = grid
-    cells = np.full((rows * columns, height + 1, width + 1), np.nan)
-    cells[: len(array), :-1, :-1] = array.reshape(-1, height, width)
-    tiles = cells.reshape(rows, columns, height + 1, width + 1).swapaxes(1, 2)
-    return tiles.reshape(rows * (height + 1), columns * (width + 1))[:-1, :-1]
+    cells = np.full((rows * columns, channels, height + 1, width + 1), np.nan)
+    cells[: len(array), :, :-1, :-1] = array.reshape(-1, channels, height, width)
+    tiles = cells.reshape(rows, columns, channels, height + 1, width + 1).transpose(0, 3, 1, 4, 2)
+    shown = tiles.reshape(rows * (height + 1), columns * (width + 1), channels)[:-1, :-1]
+    return shown[..., 0] if channels == 1 else shown
+
+
+def image_size(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """Channels, height and width of images of this shape, grey or of three colours.
+
+    Raises:
+        ValueError: if it is not (height, width) or (channels, height, width) with 1 or 3 channels.
+    """
+    sizes = tuple(int(side) for side in image_shape)
+    channels = sizes[0] if len(sizes) == 3 else 1
+    if len(sizes) not in (2, 3) or min(sizes) < 1 or channels not in (1, 3):
+        raise ValueError(
+            "`image_shape` must be (height, width), or (channels, height, width) with 1 channel or 3, got "
+            f"{tuple(image_shape)}."
+        )
+    return channels, sizes[-2], sizes[-1]
 
 
 def _scale(images: Sequence[np.ndarray], limits: tuple[float, float] | None) -> Normalize:
@@ -123,6 +144,8 @@ def _scale(images: Sequence[np.ndarray], limits: tuple[float, float] | None) -> 
 
 def _show_image(ax: Axes, image: np.ndarray, scale: Normalize) -> None:
     cmap = plt.get_cmap("gray_r").with_extremes(bad=GAP_COLOR)  # images end where the ground begins
+    if image.ndim == 3:  # of colours matplotlib scales nothing itself
+        image = np.where(np.isnan(image), to_rgb(GAP_COLOR), np.clip(scale(image), 0, 1))
     ax.imshow(image, cmap=cmap, norm=scale, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])

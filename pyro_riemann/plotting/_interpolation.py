@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from pyro_riemann._work import announced
-from pyro_riemann.plotting._images import _scale, _show_image, _tile
+from pyro_riemann.plotting._images import _scale, _show_image, _tile, image_size
 from pyro_riemann.plotting._style import GEODESIC_COLOR, LINE_COLOR, START_COLOR
 from pyro_riemann.sampling import Interpolation
 
@@ -23,7 +23,7 @@ _ROWS = {
 @announced
 def plot_interpolations(
     rows: Sequence[Interpolation],
-    image_shape: tuple[int, int],
+    image_shape: tuple[int, ...],
     *,
     limits: tuple[float, float] | None = None,
     axes: Sequence[Axes] | None = None,
@@ -32,15 +32,15 @@ def plot_interpolations(
 
     Args:
         rows: what :func:`pyro_riemann.sampling.interpolate` returned for one pair, with a decoder.
-        image_shape: ``(height, width)``.
-        limits: values shown as white and as black; those of the frames by default.
+        image_shape: ``(height, width)``, or ``(channels, height, width)`` with 1 or 3 channels.
+        limits: values shown as white and as black, of colours as dark and as full; those of the frames by default.
         axes: one for each row.
 
     Returns:
         The axes, an array ``(n,)`` for n rows; each holds one image, its frames side by side on a common scale.
 
     Raises:
-        ValueError: if there are no frames, or those of a batch.
+        ValueError: if there are no frames, those of a batch, or images of another shape.
 
     Example:
         >>> from pyro_riemann.sampling import interpolate
@@ -60,7 +60,7 @@ def plot_interpolations(
             )
     frames = [_tile(row.frames, image_shape, (1, len(row.points))) for row in rows if row.frames is not None]
     if axes is None:
-        height, width = image_shape
+        _, height, width = image_size(image_shape)
         size = (max(len(row.points) for row in rows) * 0.8 + 0.9, len(rows) * (0.8 * height / width + 0.05) + 0.1)
         axes = list(plt.subplots(len(rows), 1, figsize=size, layout="constrained", squeeze=False)[1][:, 0])
     if len(axes) != len(rows):

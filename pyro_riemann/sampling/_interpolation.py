@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point
+from pyro_riemann._decoded import OutputError, outputs
 from pyro_riemann._formulas.unit_samplers import check_count
 from pyro_riemann._modes import full_precision
 from pyro_riemann.geodesics import Geodesic
@@ -72,7 +74,8 @@ def interpolate(
         metric: the metric.
         start: first codes, ``(*batch, d)``.
         end: last codes, ``(*batch, d)``.
-        decoder: maps codes ``(n, d)`` to data ``(n, *data)``, or to a tuple whose first entry is that.
+        decoder: maps codes ``(n, d)`` to data ``(n, *data)``, images of any shape among them; or to a tuple whose first
+            entry is that, a mapping or dataclass with one tensor, or a distribution, whose mean is taken.
         kind: ``"geodesic"``, ``"volume"`` or ``"line"``.
         num_frames: number of points, both ends included.
         **settings: of the geodesic solver, see :class:`~pyro_riemann.geodesics.GeodesicSolver`; also ``init``.
@@ -123,10 +126,22 @@ def interpolate(
     frames = None
     if decoder is not None:
         with torch.no_grad():
-            decoded = decoder(points.reshape(-1, metric.dim))
-        decoded = decoded[0] if isinstance(decoded, tuple) else decoded
+            decoded = _decoded(decoder(points.reshape(-1, metric.dim)))
         frames = decoded.reshape(points.shape[:-1] + decoded.shape[1:])
     return Interpolation(kind, points, frames, curve, coverage)
+
+
+def _decoded(result: object) -> Tensor:
+    """The data in what a decoder returned."""
+    first = result[0] if isinstance(result, tuple) and result else result
+    try:
+        (decoded, *_) = outputs(first, None, Tensor, Distribution)
+    except OutputError as error:
+        raise TypeError(
+            f"`decoder` must return a tensor, or what holds just one, got a {type(first).__name__}: give one that "
+            "takes the data out, such as `lambda z: model.decode(z).sample`."
+        ) from error
+    return decoded.mean if isinstance(decoded, Distribution) else decoded
 
 
 def _volume_metric(metric: RiemannianMetric, start: Tensor, end: Tensor) -> RiemannianMetric:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ Data = Tensor | Dataset[Any] | DataLoader[Any]
 _ROWS = 1000  # read at once
 
 
-def as_rows(name: str, data: Data, width: int) -> Tensor:
+def as_rows(name: str, data: Data, width: int, shape: Sequence[int] | None = None) -> Tensor:
     """All data as one finite tensor ``(n, width)``; images of any shape are flattened.
 
     A data set is read once and held in memory, in its own order, whatever the batch size and the order of its loader:
@@ -29,15 +29,17 @@ def as_rows(name: str, data: Data, width: int) -> Tensor:
         data: a tensor ``(n, ...)``; or a data set or loader whose items are tensors, or tuples, lists or mappings whose
             first entry is one.
         width: number D of entries of a datum.
+        shape: what data that are no rows must have, so that channels stand first; by default whatever has D entries.
 
     Raises:
         TypeError: for anything else.
-        ValueError: for a wrong width, no data, values that are not finite, or a loader that draws with weights.
+        ValueError: for a wrong width or shape, no data, values that are not finite, or a loader that draws with
+            weights.
     """
     if isinstance(data, Dataset):
         data = DataLoader(data, batch_size=_ROWS)
     if isinstance(data, DataLoader):
-        parts = [_tensor(name, batch).flatten(1) for batch in _in_order(name, data)]
+        parts = [_flat(name, _tensor(name, batch), shape) for batch in _in_order(name, data)]
         rows = torch.cat(parts) if parts else torch.empty(0, width, device="cpu")
     elif isinstance(data, Tensor):
         rows = data
@@ -45,7 +47,18 @@ def as_rows(name: str, data: Data, width: int) -> Tensor:
         raise TypeError(f"`{name}` must be a tensor, a Dataset or a DataLoader, got {type(data).__name__}.")
     if rows.dim() < 2 or math.prod(rows.shape[1:]) != width or len(rows) == 0:
         raise ValueError(f"`{name}` must have shape (n, {width}), got {tuple(rows.shape)}.")
-    return check_finite(name, rows.flatten(1))
+    return check_finite(name, _flat(name, rows, shape))
+
+
+def _flat(name: str, batch: Tensor, shape: Sequence[int] | None) -> Tensor:
+    if shape is not None and batch.dim() > 2 and _bare(batch.shape[1:]) != _bare(shape):
+        raise ValueError(f"`{name}` must have shape (n, D) or (n, *{tuple(shape)}), got {tuple(batch.shape)}.")
+    return batch.flatten(1)
+
+
+def _bare(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape without a single channel."""
+    return tuple(shape[1:] if len(shape) == 3 and shape[0] == 1 else shape)
 
 
 def _in_order(name: str, loader: DataLoader[Any]) -> Iterable[Any]:

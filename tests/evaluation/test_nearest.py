@@ -49,7 +49,7 @@ def test_grid_has_a_row_for_each() -> None:
 @pytest.mark.parametrize(
     "queries, data, message",
     [
-        (torch.rand(2, 3), torch.rand(2, 4), "3 columns"),
+        (torch.rand(2, 3), torch.rand(2, 4), r"`data` must have shape \(n, 3\)"),
         (torch.rand(3), torch.rand(2, 3), "queries"),
         (torch.rand(2, 3), torch.full((2, 3), torch.inf), "data"),
     ],

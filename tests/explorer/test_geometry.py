@@ -127,6 +127,20 @@ def test_decoder_is_torchs(page: Any, vae: VAE, codes: Tensor) -> None:
     torch.testing.assert_close(torch.tensor(found), expected.detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (1, 2, 3), (3, 2, 3)])
+def test_pixels_are_those_of_the_image(page: Any, shape: tuple[int, ...]) -> None:
+    image = torch.rand(shape)
+    painted = page.execute_script(
+        "const canvas = document.createElement('canvas'); paintImage(canvas, arguments[0], arguments[1]);"
+        "return [canvas.width, [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]]",
+        image.flatten().tolist(),
+        list(shape),
+    )
+    colours = image.reshape(-1, 2, 3).expand(3, 2, 3).permute(1, 2, 0) * 255
+    assert painted[0] == 3
+    torch.testing.assert_close(torch.tensor(painted[1]).reshape(2, 3, 4)[..., :3].float(), colours, atol=0.51, rtol=0.0)
+
+
 # ------------------------------------------------------------------------------------ geodesics
 
 SOLVE = """

@@ -90,6 +90,15 @@ def test_page_holds_codes_images_and_prior() -> None:
     assert payload["image_shape"] == [4, 4]
 
 
+def test_images_of_any_shape_come_from_any_data() -> None:
+    vae, images = small_vae(data_dim=24), torch.rand(20, 3, 2, 4)
+    data = [{"image": image, "label": 0} for image in images]
+    for given, shape in ((images, None), (torch.utils.data.DataLoader(data, 7, shuffle=True), (3, 2, 4))):
+        payload = payload_of(explorer_page(vae, CODES, LABELS, shape, images=given, resolution=8))
+        assert payload["image_shape"] == [3, 2, 4]
+        np.testing.assert_allclose(unpack(payload["images"]) / 255, images.flatten(1).numpy(), atol=0.502 / 255)
+
+
 def test_a_plain_vae_has_no_prior_of_ours() -> None:
     payload = payload_of(explorer_page(small_vae(prior="normal", posterior="normal"), CODES, LABELS, resolution=8))
     assert payload["prior"] is None
@@ -131,8 +140,11 @@ def test_page_asks_for_nothing_from_outside() -> None:
         ({"codes": CODES.clone().index_fill(0, torch.tensor([0]), torch.nan)}, "NaN"),
         ({"labels": torch.arange(19)}, r"`labels` must be whole numbers of shape \(20,\)"),
         ({"labels": torch.rand(20)}, "whole numbers"),
-        ({"images": torch.rand(20, 15)}, r"`images` must have shape \(20, 16\)"),
-        ({"image_shape": (3, 5)}, "with 16 pixels"),
+        ({"images": torch.rand(20, 15)}, r"`images` must have shape \(n, 16\)"),
+        ({"images": torch.rand(19, 16)}, "one for each of the 20 codes, got 19"),
+        ({"images": torch.rand(20, 2, 8), "image_shape": (8, 2)}, r"\(n, \*\(8, 2\)\), got \(20, 2, 8\)"),
+        ({"image_shape": (3, 5)}, "with 16 entries"),
+        ({"image_shape": (4, 2, 2)}, "with 1 channel or 3"),
         ({"low": 1.0, "high": [2.0, 0.5]}, "`low` must lie below `high` on every axis"),
         ({"low": [0.0, 0.0, 0.0]}, "`low` must be a number or two"),
         ({"high": float("inf")}, "`high` has"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -168,3 +170,24 @@ def test_what_no_dtype_holds_is_refused() -> None:
     metric = Steep(2)
     with pytest.raises(ValueError, match=r"range|finite"):
         interpolate(metric, torch.zeros(2), torch.tensor([1.0, 0.5]), kind="volume", on_failure="ignore", init="line")
+
+
+def test_frames_are_read_from_what_decoders_return() -> None:
+    mix = torch.rand(2, 24, dtype=DTYPE)
+    ends = torch.zeros(3, 2, dtype=DTYPE), torch.ones(3, 2, dtype=DTYPE)
+
+    def images(z: Tensor) -> Tensor:
+        return (z @ mix).reshape(-1, 3, 2, 4)
+
+    expected = torch.linspace(0, 1, 5, dtype=DTYPE)[:, None, None, None, None] * mix.sum(0).reshape(3, 2, 4)
+    for decoder in (
+        images,
+        lambda z: (images(z), None),
+        lambda z: {"reconstruction": images(z)},
+        lambda z: types.SimpleNamespace(sample=images(z), note="of diffusers"),
+        lambda z: torch.distributions.Normal(images(z), 1.0),
+    ):
+        frames = interpolate(EuclideanMetric(2), *ends, decoder, "line", 5).frames
+        torch.testing.assert_close(frames, expected.expand(5, 3, 3, 2, 4))
+    with pytest.raises(TypeError, match="takes the data out"):
+        interpolate(EuclideanMetric(2), *ends, lambda z: {"mean": z, "scale": z}, "line", 5)
