@@ -91,11 +91,11 @@ def test_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_equinox(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("equinox")
-    np = pytest.importorskip("jax.numpy")
+    jax, np = pytest.importorskip("jax"), pytest.importorskip("jax.numpy")
     found = runpy.run_path(str(PROGRAMS / "equinox_digits.py"))
     metric, codes = found["metric"], found["codes"]
     line = codes[:3] + np.linspace(0, 1, 65)[:, None, None] * (codes[3:] - codes[:3])
-    images = metric.immersion(line.reshape(-1, 2)).reshape(65, 3, 64)
+    images = jax.vmap(found["decoder"])(line.reshape(-1, 2)).reshape(65, 3, 64)
     straight = np.linalg.norm(np.diff(images, axis=0), axis=-1).sum(0)
     assert bool((metric.dist(codes[:3], codes[3:]) < straight * 1.001).all())
     assert bool((straight > 1).all()), "the decoder ignores its codes"

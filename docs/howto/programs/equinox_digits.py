@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from pyro_riemann.numpyro import PullbackMetric, RiemannianWrappedNormal
 
 images = jnp.asarray(load_digits().data) / 16
-keys = jax.random.split(jax.random.key(0), 1002)
+keys = jax.random.split(jax.random.key(0), 502)
 vae = eqx.nn.MLP(64, 4, 64, 1, key=keys[0]), eqx.nn.MLP(2, 64, 64, 1, jnp.tanh, key=keys[1])
 (weights, rest), optimizer = eqx.partition(vae, eqx.is_array), Adam(0.01)
 
