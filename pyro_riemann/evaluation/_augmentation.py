@@ -52,7 +52,7 @@ class AugmentationTask:
             config: settings of the classifier.
 
         Raises:
-            ValueError: if images and labels do not match.
+            TypeError, ValueError: if images are no tensor, or images and labels do not match.
         """
         judge = train_classifier(images, labels, self.shape, self.num_classes, config, validation=self.validation)
         return classification_scores(self.test[1], judge.predict(self.test[0]))

@@ -130,7 +130,8 @@ def train_classifier(
             best balanced accuracy there are kept.
 
     Raises:
-        ValueError: if images and labels do not match.
+        TypeError: for images of another kind.
+        ValueError: if images and labels do not match, or images have another shape.
 
     Source: C22, section 5.3.
 

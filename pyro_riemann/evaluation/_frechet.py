@@ -62,8 +62,9 @@ def fid(real: Data, generated: Data, shape: tuple[int, ...], features: Features 
             default: :func:`inception_features`. Distances in different features do not compare: say which.
 
     Raises:
+        TypeError: for sets of another kind.
         RuntimeError: without ``features``, if Inception's weights cannot be had; the message names the ways out.
-        ValueError, ImportError: as :func:`frechet_distance`.
+        ValueError, ImportError: as :func:`frechet_distance`; ValueError for images of another shape.
 
     Source: Heusel et al. (2017), *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*.
 

@@ -111,7 +111,8 @@ def nearest_images(generated: Tensor, data: Data, reconstruct: Callable[[Tensor]
         reconstruct: maps images ``(m, *shape)`` to their reconstructions, ``lambda x: model.decode(model.encode(x))``.
 
     Raises:
-        ValueError: for images of different width.
+        TypeError: for data of another kind.
+        ValueError: for images of different shape.
 
     Source: C22, figure 3.
 

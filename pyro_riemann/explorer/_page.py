@@ -68,6 +68,7 @@ def explorer_page(
         The page. Save it as UTF-8, or serve it by :class:`PageServer`.
 
     Raises:
+        TypeError: for images of another kind.
         ValueError: for another latent dimension, a decoder that the page cannot evaluate, a model in its warm-up,
             an empty box, or codes, labels and images that do not belong together.
 

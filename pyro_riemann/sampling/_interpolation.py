@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from pyro_riemann.metrics import RiemannianMetric
 _FINE = 512  # points of the curve from which its length in the chart is summed
 _LOOKS = 65  # points of a line at which the determinant is looked up
 _BARE = 0.05  # least coverage of a curve that is passed over in silence
+_read = partial(outputs, output=None, array=Tensor, law=Distribution)  # what decoders return
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,16 +128,16 @@ def interpolate(
     frames = None
     if decoder is not None:
         with torch.no_grad():
-            decoded = _decoded(decoder(points.reshape(-1, metric.dim)))
+            decoded = _data(decoder(points.reshape(-1, metric.dim)))
         frames = decoded.reshape(points.shape[:-1] + decoded.shape[1:])
     return Interpolation(kind, points, frames, curve, coverage)
 
 
-def _decoded(result: object) -> Tensor:
+def _data(result: object) -> Tensor:
     """The data in what a decoder returned."""
     first = result[0] if isinstance(result, tuple) and result else result
     try:
-        (decoded, *_) = outputs(first, None, Tensor, Distribution)
+        (decoded, *_) = _read(first)
     except OutputError as error:
         raise TypeError(
             f"`decoder` must return a tensor, or what holds just one, got a {type(first).__name__}: give one that "
