@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from pyro_riemann._arviz import Summary, judge
+from pyro_riemann._formulas.novelty import CodeDistances
 from pyro_riemann._formulas.unit_samplers import Volume
 
 A = TypeVar("A")
@@ -28,6 +29,7 @@ class Result(Generic[A]):
     volume: Volume
     floor_share: float | None
     evaluations: int
+    code_distances: CodeDistances | None = None
 
     @cached_property
     def table(self) -> Summary:
@@ -48,6 +50,8 @@ class Result(Generic[A]):
         ]
         if self.floor_share is not None:
             parts.append(f"{self.floor_share:.1%} of the draws on the metric's floor")
+        if self.code_distances is not None:
+            parts.append(str(self.code_distances))
         return "\n".join(parts)
 
 

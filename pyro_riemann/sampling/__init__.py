@@ -6,6 +6,7 @@
 
 from typing import TYPE_CHECKING
 
+from pyro_riemann._formulas.novelty import CodeDistances, Novelty
 from pyro_riemann._formulas.unit_laws import SamplerReport
 from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
 from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "sample_uniform",
     "SamplingResult",
+    "CodeDistances",
+    "Novelty",
     "SamplerReport",
     "default_box",
     "importance_resampling",

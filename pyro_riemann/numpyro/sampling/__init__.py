@@ -6,6 +6,7 @@ kernels move particles of any log density.
 
 from typing import TYPE_CHECKING
 
+from pyro_riemann._formulas.novelty import CodeDistances, Novelty
 from pyro_riemann._formulas.unit_laws import SamplerReport
 from pyro_riemann._formulas.unit_moves import HamiltonianInfo, HamiltonianState
 from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "sample_uniform",
     "SamplingResult",
+    "CodeDistances",
+    "Novelty",
     "SamplerReport",
     "default_box",
     "importance_resampling",
