@@ -112,7 +112,7 @@ def _nearest_kernel(points: Array, centroids: Array, precisions: Array, own: Arr
 
 @dataclass(frozen=True)
 class Novelty:
-    """Are draws copies? Distances to the nearest training item, and what of the held-out items they cover.
+    """Distances of draws to the nearest training item against those of held-out items, of which they cover a share.
 
     Attributes:
         ratio: median distance of draws to the nearest training item, over that of held-out items. About 1: as new as

@@ -85,7 +85,7 @@ class SamplingResult(Result[Tensor]):
     def novelty(
         self, train: Tensor, held_out: Tensor, decode: Callable[[Tensor], Tensor] | None = None, neighbors: int = 5
     ) -> Novelty:
-        """Are the draws copies of training data, and do they cover data that the metric has not seen?
+        """Whether the draws are copies of training data, and which share of held-out data they cover.
 
         Compare like with like: codes with codes, images of codes with images of codes. Held-out codes that are draws of
         their posteriors, not their means, give the noise that draws have, too.

@@ -79,7 +79,7 @@ class SamplingResult(Result[Array]):
     def novelty(
         self, train: Array, held_out: Array, decode: Callable[[Array], Array] | None = None, neighbors: int = 5
     ) -> Novelty:
-        """Are the draws copies of training data, and do they cover data that the metric has not seen?
+        """Whether the draws are copies of training data, and which share of held-out data they cover.
 
         Compare like with like: codes with codes, images of codes with images of codes. Held-out codes that are draws of
         their posteriors, not their means, give the noise that draws have, too.
