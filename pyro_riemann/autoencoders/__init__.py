@@ -13,7 +13,13 @@ from pyro_riemann.autoencoders._riemannian import (
     InverseVolumeSampler,
     RiemannianHamiltonianAutoencoder,
 )
-from pyro_riemann.autoencoders._samplers import GaussianMixtureSampler, LatentSampler, NormalSampler, UniformSampler
+from pyro_riemann.autoencoders._samplers import (
+    GaussianMixtureSampler,
+    LatentSampler,
+    NormalSampler,
+    PosteriorSampler,
+    UniformSampler,
+)
 from pyro_riemann.autoencoders._training import FitConfig
 from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
 from pyro_riemann.autoencoders._wasserstein import WassersteinAutoencoder, inverse_multiquadric_mmd
@@ -32,6 +38,7 @@ __all__ = [
     "LatentSampler",
     "MODELS",
     "NormalSampler",
+    "PosteriorSampler",
     "RegularizedAutoencoder",
     "RiemannianHamiltonianAutoencoder",
     "UniformSampler",

@@ -128,3 +128,44 @@ class UniformSampler:
         """
         self.result = sample_uniform(self.metric, num_samples, self.low, self.high, self.method, **self.settings)
         return self.result.draws
+
+
+class PosteriorSampler:
+    """The mixture of the encoder's posteriors, each with its own covariance and equal weight.
+
+    Of all training data it is the aggregate posterior; of medoids, medoids with noise.
+
+    Args:
+        loc: posterior means, ``(n, d)``.
+        scale: standard deviations ``(n, d)``, or Cholesky factors of covariances ``(n, d, d)``.
+
+    Raises:
+        ValueError: if shapes do not match, or one is not finite.
+
+    Source: Tomczak & Welling (2018), *VAE with a VampPrior*, section 2.
+
+    Example:
+        >>> PosteriorSampler(torch.randn(50, 2), torch.full((50, 2), 0.1)).sample(4).shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        if loc.dim() != 2 or not len(loc) or scale.shape not in (loc.shape, (*loc.shape, loc.shape[-1])):
+            raise ValueError(
+                "`loc` and `scale` must have shapes (n, d), or `scale` (n, d, d) for Cholesky factors, got "
+                f"{tuple(loc.shape)} and {tuple(scale.shape)}."
+            )
+        self.loc, self.scale = check_finite("loc", loc.detach()), check_finite("scale", scale.detach())
+
+    def sample(self, num_samples: int) -> Tensor:
+        """Codes ``(num_samples, d)``."""
+        return self._draw(torch.randint(len(self.loc), (num_samples,), device=self.loc.device))
+
+    def sample_each(self) -> Tensor:
+        """One code of each posterior, ``(n, d)``."""
+        return self._draw(torch.arange(len(self.loc), device=self.loc.device))
+
+    def _draw(self, rows: Tensor) -> Tensor:
+        loc, scale = self.loc[rows], self.scale[rows]
+        noise = torch.randn_like(loc)
+        return loc + (scale * noise if scale.dim() == 2 else (scale @ noise.unsqueeze(-1)).squeeze(-1))

@@ -13,6 +13,7 @@ from pyro_riemann.evaluation._identifiability import EncodingModel, Identifiabil
 from pyro_riemann.evaluation._manifold import PrecisionRecall, precision_recall
 from pyro_riemann.evaluation._nearest import NearestImages, Neighbors, nearest, nearest_images
 from pyro_riemann.evaluation._prd import PRD, prd, prd_of_histograms
+from pyro_riemann.evaluation._samplers import compare_samplers
 
 __all__ = [
     "AugmentationTask",
@@ -27,6 +28,7 @@ __all__ = [
     "PrecisionRecall",
     "Scores",
     "classification_scores",
+    "compare_samplers",
     "fid",
     "frechet_distance",
     "identifiability_report",

@@ -17,6 +17,7 @@ from pyro_riemann.evaluation import (
     AugmentationTask,
     ClassifierConfig,
     classification_scores,
+    compare_samplers,
     fid,
     frechet_distance,
     identifiability_report,
@@ -95,3 +96,10 @@ def test_identifiability() -> None:
     assert report.geodesic.device.type == DEVICE.type
     assert float(report.geodesic_variation.max()) < 1e-3
     assert report.p_value < 0.05
+
+
+def test_table_of_samplers() -> None:
+    codes = torch.randn(60, 2, device=DEVICE)
+    posterior = (codes, torch.full_like(codes, 0.3))
+    table = compare_samplers(posterior, posterior, num_samples=50, num_centroids=10, num_components=2)
+    assert bool((table.novelty["N(0, I)"] > 0) & (table.frechet["aggregate posterior"] >= 0))
