@@ -51,7 +51,8 @@ def compare_samplers(
         metrics: metrics, by the names that their rows get.
         decode: maps codes ``(n, d)`` to data; default: codes as they are.
         features: maps data to features ``(n, p)``; default: data as they are, flattened.
-        real: held-out data ``(m, ...)`` as ``decode`` makes them, for the Frechet distance; default: the decoded draws of held-out posteriors.
+        real: held-out data ``(m, ...)`` as ``decode`` makes them, for the Frechet distance; default: the decoded draws
+            of held-out posteriors.
         samplers: more laws of codes, by their names.
         num_samples: draws from each.
         num_centroids: medoids of the baseline.
