@@ -64,7 +64,7 @@ class CodeDistances:
         return [
             f"This sample: {self.beyond:.0%} of the draws lie farther than {self.bound:.2g} posterior standard "
             f"deviations an axis from every centroid (median {self.draws:.2g}), which 95 % of the codes keep from each "
-            'other: a decoder has seen nothing like them. Lower `bandwidth`: "posterior" is sqrt(d).'
+            'other: a decoder has seen nothing like them. Lower `bandwidth`, or take `"posterior"`.'
         ]
 
 

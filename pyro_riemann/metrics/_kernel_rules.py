@@ -42,7 +42,9 @@ def kernel_bandwidth(centroids: Tensor, precisions: Tensor, rule: str = "posteri
     Args:
         centroids: :math:`c_i`, ``(k, d)``.
         precisions: :math:`P_i`, ``(k, d)`` or ``(k, d, d)``.
-        rule: ``"posterior"``, :math:`\sqrt d`; ``"mahalanobis"``, :math:`\max_i \min_{j \ne i} |c_i - c_j|_{P_i}`;
+        rule: ``"posterior"``, :math:`\sqrt d` times the largest factor up to 1 at which 95 % of bumps are in effect,
+            :math:`(\sum m_i)^2 / \sum m_i^2 \ge 0.95 k` with :math:`m_i^2 = \det G(c_i) / \det P_i`;
+            ``"mahalanobis"``, :math:`\max_i \min_{j \ne i} |c_i - c_j|_{P_i}`;
             ``"euclidean"``, :math:`\max_i \min_{j \ne i} |c_i - c_j|_2`. See :meth:`KernelMetric.from_posterior`.
 
     Raises:

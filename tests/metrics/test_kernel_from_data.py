@@ -327,3 +327,19 @@ def test_moments_of_draws_agree_with_numpy() -> None:
     torch.testing.assert_close(loc, draws.mean(0))
     for row in range(4):
         torch.testing.assert_close(tril[row] @ tril[row].mT, draws[:, row].mT.cov())
+
+
+def test_bumps_that_lift_each_other_are_narrowed() -> None:
+    """Codes on a line, all in each other's reach: the heights of the volume element at the centroids must be alike."""
+    loc = torch.cat([torch.linspace(0.8, 3, 12).cumsum(0).unsqueeze(-1), torch.zeros(12, 15)], -1).double()
+    scale = torch.full_like(loc, 0.5)
+    for spread in (scale, torch.diag_embed(scale)):
+        metric = KernelMetric.from_posterior(loc, spread, 12, regularization=1e-9)
+        wide = KernelMetric(loc, metric.precisions, 16**0.5, 1e-9)
+        effective = []
+        for each in (metric, wide):
+            height = (0.5 * each.logdet(loc)).softmax(0)
+            effective.append(1 / height.square().sum().item())
+        assert effective[0] >= 0.95 * 12
+        assert effective[1] < 6
+        assert 0.05 < metric.bump_scale < 1
