@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.special import logsumexp, ndtri
+from scipy.special import ndtri
 
 from pyro_riemann._formulas import Array, Namespace
 
@@ -100,8 +100,11 @@ class Host(Eager):
         return ndtri(uniform)
 
     def logsumexp(self, terms: Array, axis: int) -> Array:
-        """By SciPy."""
-        return logsumexp(terms, axis=axis)
+        """With one pass of exponentials; SciPy's own is several times slower."""
+        largest = terms.max(axis, keepdims=True)
+        largest = np.where(largest > -np.inf, largest, 0.0)
+        with np.errstate(divide="ignore"):
+            return np.log(np.exp(terms - largest).sum(axis)) + largest.squeeze(axis)
 
     def squared_distances(self, z: Array, loc: Array, precision: Array) -> Array:
         """By two matrix products where these keep enough digits."""

@@ -21,6 +21,7 @@ LOWEST_EFFICIENCY = 0.05  # below it a mixture gives way to a tempered sequence
 _GOOD = 0.5  # efficiency above which nothing is adapted
 _ENOUGH = 0.45  # efficiency at which another round would cost more than it saves
 _ROUNDS = 8
+_WORTH = 1.25  # times the efficiency that Gaussians must have to be worth their cost
 _CAP = 0.3
 _STARTS = 256  # climbs that start from heavy draws, and from landmarks
 _MOST = 256  # Gaussians that are fitted
@@ -204,12 +205,13 @@ def _adapted(
 
     ``z`` and ``log_weight`` are draws of the candidate.
     """
+    gain = _WORTH
     for turn in range(1, _ROUNDS + 1):
         whole = candidate.mixture(land.dim)
         if turn > 1:
             z, log_weight = _pool(land, whole, turn)
-        if (reached := float(effective_share(HOST, log_weight))) > efficiency:
-            best, efficiency = whole, reached
+        if (reached := float(effective_share(HOST, log_weight))) > gain * efficiency:
+            best, efficiency, gain = whole, reached, 1.0
         if efficiency > _ENOUGH or turn == _ROUNDS or not (log_weight > -math.inf).any():
             break
         candidate = candidate.adapted(whole, z, _capped(log_weight))

@@ -141,10 +141,12 @@ def weigh(runtime: Runtime, value: Array, proposal: UnitMixture, unit: Array) ->
 
 def effective_share(runtime: Runtime, log_weight: Array) -> Array:
     """Effective sample size per draw, ``(sum w)^2 / (n sum w^2)``, over the last axis; 0 if every weight is 0."""
-    xp, total = runtime.xp, runtime.logsumexp(log_weight, -1)
-    some = total > -math.inf
-    sizes = 2 * xp.where(some, total, 0.0) - xp.where(some, runtime.logsumexp(2 * log_weight, -1), math.inf)
-    return xp.exp(sizes) / log_weight.shape[-1]
+    xp = runtime.xp
+    largest = xp.amax(log_weight, -1)
+    some = largest > -math.inf
+    weight = xp.exp(log_weight - xp.where(some, largest, 0.0)[..., None])
+    squares = xp.where(some, (weight**2).sum(-1), 1.0)
+    return weight.sum(-1) ** 2 / squares / log_weight.shape[-1]
 
 
 def log_mean(runtime: Runtime, log_weight: Array) -> tuple[Array, Array]:

@@ -102,23 +102,62 @@ def advance(
     Hamiltonian. Where the next stage would take more than ``budget`` points, one jump to the end takes its
     place: right, and as inaccurate as the islands then differ.
     """
-    xp, (islands, count, dim) = runtime.xp, now.particles.shape
+    risen = _risen(runtime, start, target, now, num_moves, budget)
+    return _moved_on(runtime, start, target, key, now, risen, low, high, num_moves)
+
+
+class _Risen(NamedTuple):
+    """A temperature that is chosen, before the particles follow; values ``(n)`` and gradients ``(n, d)`` at them."""
+
+    log_weight: Array  # (num_islands, n)
+    temperature: Array
+    log_mass: Array
+    evaluations: Array
+    short: Array
+    of_start: tuple[Array, Array]
+    of_target: tuple[Array, Array]
+
+
+def _risen(
+    runtime: Runtime, start: Slopes, target: Slopes, now: TemperedState, num_moves: int, budget: float
+) -> _Risen:
+    xp, (islands, count, _) = runtime.xp, now.particles.shape
     z = flat(now)
-    log_ratio = (target(z)[0] - start(z)[0]).reshape(islands, count)
-    cost = islands * count * (1 + num_moves * (LEAPS + 1) + 1)
+    of_start, of_target = start(z), target(z)
+    log_ratio = (of_target[0] - of_start[0]).reshape(islands, count)
+    cost = islands * count * (1 + num_moves * LEAPS)
     short = now.evaluations + 2 * cost > budget  # no stage would fit after this one
     remaining = 1 - now.temperature
     rise = xp.where(short, remaining, remaining * _rise(runtime, remaining * log_ratio))
     heat = xp.where(rise >= remaining, xp.ones_like(remaining), now.temperature + rise)
     log_mass = now.log_mass + runtime.logsumexp(rise * log_ratio, 1) - math.log(count)
-    shift = runtime.uniform(runtime.fold(key, 0), (islands, 1), log_ratio)
-    weights = xp.exp(rise * log_ratio - xp.amax(rise * log_ratio, 1)[:, None])
+    return _Risen(rise * log_ratio, heat, log_mass, now.evaluations + cost, short, of_start, of_target)
+
+
+def _moved_on(
+    runtime: Runtime,
+    start: Slopes,
+    target: Slopes,
+    key: Key,
+    now: TemperedState,
+    risen: _Risen,
+    low: Array,
+    high: Array,
+    num_moves: int,
+) -> tuple[TemperedState, TemperedInfo]:
+    xp, (islands, count, dim) = runtime.xp, now.particles.shape
+    heat = risen.temperature
+    shift = runtime.uniform(runtime.fold(key, 0), (islands, 1), risen.log_weight)
+    weights = xp.exp(risen.log_weight - xp.amax(risen.log_weight, 1)[:, None])
     chosen = systematic(xp, weights, count, shift)
-    z = z[(chosen + count * table(xp, np.arange(islands), chosen)[:, None]).reshape(-1)]
+    rows = (chosen + count * table(xp, np.arange(islands), chosen)[:, None]).reshape(-1)
+
+    def mixed(of_start: tuple[Array, Array], of_target: tuple[Array, Array]) -> tuple[Array, Array]:
+        (other, push), (own, pull) = of_start, of_target
+        return heat * own + (1 - heat) * other, heat * pull + (1 - heat) * push
 
     def between(point: Array) -> tuple[Array, Array]:
-        (own, pull), (other, push) = target(point), start(point)
-        return heat * own + (1 - heat) * other, heat * pull + (1 - heat) * push
+        return mixed(start(point), target(point))
 
     def one(number: int, state: tuple[HamiltonianState, Array, Array]) -> tuple[HamiltonianState, Array, Array]:
         chains, step, _ = state
@@ -127,11 +166,14 @@ def advance(
         change = xp.where(rate > 0.9, 1.3, xp.where(rate < 0.6, 0.6, 1.0))
         return chains, step * change, rate
 
+    z, (value, slope) = flat(now)[rows], mixed(risen.of_start, risen.of_target)
     moves = Moves(low, high, deviations(xp, z), now.step)
-    chains, step, rate = runtime.repeat(num_moves, one, (HamiltonianState(z, *between(z)), now.step, now.acceptance))
+    begun = HamiltonianState(z, value[rows], slope[rows])
+    chains, step, rate = runtime.repeat(num_moves, one, (begun, now.step, now.acceptance))
     particles = chains.position.reshape(islands, count, dim)
-    stage, evaluations = now.stage + 1, now.evaluations + cost
-    state = TemperedState(particles, log_mass, heat, step, rate, stage, evaluations, short)
+    state = TemperedState(
+        particles, risen.log_mass, heat, step, rate, now.stage + 1, risen.evaluations, risen.short
+    )
     return state, TemperedInfo(chosen, rate)
 
 
@@ -149,44 +191,57 @@ def temper(
 
     Source: Del Moral, Doucet & Jasra (2006), *Sequential Monte Carlo samplers*.
     """
-    xp, dim = runtime.xp, proposal.loc.shape[1]
 
     def start(point: Array) -> tuple[Array, Array]:
         return proposal.slopes(runtime, point)
 
     def stage(now: TemperedState) -> TemperedState:
-        return advance(runtime, start, slopes, runtime.fold(key, now.stage + 1), now, low, low + 1, num_moves, budget)[
-            0
-        ]
+        in_stage = runtime.fold(key, now.stage + 1)
+        return advance(runtime, start, slopes, in_stage, now, low, low + 1, num_moves, budget)[0]
 
+    first = _first(runtime, proposal, islands, particles, runtime.fold(key, 0))
+    low = 0 * first.particles[0, 0]
+    now: TemperedState = runtime.loop(lambda now: (now.temperature < 1) & (now.stage < _STAGES), stage, first)
+    return now
+
+
+def _first(runtime: Runtime, proposal: UnitMixture, islands: int, particles: int, key: Key) -> TemperedState:
+    """Draws of a proposal inside the box."""
+    xp, dim = runtime.xp, proposal.loc.shape[1]
     # the mass inside the box is an estimate too: each island has its own, or the islands would share its error
-    uniform = runtime.uniform(runtime.fold(key, 0), (4 * particles * islands, dim + 1), proposal.loc)
-    z = proposal.place(runtime, uniform)
+    z = proposal.place(runtime, runtime.uniform(key, (4 * particles * islands, dim + 1), proposal.loc))
     inside = ((z >= 0) & (z <= 1)).all(-1).reshape(islands, -1)
     order = xp.argsort(1 - inside * 1, axis=1, stable=True)  # those inside first, again and again if they are too few
     number = table(xp, np.arange(particles), order) % xp.clip(inside.sum(1), 1, None)[:, None]
     rows = table(xp, np.arange(islands), order)[:, None]
     first = z[(order[rows, number] + 4 * particles * rows).reshape(-1)].reshape(islands, particles, dim)
-    log_mass = xp.log(inside.sum(1) / table(xp, 4.0 * particles, z))
-    low = 0 * z[0]
-    now: TemperedState = runtime.loop(
-        lambda now: (now.temperature < 1) & (now.stage < _STAGES), stage, begin(xp, first, log_mass)
-    )
-    return now
+    return begin(xp, first, xp.log(inside.sum(1) / table(xp, 4.0 * particles, z)))
 
 
-def tempered_log_integral(slopes: Slopes, start: UnitMixture, seed: int = 1) -> tuple[float, float]:
+def tempered_log_integral(slopes: Slopes, proposal: UnitMixture, seed: int = 1) -> tuple[float, float]:
     """A second opinion of a log integral over the unit box, and its standard error; infinite if cut short.
+
+    The moves of the last temperature do not change it, and are left out.
 
     Args:
         slopes: log f ``(n)`` and its gradient ``(n, d)`` at points ``(n, d)``, arrays of NumPy.
-        start: where the sequence starts, wide of all other proposals.
+        proposal: where the sequence starts, wide of all other proposals.
         seed: of its random numbers.
     """
-    islands, particles, num_moves, budget = _CHECK
-    end = temper(HOST, slopes, start, islands, particles, np.random.default_rng(seed), num_moves, budget)
-    value, error = log_mean(HOST, end.log_mass)
-    return float(value), math.inf if end.short or end.temperature < 1 else float(error)
+
+    def start(point: Array) -> tuple[Array, Array]:
+        return proposal.slopes(HOST, point)
+
+    (islands, particles, num_moves, budget), key = _CHECK, np.random.default_rng(seed)
+    now = _first(HOST, proposal, islands, particles, key)
+    low = 0 * now.particles[0, 0]
+    for _ in range(_STAGES):
+        risen = _risen(HOST, start, slopes, now, num_moves, budget)
+        if risen.temperature >= 1:
+            break
+        now = _moved_on(HOST, start, slopes, key, now, risen, low, low + 1, num_moves)[0]
+    value, error = log_mean(HOST, risen.log_mass)
+    return float(value), math.inf if risen.short or risen.temperature < 1 else float(error)
 
 
 def systematic(xp: Namespace, weights: Array, count: int, shift: Array) -> Array:
