@@ -33,8 +33,8 @@ class Runtime(Protocol):
         """Uniform numbers of the dtype and device of ``like``."""
         ...
 
-    def normal(self, key: Key, shape: tuple[int, ...], like: Array) -> Array:
-        """Standard normal numbers of the dtype and device of ``like``."""
+    def kick(self, key: Key, like: Array) -> tuple[Array, Array]:
+        """Standard normal numbers ``(n, d)`` and uniform ones ``(n, 2)``; ``like`` is ``(n, d)``."""
         ...
 
     def ndtri(self, uniform: Array) -> Array:
@@ -91,9 +91,9 @@ class Host(Eager):
         """In doubles."""
         return key.random(shape)
 
-    def normal(self, key: np.random.Generator, shape: tuple[int, ...], like: Array) -> Array:
+    def kick(self, key: np.random.Generator, like: Array) -> tuple[Array, Array]:
         """In doubles."""
-        return key.standard_normal(shape)
+        return key.standard_normal(like.shape), key.random((len(like), 2))
 
     def ndtri(self, uniform: Array) -> Array:
         """By SciPy."""

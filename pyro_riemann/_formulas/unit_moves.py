@@ -93,8 +93,7 @@ def move(
     period is the length of the move comes back to where it was, and never mixes.
     """
     xp, z = runtime.xp, state.position
-    momentum = runtime.normal(runtime.fold(key, 0), z.shape, z)
-    luck = runtime.uniform(runtime.fold(key, 1), (len(z), 2), z)
+    momentum, luck = runtime.kick(key, z)
     width, stride = moves.high - moves.low, moves.step * (1 - jitter * luck[:, :1])
 
     def leap(_: int, now: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann.numpyro._checks import check_array, check_finite, holds
-from pyro_riemann.numpyro._memo import remember
+from pyro_riemann.numpyro._memo import is_known, remember
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 
@@ -33,13 +33,17 @@ def check_box(metric: RiemannianMetric, low: Any, high: Any) -> tuple[Array, Arr
     except ValueError:
         raise ValueError(f"`low` and `high` of shapes {below.shape} and {above.shape} do not broadcast.") from None
     dtype = jnp.promote_types(below.dtype, above.dtype)
-    below, above = (remember(lambda corner: jnp.broadcast_to(corner, shape).astype(dtype), c) for c in (below, above))
-    if not remember(lambda a, b: holds(a < b), below, above):
+    known = is_known(below, above)
+    if known:  # by NumPy: no program to compile
+        below, above = (np.broadcast_to(np.asarray(corner, dtype), shape) for corner in (below, above))
+    else:
+        below, above = (jnp.broadcast_to(corner, shape).astype(dtype) for corner in (below, above))
+    if not holds(below < above):
         raise ValueError("`low` must be strictly below `high` in every coordinate.")
-    return below, above
+    return remember(jnp.asarray, below), remember(jnp.asarray, above)
 
 
-def _corner(name: str, bound: Any, dtype: Any, dim: int) -> Array:
+def _corner(name: str, bound: Any, dtype: Any, dim: int) -> Any:
     if bound is None:
         raise ValueError(
             f"`{name}` is missing: the uniform law of a metric on all of R^d is improper, so both bounds of a box "
@@ -47,16 +51,17 @@ def _corner(name: str, bound: Any, dtype: Any, dim: int) -> Array:
         )
     if isinstance(bound, int | float) and not isinstance(bound, bool):
         bound = np.full(dim, bound, dtype)
-    bound = remember(lambda corner: check_array(name, corner), bound)
+    checked = remember(lambda corner: check_array(name, corner), bound)
+    bound = np.asarray(checked) if is_known(checked) else checked
     if bound.ndim == 0:
-        bound = remember(lambda corner: jnp.broadcast_to(corner, (dim,)), bound)
+        bound = np.broadcast_to(bound, (dim,)) if is_known(bound) else jnp.broadcast_to(bound, (dim,))
     if bound.shape[-1] != dim:
         raise ValueError(
             f"`{name}` must be a number or have shape (*batch, {dim}) for a metric of dimension {dim}, "
             f"got {bound.shape}."
         )
-    if not remember(lambda corner: holds(~jnp.isinf(corner)), bound):
+    if is_known(bound) and np.isinf(bound).any():
         raise ValueError(
             f"`{name}` is infinite: the uniform law of a metric on an unbounded set is improper; give a finite box."
         )
-    return remember(lambda corner: check_finite(name, corner), bound)
+    return check_finite(name, bound)

@@ -53,7 +53,7 @@ def check_point(name: str, value: Any, dim: int, metric: Ambient | None = None) 
 
 def holds(mask: Any) -> bool:
     """Whether ``mask`` is true everywhere; true where it cannot be read (under a transformation of JAX)."""
-    return isinstance(mask, jax.core.Tracer) or bool(jnp.all(mask))
+    return isinstance(mask, jax.core.Tracer) or bool(np.asarray(mask).all())  # by NumPy: no program to compile
 
 
 def is_traced(*trees: Any) -> bool:
@@ -63,15 +63,17 @@ def is_traced(*trees: Any) -> bool:
 
 def check_finite(name: str, value: Array) -> Array:
     """Raise if ``value`` is known to have a NaN or an infinity."""
-    finite = jnp.isfinite(value)
-    if not holds(finite):
+    if is_traced(value):
+        return value
+    finite = np.isfinite(np.asarray(value))
+    if not finite.all():
         raise ValueError(f"`{name}` has {int((~finite).sum())} NaN or infinite entries out of {value.size}.")
     return value
 
 
 def check_positive(name: str, value: Array) -> Array:
     """Raise unless every known entry of ``value`` is finite and strictly positive."""
-    if not holds(jnp.isfinite(value) & (value > 0)):
+    if not is_traced(value) and not (np.isfinite(np.asarray(value)) & (np.asarray(value) > 0)).all():
         raise ValueError(f"`{name}` must be finite and strictly positive, got {np.ravel(value)[:5].tolist()}.")
     return value
 

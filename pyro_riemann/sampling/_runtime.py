@@ -22,9 +22,10 @@ class TorchRuntime(Eager):
         """On the device of ``like``."""
         return torch.rand(shape, generator=key, dtype=like.dtype, device=like.device)
 
-    def normal(self, key: torch.Generator | None, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    def kick(self, key: torch.Generator | None, like: Tensor) -> tuple[Tensor, Tensor]:
         """On the device of ``like``."""
-        return torch.randn(shape, generator=key, dtype=like.dtype, device=like.device)
+        normal = torch.randn(like.shape, generator=key, dtype=like.dtype, device=like.device)
+        return normal, self.uniform(key, (len(like), 2), like)
 
     def ndtri(self, uniform: Tensor) -> Tensor:
         """torch's own."""

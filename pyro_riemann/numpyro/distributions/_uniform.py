@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -111,11 +112,7 @@ class RiemannianUniform(RiemannianDistribution):
             intermediates: ignored.
         """
         value = check_point("value", value, self.metric.dim)
-        inside = ((value >= self.low) & (value <= self.high)).all(-1)
-        # outside the box the metric need not be defined; the masked point keeps NaN out of gradients
-        point = jnp.where(inside[..., None], value, (self.low + self.high) / 2)
-        log_density = 0.5 * self.metric.logdet(point) - self.log_volume().value
-        return jnp.where(inside, log_density, -jnp.inf)
+        return _log_prob(self.metric, self.low, self.high, self.log_volume().value, value)
 
     def log_volume(self) -> Estimate:
         """Log of the Riemannian volume of the box and its error, each ``(*batch)``.
@@ -124,7 +121,7 @@ class RiemannianUniform(RiemannianDistribution):
         importance rule.
         """
         laws, index = self._laws()
-        values, errors = (jnp.stack(part)[index] for part in zip(*(law.log_volume for law in laws), strict=True))
+        values, errors = (_gathered(part, index) for part in zip(*(law.log_volume for law in laws), strict=True))
         return Estimate(values, errors)
 
     @property
@@ -139,7 +136,7 @@ class RiemannianUniform(RiemannianDistribution):
 
     def _moments(self) -> tuple[Array, Array]:
         laws, index = self._laws()
-        mean, variance = (jnp.stack(part)[index] for part in zip(*(law.moments() for law in laws), strict=True))
+        mean, variance = (_gathered(part, index) for part in zip(*(law.moments() for law in laws), strict=True))
         return mean, variance
 
     # ---------------------------------------------------------------- draws
@@ -153,9 +150,11 @@ class RiemannianUniform(RiemannianDistribution):
         """
         laws, index = self._laws()
         shape = self.shape(tuple(sample_shape))
-        index = np.broadcast_to(index, shape[:-1]).ravel()
+        index, key = np.broadcast_to(index, shape[:-1]).ravel(), check_key(key)
+        if len(laws) == 1:
+            return laws[0].draw(key, len(index)).reshape(shape)
         draws = jnp.zeros((len(index), shape[-1]), self.low.dtype)
-        for k, key_k in enumerate(jax.random.split(check_key(key), len(laws))):
+        for k, key_k in enumerate(jax.random.split(key, len(laws))):
             chosen = np.flatnonzero(index == k)
             draws = draws.at[chosen].set(laws[k].draw(key_k, len(chosen)))
         return draws.reshape(shape)
@@ -164,7 +163,7 @@ class RiemannianUniform(RiemannianDistribution):
     def efficiency(self) -> Array:
         """Efficiency of the sampler in (0, 1], ``(*batch)``; see :attr:`reports`."""
         laws, index = self._laws()
-        return jnp.stack([law.efficiency for law in laws])[index]
+        return _gathered([law.efficiency for law in laws], index)
 
     @property
     def reports(self) -> tuple[SamplerReport, ...]:
@@ -176,13 +175,14 @@ class RiemannianUniform(RiemannianDistribution):
     def _laws(self) -> tuple[list[BoxLaw], np.ndarray[Any, Any]]:
         """Laws of the different boxes of the batch, and which of them each batch element has."""
         dim, corners = self.metric.dim, (self.low, self.high)
-        lows, highs = (remember(lambda corner: corner.reshape(-1, dim), corner) for corner in corners)
-        if is_known(lows, highs):  # the same box for every element is one box
+        if is_known(corners):  # the same box for every element is one box; by NumPy: no program to compile
+            lows, highs = (np.asarray(corner).reshape(-1, dim) for corner in corners)
             both = np.concatenate([lows, highs], axis=-1)
             _, first, index = np.unique(both, axis=0, return_index=True, return_inverse=True)
+            lows, highs = ([remember(jnp.asarray, corner[k]) for k in first] for corner in (lows, highs))
         else:
-            first = index = np.arange(len(lows))
-        lows, highs = ([remember(lambda corner, k=k: corner[k], corner) for k in first] for corner in (lows, highs))
+            lows, highs = (corner.reshape(-1, dim) for corner in corners)
+            index = np.arange(len(lows))
         laws = [BoxLaw(self.metric, low, high, self.max_points) for low, high in zip(lows, highs, strict=True)]
         return laws, index.reshape(self.batch_shape)
 
@@ -201,3 +201,18 @@ class RiemannianUniform(RiemannianDistribution):
                 f"not a {type(self.metric).__name__}."
             )
         return flat.astype(draws.dtype).mean()
+
+
+@jax.jit
+def _log_prob(metric: RiemannianMetric, low: Array, high: Array, log_volume: Array, value: Array) -> Array:
+    inside = ((value >= low) & (value <= high)).all(-1)
+    # outside the box the metric need not be defined; the masked point keeps NaN out of gradients
+    point = jnp.where(inside[..., None], value, (low + high) / 2)
+    return jnp.where(inside, 0.5 * metric.logdet(point) - log_volume, -jnp.inf)
+
+
+def _gathered(parts: Sequence[Array], index: np.ndarray[Any, Any]) -> Array:
+    """``parts[index]``, ``(*batch, ...)``."""
+    if is_known(parts):
+        return remember(jnp.asarray, np.stack([np.asarray(part) for part in parts])[index])
+    return jnp.stack(parts)[index]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._formulas.unit_cells import MAX_ROUNDS, propose
 from pyro_riemann._formulas.unit_laws import CellLaw, Rule
 from pyro_riemann.numpyro.metrics import KernelMetric, RiemannianMetric
@@ -41,6 +42,19 @@ def slopes(metric: RiemannianMetric, low: Array, high: Array, unit: Array) -> tu
 
 
 compiled_slopes = jax.jit(slopes)
+compiled_density = jax.jit(log_density)
+
+
+@jax.jit
+def on_floor(metric: RiemannianMetric, low: Array, high: Array, unit: Array) -> Array | None:
+    """Where the metric is only its floor, ``(n)``; None if it has none."""
+    return metric.on_floor(low + (high - low) * unit)
+
+
+@jax.jit
+def peaks(metric: RiemannianMetric) -> Peaks | None:
+    """Those that the metric knows of."""
+    return metric.peaks()
 
 
 @jax.jit

@@ -11,7 +11,6 @@ from jax import Array
 
 from pyro_riemann._formulas.unit_laws import (
     LAST_MOVES,
-    MAX_STEPS,
     CellLaw,
     FlatLaw,
     Law,
@@ -126,7 +125,7 @@ def draw_unit(law: Law, metric: RiemannianMetric, low: Array, high: Array, key: 
         return jax.random.uniform(key, shape, low.dtype)
     if isinstance(law, CellLaw):
         return accepted(law, partial(log_density, metric, low, high), key, shape)
-    for_choice, for_moves = jax.random.split(key)
+    for_choice, for_moves = RUNTIME.fold(key, 0), RUNTIME.fold(key, 1)
     if isinstance(law, TemperedLaw):
         draws, times = law.rule.nodes[jax.random.randint(for_choice, (count,), 0, len(law.rule.nodes))], 2 * NUM_MOVES
     else:
@@ -138,17 +137,17 @@ def _chained(law: MixtureLaw, value: partial[Array], key: Array, count: int) -> 
     """Ends of independence chains, each from a start of its own."""
     dim, dtype = law.rule.nodes.shape[1], law.rule.nodes.dtype
 
-    def step(index: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        z, current = state
+    def step(index: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        z, current, _ = state
         luck = jax.random.uniform(jax.random.fold_in(key, index), (count, dim + 2), dtype)
         fresh = law.proposal.place(RUNTIME, luck[:, 1:])
         log_weight = weigh(RUNTIME, value, law.proposal, fresh)
         # a chain that has met no point of the box yet takes what comes
         accept = (jnp.log(luck[:, 0]) < log_weight - current) | jnp.isneginf(current)
-        return jnp.where(accept[:, None], fresh, z), jnp.where(accept, log_weight, current)
+        return jnp.where(accept[:, None], fresh, z), jnp.where(accept, log_weight, current), luck[:, 0]
 
-    start = jnp.zeros((count, dim), dtype), jnp.full((count,), -jnp.inf, dtype)
-    draws, log_weight = jax.lax.fori_loop(0, law.steps.astype(int), step, start)
-    # too rare to matter: a chain that never met one starts from a point of the kept rule
-    luck = jax.random.uniform(jax.random.fold_in(key, MAX_STEPS), (count,), dtype)
+    nowhere = jnp.full((count,), -jnp.inf, dtype)
+    start = jnp.zeros((count, dim), dtype), nowhere, jnp.zeros((count,), dtype)
+    draws, log_weight, luck = jax.lax.fori_loop(0, law.steps.astype(int), step, start)
+    # too rare to matter: a chain that never met one, so that its last number decided nothing, starts from the kept rule
     return jnp.where(jnp.isneginf(log_weight)[:, None], picked(jnp, law.rule, luck), draws)

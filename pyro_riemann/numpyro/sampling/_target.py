@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +36,19 @@ from pyro_riemann._formulas.unit_setup import MAX_POINTS, SetUp, set_up_cells, s
 from pyro_riemann._formulas.unit_tempering import TemperedState, temper
 from pyro_riemann.numpyro._memo import is_known, keep
 from pyro_riemann.numpyro.metrics import ConstantMetric, KernelMetric, RiemannianMetric
-from pyro_riemann.numpyro.sampling._density import accepted, compiled_slopes, log_density, slopes
+from pyro_riemann.numpyro.sampling._density import (
+    accepted,
+    compiled_density,
+    compiled_slopes,
+    log_density,
+    on_floor,
+    peaks,
+    rows_at_once,
+    slopes,
+)
 from pyro_riemann.numpyro.sampling._runtime import RUNTIME, JaxRuntime
 
-_HOST_ROWS = 256  # points at once for the host: one size, so that one program serves all calls
+_HOST_ROWS, _CELL_ROWS = 256, 4096  # points at once for the host: one size, so that one program serves all calls
 _CELLS_WHILE_TRACING = {1: 1024, 2: 64}
 _REACH = 5.0  # standard deviations beyond the box at which a known peak no longer matters
 _NEVER = -1e6  # log mass of such a peak: no array changes its shape under `jit`
@@ -70,23 +81,26 @@ class Target:
 
     def host_slopes(self, unit: Vector) -> tuple[Vector, Vector]:
         """:func:`slopes` of arrays of NumPy; NaN where the metric has no volume element."""
-        count, dim = unit.shape
-        padded = np.full((-(-count // _HOST_ROWS) * _HOST_ROWS, dim), 0.5)
-        padded[:count] = unit
-        values, gradients = [np.zeros(0)], [np.zeros((0, dim))]
-        for piece in padded.reshape(-1, _HOST_ROWS, dim):
-            found = compiled_slopes(self.metric, self.low, self.high, jnp.asarray(piece, self.low.dtype))
+        values, gradients = [np.zeros(0)], [np.zeros((0, unit.shape[1]))]
+        for piece in _padded(unit, _HOST_ROWS, self.low.dtype):
+            found = compiled_slopes(self.metric, self.low, self.high, piece)
             values.append(np.asarray(found[0], float))
             gradients.append(np.asarray(found[1], float))
-        return np.concatenate(values)[:count], np.concatenate(gradients)[:count]
+        return np.concatenate(values)[: len(unit)], np.concatenate(gradients)[: len(unit)]
+
+    def host_value(self, unit: Vector) -> Vector:
+        """:func:`log_density` of arrays of NumPy, for many points."""
+        pieces = _padded(unit, min(_CELL_ROWS, rows_at_once(self.metric)), self.low.dtype)
+        values = [np.asarray(compiled_density(self.metric, self.low, self.high, piece), float) for piece in pieces]
+        return np.concatenate(values)[: len(unit)]
 
     # ---------------------------------------------------------------- the builder of its laws
 
     @cached_property
     def land(self) -> Landscape:
         """The function as the host sees it."""
-        metric, known, landmarks = self.metric, self.metric.peaks(), self.metric.landmarks
-        low, width = np.asarray(self.low, float), np.asarray(self.high - self.low, float)
+        metric, known, landmarks = self.metric, peaks(self.metric), self.metric.landmarks
+        low, width = np.asarray(self.low, float), np.asarray(self.high, float) - np.asarray(self.low, float)
         bumps = None
         if known is not None:
             covariance = np.asarray(known.covariance, float) / (width[:, None] * width)
@@ -100,16 +114,17 @@ class Target:
         return UnitMixture(*(jnp.asarray(part, self.low.dtype) for part in proposal))
 
     def cells(self, count: int) -> CellLaw:
-        """A table of so many cells an axis."""
+        """A table of so many cells an axis; of arrays of NumPy where metric and box are known."""
+        if is_known(self.metric, self.low, self.high):
+            return tabulate(HOST, self.host_value, count, np.zeros(self.metric.dim))
         return _cells(self.metric, self.low, self.high, count)
 
     def mixture(self, proposal: UnitMixture, num_points: int) -> MixtureLaw:
-        """The law of a proposal, from so many points in each replicate."""
+        """The law of a proposal, from so many points in each replicate; of arrays of NumPy like a table."""
         uniform, dtype = quasi_random(self.metric.dim + 1, num_points), self.low.dtype
         if is_known(self.metric, self.low, self.high):  # by the program that the host has already: none to compile
             luck, slopes = np.random.default_rng(0), self.host_slopes
-            law = mixture_law(HOST, lambda unit: slopes(unit)[0], slopes, proposal, uniform, luck)
-            return jax.tree.map(lambda part: jnp.asarray(part, dtype), law)
+            return mixture_law(HOST, lambda unit: slopes(unit)[0], slopes, proposal, uniform, luck)
         return _mixture(self.metric, self.low, self.high, proposal, jnp.asarray(uniform, dtype))
 
     def tempered(self, proposal: UnitMixture) -> TemperedLaw:
@@ -173,7 +188,7 @@ class Target:
         if not is_known(self.metric, self.low, self.high):
             return SetUp(self.while_tracing())
         self.check()
-        setup = self.table() or set_up_fit(self, self.proposal())
+        setup = self.table() or _on_device(set_up_fit(self, self.proposal()), self.low)
         rule = setup.law.rule
         if not math.isfinite(float(rule.log_volume)):
             raise ValueError(
@@ -181,16 +196,16 @@ class Target:
                 f"({float(rule.log_volume)}): `metric` is not finite there, or varies too fast. Choose `low` and "
                 "`high` within the chart, or a smaller box."
             )
-        flat = self.metric.on_floor(self.points(rule.nodes))
-        share = None if flat is None else float(jnp.exp(rule.log_weight) @ flat.astype(rule.log_weight.dtype))
+        flat = on_floor(self.metric, self.low, self.high, rule.nodes)
+        share = None if flat is None else float(np.exp(np.asarray(rule.log_weight)) @ np.asarray(flat, float))
         return setup._replace(on_floor=share)
 
     def check(self) -> None:
         """Raise if the metric has no finite volume element at some point of the box."""
-        nodes = jnp.asarray(qmc.Sobol(self.metric.dim, scramble=True, seed=np.random.default_rng(3)).random(256))
-        value = self.host_slopes(np.asarray(nodes))[0]
+        nodes = qmc.Sobol(self.metric.dim, scramble=True, seed=np.random.default_rng(3)).random(256)
+        value = self.host_slopes(nodes)[0]
         if not (value < np.inf).all():
-            where = np.asarray(self.points(nodes[np.flatnonzero(~(value < np.inf))[0]])).tolist()
+            where = np.asarray(self.points(jnp.asarray(nodes[~(value < np.inf)][0], self.low.dtype))).tolist()
             raise ValueError(
                 f"`metric` ({type(self.metric).__name__}) has no finite volume element at z = {where}, inside the box: "
                 "choose `low` and `high` within the chart."
@@ -198,7 +213,27 @@ class Target:
 
 
 def _table(metric: RiemannianMetric, low: Array, high: Array) -> SetUp | None:
-    return set_up_cells(Target(metric, low, high))
+    setup = set_up_cells(Target(metric, low, high))
+    return None if setup is None else _on_device(setup, low)
+
+
+def _padded(unit: Vector, rows: int, dtype: Any) -> Iterator[Vector]:
+    """Pieces of so many rows each, the last one filled up."""
+    count, dim = unit.shape
+    filled = np.full((-(-count // rows) * rows, dim), 0.5, dtype)
+    filled[:count] = unit
+    yield from filled.reshape(-1, rows, dim)
+
+
+def _on_device(setup: SetUp, like: Array) -> SetUp:
+    """With arrays of JAX."""
+
+    def moved(part: Any) -> Array:
+        part = np.asarray(part)
+        return jnp.asarray(part.astype(like.dtype) if np.issubdtype(part.dtype, np.floating) else part)
+
+    law: Law = jax.tree.map(moved, setup.law)
+    return setup._replace(law=law)
 
 
 def _fit(metric: RiemannianMetric, low: Array, high: Array) -> UnitFit:
