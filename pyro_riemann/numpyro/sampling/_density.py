@@ -83,7 +83,7 @@ def accepted(law: CellLaw, value: partial[Array], key: Array, shape: tuple[int, 
 
     def again(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         turn, draws, missing = state
-        luck = jax.random.uniform(jax.random.fold_in(key, turn), (shape[0], shape[1] + 3), law.bound.dtype)
+        luck = RUNTIME.uniform(RUNTIME.fold(key, turn), (shape[0], shape[1] + 3), law.bound)
         unit, height = propose(RUNTIME, law, luck)
         accepted = height < value(unit)
         return turn + 1, jnp.where((missing & accepted)[:, None], unit, draws), missing & ~accepted

@@ -122,7 +122,7 @@ def draw_unit(law: Law, metric: RiemannianMetric, low: Array, high: Array, key: 
     """``(count, d)`` draws in the unit box."""
     shape, climb = (count, metric.dim), partial(slopes, metric, low, high)
     if isinstance(law, FlatLaw):
-        return jax.random.uniform(key, shape, low.dtype)
+        return RUNTIME.uniform(key, shape, low)
     if isinstance(law, CellLaw):
         return accepted(law, partial(log_density, metric, low, high), key, shape)
     for_choice, for_moves = RUNTIME.fold(key, 0), RUNTIME.fold(key, 1)
@@ -135,11 +135,11 @@ def draw_unit(law: Law, metric: RiemannianMetric, low: Array, high: Array, key: 
 
 def _chained(law: MixtureLaw, value: partial[Array], key: Array, count: int) -> Array:
     """Ends of independence chains, each from a start of its own."""
-    dim, dtype = law.rule.nodes.shape[1], law.rule.nodes.dtype
+    nodes, dim, dtype = law.rule.nodes, law.rule.nodes.shape[1], law.rule.nodes.dtype
 
     def step(index: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         z, current, _ = state
-        luck = jax.random.uniform(jax.random.fold_in(key, index), (count, dim + 2), dtype)
+        luck = RUNTIME.uniform(RUNTIME.fold(key, index), (count, dim + 2), nodes)
         fresh = law.proposal.place(RUNTIME, luck[:, 1:])
         log_weight = weigh(RUNTIME, value, law.proposal, fresh)
         # a chain that has met no point of the box yet takes what comes

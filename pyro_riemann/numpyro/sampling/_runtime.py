@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,13 +27,13 @@ class JaxRuntime:
         return jax.random.fold_in(key, jnp.asarray(number, jnp.uint32))
 
     def uniform(self, key: Array, shape: tuple[int, ...], like: Array) -> Array:
-        """Of the dtype of ``like``."""
-        return jax.random.uniform(key, shape, like.dtype)
+        """Of the dtype of ``like``; one after another, as rows of a few numbers take a second to compile."""
+        return jax.random.uniform(key, (math.prod(shape),), like.dtype).reshape(shape)
 
     def kick(self, key: Array, like: Array) -> tuple[Array, Array]:
-        """From one call of the generator: each takes half a second to compile."""
+        """From one call of the generator: every call is compiled."""
         (count, dim), dtype = like.shape, like.dtype
-        luck = jax.random.uniform(key, (count, dim + 2), dtype)
+        luck = self.uniform(key, (count, dim + 2), like)
         centred = jnp.maximum(2 * luck[:, :dim] - 1, jnp.nextafter(jnp.array(-1, dtype), jnp.array(0, dtype)))
         return 2**0.5 * jax.lax.erf_inv(centred), luck[:, dim:]
 
