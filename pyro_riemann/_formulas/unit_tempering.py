@@ -171,9 +171,7 @@ def _moved_on(
     begun = HamiltonianState(z, value[rows], slope[rows])
     chains, step, rate = runtime.repeat(num_moves, one, (begun, now.step, now.acceptance))
     particles = chains.position.reshape(islands, count, dim)
-    state = TemperedState(
-        particles, risen.log_mass, heat, step, rate, now.stage + 1, risen.evaluations, risen.short
-    )
+    state = TemperedState(particles, risen.log_mass, heat, step, rate, now.stage + 1, risen.evaluations, risen.short)
     return state, TemperedInfo(chosen, rate)
 
 
