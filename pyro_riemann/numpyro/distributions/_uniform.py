@@ -176,14 +176,13 @@ class RiemannianUniform(RiemannianDistribution):
         """Laws of the different boxes of the batch, and which of them each batch element has."""
         dim, corners = self.metric.dim, (self.low, self.high)
         if is_known(corners):  # the same box for every element is one box; by NumPy: no program to compile
-            lows, highs = (np.asarray(corner).reshape(-1, dim) for corner in corners)
-            both = np.concatenate([lows, highs], axis=-1)
-            _, first, index = np.unique(both, axis=0, return_index=True, return_inverse=True)
-            lows, highs = ([remember(jnp.asarray, corner[k]) for k in first] for corner in (lows, highs))
+            both = np.concatenate([np.asarray(corner).reshape(-1, dim) for corner in corners], axis=-1)
+            boxes, index = np.unique(both, axis=0, return_inverse=True)
+            ends = [(remember(jnp.asarray, box[:dim]), remember(jnp.asarray, box[dim:])) for box in boxes]
         else:
             lows, highs = (corner.reshape(-1, dim) for corner in corners)
-            index = np.arange(len(lows))
-        laws = [BoxLaw(self.metric, low, high, self.max_points) for low, high in zip(lows, highs, strict=True)]
+            index, ends = np.arange(len(lows)), list(zip(lows, highs, strict=True))
+        laws = [BoxLaw(self.metric, low, high, self.max_points) for low, high in ends]
         return laws, index.reshape(self.batch_shape)
 
     def share_on_floor(self, draws: Array) -> Array:
