@@ -21,7 +21,7 @@ LOWEST_EFFICIENCY = 0.05  # below it a mixture gives way to a tempered sequence
 _GOOD = 0.5  # efficiency above which nothing is adapted
 _ENOUGH = 0.45  # efficiency at which another round would cost more than it saves
 _ROUNDS = 8
-_WORTH = 1.25  # times the efficiency that Gaussians must have to be worth their cost
+_WORTH = 1.5  # times the efficiency that Gaussians must have to be worth their cost
 _CAP = 0.3
 _STARTS = 256  # climbs that start from heavy draws, and from landmarks
 _MOST = 256  # Gaussians that are fitted
@@ -133,12 +133,11 @@ def fit(land: Landscape) -> UnitFit:
         z, other = _pool(land, whole, 1)
         if missed:  # what has missed a peak cannot judge itself
             efficiency = _judged(best, whole, z, other)
-        before = best
-        best, efficiency = _adapted(land, candidate, best, efficiency, z, other)
-        fitted = 0 if best is before else len(found.loc)
+        adapted = _adapted(land, candidate, best, efficiency, z, other)
         # fresh: the best of several noisy figures flatters itself
-        log_weight = _pool(land, best, _ROUNDS + 1)[1]
-        efficiency = float(effective_share(HOST, log_weight))
+        fresh = log_weight if adapted is best else _pool(land, adapted, _ROUNDS + 1)[1]
+        if (reached := float(effective_share(HOST, fresh))) > _WORTH * efficiency:
+            best, efficiency, log_weight, fitted = adapted, reached, fresh, len(found.loc)
     reason = "uniform proposal" if known is None else f"one Gaussian for each of {len(known.loc)} known peaks"
     if fitted:
         reason = f"{fitted} Gaussians fitted to the peaks of the volume beside {reason}"
@@ -200,22 +199,21 @@ def _starts(land: Landscape, proposal: UnitMixture, z: Vector, log_weight: Vecto
 
 def _adapted(
     land: Landscape, candidate: Groups, best: UnitMixture, efficiency: float, z: Vector, log_weight: Vector
-) -> tuple[UnitMixture, float]:
+) -> UnitMixture:
     """The best iterate of population Monte Carlo from ``candidate``, or ``best`` where none is better.
 
     ``z`` and ``log_weight`` are draws of the candidate.
     """
-    gain = _WORTH
     for turn in range(1, _ROUNDS + 1):
         whole = candidate.mixture(land.dim)
         if turn > 1:
             z, log_weight = _pool(land, whole, turn)
-        if (reached := float(effective_share(HOST, log_weight))) > gain * efficiency:
-            best, efficiency, gain = whole, reached, 1.0
+        if (reached := float(effective_share(HOST, log_weight))) > efficiency:
+            best, efficiency = whole, reached
         if efficiency > _ENOUGH or turn == _ROUNDS or not (log_weight > -math.inf).any():
             break
         candidate = candidate.adapted(whole, z, _capped(log_weight))
-    return best, efficiency
+    return best
 
 
 def _capped(log_weight: Vector) -> Vector:
