@@ -9,7 +9,7 @@ import numpy as np
 
 from pyro_riemann._formulas import climbs
 from pyro_riemann._formulas.climbs import Slopes, Vector
-from pyro_riemann._formulas.runtime import HOST
+from pyro_riemann._formulas.runtime import HOST, triangle
 from pyro_riemann._formulas.unit_mixture import LARGEST_SHARE, UNIFORM_SHARE, UnitMixture, log_area, mixture
 
 KNOWN_SHARE = 0.1  # of the known bumps in a fitted mixture: none is ever out of reach
@@ -94,7 +94,8 @@ class Groups(NamedTuple):
         mass = share.sum(0)
         seen, used = np.maximum(mass, 1e-12), mass > 1e-6  # a part that met no draw keeps its place
         mean = share.T @ z / seen[:, None]
-        square = (share.T @ (z[:, :, None] * z[:, None]).reshape(-1, dim * dim)).reshape(-1, dim, dim)
+        above = triangle(dim)
+        square = (share.T @ (z[:, above.row] * z[:, above.column]))[:, above.entry]
         spread = square / seen[:, None, None] - mean[:, :, None] * mean[:, None]
         # half of the old shape stays in: few draws never collapse a part; 5 % wider, as weights are large in the tails
         covariance = np.where(used[:, None, None], 0.525 * (spread + old), old)

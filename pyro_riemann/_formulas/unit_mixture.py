@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pyro_riemann._formulas import Array, Namespace
-from pyro_riemann._formulas.runtime import Runtime
+from pyro_riemann._formulas import Array, Namespace, places
+from pyro_riemann._formulas.runtime import Runtime, triangle
 
 UNIFORM_SHARE = 0.05  # of the defensive part: bounds the weight of a point that no Gaussian knows of
 LARGEST_SHARE = 0.95
@@ -56,19 +56,27 @@ class UnitMixture(NamedTuple):
         xp, (count, dim) = runtime.xp, self.loc.shape
         if count == 0:
             return self.log_share[-1] + 0 * unit[:, 0], 0 * unit
-        rates = self.precision.reshape(count, -1)
-        pulls = (self.precision @ self.loc[:, :, None])[:, :, 0] if self.precision.ndim == 3 else rates * self.loc
+        rates, (row, column, entry) = self.precision, self._triangle(xp, dim)
+        if rates.ndim == 3:
+            pulls, rates = (rates @ self.loc[:, :, None])[:, :, 0], rates[:, row, column]
+        else:
+            pulls = rates * self.loc
 
         def piece(z: Array) -> tuple[Array, Array]:
             terms = self.terms(runtime, z)
             value = _total(xp, terms)
             owner = xp.exp(xp.clip(terms[:, :-1] - value[:, None], -80, None))  # exponentials that underflow are slow
             rate = owner @ rates
-            push = rate * z if self.precision.ndim == 2 else (rate.reshape(-1, dim, dim) @ z[:, :, None])[:, :, 0]
+            push = rate * z if self.precision.ndim == 2 else (rate[:, entry] @ z[:, :, None])[:, :, 0]
             return value, owner @ pulls - push
 
         result: tuple[Array, Array] = runtime.in_pieces(piece, self._rows(), unit)
         return result
+
+    def _triangle(self, xp: Namespace, dim: int) -> tuple[Array, Array, Array]:
+        above = triangle(dim)
+        row, column, entry = (places(xp, part, self.loc) for part in (above.row, above.column, above.entry))
+        return row, column, entry
 
     def _rows(self) -> int:
         return max(64, _ENTRIES // (len(self.loc) + 1))
