@@ -274,6 +274,32 @@ def earth(
         typer.echo(written)
 
 
+@reproduce.command()
+def single_cell(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with single-cell/*.csv.gz [default: PYRO_RIEMANN_DATA].")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/single_cell"),
+    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
+) -> None:
+    """Fit negative binomial VAEs to cells and to mixtures of Tian et al. (2019); start again to go on."""
+    import torch
+    from rich.console import Console
+
+    from pyro_riemann.experiments import single_cell as experiment
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with _clear_errors(f"Stopped. The same command again does what is missing in {results}."):
+        if not report:
+            experiment.run(results, data, console=Console())
+        written = page or results.with_suffix(".md")
+        experiment.write_report(results, written)
+        typer.echo(written)
+
+
 class _Terminated(BaseException):
     """SIGTERM: what ends jobs of a scheduler or a container."""
 

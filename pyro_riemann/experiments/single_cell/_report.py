@@ -1,0 +1,246 @@
+"""The page of results, every number of it from the saved files."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyro_riemann.experiments._jobs import Record, load, understood
+from pyro_riemann.experiments.single_cell._data import LINES
+from pyro_riemann.experiments.single_cell._mixtures import PAIRS
+
+GEOMETRIES = {
+    "straight": "straight line",
+    "mean": "pullback of the mean counts",
+    "fisher": "Fisher-Rao",
+    "ensemble": "Fisher-Rao, ensemble",
+}
+PRIORS = {
+    "standard": "N(0, I)",
+    "isotropic": "isotropic Gaussian",
+    "full": "Gaussian with full covariance",
+    "mixture": "mixture of three Gaussians",
+    "heat_kernel": "heat kernel",
+}
+CASES = {
+    "RNAmix_celseq2-kl1": "mixtures",
+    "sc_celseq2-kl1": "cells",
+    "sc_celseq2-kl0.1": "cells, KL weight 0.1",
+}
+
+_HEAD = """# Single-cell counts
+
+Does the geometry of a decoder say something about data of which it was not told? Tian et al. (2019) mixed the RNA of
+three lung cancer lines in known proportions and counted it as if it were of single cells (`RNAmix_celseq2`, 340
+mixtures); `sc_celseq2` are 274 real cells of the same lines. A negative binomial VAE, d = 2, sees the counts of the
+{genes:,} most variable genes and nothing else. The dispersion of each gene is learned and does not depend on the code,
+so that {{class}}`~pyro_riemann.metrics.PullbackMetric` takes the decoder's Fisher-Rao metric by an isometric immersion.
+Each seed has weights, order and a split of its own: 70 % of the cells to learn from, 10 % to choose the epoch, 20 %
+held out. Given are means over seeds, and after ± their standard deviation.
+This page is made from the JSON files beside it; with `DIR/single-cell` a copy of the data, this runs what is missing
+and makes it again:
+
+```sh
+R=docs/results/single_cell
+python -m pyro_riemann reproduce single-cell --data DIR --results $R --page $R.md
+```"""
+
+_MIXTURES = """## Mixtures on the way between two lines
+
+A geodesic runs from the mean code of one pure line to that of another. Mixtures of both (but those that have most of
+the third line) should lie beside it in the order of their proportions b / (a + b): 0.19, 0.5 and 0.81. The proportion
+is read off at the nearest point of the curve, in the same metric: as the share of the length up to there, and as the
+proportion in the decoded mean counts, which are linear in the amounts of RNA. *Rank correlation* is Spearman's over
+single mixtures; as many share a proportion, a perfect order has {best:.2f}. All mixtures are used, three quarters
+of which the VAE was trained on; it never saw a proportion, which enters only as the name of the pure ends."""
+
+_PRIORS = """## Priors learned afterwards
+
+Encoder and decoder are frozen and the prior is fitted to the posteriors of the training cells, which is what the ELBO
+asks for: Gaussians by their moments, a mixture of three by expectation maximisation, the heat kernel on the table of
+the Fisher-Rao metric with centre and time of the largest likelihood, its density of mass 1 on the box of the table. The
+table has the importance-weighted bound ({draws} draws) of a held-out cell in nats, less that under N(0, I)."""
+
+_NUTS = """## The posterior of one held-out cell
+
+NUTS in the chart, {chains} chains of {draws} draws after {warmup} steps, under the heat-kernel prior, on the first
+held-out cell of seed 0. As d = 2 the posterior is also known from a sum over a lattice: *difference* is the largest
+distance of the two means, and *encoder* that of the encoder's mean, both in posterior standard deviations."""
+
+
+def write_report(results: Path, page: Path) -> None:
+    """Write the ``page`` from the files in ``results``.
+
+    Args:
+        results: folder of the JSON files.
+        page: Markdown file.
+
+    Raises:
+        FileNotFoundError: if there are no results.
+    """
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(report(results))
+
+
+def report(results: Path) -> str:
+    """Text of the page.
+
+    Args:
+        results: folder of the JSON files.
+
+    Raises:
+        FileNotFoundError: if there are no results.
+        ValueError: if a file is damaged, or lacks what the page needs.
+    """
+    records = [load(path) for path in sorted(results.glob("*.json"))]
+    if not records:
+        raise FileNotFoundError(f"there are no results in {results}.")
+    with understood(results):
+        sizes = records[0]["settings"]
+        parts = [_HEAD.format(genes=sizes["genes"])]
+        if mixed := [record for record in records if "mixtures" in record["result"]]:
+            best = statistics.mean(value for record in mixed for value in record["result"]["mixtures"]["best_rank"])
+            parts += [_MIXTURES.format(best=best), *_mixtures(mixed)]
+        parts += [_PRIORS.format(draws=sizes["importance"]), _priors(records)]
+        parts += [_NUTS.format(**{key: sizes[key] for key in ("chains", "draws", "warmup")}), _nuts(records)]
+        return "\n\n".join([*parts, _protocol(records)]) + "\n"
+
+
+def cases(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records of each case, seeds in order; what there are none of is left out."""
+    found = {case: [record for record in records if record["name"].startswith(f"{case}-")] for case in CASES}
+    return {case: some for case, some in found.items() if some}
+
+
+def _spread(values: Sequence[float], digits: int = 2) -> str:
+    error = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{error}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [" | ".join(head), " | ".join(["---", *["---:"] * (len(head) - 1)]), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _mixtures(records: list[Record]) -> list[str]:
+    results = [record["result"] for record in records]
+
+    def mean(result: Record, name: str, key: str) -> float:
+        return statistics.mean(result["mixtures"][name][key])
+
+    rows = [
+        [
+            label,
+            *(_spread([mean(result, name, key) for result in results]) for key in ("rank", "error", "decoded_error")),
+        ]
+        for name, label in GEOMETRIES.items()
+    ]
+    profiles = results[0]["profiles"]
+    rows.append(
+        [
+            "no model: counts on the chord between pure lines",
+            f"{statistics.mean(profiles['rank']):.2f}",
+            "–",
+            f"{statistics.mean(profiles['error']):.2f}",
+        ]
+    )
+    head = ["", "rank correlation", "error by length", "error by decoded counts"]
+    each = [
+        [f"{LINES[a]} to {LINES[b]}"]
+        + [_spread([result["mixtures"][name]["rank"][pair] for result in results]) for name in GEOMETRIES]
+        for pair, (a, b) in enumerate(PAIRS)
+    ]
+    flags = [flag for result in results for name in GEOMETRIES for flag in result["mixtures"][name]["converged"]]
+    disagreement = [value for result in results for value in result["disagreement"]]
+    notes = (
+        f"Seeds: {len(results)}. {sum(flags)} of {len(flags)} curves converged. The distance between two lines varies "
+        f"over the members of an ensemble by {100 * statistics.mean(disagreement):.1f} % in the mean (coefficient of "
+        f"variation), at most by {100 * max(disagreement):.1f} %. Rank correlations of each pair of lines:"
+    )
+    return [_table(head, rows), _compared(results), notes, _table(["", *GEOMETRIES.values()], each)]
+
+
+def _compared(results: list[Record]) -> str:
+    """Fisher-Rao against the straight line, seed by seed."""
+    pairs = len(PAIRS)
+    better = {
+        key: sum(
+            statistics.mean(result["mixtures"]["fisher"][key]) < statistics.mean(result["mixtures"]["straight"][key])
+            for result in results
+        )
+        for key in ("rank", "error", "decoded_error")
+    }
+    count = len(results)
+    return (
+        f"Means over the {pairs} pairs, seed by seed: against the straight line Fisher-Rao has the higher rank "
+        f"correlation in {count - better['rank']} of {count} seeds, the lower error by length in {better['error']}, by "
+        f"decoded counts in {better['decoded_error']}."
+    )
+
+
+def _priors(records: list[Record]) -> str:
+    columns = cases(records)
+    rows = []
+    for name, label in PRIORS.items():
+        bounds = [[record["result"]["iwae"] for record in some] for some in columns.values()]
+        cells = [_spread([bound[name] - bound["standard"] for bound in some]) for some in bounds]
+        rows.append([label, *(cells if name != "standard" else ["0"] * len(bounds))])
+    level = [_spread([record["result"]["iwae"]["standard"] for record in some], 1) for some in columns.values()]
+    rows.append(["the bound under N(0, I)", *level])
+    rows.append(["seeds", *(str(len(some)) for some in columns.values())])
+    lines = []
+    for case, some in columns.items():
+        gains = {
+            name: _spread([record["result"]["gain"][name][0] for record in some])
+            for name in ("isotropic", "full", "mixture")
+        }
+        error = statistics.mean(record["result"]["gain"]["full"][1] for record in some)
+        lines.append(
+            f"- {CASES[case]}: heat kernel less isotropic Gaussian {gains['isotropic']}, less full covariance "
+            f"{gains['full']}, less the mixture {gains['mixture']}; the second of these has the standard error "
+            f"{error:.2f} over the held-out cells of one seed."
+        )
+    return "\n\n".join([_table(["", *(CASES[case] for case in columns)], rows), "\n".join(lines)])
+
+
+def _nuts(records: list[Record]) -> str:
+    rows = []
+    for case, some in cases(records).items():
+        found = [record["result"]["nuts"] for record in some if "nuts" in record["result"]]
+        if not found:
+            continue
+        rows.append(
+            [
+                CASES[case],
+                f"{max(max(one['r_hat']) for one in found):.3f}",
+                f"{min(min(one['ess_bulk']) for one in found):.0f}",
+                str(sum(one["divergences"] for one in found)),
+                f"{max(_apart(one, 'mean') for one in found):.2f}",
+                f"{max(_apart(one, 'encoder_mean') for one in found):.2f}",
+            ]
+        )
+    return _table(["", "largest R-hat", "least bulk ESS", "divergences", "difference", "encoder"], rows)
+
+
+def _apart(one: Record, key: str) -> float:
+    """Largest distance of a mean to the lattice's, in posterior standard deviations."""
+    parts = zip(one[key], one["lattice_mean"], one["lattice_sd"], strict=True)
+    return max(abs(mean - true) / deviation for mean, true, deviation in parts)
+
+
+def _protocol(records: list[Record]) -> str:
+    sizes = records[0]["settings"]
+    seconds = sum(record["cpu_seconds"] for record in records)
+    error = max(record["result"]["table_error"] for record in records)
+    return (
+        "## Protocol and cost\n\n"
+        f"Hidden layers of {' and '.join(map(str, sizes['hidden']))} units, {sizes['epochs']} epochs with Adam, the "
+        f"weights of the best epoch by the validation part; {sizes['members']} decoders an ensemble, all on the codes "
+        f"of the one encoder, on bootstrap samples. Tables of {sizes['resolution']} nodes an axis; the error of a "
+        f"Fisher-Rao table at 90 % of the codes is at most {100 * error:.1f} % of the metric. The "
+        f"nearest point is sought with the distances to {sizes['nodes']} points of a curve. Genes were "
+        "chosen on all cells, by the variance of the logarithm of 1 + scaled counts. Only d = 2 was run: tables and "
+        "fields of distances, which make this cheap, need d <= 3.\n\n"
+        f"All runs together took {seconds / 60:.0f} minutes of one processor core."
+    )

@@ -1,0 +1,186 @@
+"""Single cells: files, the test of a geometry, priors on a box, the page and its JSON; no test needs the data."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyro_riemann import EuclideanMetric, GridMetric
+from pyro_riemann.experiments._jobs import load
+from pyro_riemann.experiments.single_cell import _mixtures as mixtures
+from pyro_riemann.experiments.single_cell import _priors as priors
+from pyro_riemann.experiments.single_cell import _run as grid
+from pyro_riemann.experiments.single_cell import load_cells, most_variable, report, run, split
+from pyro_riemann.experiments.single_cell._data import LINES
+from pyro_riemann.vae import Decoder, PoissonLikelihood
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "single_cell"
+KINDS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.68, 0.16, 0.16], [0.16, 0.68, 0.16], [0.33, 0.33, 0.33]])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Counts of 60 mixtures of three Poisson profiles over 30 genes, in the format of the files."""
+    torch.manual_seed(0)
+    shares = KINDS.repeat(10, 1)
+    counts = torch.poisson(shares @ torch.randn(3, 30).exp() * 20 + 1).int()
+    names = [f"A{i}" for i in range(len(shares))]
+    rows = [f'"GENE{j}",' + ",".join(map(str, counts[:, j].tolist())) for j in range(30)]
+    (tmp_path / "single-cell").mkdir()
+    files = {
+        "count": [",".join(f'"{name}"' for name in names), *rows],
+        "metadata": [
+            ",".join(f'"{line}_prop"' for line in LINES),
+            *(f'"{name}",{a:.2f},{b:.2f},{c:.2f}' for name, (a, b, c) in zip(names, shares.tolist(), strict=True)),
+        ],
+    }
+    for kind, lines in files.items():
+        with gzip.open(tmp_path / "single-cell" / f"RNAmix_celseq2.{kind}.csv.gz", "wt") as file:
+            file.write("\n".join([*lines, ""]))
+    return tmp_path
+
+
+@pytest.fixture
+def flat() -> GridMetric:
+    return GridMetric(EuclideanMetric(2), torch.tensor([-6.0, -6.0]), torch.tensor([6.0, 6.0]), 24)
+
+
+def test_the_page_is_that_of_the_results() -> None:
+    assert RESULTS.with_suffix(".md").read_text() == report(RESULTS)
+
+
+def test_results_are_those_of_the_grid() -> None:
+    known = {job.name: job for job in grid.jobs(grid.Protocol())}
+    records = [load(path) for path in RESULTS.glob("*.json")]
+    assert len(records) >= 9
+    for record in records:
+        assert record["settings"] == known[record["name"]].settings
+        result = record["result"]
+        # differences of means are means of differences
+        for name, (gain, _) in result["gain"].items():
+            assert abs(gain - (result["iwae"]["heat_kernel"] - result["iwae"][name])) < 1e-6
+        # a learned Gaussian includes the isotropic ones, which include N(0, I); held-out cells need not agree
+        assert result["iwae"]["full"] > result["iwae"]["standard"]
+
+
+def test_files_are_read(data: Path) -> None:
+    cells = load_cells("RNAmix_celseq2", data, num_genes=12)
+    assert cells.counts.shape == (60, 12)
+    assert len(cells.genes) == 12
+    assert (cells.proportions.sum(1) - 1).abs().max() < 1e-6
+    assert torch.equal(cells.pure(1), KINDS.repeat(10, 1)[:, 1] == 1)
+    learned, test = split(60, 0)
+    assert torch.equal(torch.cat([learned, test]).sort().values, torch.arange(60))
+    with pytest.raises(FileNotFoundError, match="LuyiTian/sc_mixology"):
+        load_cells("sc_celseq2", data)
+    with pytest.raises(ValueError, match="name"):
+        load_cells("pbmc", data)
+
+
+def test_most_variable_genes_are_those_that_vary_beyond_the_total() -> None:
+    total = torch.tensor([10.0, 20.0, 40.0, 80.0])
+    share = torch.tensor([0.5, 0.4, 0.1, 0.0])
+    counts = torch.stack([total * share[i] for i in range(3)] + [total * torch.tensor([0.0, 1.0, 0.0, 1.0])], 1)
+    assert most_variable(counts, 1).tolist() == [3]
+
+
+def test_mixtures_between_two_lines() -> None:
+    index, share = mixtures.between(torch.cat([KINDS, torch.tensor([[0.16, 0.16, 0.68]])]), 0, 2)
+    assert index.tolist() == [3, 5, 6]  # not the pure ones, nor that with most of the line between
+    assert (share - torch.tensor([0.16 / 0.84, 0.5, 0.68 / 0.84])).abs().max() < 1e-6
+
+
+def test_nearest_point_is_the_foot_of_the_perpendicular(flat: GridMetric) -> None:
+    torch.manual_seed(1)
+    start, end = torch.tensor([-2.0, -1.0]), torch.tensor([2.5, 1.5])
+    points = 2 * torch.randn(30, 2)
+    foot = (((points - start) @ (end - start)) / (end - start).square().sum()).clamp(0, 1)
+    curve = torch.lerp(start, end, torch.linspace(0, 1, 7)[:, None])
+    assert (mixtures.nearest_times(None, curve, points) - foot).abs().max() < 1e-4
+    assert (mixtures.nearest_times(flat, curve, points) - foot).abs().max() < 1e-3
+
+
+def test_decoded_share_of_a_linear_mean_is_the_time() -> None:
+    class Exponents(torch.nn.Module):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return torch.stack([2 + z[:, 0], 3 - 0.5 * z[:, 0], torch.ones_like(z[:, 0])], 1).log()
+
+    decoder = Decoder(Exponents(), 2, 3, PoissonLikelihood())
+    curve, times = torch.stack([torch.linspace(0, 2, 5), torch.zeros(5)], 1), torch.tensor([0.0, 0.3, 0.77, 1.0])
+    assert (mixtures.decoded_shares(decoder, curve, times) - times).abs().max() < 1e-6
+
+
+def test_rank_correlation_of_a_perfect_order_with_ties() -> None:
+    known = torch.tensor([0.2, 0.5, 0.8]).repeat_interleave(torch.tensor([5, 12, 7]))
+    ties = sum(size**3 - size for size in (5, 12, 7)) / (24**3 - 24)  # Kendall's correction, one side without ties
+    assert abs(mixtures.best_correlation(known) - math.sqrt(1 - ties)) < 1e-12
+    assert mixtures.scores(1 - known, known)[0] == pytest.approx(-1)
+
+
+def test_without_a_model_mixtures_of_profiles_are_read_off_exactly() -> None:
+    profiles = torch.tensor([[6.0, 3.0, 1.0], [1.0, 8.0, 1.0], [2.0, 2.0, 6.0]])
+    shares = torch.cat([torch.eye(3), torch.tensor([[0.7, 0.3, 0.0], [0.5, 0.5, 0.0], [0.2, 0.0, 0.8]])])
+    shares = torch.cat([shares, torch.tensor([[0.6, 0.0, 0.4], [0.0, 0.1, 0.9], [0.0, 0.4, 0.6]])])
+    found = mixtures.profile_test(shares @ profiles * 100, shares)
+    assert max(found["error"]) < 1e-6
+    assert min(found["rank"]) > 0.99
+
+
+def test_box_kernel_in_flat_space_is_a_normal_cut_to_the_box(flat: GridMetric) -> None:
+    loc, time = torch.tensor([2.0, -3.0]), 4.0
+    law = priors.BoxKernel(flat, loc, 24, time=time)
+    normal = torch.distributions.Normal(loc.double(), 2.0)
+    inside = (normal.cdf(torch.tensor(6.0).double()) - normal.cdf(torch.tensor(-6.0).double())).log().sum()
+    z = 5 * (2 * torch.rand(200, 2) - 1)
+    assert (law.log_prob(z) - (normal.log_prob(z.double()).sum(-1) - inside)).abs().max() < 5e-3
+    assert law.log_prob(torch.tensor([6.5, 0.0])) == -math.inf
+    draws = law.sample(torch.Size([4000]))
+    mean = torch.distributions.Normal(0.0, 1.0)
+    low, high = (-6 - loc) / 2, (6 - loc) / 2
+    ratio = (mean.log_prob(low).exp() - mean.log_prob(high).exp()) / (mean.cdf(high) - mean.cdf(low))
+    assert (draws.mean(0) - (loc + 2 * ratio)).abs().max() < 4 * 2 / math.sqrt(4000)
+
+
+def test_the_fitted_kernel_in_flat_space_is_the_isotropic_gaussian(flat: GridMetric) -> None:
+    torch.manual_seed(0)
+    codes = torch.randn(400, 2) * torch.tensor([0.6, 0.9]) + torch.tensor([0.4, -0.3])
+    law = priors.fit_kernel(flat, codes, resolution=16, evaluations=25)
+    gaussian = priors.fit_gaussians(codes, seed=0)["isotropic"]
+    assert (law.loc - gaussian.mean).abs().max() < 0.02
+    assert law.time == pytest.approx(float(gaussian.variance[0]), rel=0.02)
+    assert abs(law.log_prob(codes).mean() - gaussian.log_prob(codes).mean()) < 2e-3
+    with pytest.raises(ValueError, match="time"):
+        priors.BoxKernel(flat, law.loc, 12)
+
+
+def test_gaussians_are_nested(flat: GridMetric) -> None:
+    torch.manual_seed(0)
+    codes = torch.randn(300, 2) @ torch.tensor([[2.0, 1.0], [0.0, 0.5]]) + 1
+    fits = {name: float(law.log_prob(codes).mean()) for name, law in priors.fit_gaussians(codes, 0).items()}
+    assert fits["standard"] < fits["isotropic"] < fits["full"]
+    assert fits["full"] <= fits["mixture"] + 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:.*interpolat.*:UserWarning")  # a model of five epochs
+def test_a_run_is_kept_and_reported(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "GRID", (("RNAmix_celseq2", 1.0, (0, 1)),))
+    tiny = {"resolution": 16, "field": 12, "nodes": 5, "evaluations": 4, "importance": 5}
+    chains = {"chains": 2, "warmup": 20, "draws": 30}
+    protocol = grid.Protocol(genes=20, hidden=(8,), epochs=5, members=2, **tiny, **chains)
+    results = tmp_path / "results"
+    run(results, data, protocol)
+    written = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
+    assert len(written) == 2
+    run(results, data, protocol)
+    assert {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")} == written
+    for path in results.glob("*.json"):
+        result = load(path)["result"]
+        assert result["cells"] == [42, 6, 12]
+        assert ("nuts" in result) == path.stem.endswith("seed0")
+    page = report(results)
+    assert "Fisher-Rao, ensemble" in page
+    assert "nan" not in page
