@@ -21,9 +21,14 @@ class Cells(NamedTuple):
     """Counts of cells.
 
     Attributes:
-        counts: whole numbers ``(n, genes)``, float32.
+        counts: whole numbers ``(n, D)``, float32, of D genes.
         proportions: of the RNA of the lines :data:`LINES`, rows with the sum 1, ``(n, 3)``; a cell of one line has a 1.
         genes: names of the columns.
+
+    Example:
+        >>> cells = Cells(torch.ones(2, 1), torch.tensor([[1.0, 0.0, 0.0], [0.4, 0.6, 0.0]]), ("GAPDH",))
+        >>> cells.pure(0)
+        tensor([ True, False])
     """
 
     counts: Tensor
@@ -31,7 +36,11 @@ class Cells(NamedTuple):
     genes: tuple[str, ...]
 
     def pure(self, line: int) -> Tensor:
-        """Which cells are of one line alone, by its number, ``(n,)`` bool."""
+        """Which cells are of one line alone, ``(n,)`` bool.
+
+        Args:
+            line: its number.
+        """
         return self.proportions[:, line] == 1
 
 
@@ -68,8 +77,17 @@ def most_variable(counts: Tensor, num_genes: int) -> Tensor:
     """Columns of the largest variance of the logarithm of 1 + counts scaled to one total, in ascending order.
 
     Args:
-        counts: ``(n, genes)``; each row has a count.
+        counts: ``(n, D)`` of D genes; each row has a count.
         num_genes: how many.
+
+    Returns:
+        Integers, ``(num_genes,)``.
+
+    Source: Luecken & Theis (2019), *Current best practices in single-cell RNA-seq analysis*, for the choice of genes.
+
+    Example:
+        >>> most_variable(torch.tensor([[1.0, 8.0, 1.0], [2.0, 8.0, 0.0], [1.0, 0.0, 9.0]]), 2)
+        tensor([1, 2])
     """
     total = counts.sum(1, keepdim=True)
     spread = (counts / total * total.median()).log1p().var(0)
@@ -82,6 +100,14 @@ def split(count: int, seed: int) -> tuple[Tensor, Tensor]:
     Args:
         count: number of cells n.
         seed: of the permutation; the global generator is left alone.
+
+    Returns:
+        Integers, each ``(k,)``.
+
+    Example:
+        >>> learned, test = split(10, seed=0)
+        >>> len(learned), len(test)
+        (8, 2)
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[: int(0.8 * count)], order[int(0.8 * count) :]
