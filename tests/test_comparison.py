@@ -1,14 +1,16 @@
 """The page that compares: each cell of its table is checked against the packages that are installed.
 
 Presence is shown by using the thing; absence by looking for its names in the package's source. Of the peers only
-stochman comes with an extra; install the others to check their columns (geomstats 2.8 needs NumPy below 2.4). A peer
-that is missing is skipped.
+stochman comes with an extra; install the others to check their columns (geomstats 2.8 needs NumPy below 2.4,
+latent-riemannian-world Python 3.12 or `--ignore-requires-python`). GEORCE is a checkout of its repository georce_fm,
+which ``GEORCE_SOURCE`` names. A peer that is missing is skipped.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -22,7 +24,8 @@ from torch import Tensor
 import pyro_riemann
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "comparison.md"
-PEERS = ("pyro_riemann", "geomstats", "geoopt", "stochman", "pythae")
+PEERS = ("pyro_riemann", "geomstats", "geoopt", "stochman", "pythae", "GEORCE", "latent_riemannian_world")
+PACKAGES = {"GEORCE": "geometry", "latent_riemannian_world": "lrw"}  # where the package has another name
 Check = Callable[[], bool]
 
 
@@ -38,7 +41,7 @@ def table() -> tuple[list[str], dict[str, list[str]]]:
 @cache
 def source(package: str) -> str:
     """All of a package's Python, without importing it."""
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(PACKAGES.get(package, package))
     assert spec is not None
     assert spec.submodule_search_locations
     folder = Path(next(iter(spec.submodule_search_locations)))
@@ -145,6 +148,53 @@ def stochman_geodesic() -> bool:
     )
 
 
+def georce_surface() -> Any:
+    jnp = importlib.import_module("jax.numpy")
+    manifolds = importlib.import_module("geometry.riemannian.manifolds")
+    return manifolds.RiemannianManifold(f=lambda z: jnp.append(z, (z**2).sum() / 2))
+
+
+def georce_pullback() -> bool:
+    point = importlib.import_module("jax.numpy").asarray(POINTS[0].numpy())
+    return torch.allclose(torch.tensor(georce_surface().G(point).tolist()), OURS.metric(POINTS[0]), atol=1e-4)
+
+
+def georce_geodesic() -> bool:
+    jnp = importlib.import_module("jax.numpy")
+    start, end = (jnp.asarray(point.numpy()) for point in POINTS)
+    curve = importlib.import_module("geometry.riemannian.geodesics").GEORCE(georce_surface())(start, end)
+    points = torch.cat([POINTS[0][None], torch.tensor(curve.tolist()), POINTS[1][None]])  # it returns those between
+    return abs(float(paraboloid(points).diff(dim=0).norm(dim=-1).sum()) - OURS.dist(*POINTS).item()) < 1e-2
+
+
+def lrw_pullback() -> bool:
+    metric = importlib.import_module("lrw.metric").PullbackMetric(paraboloid)
+    return torch.allclose(metric.metric_tensor(POINTS[0][None])[0], OURS.metric(POINTS[0]), atol=1e-4)
+
+
+def lrw_geodesic() -> bool:
+    metric = importlib.import_module("lrw.metric").PullbackMetric(paraboloid)
+    solver = importlib.import_module("lrw.geodesic.bvp").BVPSolver(metric, n_steps=10, step_size=0.1)
+    path = solver.geodesic_path(POINTS[0][None], POINTS[1][None])[0][:, 0].detach()
+    length = float(paraboloid(path).diff(dim=0).norm(dim=-1).sum())
+    return abs(length - OURS.dist(*POINTS).item()) < 2e-2 and bool((path[-1] - POINTS[1]).norm() < 2e-2)
+
+
+def lrw_drift() -> bool:
+    """As :func:`geomstats_drift`: a step without noise at a flat density."""
+    base = importlib.import_module("lrw.metric.base")
+
+    class HalfPlane(base.RiemannianMetric):  # type: ignore[misc, name-defined]
+        def metric_tensor(self, z: Tensor) -> Tensor:
+            return torch.diag_embed(torch.stack([(-2 * z[..., 1]).exp(), torch.ones_like(z[..., 1])], -1))
+
+    sampler = importlib.import_module("lrw.bayes").RiemannianSGLD(
+        HalfPlane(), lambda z: 0 * z.sum(-1), step_size=0.1, noise_scale=0.0
+    )
+    step = sampler.step(POINTS[1][None])[0] - POINTS[1]
+    return torch.allclose(step, torch.tensor([0.0, -0.05]), atol=1e-5)
+
+
 def geoopt_draws() -> bool:
     ball = importlib.import_module("geoopt").PoincareBall()
     draws = ball.wrapped_normal(20, 2, mean=torch.zeros(2), std=torch.tensor(0.1))
@@ -170,6 +220,7 @@ def ours_is_a_pyro_distribution() -> bool:
 IMMERSION = r"\bpullback|\bimmersion|EmbeddedManifold"
 SOLVER = r"connecting_geodesic|geodesic_bvp|\w*LogSolver|boundary.value"
 HEAT = r"heat.?kernel"
+LAW = r"class \w*(?:Normal|Gaussian|Distribution)|def \w*(?:random|sample)\w*normal"
 BROWNIAN = r"brownian"
 MATRIX_MANIFOLDS = r"class \w*Stiefel"
 PYRO = r"^\s*(?:import|from) (?:pyro|numpyro)\b(?!_)"
@@ -181,11 +232,14 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
         mentions("geoopt", IMMERSION),
         stochman_pullback,
         mentions("pythae", IMMERSION),
+        georce_pullback,
+        lrw_pullback,
     ),
     "metric from a trained encoder's precisions": (
         has("pyro_riemann:KernelMetric"),
         *(mentions(peer, r"class \w*Encoder|centroids_tens") for peer in PEERS[1:4]),
         has("pythae.models:RHVAE"),
+        *(mentions(peer, r"class \w*Encoder|centroids_tens") for peer in PEERS[5:]),
     ),
     "geodesic between two points, for any metric": (
         lambda: bool(OURS.geodesic(*POINTS).converged),
@@ -193,11 +247,14 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
         mentions("geoopt", SOLVER),
         stochman_geodesic,
         mentions("pythae", SOLVER),
+        georce_geodesic,
+        lrw_geodesic,
     ),
     "Brownian motion with the drift": (
         has("pyro_riemann:brownian_motion"),
         geomstats_drift,
-        *(mentions(peer, BROWNIAN) for peer in PEERS[2:]),
+        *(mentions(peer, BROWNIAN) for peer in PEERS[2:6]),
+        lrw_drift,
     ),
     "`log_prob` of a heat kernel": (
         has("pyro_riemann:RiemannianHeatKernel"),
@@ -209,8 +266,9 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
             importlib.import_module("geomstats.geometry.hypersphere").Hypersphere, "random_riemannian_normal"
         ),
         geoopt_draws,
-        mentions("stochman", r"class \w*(?:Normal|Gaussian|Distribution)|def \w*(?:random|sample)\w*normal"),
+        mentions("stochman", LAW),
         has("pythae.models.pvae.pvae_utils:WrappedNormal"),
+        *(mentions(peer, LAW) for peer in PEERS[5:]),
     ),
     "density of a wrapped or Riemannian normal": (
         has("pyro_riemann.distributions:RiemannianNormal"),
@@ -219,11 +277,13 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
         ),
         *(mentions(peer, r"def (?:\w*log_prob|\w*pdf)\b|wrapped_normal_log") for peer in PEERS[2:4]),
         pythae_density,
+        *(mentions(peer, r"def (?:log_prob|pdf)\b|wrapped_normal_log") for peer in PEERS[5:]),
     ),
     "the same for any metric": (
         lambda: bool(pyro_riemann.RiemannianNormal(POINTS[0], 0.1, OURS).log_prob(POINTS[1]).isfinite()),
         *(mentions(peer, r"def (?:\w*log_prob|log_?pdf)\b") for peer in PEERS[1:4]),
         mentions("pythae", r"class (?:RiemannianNormal|WrappedNormal)\((?!.*(?:Distribution|dist\.))|metric\.logdet"),
+        *(mentions(peer, r"def (?:log_prob|pdf)\b") for peer in PEERS[5:]),
     ),
     "distributions for `pyro.sample`": (
         ours_is_a_pyro_distribution,
@@ -237,6 +297,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
         has("pyro_riemann.vae:make_vae"),
         *(mentions(peer, r"class \w*VAE\b|variational.autoencoder\w*\(") for peer in PEERS[1:4]),
         has("pythae.models:VAE"),
+        *(mentions(peer, r"class \w*VAE\b|variational.autoencoder\w*\(") for peer in PEERS[5:]),
     ),
     "symmetric positive definite matrices": (
         has("pyro_riemann.manifolds:SPD"),
@@ -244,25 +305,29 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
         has("geoopt:SymmetricPositiveDefinite"),
         mentions("stochman", r"class (?:SPD|\w*PositiveDefinite)"),
         mentions("pythae", r"class (?:SPD|\w*PositiveDefinite)"),
+        has("geometry.riemannian.manifolds:SPDN"),
+        mentions("latent_riemannian_world", r"class (?:SPD|\w*PositiveDefinite)"),
     ),
     "Stiefel manifolds, Lie groups": (
         mentions("pyro_riemann", MATRIX_MANIFOLDS),
         has("geomstats.geometry.stiefel:Stiefel"),
         has("geoopt:Stiefel"),
         mentions("stochman", MATRIX_MANIFOLDS),
-        mentions("pythae", MATRIX_MANIFOLDS),
+        *(mentions(peer, MATRIX_MANIFOLDS) for peer in PEERS[4:]),
     ),
     "optimisers on a manifold": (
         mentions("pyro_riemann", r"class Riemannian(?:Adam|SGD|GradientDescent)"),
         has("geomstats.learning.geodesic_regression:RiemannianGradientDescent"),
         has("geoopt.optim:RiemannianAdam"),
         mentions("stochman", r"class Riemannian(?:Adam|SGD)"),
-        mentions("pythae", r"class Riemannian(?:Adam|SGD)"),
+        *(mentions(peer, r"class Riemannian(?:Adam|SGD)\b") for peer in PEERS[4:]),
     ),
     "Fréchet means and other statistics": (
         mentions("pyro_riemann", r"def frechet_mean|class FrechetMean"),
         has("geomstats.learning.frechet_mean:FrechetMean"),
-        *(mentions(peer, r"frechet_?mean|karcher") for peer in PEERS[2:]),
+        *(mentions(peer, r"frechet_?mean|karcher") for peer in PEERS[2:5]),
+        has("geometry.riemannian.frechet_mean:GEORCE_FM"),
+        mentions("latent_riemannian_world", r"frechet_?mean|karcher"),
     ),
     "Langevin or Hamiltonian samplers of points that stay on a manifold": (
         mentions("pyro_riemann", r"class (?:RHMC|RSGLD|SGRHMC)"),
@@ -270,6 +335,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
         has("geoopt.samplers:RHMC"),
         mentions("stochman", r"class (?:RHMC|RSGLD|SGRHMC)|langevin|hamiltonian.monte"),
         mentions("pythae", r"class (?:RHMC|RSGLD|SGRHMC)|langevin"),
+        *(mentions(peer, r"class (?:RHMC|RSGLD|SGRHMC)|hamiltonian.monte") for peer in PEERS[5:]),
     ),
 }
 
@@ -279,7 +345,11 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
 def test_cell_is_true(peer: str, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOMSTATS_BACKEND", "pytorch")
     dtype = torch.get_default_dtype()
-    pytest.importorskip(peer, exc_type=ImportError)
+    if peer == "GEORCE":
+        if "GEORCE_SOURCE" not in os.environ:
+            pytest.skip("GEORCE_SOURCE names no checkout of georce_fm")
+        monkeypatch.syspath_prepend(os.environ["GEORCE_SOURCE"])
+    pytest.importorskip(PACKAGES.get(peer, peer), exc_type=ImportError)
     torch.set_default_dtype(dtype)  # geomstats sets another one on import
     column = PEERS.index(peer)
     answer = table()[1][row][column].split(",")[0]
