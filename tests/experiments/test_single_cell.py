@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from pyro_riemann.experiments.single_cell._data import LINES
 from pyro_riemann.vae import Decoder, PoissonLikelihood
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "single_cell"
+MEANS = ("mean", "encoder_mean")
 KINDS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.68, 0.16, 0.16], [0.16, 0.68, 0.16], [0.33, 0.33, 0.33]])
 
 
@@ -65,6 +67,35 @@ def test_results_are_those_of_the_grid() -> None:
             assert abs(gain - (result["iwae"]["heat_kernel"] - result["iwae"][name])) < 1e-6
         # a learned Gaussian includes the isotropic ones, which include N(0, I); held-out cells need not agree
         assert result["iwae"]["full"] > result["iwae"]["standard"]
+
+
+def test_findings_are_those_of_the_results() -> None:
+    results = [load(path)["result"] for path in RESULTS.glob("*.json")]
+    mixed = [result for result in results if "mixtures" in result]
+
+    def means(name: str, key: str) -> list[float]:
+        return [statistics.mean(result["mixtures"][name][key]) for result in mixed]
+
+    straight, fisher = means("straight", "error"), means("fisher", "error")
+    spread = statistics.stdev(fisher)
+    for name in ("mean", "fisher", "ensemble"):
+        error = means(name, "error")
+        assert all(mine < line for mine, line in zip(error, straight, strict=True))
+        assert statistics.mean(straight) - statistics.mean(error) < spread
+        assert abs(statistics.mean(error) - statistics.mean(fisher)) < spread
+        bare = statistics.mean(mixed[0]["profiles"]["rank"])
+        assert statistics.mean(means(name, "rank")) < bare
+    for result in results:
+        assert result["gain"]["standard"][0] > 0
+        assert all(-1.1 < result["gain"][name][0] < 0 for name in ("isotropic", "full", "mixture"))
+        if "nuts" in result:
+            nuts = result["nuts"]
+            assert max(nuts["r_hat"]) < 1.02
+            assert nuts["divergences"] == 0
+            deviation = torch.tensor(nuts["lattice_sd"])
+            off = [(torch.tensor(nuts[key]) - torch.tensor(nuts["lattice_mean"])).abs() / deviation for key in MEANS]
+            assert off[0].max() < 0.2
+            assert off[1].max() > 1
 
 
 def test_files_are_read(data: Path) -> None:
