@@ -10,6 +10,7 @@ from scipy.special import gammaincinv
 
 from pyro_riemann._formulas import Array
 
+CROWDED, FEW = 0.1, 20  # share of the centroids that draws must reach, of at least so many, lest a warning be given
 FAR = 0.5  # share of draws beyond the reach of codes above which a sample is warned of
 _QUANTILE = 0.95  # of the codes' own distances
 _DRAWS = 2000  # draws, and centroids, that are measured at most
@@ -30,7 +31,8 @@ class CodeDistances:
         bound: the 95 % quantile of the same, by the 95 % quantile of the posterior's length too.
         beyond: share of the draws farther from all centroids than ``bound``; above one half the sampler warns.
         effective: effective number of centroids, the inverse probability that two draws have the same nearest centroid,
-            without bias; at most the number of centroids. Far below it the draws crowd on a few codes.
+            without bias; at most the number of centroids. Below a tenth of it the draws crowd on a few codes, of which
+            the sampler warns.
         num_centroids: how many there are.
 
     Example:
@@ -50,6 +52,11 @@ class CodeDistances:
         """Whether more than half of the draws lie beyond the bound."""
         return self.beyond > FAR
 
+    @property
+    def crowded(self) -> bool:
+        """Whether the draws crowd on less than a tenth of the centroids; of few centroids nothing is said."""
+        return self.num_centroids >= FEW and self.effective < CROWDED * self.num_centroids
+
     def __str__(self) -> str:
         return (
             f"draws lie {self.draws:.2g} posterior standard deviations an axis from the nearest centroid, codes "
@@ -58,14 +65,21 @@ class CodeDistances:
         )
 
     def warning(self) -> list[str]:
-        """What to say of draws that lie far from all codes."""
-        if not self.far:
-            return []
-        return [
-            f"This sample: {self.beyond:.0%} of the draws lie farther than {self.bound:.2g} posterior standard "
-            f"deviations an axis from every centroid (median {self.draws:.2g}), which 95 % of the codes keep from each "
-            'other: a decoder has seen nothing like them. Lower `bandwidth`, or take `"posterior"`.'
-        ]
+        """What to say of draws that lie far from all codes, or crowd on a few."""
+        said = []
+        if self.far:
+            said.append(
+                f"This sample: {self.beyond:.0%} of the draws lie farther than {self.bound:.2g} posterior standard "
+                f"deviations an axis from every centroid (median {self.draws:.2g}), which 95 % of the codes keep from "
+                'each other: a decoder has seen nothing like them. Lower `bandwidth`, or take `"posterior"`.'
+            )
+        if self.crowded:
+            said.append(
+                f"This sample: the draws crowd on {self.effective:.0f} of {self.num_centroids} centroids. Where n "
+                "kernels overlap, sqrt(det G) is n^(d/2) times that of one. Lower `bandwidth`, or take "
+                '`"posterior"`.'
+            )
+        return said
 
 
 def code_distances(draws: Array, centroids: Array, precisions: Array) -> CodeDistances:

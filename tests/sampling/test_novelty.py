@@ -56,6 +56,17 @@ def test_draws_far_from_all_codes_are_warned_of() -> None:
     assert near.effective == pytest.approx(200, rel=4 / 399**0.5)
 
 
+def test_draws_that_crowd_on_a_few_codes_are_warned_of() -> None:
+    """Where posteriors overlap, the determinant of a sum of kernels is far above the sum of determinants."""
+    loc, scale = normal(200, 32), torch.full((200, 32), 0.5, dtype=torch.float64)
+    overlapping = KernelMetric.from_posterior(loc, scale, 100, 32**0.5, 1e-6)
+    with pytest.warns(UserWarning, match="crowd on .* of 100 centroids"):
+        found = sample_uniform(overlapping, 400, seed=0).code_distances
+    assert found is not None
+    assert found.crowded
+    assert not found.far
+
+
 def test_one_centroid_and_other_metrics() -> None:
     found = sample_uniform(KernelMetric(torch.zeros(1, 2), torch.ones(1, 2), 1.0, 1e-6), 100, seed=0).code_distances
     assert found is not None
