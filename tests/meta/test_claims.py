@@ -29,15 +29,16 @@ CLAIMS = {
     "a table of any metric with d ≤ 3": "metrics/test_grid.py::test_error_is_small_known_and_of_fourth_order",
     "within its box no distance evaluates the decoder": "metrics/test_grid.py::"
     "test_only_points_outside_ask_the_true_metric",
-    "of a decoder that returns a distribution the Fisher metric": "metrics/test_fisher.py::test_expectation_of_the_score",
+    "returns a distribution the Fisher metric": "metrics/test_fisher.py::test_expectation_of_the_score",
     "takes models of pythae, diffusers, scvi-tools and Lightning": "metrics/test_from_vae.py::test_pythae "
-    "metrics/test_from_vae.py::test_diffusers metrics/test_from_vae.py::test_scvi metrics/test_from_vae.py::test_lightning",
-    "scaled metrics and products, closed where their parts are; positive definite matrices": "manifolds/"
-    "test_made_of_others.py::test_laws_on_a_product_are_products_of_laws manifolds/test_spd.py::"
-    "test_distance_is_that_of_the_generalised_eigenvalues",
-    "expected metric of several decoders, with the spread of its distances; inverse local covariance of data": "metrics/"
-    "test_ensemble.py::test_energies_have_a_limit metrics/test_ensemble.py::test_samples_of_a_distance metrics/"
-    "test_local.py::test_metric_is_the_inverse_of_the_local_covariance",
+    "metrics/test_from_vae.py::test_diffusers metrics/test_from_vae.py::test_scvi "
+    "metrics/test_from_vae.py::test_lightning",
+    "products, closed where their parts are": "manifolds/test_made_of_others.py::"
+    "test_laws_on_a_product_are_products_of_laws",
+    "positive definite matrices": "manifolds/test_spd.py::test_distance_is_that_of_the_generalised_eigenvalues",
+    "expected metric of several decoders": "metrics/test_ensemble.py::test_energies_have_a_limit",
+    "with the spread of its distances": "metrics/test_ensemble.py::test_samples_of_a_distance",
+    "inverse local covariance of data": "metrics/test_local.py::test_metric_is_the_inverse_of_the_local_covariance",
     "closed forms; any metric in other coordinates": "manifolds/test_geometry.py::test_expmap_inverts_logmap "
     "manifolds/test_warped.py::test_warping_twice_is_warping_by_the_composition",
     "with the Itô drift": "test_brownian.py::test_law test_brownian.py::test_the_laws_would_catch_a_missing_drift",
