@@ -7,13 +7,13 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pyro_riemann import __version__
+from pyro_riemann import __version__, _work
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 reproduce = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
@@ -249,7 +249,10 @@ def chadebec2022(
         if not report:
             wanted = experiment.PARTS if part is None else tuple(part)
             console = Console(quiet=quiet)
-            experiment.run(chosen, folder, checkpoints or folder / "checkpoints", data, wanted, console, device, fresh)
+            with _work.silence() if quiet else nullcontext():
+                experiment.run(
+                    chosen, folder, checkpoints or folder / "checkpoints", data, wanted, console, device, fresh
+                )
         written = page or folder.with_suffix(".md")
         experiment.write_report(folder, written)
         if not quiet:

@@ -59,8 +59,9 @@ def register_immersion(family: type[L], immersion: Callable[[L], Tensor], fixed:
 
     Example:
         >>> from torch.distributions import HalfNormal
-        >>> register_immersion(HalfNormal, lambda law: 2**0.5 * law.scale.log())
-        >>> metric = PullbackMetric(lambda z: HalfNormal(z.exp()), dim=2, jitter=0.0)
+        >>> class Spread(HalfNormal): pass
+        >>> register_immersion(Spread, lambda law: 2**0.5 * law.scale.log())
+        >>> metric = PullbackMetric(lambda z: Spread(z.exp()), dim=2, jitter=0.0)
         >>> metric.metric(torch.zeros(2))  # 2 / scale^2, the Fisher information, times scale^2
         tensor([[2.0000, 0.0000],
                 [0.0000, 2.0000]])

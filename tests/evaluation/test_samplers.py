@@ -54,7 +54,8 @@ def test_table_of_samplers() -> None:
     assert table.novelty["copies"] < 0.1
     # draws about the training codes are nearer to these than draws about others
     assert table.novelty["aggregate posterior"] < table.novelty["held-out posterior"]
-    assert table.to_codes["copies"] == pytest.approx(0.02 * 1.538 / 3**0.5, rel=0.1)  # median length of a normal vector
+    length = narrow.bump_scale * 1.538  # the median of a normal vector
+    assert table.to_codes["copies"] == pytest.approx(length / 3**0.5, rel=0.1)
     assert table.effective["copies"] > 40
     assert table.to_codes.isna().sum() == len(table) - 1
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
 
 from rich.console import Console
 
+from pyro_riemann import _work
 from pyro_riemann._store import Kind, locked, write_record
 from pyro_riemann.experiments._centred import tabulated_prior
 from pyro_riemann.experiments.quickstart._measures import (
@@ -35,7 +37,7 @@ def run(config: QuickstartConfig) -> dict[str, Any]:
         FileNotFoundError: if the data are not there.
         OSError: if the folder cannot be written to, or another process works on it.
     """
-    with locked(config.output / "result.lock"):
+    with locked(config.output / "result.lock"), _work.silence() if config.quiet else nullcontext():
         return _run(config)
 
 

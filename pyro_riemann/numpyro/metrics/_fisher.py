@@ -55,8 +55,9 @@ def register_immersion(family: type[L], immersion: Callable[[L], Array], fixed: 
 
     Example:
         >>> from numpyro.distributions import HalfNormal
-        >>> register_immersion(HalfNormal, lambda law: 2**0.5 * jnp.log(law.scale))
-        >>> metric = PullbackMetric(lambda z: HalfNormal(jnp.exp(z)), dim=2, jitter=0.0)
+        >>> class Spread(HalfNormal): pass
+        >>> register_immersion(Spread, lambda law: 2**0.5 * jnp.log(law.scale))
+        >>> metric = PullbackMetric(lambda z: Spread(jnp.exp(z)), dim=2, jitter=0.0)
         >>> metric.metric(jnp.zeros(2)).round(4).tolist()  # 2 / scale^2, the Fisher information, times scale^2
         [[2.0, 0.0], [0.0, 2.0]]
     """
