@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
@@ -193,3 +195,25 @@ def test_no_thread_of_ours_is_there_at_a_fork() -> None:
     assert not _work._watch.thread.is_alive()
     Sphere(2).dist(ORIGIN, POINTS)  # and it is there again
     assert _work._watch.thread.is_alive()
+
+
+def test_the_watch_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither metric nor tensors of what was in work, which the thread has just shown."""
+    monkeypatch.setattr(_work, "PATIENCE", 0.1)
+    metric = late_decoder()
+    held = weakref.ref(metric)
+    with pytest.raises(TimeoutError), time_limit(0.3):
+        brownian_motion(metric, POINTS, 1.0, num_steps=1000)
+    del metric
+    gc.collect()
+    assert held() is None
+
+
+def test_silence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(_work, "PATIENCE", 0.1)
+    late = _work.announced(time.sleep)
+    with _work.silence():
+        late(0.3)
+    assert capsys.readouterr().err == ""
+    late(0.3)
+    assert "sleep" in capsys.readouterr().err
