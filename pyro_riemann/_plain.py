@@ -36,7 +36,7 @@ def plain_kernels() -> Iterator[None]:
     enabled = mkldnn.enabled, cudnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
     # not by their `flags`, which set much else, with a warning
-    mkldnn.enabled, cudnn.enabled = False, False  # type: ignore[assignment]
+    mkldnn.enabled, cudnn.enabled = False, False  # type: ignore[assignment]  # properties, of which the stubs know a class
     try:
         with Composed(), sdpa_kernel(SDPBackend.MATH):
             yield

@@ -115,19 +115,23 @@ class _Watch:
         if task.shows_itself or passed < PATIENCE or now is None or now.closed:
             return
         text = ", ".join(filter(None, (f"{task.name()}: {passed:.0f} s", task.progress())))
-        if now.isatty():
-            self.width = max(self.width, len(text))
-            print(f"\r{text:<{self.width}}", end="", file=now, flush=True)
-        elif passed >= 2 * task.told:  # a file: at 5, 10, 20, ... seconds
-            print(text, file=now, flush=True)
-        else:
-            return
-        task.told = passed
+        with self.lock:
+            if id(task) not in self.tasks:  # it has ended since: nothing would take its line away
+                return
+            if now.isatty():
+                self.width = max(self.width, len(text))
+                print(f"\r{text:<{self.width}}", end="", file=now, flush=True)
+            elif passed >= 2 * task.told:  # a file: at 5, 10, 20, ... seconds
+                print(text, file=now, flush=True)
+            else:
+                return
+            task.told = passed
 
     def end(self, task: Task) -> None:
-        self.tasks.pop(id(task), None)
-        if task.told and sys.stderr is not None and sys.stderr.isatty():
-            print(f"\r{'':<{self.width}}\r", end="", file=sys.stderr, flush=True)
+        with self.lock:
+            self.tasks.pop(id(task), None)
+            if task.told and sys.stderr is not None and sys.stderr.isatty():
+                print(f"\r{'':<{self.width}}\r", end="", file=sys.stderr, flush=True)
 
     def sleep(self) -> None:
         """End the thread: a process with several must not fork."""

@@ -33,24 +33,27 @@ from pyro_riemann import (
 )
 from pyro_riemann.sampling import sample_uniform
 from pyro_riemann.statistics import frechet_mean, kmeans
+from pyro_riemann.vae import ProgressBar
+
+
+def wait_for(z: Tensor) -> None:
+    """10 ms a call and 0.1 ms a point."""
+    time.sleep(0.01 + 1e-4 * z[..., 0].numel())
 
 
 class Late(RiemannianMetric):
-    """A bump that takes its time: 10 ms a call, after the first few."""
+    """A bump that takes its time."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.dim, self.calls = 2, 0
+    dim = 2
 
     def metric(self, z: Tensor) -> Tensor:
-        self.calls += 1
-        time.sleep(0.01 if self.calls > 3 else 0)
+        wait_for(z)
         return torch.eye(2, dtype=z.dtype) * (1 + torch.exp(-z.square().sum(-1)))[..., None, None]
 
 
 def late_decoder() -> PullbackMetric:
     def decode(z: Tensor) -> Tensor:
-        time.sleep(0.01)
+        wait_for(z)
         return torch.cat([z, torch.sin(z)], -1)
 
     return PullbackMetric(decode, 2)
@@ -99,8 +102,8 @@ def test_whatever_takes_long_says_so_and_keeps_its_limit(
     except TimeoutError as error:
         message = str(error)
     took, said = time.monotonic() - start, capsys.readouterr().err
-    if took > 0.3:
-        assert re.search(rf"^(\w+\.)?({name}|GridMetric|RiemannianUniform): \d+ s", said, re.MULTILINE), said
+    assert took > 0.3, "too quick for a test of what takes long"
+    assert re.search(rf"^(\w+\.)?({name}|GridMetric|RiemannianUniform): \d+ s", said, re.MULTILINE), said
     assert took < 8, f"{name} ended after {took:.1f} s"
     assert message is None or ("did not end within the 0.4 s" in message and took >= 0.4)
 
@@ -217,3 +220,19 @@ def test_silence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == ""
     late(0.3)
     assert "sleep" in capsys.readouterr().err
+
+
+def test_a_bar_of_its_own_is_enough(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(_work, "PATIENCE", 0.1)
+
+    @_work.announced
+    def training() -> None:
+        bar = ProgressBar()
+        bar.start(num_epochs=2, num_done=0)
+        time.sleep(0.4)
+        bar.stop()
+
+    training()
+    said = capsys.readouterr().err
+    assert "epoch" in said
+    assert "training" not in said

@@ -102,7 +102,7 @@ class RiemannianWrappedNormal(RiemannianDistribution):
         if time is not None and scale_tril is None:
             self.loc, self.time = broadcast_loc(loc, "time", time, metric)
         elif time is None and scale_tril is not None:
-            self.arg_constraints = _WITH_COVARIANCE  # type: ignore[misc]
+            self.arg_constraints = _WITH_COVARIANCE  # type: ignore[misc]  # a class variable: of this law other ones
             self.loc, self.scale_tril = _broadcast_covariance(loc, scale_tril, metric)
         else:
             raise ValueError("Give one of `time` and `scale_tril`, and None for the other.")

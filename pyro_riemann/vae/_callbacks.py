@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
+from pyro_riemann._work import shows_itself
+
 Record = Mapping[str, Any]
 """What is recorded of an epoch, see :class:`~pyro_riemann.vae.History`."""
 
@@ -83,12 +85,14 @@ class ProgressBar(Callback):
 
     Example:
         >>> bar = ProgressBar()
-        >>> bar.start(num_epochs=3, num_done=0) # doctest: +SKIP
+        >>> bar.start(num_epochs=3, num_done=0)
+        >>> bar.stop()
     """
 
     def start(self, num_epochs: int, num_done: int) -> None:
         from tqdm import tqdm
 
+        shows_itself()
         self.bar = tqdm(total=num_epochs, initial=num_done, unit="epoch")
 
     def epoch(self, record: Record, model: nn.Module) -> None:

@@ -9,8 +9,8 @@ from pyro_riemann.numpyro.geodesics._solver import GeodesicSolver
 def training_solver(dim: int) -> GeodesicSolver:
     """A cheap, deterministic solver for the thousands of steps of a training.
 
-    Distances are upper bounds, of a spline with few knots after few iterations, and gradients those of the spline. How
-    far off they are on the decoders of the benchmarks stands in ``docs/benchmarks.md``. Nothing is checked and nobody
+    Distances are lengths of a spline with few knots after few iterations, and gradients those of that spline. How far
+    off they are on the decoders of the benchmarks stands in ``docs/benchmarks.md``. Nothing is checked and nobody
     warns: set the default back, or another :class:`GeodesicSolver`, before you evaluate.
 
     Args:
