@@ -89,6 +89,27 @@ class AllPaths:
         return _follow(self.grid.nodes, path, self.dist[row, path], z, y, count)
 
 
+class KeptPaths:
+    """Shortest paths on a grid from whatever nodes they are asked for: the search from each is done once."""
+
+    def __init__(self, grid: Grid, lengths: Numbers) -> None:
+        self.grid = grid
+        self.graph = adjacency(*grid.edges(), lengths, len(grid.nodes))
+        self.known: dict[int, tuple[Numbers, Numbers]] = {}
+
+    def tracks(self, z: Numbers, y: Numbers, count: int) -> Numbers:
+        """``count`` points along paths from ``z`` to ``y``, ``(count, P, d)``."""
+        start = self.grid.node(z)
+        sources, row = np.unique(start, return_inverse=True)
+        for source in sources.tolist():
+            if source not in self.known:
+                found = dijkstra(self.graph, directed=False, indices=source, return_predecessors=True)
+                self.known[source] = (found[0], found[1])
+        dist, previous = (np.stack([self.known[source][k] for source in sources.tolist()]) for k in range(2))
+        path = _walk(previous, row, start, self.grid.node(y))
+        return _follow(self.grid.nodes, path, dist[row, path], z, y, count)
+
+
 def adjacency(rows: Numbers, columns: Numbers, lengths: Numbers, count: int) -> csr_matrix:
     """Graph with an edge of the given length for every pair of nodes.
 

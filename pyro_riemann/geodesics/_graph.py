@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._formulas import shortest_paths
-from pyro_riemann._formulas.shortest_paths import MAX_GRID_DIM, TRACK, AllPaths, Grid
+from pyro_riemann._formulas.shortest_paths import MAX_GRID_DIM, TRACK, AllPaths, Grid, KeptPaths
 from pyro_riemann._interface import Metric, Tabulated
 from pyro_riemann._modes import full_precision_methods
 
@@ -47,7 +47,11 @@ class PathTable:
     """
 
     def __init__(self, table: Tabulated, resolution: int) -> None:
-        self.paths = AllPaths(*_grid(table, resolution))
+        self.paths: AllPaths | KeptPaths = self._search(*_grid(table, resolution))
+
+    @staticmethod
+    def _search(grid: Grid, lengths: npt.NDArray[np.float64]) -> AllPaths | KeptPaths:
+        return AllPaths(grid, lengths)
 
     def __call__(self, z: Tensor, y: Tensor, num_knots: int) -> Tensor:
         """Control points ``(P, num_knots + 3, d)`` of curves along shortest paths.
@@ -58,6 +62,14 @@ class PathTable:
             num_knots: intervals of the splines.
         """
         return _spline_along(num_knots, self.paths.tracks(_numbers(z), _numbers(y), TRACK * num_knots + 1), z, y)
+
+
+class CentredPaths(PathTable):
+    """The same from few centres: the search from each is done when a path from there is first asked for."""
+
+    @staticmethod
+    def _search(grid: Grid, lengths: npt.NDArray[np.float64]) -> KeptPaths:
+        return KeptPaths(grid, lengths)
 
 
 def grid_curves(table: Tabulated, z: Tensor, y: Tensor, num_knots: int, resolution: int) -> Tensor:

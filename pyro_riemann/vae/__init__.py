@@ -7,6 +7,7 @@ from pyro_riemann.vae._counts import NegativeBinomialLikelihood, PoissonLikeliho
 from pyro_riemann.vae._decoders import Decoder, DistanceImmersion, GaussianDecoder
 from pyro_riemann.vae._encoders import Encoder, mlp
 from pyro_riemann.vae._evaluate import converged_share, evaluate, prior_mass, solver_settings
+from pyro_riemann.vae._frozen_elbo import FrozenPosteriorELBO
 from pyro_riemann.vae._interface import DecoderProtocol, EncoderProtocol
 from pyro_riemann.vae._latent_metric import DecoderMetric, GivenMetric, LatentMetric
 from pyro_riemann.vae._likelihoods import BernoulliLikelihood, CategoricalLikelihood, GaussianLikelihood, Likelihood
@@ -51,6 +52,7 @@ __all__ = [
     "train",
     "TrainingConfig",
     "History",
+    "FrozenPosteriorELBO",
     "Callback",
     "ProgressBar",
     "ScalarWriter",

@@ -12,7 +12,7 @@ from pyro_riemann._checks import check_finite
 from pyro_riemann.geodesics import GeodesicSolver, training_solver
 from pyro_riemann.metrics import GridMetric, PullbackMetric, RiemannianMetric
 from pyro_riemann.vae._interface import DecoderProtocol, Snapshot
-from pyro_riemann.vae._shortcuts import LastCall
+from pyro_riemann.vae._last_call import LastCall
 
 
 class LatentMetric(nn.Module):

@@ -140,7 +140,7 @@ class TrainingRun(RunState):
     def _steps(self) -> float:
         """All steps of an epoch; the mean of their losses per datum."""
         objective, count = self.objective, len(self.data)
-        with self._store(), self._epoch_seed(), objective.steps():
+        with self._store(), self._epoch_seed():
             svi = self.svi or self._make_svi()
             names = {value: name for name, value in objective.named_parameters().items()}
             for parameter, adam in svi.optim.optim_objs.items():

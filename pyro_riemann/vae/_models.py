@@ -33,9 +33,8 @@ class VAE(PyroModule):
     :class:`GaussianDecoder` has one learned standard deviation, the posterior is Gaussian, and a standard normal stands
     in for a Riemannian prior.
 
-    While :func:`train` takes its steps, and nothing that a Riemannian posterior depends on is being trained (K20's
-    phase 2), its log density is a constant that no gradient sees, and is approximated: the wrapped normal's leaves out
-    log V, the heat kernel's takes straight lines for geodesics. Everywhere else, in training mode too, it is complete.
+    The steps of :func:`train` take :class:`FrozenPosteriorELBO`, which approximates what no gradient sees in K20's
+    phase 2. The densities of this pair, whatever its mode, are complete.
 
     *Parameters* are ordinary ``nn.Parameter`` and belong to this module: they are registered with Pyro under
     ``name`` on each call, an entry of that name from another model is dropped, nothing is read from the global
@@ -114,7 +113,6 @@ class VAE(PyroModule):
         self.latent_metric.attach(decoder, refreshed=self.needs_metric)
         self.latent_dim, self.store_name = dim, name
         self.warm_up = False
-        self.leaves_out_constants = False  # see constants_left_out
 
     # ---------------------------------------------------------------- geometry
 
@@ -150,7 +148,7 @@ class VAE(PyroModule):
         """Approximate posterior q(z | x): ``(*batch, D) ->`` batch shape ``(*batch)``, event shape ``(d,)``."""
         loc, scale = self.encoder(x)
         if self.posterior_family.riemannian and not self.warm_up:
-            return self.posterior_family.distribution(loc, scale, self.metric, self.leaves_out_constants)
+            return self.posterior_family.distribution(loc, scale, self.metric)
         family = self.warm_up_posterior if self.posterior_family.riemannian else self.posterior_family
         return family.distribution(loc, scale, None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Protocol
 
 import pyro
@@ -86,10 +86,6 @@ class Objective:
 
     def begin_epoch(self, phase: int, epoch: int, data: Tensor) -> None:
         """Before the steps of an epoch."""
-
-    def steps(self) -> AbstractContextManager[None]:
-        """Held while the steps of an epoch are taken."""
-        return nullcontext()
 
     def end(self, data: Tensor) -> None:
         """After the last epoch, with the best weights, before these are saved."""

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from pyro_riemann.distributions import RiemannianWrappedNormal
 from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.vae._frozen_laws import PosteriorHeatKernel
 from pyro_riemann.vae._priors import assert_metric
-from pyro_riemann.vae._shortcuts import FrozenHeatKernel, FrozenWrappedNormal, PosteriorHeatKernel
 
 
 class Posterior(nn.Module):
@@ -25,7 +25,7 @@ class Posterior(nn.Module):
     Example:
         >>> class Laplace(Posterior):
         ...     riemannian = False
-        ...     def distribution(self, loc, scale, metric, constant=False):
+        ...     def distribution(self, loc, scale, metric):
         ...         return dist.Laplace(loc, scale.expand_as(loc)).to_event(1)
         >>> Laplace().distribution(torch.zeros(3, 2), torch.ones(3, 2), None).event_shape
         torch.Size([2])
@@ -33,16 +33,13 @@ class Posterior(nn.Module):
 
     riemannian: bool = False
 
-    def distribution(
-        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
-    ) -> dist.TorchDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None) -> dist.TorchDistribution:
         """q(z | x), batch shape ``(*batch)`` and event shape ``(d,)``, a density with respect to dz.
 
         Args:
             loc: from the encoder, ``(*batch, d)``.
             scale: likewise, ``(*batch, d)`` or ``(*batch, 1)``.
             metric: the latent metric; None if the family is not Riemannian.
-            constant: in a training step: a log density of which nothing is trained may be an approximation.
 
         Raises:
             ValueError: if the family is Riemannian and there is no metric.
@@ -60,9 +57,7 @@ class NormalPosterior(Posterior):
         tensor(-1.8379)
     """
 
-    def distribution(
-        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
-    ) -> dist.TorchDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None) -> dist.TorchDistribution:
         return dist.Normal(loc, scale.expand_as(loc)).to_event(1)
 
 
@@ -88,25 +83,19 @@ class _TimedPosterior(Posterior):
         """
         return scale[..., 0].square() * (metric.logdet(loc) / metric.dim + self.log_time_factor).exp()
 
-    def law(self, loc: Tensor, time: Tensor, metric: RiemannianMetric, constant: bool) -> dist.TorchDistribution:
+    def law(self, loc: Tensor, time: Tensor, metric: RiemannianMetric) -> dist.TorchDistribution:
         """The member of the family with this location ``(*batch, d)`` and time ``(*batch)``.
 
         Args:
             loc: ``(*batch, d)``.
             time: ``(*batch)``, a squared length in the metric.
             metric: the latent metric.
-            constant: its log density may be approximated, for nothing that it depends on is trained.
         """
         raise NotImplementedError
 
-    def distribution(
-        self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None, constant: bool = False
-    ) -> dist.TorchDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor, metric: RiemannianMetric | None) -> dist.TorchDistribution:
         metric = assert_metric(metric)
-        time = self.time(loc, scale, metric)
-        metric_is_trained = torch.is_grad_enabled() and any(value.requires_grad for value in metric.parameters())
-        trained = loc.requires_grad or time.requires_grad or metric_is_trained
-        return self.law(loc, time, metric, constant and not trained)
+        return self.law(loc, self.time(loc, scale, metric), metric)
 
 
 class WrappedNormalPosterior(_TimedPosterior):
@@ -120,8 +109,8 @@ class WrappedNormalPosterior(_TimedPosterior):
         torch.Size([3, 2])
     """
 
-    def law(self, loc: Tensor, time: Tensor, metric: RiemannianMetric, constant: bool) -> dist.TorchDistribution:
-        return (FrozenWrappedNormal if constant else RiemannianWrappedNormal)(loc, time, metric)
+    def law(self, loc: Tensor, time: Tensor, metric: RiemannianMetric) -> dist.TorchDistribution:
+        return RiemannianWrappedNormal(loc, time, metric)
 
 
 class HeatKernelPosterior(_TimedPosterior):
@@ -140,5 +129,5 @@ class HeatKernelPosterior(_TimedPosterior):
         super().__init__()
         self.num_steps = num_steps
 
-    def law(self, loc: Tensor, time: Tensor, metric: RiemannianMetric, constant: bool) -> dist.TorchDistribution:
-        return (FrozenHeatKernel if constant else PosteriorHeatKernel)(loc, time, metric, num_steps=self.num_steps)
+    def law(self, loc: Tensor, time: Tensor, metric: RiemannianMetric) -> dist.TorchDistribution:
+        return PosteriorHeatKernel(loc, time, metric, num_steps=self.num_steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyro
@@ -16,13 +15,13 @@ from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._callbacks import Watcher, as_callbacks
 from pyro_riemann.vae._data import Data
+from pyro_riemann.vae._frozen_elbo import FrozenPosteriorELBO
 from pyro_riemann.vae._latent_metric import DecoderMetric
 from pyro_riemann.vae._loop import run_training
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._objective import Objective
 from pyro_riemann.vae._phases import encode_all, parameter_groups, set_phase, start_phase_one, start_phase_two
 from pyro_riemann.vae._settings import GROUPS, History, TrainingConfig
-from pyro_riemann.vae._shortcuts import constants_left_out
 
 MAX_TABLE_ERROR = 0.1  # relative error of G, see `GridMetric.interpolation_error`
 
@@ -112,7 +111,7 @@ class TwoPhases(Objective):
     def svi(self, optimizer: pyro.optim.PyroOptim) -> SVI:
         particles = self.config.num_particles
         # a nesting that is not given would be found by a run of the model that draws: not the noise of a resumed run
-        elbo = Trace_ELBO(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
+        elbo = FrozenPosteriorELBO(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
         return SVI(self.module.model, self.module.guide, optimizer, elbo)
 
     def step(self, svi: SVI, rows: Tensor, size: int, phase: int, epoch: int) -> float:
@@ -122,9 +121,6 @@ class TwoPhases(Objective):
     def total_loss(self, rows: Tensor) -> float:
         loss: float = Trace_ELBO().loss(self.module.model, self.module.guide, rows)
         return loss
-
-    def steps(self) -> AbstractContextManager[None]:
-        return constants_left_out(self.module)
 
     def kl_weight(self, phase: int, epoch: int) -> float:
         """Weight of the KL term: it rises over the first share of phase 1."""

@@ -117,10 +117,10 @@ def geodesics() -> Calls:
 
 def training() -> Calls:
     import pyro
-    from pyro.infer import SVI, Trace_ELBO
+    from pyro.infer import SVI
 
     from pyro_riemann.datasets import load_dataset
-    from pyro_riemann.vae import encode_all, set_phase
+    from pyro_riemann.vae import FrozenPosteriorELBO, encode_all, set_phase
 
     data = load_dataset("mnist").train[:4000]
     calls: Calls = {}
@@ -129,9 +129,8 @@ def training() -> Calls:
         def work() -> None:
             set_phase(vae, phase)
             vae.train()
-            vae.leaves_out_constants = True  # as `train` does
             with pyro.get_param_store().scope():
-                svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-5}), Trace_ELBO())
+                svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-5}), FrozenPosteriorELBO())
                 for x in data[: 100 * count].split(100):
                     svi.step(x, size=60_000)
 

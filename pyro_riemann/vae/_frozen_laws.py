@@ -1,0 +1,159 @@
+"""Laws that stand in for others in a training step of which they are no part: a frozen posterior, a prior's distances.
+
+Each is what :class:`~pyro_riemann.vae.FrozenPosteriorELBO` says of it. Never for a number that is reported.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._formulas import densities, log_cholesky
+from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNormal
+from pyro_riemann.distributions._base import Shape
+from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
+from pyro_riemann.geodesics import GeodesicSolver, training_solver
+from pyro_riemann.geodesics._graph import CentredPaths
+from pyro_riemann.metrics import GridMetric, RiemannianMetric
+
+_FROM_A_PATH = 3  # iterations of a training solver that starts from a shortest path, in place of the straight line
+_MOST_BENT = 0.5  # share of its length by which a draw may leave its tangent
+
+# length of the straight line in the chart: no iteration, whatever the error
+_STRAIGHT = GeodesicSolver(
+    num_knots=1, num_segments=2, max_iterations=0, max_polish=0, tolerance=math.inf, on_failure="ignore"
+)
+
+
+def is_trained(*parts: Tensor | RiemannianMetric) -> bool:
+    """Whether a gradient would reach one of the tensors, or a parameter of one of the metrics."""
+    return any(
+        part.requires_grad if isinstance(part, Tensor) else any(value.requires_grad for value in part.parameters())
+        for part in parts
+    )
+
+
+class FrozenLaw:
+    """What the frozen laws share: their log density at their own draws is a constant of the optimisation.
+
+    Attributes:
+        in_volume: it is one with respect to dM, in which log det G is not: where the prior's is, too, it cancels.
+    """
+
+    in_volume = False
+    metric: RiemannianMetric
+    _drawn: tuple[Any, Tensor] | None = None  # weak reference to the last draw, and its log density in dM
+
+    def _keep(self, z: Tensor, time: Tensor, exponent: Tensor) -> Tensor:
+        constant = -0.5 * self.metric.dim * (2 * math.pi * time).log()
+        self._drawn = (weakref.ref(z), constant - exponent)
+        return z
+
+    def _constant(self, value: Tensor) -> Tensor | None:
+        """Log density of its own last draw, ``(*batch)``; None for any other point."""
+        if self._drawn is None or self._drawn[0]() is not value:
+            return None
+        # log det G in its own right: a result that the prior can use again
+        return self._drawn[1] if self.in_volume else self._drawn[1] + 0.5 * self.metric.logdet(value)
+
+
+class SecondOrderNormal(FrozenLaw, RiemannianWrappedNormal):
+    r"""A frozen wrapped normal, drawn to second order in the root of its time.
+
+    .. math:: z = \mu + v - \tfrac12 \Gamma_\mu(v, v), \qquad v \sim N(0, t\,G(\mu)^{-1})
+
+    One evaluation at the location, in place of the steps of a flow. Beside a wall, where the expansion means nothing,
+    the second term is shortened to half the length of the first. The log density of its own draws is that of the
+    wrapped normal less log V.
+    """
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        with torch.no_grad():
+            noise = torch.randn(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
+            v = tangent_vectors(self.metric, self.loc, self.time, noise)
+            loc, squared = self.loc.expand_as(v), noise.square().sum(-1)
+            z = self.metric.expmap(loc, v) if is_closed_form(self.metric) else self._carried(loc, v, squared)
+        return self._keep(z, self.time, 0.5 * squared)
+
+    def _carried(self, loc: Tensor, v: Tensor, squared_noise: Tensor) -> Tensor:
+        bend = 0.5 * self.metric.christoffel(loc, v)
+        # |v|_G is the root of the time times the length of the noise
+        limit = _MOST_BENT * (self.time * squared_noise).sqrt()
+        size = self.metric.norm(loc, bend).clamp(min=torch.finfo(v.dtype).tiny)
+        return loc + v - bend * (limit / size).clamp(max=1).unsqueeze(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        constant = self._constant(value)
+        return super().log_prob(value) if constant is None else constant
+
+
+class PosteriorHeatKernel(RiemannianHeatKernel):
+    """A heat kernel of whose mass :func:`evaluate` takes account, and says so: a word in training would be one more."""
+
+    _answers_for_its_mass = True
+
+
+class FrozenHeatKernel(FrozenLaw, PosteriorHeatKernel):
+    """A frozen heat kernel: the log density of its own draws has straight lines for geodesics; draws are unchanged."""
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        with torch.no_grad():
+            z = super().rsample(sample_shape)
+            exponent = 0.5 * _STRAIGHT.squared_dist(self.metric, self.loc, z) / self.time
+        return self._keep(z, self.time, exponent)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        constant = self._constant(value)
+        return super().log_prob(value) if constant is None else constant
+
+
+class PartlySolvedHeatKernel(RiemannianHeatKernel):
+    """A heat kernel's log density in dM with the distances of some rows, which stand for all.
+
+    Of ``share`` of the points, chosen at random at each call, the squared distance counts ``1 / share`` fold, of the
+    others it is 0: the sum over the points, and its gradient in loc and time, are right in expectation.
+    """
+
+    def __init__(self, law: RiemannianHeatKernel, metric: RiemannianMetric, share: float) -> None:
+        super().__init__(law.loc, law.time, metric, validate_args=False)
+        self.share = share
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        z, loc = (part.reshape(-1, self.metric.dim) for part in torch.broadcast_tensors(value, self.loc))
+        count = max(1, math.ceil(self.share * len(z)))
+        rows = torch.randperm(len(z), device=z.device)[:count] if count < len(z) else slice(None)
+        solved = self.metric.squared_dist(loc[rows], z[rows]) * (len(z) / count)
+        squared = solved if count == len(z) else solved.new_zeros(len(z)).index_put((rows,), solved)
+        squared = squared.reshape(value.shape[:-1])
+        return densities.short_time(torch, self.metric.dim, self.time, squared, torch.zeros_like(squared))
+
+
+class TableAlone(RiemannianMetric):
+    """What a table knows: beyond its box the metric is that at its face, and no trial of a curve asks for a decoder.
+
+    Curves start from shortest paths, of which those from one centre cost one search.
+    """
+
+    def __init__(self, grid: GridMetric) -> None:
+        super().__init__()
+        self.dim, self.table = grid.dim, grid.table
+        few = {"max_iterations": _FROM_A_PATH} if grid.solver == training_solver(grid.dim) else {}
+        self.solver = grid.solver.replace(init="graph", **few)
+        self.paths = grid.paths or CentredPaths(self, self.solver.graph_resolution)
+
+    def tabulated(self) -> TableAlone:
+        return self
+
+    def metric(self, z: Tensor) -> Tensor:
+        tensor: Tensor = log_cholesky.metric(torch, self.table(z), self.dim)[0]
+        return tensor
+
+    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        fields, slope = self.table.with_jacobian(z)
+        flat = ((z < self.table.low) | (z > self.table.high)).unsqueeze(-2)  # constant across a face
+        metric, jacobian = log_cholesky.metric(torch, fields, self.dim, slope.masked_fill(flat, 0))
+        return metric, jacobian
