@@ -74,7 +74,7 @@ class FrozenPosteriorELBO(Trace_ELBO):
             return super()._get_trace(model, guide, args, kwargs)
 
 
-class _FrozenLaws(Messenger):  # type: ignore[misc]  # Pyro has no types
+class _FrozenLaws(Messenger):
     """Puts frozen laws in the place of a guide's, and of the priors of their draws."""
 
     def __init__(self, elbo: FrozenPosteriorELBO) -> None:

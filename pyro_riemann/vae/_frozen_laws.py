@@ -125,10 +125,9 @@ class PartlySolvedHeatKernel(RiemannianHeatKernel):
     def log_prob(self, value: Tensor) -> Tensor:
         z, loc = (part.reshape(-1, self.metric.dim) for part in torch.broadcast_tensors(value, self.loc))
         count = max(1, math.ceil(self.share * len(z)))
-        rows = torch.randperm(len(z), device=z.device)[:count] if count < len(z) else slice(None)
+        rows = torch.randperm(len(z), device=z.device)[:count]
         solved = self.metric.squared_dist(loc[rows], z[rows]) * (len(z) / count)
-        squared = solved if count == len(z) else solved.new_zeros(len(z)).index_put((rows,), solved)
-        squared = squared.reshape(value.shape[:-1])
+        squared = solved.new_zeros(len(z)).index_put((rows,), solved).reshape(value.shape[:-1])
         return densities.short_time(torch, self.metric.dim, self.time, squared, torch.zeros_like(squared))
 
 
@@ -141,8 +140,10 @@ class TableAlone(RiemannianMetric):
     def __init__(self, grid: GridMetric) -> None:
         super().__init__()
         self.dim, self.table = grid.dim, grid.table
-        few = {"max_iterations": _FROM_A_PATH} if grid.solver == training_solver(grid.dim) else {}
-        self.solver = grid.solver.replace(init="graph", **few)
+        solver = grid.solver.replace(init="graph")
+        if grid.solver == training_solver(grid.dim):
+            solver = solver.replace(max_iterations=_FROM_A_PATH)
+        self.solver = solver
         self.paths = grid.paths or CentredPaths(self, self.solver.graph_resolution)
 
     def tabulated(self) -> TableAlone:

@@ -15,13 +15,18 @@ from pyro_riemann.vae import VAE, TrainingConfig, encode_all, make_vae, train
 CACHE_VARIABLE = "PYRO_RIEMANN_BENCHMARK_CACHE"
 
 
+def cache_folder() -> Path:
+    """Where trained decoders are kept."""
+    return Path(os.environ.get(CACHE_VARIABLE, Path(tempfile.gettempdir()) / "pyro_riemann_benchmarks"))
+
+
 def mnist_vae(latent_dim: int = 2, data_root: str | None = None, seed: int = 0) -> tuple[VAE, torch.Tensor]:
     """A VAE trained on MNIST and the codes of the 10,000 test images, from the cache if it is there.
 
     10 epochs of encoder and decoder mean, 3 of the precision network (float32, on the CPU, fixed seed). The
     decoder, ``vae.decoder``, is the immersion (mean, standard deviation) of 784 + 784 outputs.
     """
-    folder = Path(os.environ.get(CACHE_VARIABLE, Path(tempfile.gettempdir()) / "pyro_riemann_benchmarks"))
+    folder = cache_folder()
     suffix = "" if latent_dim == 2 else f"_d{latent_dim}"
     path = folder / f"mnist_decoder{suffix}.safetensors"
     vae = make_vae(784, latent_dim, prior="normal", posterior="normal", seed=seed)
