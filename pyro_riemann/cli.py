@@ -155,7 +155,7 @@ def kalatzis2020(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="vae, vamp128, vamp256, vamp512 or rvae; repeat it for several [default: all]."),
+        typer.Option(help="vae, vae-fitted, vamp128, vamp256, vamp512 or rvae; repeat it for several [default: all]."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds [default: the protocol's].")] = None,
     protocol: Annotated[
@@ -170,6 +170,10 @@ def kalatzis2020(
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads, all processes together.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
     page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of another protocol's results, for the same page; repeat it for several."),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do all of these runs again, whatever results and models there are.")
     ] = False,
@@ -205,7 +209,7 @@ def kalatzis2020(
                 Console(),
                 fresh,
             )
-        for path in experiment.write_report(results, page or results.with_suffix(".md")):
+        for path in experiment.write_report(results, page or results.with_suffix(".md"), beside or []):
             typer.echo(path)
 
 

@@ -90,17 +90,18 @@ def progress_table(jobs: Sequence[Job], results: Path) -> Table:
     return table
 
 
-def write_report(results: Path, page: Path) -> list[Path]:
+def write_report(results: Path, page: Path, beside: Sequence[Path] = ()) -> list[Path]:
     """Tables and figures of all results in a folder; returns the files.
 
     Args:
         results: the folder; figures go to its ``figures``.
         page: the Markdown file.
+        beside: folders of the results of other protocols, whose tables stand beside those; their figures are there.
 
     Raises:
         FileNotFoundError: if there are no results.
     """
     with understood(results):
         make_folder(page.parent)
-        write_file(page, report(results, page))
+        write_file(page, report(results, page, beside))
         return [page, *draw_all(results, results / "figures")]

@@ -14,12 +14,19 @@ from pyro_riemann.experiments.kalatzis2020._tables import NAMES, markdown_table
 PIXELS = 784
 
 
-def differences(records: list[Record]) -> str:
-    """The section of the report that goes through the differences one by one."""
+def differences(records: list[Record], one_of_several: bool = False) -> str:
+    """The section of the report that goes through the differences one by one.
+
+    Args:
+        records: of one protocol.
+        one_of_several: say which, for the page has others.
+    """
     models = [record for record in records if record["settings"]["kind"] == "model"]
     datasets = [name for name in NAMES if any(record["settings"]["dataset"] == name for record in models)]
     parts = [part(models, datasets) for part in (_adding_up, _distances, _vamp_constant, _mass, _level, _rest)]
-    return "\n\n".join(["## Where these numbers differ from K20's, and why", *(text for text in parts if text)])
+    names = sorted({record["settings"]["protocol"]["name"] for record in records})
+    note = [f"Numbers of this chapter are those of the protocol `{'`, `'.join(names)}`."] if one_of_several else []
+    return "\n\n".join(["## Where these numbers differ from K20's, and why", *note, *(text for text in parts if text)])
 
 
 def _chosen(models: Iterable[Record], dataset: str, model: str, dim: int) -> list[dict[str, Any]]:

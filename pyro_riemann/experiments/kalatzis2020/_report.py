@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pyro_riemann.experiments._jobs import Record, load
 from pyro_riemann.experiments.kalatzis2020 import _paper
+from pyro_riemann.experiments.kalatzis2020._agreement import agreement
 from pyro_riemann.experiments.kalatzis2020._differences import differences
 from pyro_riemann.experiments.kalatzis2020._protocol import DATASETS, MODELS, TITLES, Protocol, grid
 from pyro_riemann.experiments.kalatzis2020._tables import NAMES, markdown_table, spread
@@ -22,39 +23,59 @@ def load_records(folder: Path) -> Records:
     return [load(path) for path in sorted(folder.glob("*.json"))]
 
 
-def report(folder: Path, page: Path) -> str:
+def report(folder: Path, page: Path, beside: Sequence[Path] = ()) -> str:
     """The page: what is different from K20, then for every data set all the tables that the results allow.
 
     Args:
         folder: of the results.
         page: where the text will be; links to figures start there.
+        beside: folders of the results of other protocols, whose tables stand beside those.
 
     Raises:
         FileNotFoundError: if there are no results.
     """
-    records = load_records(folder)
-    if not records:
+    found = {where: load_records(where) for where in (folder, *beside)}
+    if not found[folder]:
         raise FileNotFoundError(f"no results in {folder}: run the experiments first.")
-    where = os.path.relpath(folder, page.parent)
-    parts = [_heading(records, where, page.name), differences(records)]
+    folders = {os.path.relpath(where, page.parent): records for where, records in found.items() if records}
+    every = [record for records in folders.values() for record in records]
+    fullest = max(folders.values(), key=len)
+    parts = [_heading(folders, page.name), agreement(every), differences(fullest, len(folders) > 1)]
     for dataset in NAMES:
-        own = [record for record in records if record["settings"]["dataset"] == dataset]
+        own = {
+            where: chosen
+            for where, records in folders.items()
+            if (chosen := [record for record in records if record["settings"]["dataset"] == dataset])
+        }
         if own:
             parts.append(f"## {NAMES[dataset]}")
-            parts += [section(own, dataset) for section in (_bounds, _f1, _mismatch, _timings)]
-            parts.append(_scenes(own, dataset, f"{where}/figures"))
+        for title, section in (
+            ("Bounds", _bounds),
+            ("Classification of codes", _f1),
+            ("Prior against codes", _mismatch),
+            ("Time", _timings),
+        ):
+            texts = [text for records in own.values() if (text := section(records, dataset))]
+            parts += [f"### {title}", *texts] if texts else []
+        for where, records in own.items():
+            parts.append(_scenes(records, dataset, f"{where}/figures"))
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def _heading(records: Records, folder: str, page: str) -> str:
+def _heading(folders: dict[str, Records], page: str) -> str:
+    records = [record for own in folders.values() for record in own]
     minutes = sum(record["cpu_seconds"] for record in records) / 60
-    protocols = sorted({record["settings"]["protocol"]["name"] for record in records})
-    data = sorted({record["settings"]["dataset"] for record in records}, key=list(NAMES).index)
-    chosen = " ".join(f"--dataset {name}" for name in data)
-    commands = [
-        f"python -m pyro_riemann reproduce kalatzis2020 {chosen} --protocol {name} --results {folder} --page {page}"
-        for name in protocols
-    ]
+    commands = []
+    for folder, own in folders.items():
+        protocols = sorted({record["settings"]["protocol"]["name"] for record in own})
+        data = sorted({record["settings"]["dataset"] for record in own}, key=list(NAMES).index)
+        chosen = " ".join(f"--dataset {name}" for name in data)
+        others = "".join(f" --beside {other}" for other in folders if other != folder)
+        commands += [
+            f"python -m pyro_riemann reproduce kalatzis2020 {chosen} --protocol {name} --results {folder}{others} "
+            f"--page {page}"
+            for name in protocols
+        ]
     return "\n\n".join(
         [
             "# Variational autoencoders with Riemannian Brownian motion priors",
@@ -137,7 +158,7 @@ def _bounds(records: Records, dataset: str) -> str:
             " at d > 2, where each distance is solved on the decoder, the R-VAE's ELBO is that of the first "
             f"{_counts(solved, 'num_data')} test images, and its IWAE draws from a Gaussian near the posterior;"
         )
-    return f"### Bounds\n\n{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
+    return f"{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
 
 
 def _counts(groups: Groups, key: str) -> str:
@@ -161,7 +182,7 @@ def _f1(records: Records, dataset: str) -> str:
         for row, (dim, model) in zip(rows, groups, strict=True):
             row.append(f"{_paper.F1[model, dim]:.2f}" if (model, dim) in _paper.F1 else "")
     what = f"{NAMES[dataset]}: F1 of a classifier with 100 hidden units on the codes of the test images, by class;"
-    return f"### Classification of codes\n\n{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
+    return f"{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
 
 
 def _mismatch(records: Records, dataset: str) -> str:
@@ -188,7 +209,7 @@ def _mismatch(records: Records, dataset: str) -> str:
         "from the prior's centre, geodesic for the R-VAE and Euclidean for the others, compared by the two-sample "
         f"Kolmogorov-Smirnov statistic (0: same law); FID in the features of a {first['fid_features']};"
     )
-    return f"### Prior against codes\n\n{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
+    return f"{_caption(_flat(groups), what)}\n\n{markdown_table(header, rows)}\n"
 
 
 def _timings(records: Records, dataset: str) -> str:
@@ -207,12 +228,12 @@ def _timings(records: Records, dataset: str) -> str:
             rows.append([*row, f"{paper[model, dim] / paper['vae', dim]:.2f}" if known else ""])
     header = ["d", "model", "warm-up, s", "phase 2, s", "warm-up over VAE", "phase 2 over VAE", "K20 over VAE"]
     clock = "processor seconds" if timings[0]["device"] == "cpu" else "seconds"
-    images = {record["result"]["measured_on"] for record in timings}
+    on, of = (max(record["result"][key] for record in timings) for key in ("measured_on", "images"))
     what = (
-        f"{NAMES[dataset]}: {clock} an epoch, all models in one process, measured on {max(images):,} images after a "
-        "short warm-up and scaled to all;"
+        f"{NAMES[dataset]}: {clock} an epoch, all models in one process, measured on {on:,} images after a short "
+        f"warm-up{' and scaled to all' if on < of else ''};"
     )
-    return f"### Time\n\n{_caption(timings, what)}\n\n{markdown_table(header, rows)}\n"
+    return f"{_caption(timings, what)}\n\n{markdown_table(header, rows)}\n"
 
 
 def _scenes(records: Records, dataset: str, figures: str) -> str:

@@ -8,9 +8,10 @@ from statistics import mean, stdev
 NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "digits": "digits"}
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The first two columns are words, the others numbers."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * 2 + " ---: |" * (len(header) - 2)]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = (0, 1)) -> str:
+    """The first two columns, or those at ``words``, are words, the others numbers."""
+    rules = [" --- |" if column in words else " ---: |" for column in range(len(header))]
+    lines = ["| " + " | ".join(header) + " |", "|" + "".join(rules)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 

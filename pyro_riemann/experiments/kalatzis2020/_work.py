@@ -31,8 +31,9 @@ def work(settings: dict[str, Any], device: str, checkpoints: Path) -> dict[str, 
 def _model(settings: dict[str, Any], protocol: Protocol, device: str, checkpoints: Path) -> dict[str, Any]:
     dataset, dim, model, seed = (settings[key] for key in ("dataset", "latent_dim", "model", "seed"))
     data = load_images(dataset, protocol, device)
-    vae, history = trained(model, data, dataset, dim, protocol, seed, checkpoints, device)
-    law = _measure.evaluation_prior(vae)
+    weights = "vae" if model == "vae-fitted" else model
+    vae, history = trained(weights, data, dataset, dim, protocol, seed, checkpoints, device)
+    law = _measure.fitted_prior(vae, data.train) if model == "vae-fitted" else _measure.evaluation_prior(vae)
     result: dict[str, Any] = {
         "bounds": _measure.bounds(vae, law, data, protocol, seed),
         "mismatch": _measure.mismatch(vae, law, data, protocol, _judge(dataset, protocol, device).features, seed),
