@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_point
+from pyro_riemann._formulas.maximisation import maximise
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.mixtures._mixture import ROWS, HeatKernelMixture
@@ -92,22 +94,13 @@ def fit_mixture(
     if min_time <= 0:
         raise ValueError(f"`min_time` must be positive, got {min_time}.")
     law = _start(points.detach(), metric, num_components, min_time, background, seed)
-    value, step = _expect(points, law)
-    history = [value]
-    for _ in range(num_steps):
-        length = 1.0
-        while True:
-            moved = _move(law, step, length, min_time, background is not None)
-            value, next_step = _expect(points, moved)
-            if value >= history[-1] or length < 1e-3:
-                break
-            length /= 2
-        if value < history[-1]:
-            break
-        law, step = moved, next_step
-        history.append(value)
-        if history[-1] - history[-2] < tolerance:
-            break
+    law, history, _ = maximise(
+        law,
+        partial(_expect, points),
+        partial(_move, min_time, background is not None),
+        num_steps=num_steps,
+        tolerance=tolerance,
+    )
     return MixtureFit(law, torch.stack(history))
 
 
@@ -142,7 +135,7 @@ def _expect(points: Tensor, law: HeatKernelMixture) -> tuple[Tensor, _Step]:
     return total / len(points), _Step(share / len(points), law.time * gradient / size, change)
 
 
-def _move(law: HeatKernelMixture, step: _Step, length: float, min_time: float, background: bool) -> HeatKernelMixture:
+def _move(min_time: float, background: bool, law: HeatKernelMixture, step: _Step, length: float) -> HeatKernelMixture:
     """The law after a step; the last kernel keeps place and time where it is the background."""
     loc = law.metric.expmap(law.loc, length * step.velocity)
     time = law.time * (1 + length * step.log_time).clamp(0.1, 10.0)

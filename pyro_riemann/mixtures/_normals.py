@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_one_of, check_point
+from pyro_riemann._formulas.maximisation import maximise
 from pyro_riemann._modes import full_precision, full_precision_methods
 from pyro_riemann.distributions import RiemannianNormal, RiemannianWrappedNormal, VampPrior
 from pyro_riemann.metrics import RiemannianMetric
@@ -139,24 +141,13 @@ def fit_normals(
         law = _law(
             family, metric, start.centers, _spread(family, metric, points, start.centers, share, min_variance), share
         )
-    value, step = _expect(points, law)
-    history, converged = [value], False
-    for _ in range(num_steps):
-        length = 1.0
-        while True:
-            moved = _move(family, points, law, step, length, min_variance)
-            value, next_step = _expect(points, moved)
-            if value >= history[-1] or length < 1e-3:
-                break
-            length /= 2
-        converged = bool(value - history[-1] < tolerance)
-        if value < history[-1]:
-            converged = bool(history[-1] - value < tolerance)  # rounding at the top, or no way up
-            break
-        law, step = moved, next_step
-        history.append(value)
-        if converged:
-            break
+    law, history, converged = maximise(
+        law,
+        partial(_expect, points),
+        partial(_move, family, points, min_variance),
+        num_steps=num_steps,
+        tolerance=tolerance,
+    )
     return NormalsFit(law, torch.stack(history), converged)
 
 
@@ -197,7 +188,7 @@ def _expect(points: Tensor, law: RiemannianMixture) -> tuple[Tensor, _Step]:
 
 @torch.no_grad()
 def _move(
-    family: str, points: Tensor, law: RiemannianMixture, step: _Step, length: float, least: float
+    family: str, points: Tensor, least: float, law: RiemannianMixture, step: _Step, length: float
 ) -> RiemannianMixture:
     """The law after a step."""
     old, metric = law.components, law.components.metric

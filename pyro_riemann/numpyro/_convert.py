@@ -12,7 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from pyro_riemann._formulas.peaks import Peaks
-from pyro_riemann.numpyro import distributions, manifolds, metrics, vae
+from pyro_riemann.numpyro import distributions, manifolds, metrics, mixtures, vae
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.metrics._spline_table import SplineTable
 
@@ -284,6 +284,10 @@ def _vamp_prior(law: Any, read: _Converter) -> Any:
     return distributions.VampPrior(read(law.components), read.array(law.logits), validate_args=law._validate_args)
 
 
+def _mixture(law: Any, read: _Converter) -> Any:
+    return mixtures.RiemannianMixture(read(law.components), read.array(law.logits), validate_args=law._validate_args)
+
+
 def _normal(law: Any, read: _Converter) -> Any:
     return dist.Normal(read.array(law.loc), read.array(law.scale), validate_args=law._validate_args)
 
@@ -316,6 +320,7 @@ _CONVERTERS: dict[str, Callable[[Any, _Converter], Any]] = {
     "RiemannianNormal": _riemannian_normal,
     "RiemannianUniform": _uniform,
     "VampPrior": _vamp_prior,
+    "RiemannianMixture": _mixture,
     "Normal": _normal,
     "Independent": _independent,
 }
