@@ -6,6 +6,7 @@ from pyro_riemann.vae._checkpoint import load_checkpoint, save_checkpoint
 from pyro_riemann.vae._counts import NegativeBinomialLikelihood, PoissonLikelihood
 from pyro_riemann.vae._decoders import Decoder, DistanceImmersion, GaussianDecoder
 from pyro_riemann.vae._encoders import Encoder, mlp
+from pyro_riemann.vae._ensemble import Ensemble, train_ensemble
 from pyro_riemann.vae._evaluate import converged_share, evaluate, prior_mass, solver_settings
 from pyro_riemann.vae._frozen_elbo import FrozenPosteriorELBO
 from pyro_riemann.vae._interface import DecoderProtocol, EncoderProtocol
@@ -53,6 +54,8 @@ __all__ = [
     "TrainingConfig",
     "History",
     "FrozenPosteriorELBO",
+    "train_ensemble",
+    "Ensemble",
     "Callback",
     "ProgressBar",
     "ScalarWriter",
