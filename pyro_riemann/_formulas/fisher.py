@@ -55,3 +55,16 @@ def half_plane_squared_dist(xp: Namespace, loc: Array, scale: Array, other_loc: 
     gap, stretch = loc - other_loc, scale - other_scale
     s = (gap * gap / 2 + stretch * stretch) / (4 * scale * other_scale)
     return 2 * space_form.squared_dist(xp, s, 1 + s, -1)
+
+
+def half_plane_turn(
+    xp: Namespace, loc: Array, scale: Array, other_loc: Array, other_scale: Array
+) -> tuple[Array, Array]:
+    r"""Cosine and sine of the turn of a vector on its way along the geodesic from the other normal to this one.
+
+    Its components are :math:`(d\mu, \sqrt2\,d\sigma) / \sigma`. With :math:`z = \mu / \sqrt2 + i \sigma` parallel
+    transport from w to z multiplies them, as a complex number, by :math:`(z - \bar w) / (w - \bar z)`.
+    """
+    a, b = (loc - other_loc) * 0.5**0.5, scale + other_scale
+    square = a * a + b * b
+    return (b * b - a * a) / square, -2 * a * b / square

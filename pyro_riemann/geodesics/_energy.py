@@ -100,18 +100,7 @@ class ChordEnergy:
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
         force = torch.einsum("pnai,pna->pni", jacobian, self._image_force(images))
         gram, cross = jacobian.mT @ jacobian, jacobian[:, :-1].mT @ jacobian[:, 1:]
-        start, end = gram[:, :-1], gram[:, 1:]
-        rate = self._rates(images)[..., None, None]
-        stiff = assemble(table, chord_diagonal(rate * start, rate * end), -rate * cross)
-        # chord derivatives projected on the plane of the mean of the two Jacobians
-        left, right = (start + cross) / 2, (cross.mT + end) / 2
-        mean = (left + right) / 2
-        solved_left, solved_right = solve_small(mean, left.mT), solve_small(mean, right.mT)
-        tangential = assemble(
-            table,
-            chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
-            -rate * left @ solved_right,
-        )
+        tangential, stiff = chord_hessians(table, self._rates(images), gram, cross)
         return System(self.of(images), table.mT @ force, tangential, stiff - tangential)
 
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,6 +141,29 @@ class ChordEnergy:
             stiff = stiff + assemble(table[::stride], diagonal, -weight * cross)
         force = table.mT @ torch.einsum("pnai,pna->pni", jacobian, push)
         return System(self.of(images), force, stiff + assemble(table, bending, None), stiff)
+
+
+def chord_hessians(table: Tensor, rates: Tensor, gram: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
+    """Tangential and stiff Hessian of ``1/2 sum rates |chord|^2``.
+
+    Args:
+        table: the spline's basis at the nodes, ``(N + 1, C)``.
+        rates: ``(P, N)`` or broadcastable.
+        gram: products of the Jacobian's columns at each node, ``(P, N + 1, d, d)``.
+        cross: those of each node (rows) with the next (columns), ``(P, N, d, d)``.
+    """
+    start, end, rate = gram[:, :-1], gram[:, 1:], rates[..., None, None]
+    stiff = assemble(table, chord_diagonal(rate * start, rate * end), -rate * cross)
+    # chord derivatives projected on the plane of the mean of the two Jacobians
+    left, right = (start + cross) / 2, (cross.mT + end) / 2
+    mean = (left + right) / 2
+    solved_left, solved_right = solve_small(mean, left.mT), solve_small(mean, right.mT)
+    tangential = assemble(
+        table,
+        chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
+        -rate * left @ solved_right,
+    )
+    return tangential, stiff
 
 
 class Quadrature(NamedTuple):

@@ -97,20 +97,10 @@ class ChordEnergy:
     def system(self, control: Array) -> System:
         """Energy, gradient, tangential Hessian and the stiffness normal to the surface."""
         images, jacobian = self.metric.embed_jacobian(self.nodes(control))
-        table, rate = self._table(control), self._rates(images)[..., None, None]
+        table = self._table(control)
         force = jnp.einsum("pnai,pna->pni", jacobian, self._image_force(images))
         gram, cross = products(jacobian, jacobian), products(jacobian[:, :-1], jacobian[:, 1:])
-        start, end = gram[:, :-1], gram[:, 1:]
-        stiff = assemble(table, chord_diagonal(rate * start, rate * end), -rate * cross)
-        # chord derivatives projected on the plane of the mean of the two Jacobians
-        left, right = (start + cross) / 2, (cross.mT + end) / 2
-        mean = (left + right) / 2
-        solved_left, solved_right = _linalg.solve(mean, left.mT), _linalg.solve(mean, right.mT)
-        tangential = assemble(
-            table,
-            chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
-            -rate * left @ solved_right,
-        )
+        tangential, stiff = chord_hessians(table, self._rates(images), gram, cross)
         return System(self._image_energy(images), table.T @ force, tangential, stiff - tangential)
 
     def first_order(self, control: Array) -> tuple[Array, Array]:
@@ -146,6 +136,29 @@ class ChordEnergy:
             diagonal = chord_diagonal(weight * gram[:, :-1], weight * gram[:, 1:])
             stiff = stiff + assemble(table[::stride], diagonal, -weight * cross)
         return System(self._image_energy(images), table.T @ force, stiff + assemble(table, bending, None), stiff)
+
+
+def chord_hessians(table: Array, rates: Array, gram: Array, cross: Array) -> tuple[Array, Array]:
+    """Tangential and stiff Hessian of ``1/2 sum rates |chord|^2``.
+
+    Args:
+        table: the spline's basis at the nodes, ``(N + 1, C)``.
+        rates: ``(P, N)`` or broadcastable.
+        gram: products of the Jacobian's columns at each node, ``(P, N + 1, d, d)``.
+        cross: those of each node (rows) with the next (columns), ``(P, N, d, d)``.
+    """
+    start, end, rate = gram[:, :-1], gram[:, 1:], rates[..., None, None]
+    stiff = assemble(table, chord_diagonal(rate * start, rate * end), -rate * cross)
+    # chord derivatives projected on the plane of the mean of the two Jacobians
+    left, right = (start + cross) / 2, (cross.mT + end) / 2
+    mean = (left + right) / 2
+    solved_left, solved_right = _linalg.solve(mean, left.mT), _linalg.solve(mean, right.mT)
+    tangential = assemble(
+        table,
+        chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
+        -rate * left @ solved_right,
+    )
+    return tangential, stiff
 
 
 class QuadratureEnergy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import jax
@@ -10,7 +11,8 @@ from jax import Array
 
 from pyro_riemann.numpyro._interface import Metric, System
 from pyro_riemann.numpyro.geodesics import _spline
-from pyro_riemann.numpyro.geodesics._energy import QuadratureEnergy, _pace, _root
+from pyro_riemann.numpyro.geodesics._blocks import assemble, products
+from pyro_riemann.numpyro.geodesics._energy import QuadratureEnergy, _pace, _root, chord_hessians
 from pyro_riemann.numpyro.metrics._ambient import Ambient
 
 
@@ -26,8 +28,9 @@ class AmbientEnergy(QuadratureEnergy):
     r"""Energy from squared distances of successive images in their space: no Jacobian in its value.
 
     As that of chords, ``E_N = N/2 sum dist(f(c_i), f(c_{i+1}))^2`` and ``(4 E_N - E_{N/2}) / 3``; a curve cannot jump a
-    wall without paying for it. Hessians are those of the quadrature along the curve: the same but for terms that vanish
-    as the nodes get denser, so that Newton's method ends at the minimum of this energy, nearly as fast.
+    wall without paying for it. Where parallel transport is known in that space, Hessians are those of chords, and the
+    full one is exact. Elsewhere they are those of the quadrature along the curve: the same but for terms that vanish as
+    the nodes get denser, so that Newton's method ends at the minimum of this energy, nearly as fast.
     """
 
     metric: Mapped
@@ -60,18 +63,22 @@ class AmbientEnergy(QuadratureEnergy):
         """Points of the curves at equal times, ``(P, N + 1, d)``."""
         return _spline.follow(_spline.uniform_basis(self.num_knots, self.num_segments, control), control)
 
+    def _chains(self, like: Array) -> list[tuple[int, Array]]:
+        """(stride, weight): the energy is ``1/2 sum_stride sum weight dist(f_{i+stride}, f_i)^2``."""
+        count = self.num_segments
+        rates = jnp.full((1, count), count, like.dtype) if self.rates is None else self.rates
+        if not self.richardson:
+            return [(1, rates)]
+        half = 1 / (1 / rates).reshape(rates.shape[0], -1, 2).sum(-1)
+        return [(1, 4 / 3 * rates), (2, -1 / 3 * half)]
+
     def of(self, images: Array) -> Array:
         """Energy ``(P,)`` of the chain of images ``(P, N + 1, D)``."""
-        count = self.num_segments
-        rates = jnp.full((1, count), count, images.dtype) if self.rates is None else self.rates
-        if not self.richardson:
-            return self._chain(images, rates, 1)
-        half = 1 / (1 / rates).reshape(rates.shape[0], -1, 2).sum(-1)
-        return (4 * self._chain(images, rates, 1) - self._chain(images, half, 2)) / 3
+        terms = [self._chain(images[:, ::stride], weight) for stride, weight in self._chains(images)]
+        return sum(terms[1:], terms[0])
 
-    def _chain(self, images: Array, rates: Array, stride: int) -> Array:
-        steps = self.space.squared_dist(images[:, stride::stride], images[:, :-stride:stride])
-        return 0.5 * (rates * steps).sum(-1)
+    def _chain(self, images: Array, weight: Array) -> Array:
+        return 0.5 * (weight * self.space.squared_dist(images[:, 1:], images[:, :-1])).sum(-1)
 
     def value(self, control: Array) -> Array:
         """Energy of each curve, ``(P,)``."""
@@ -86,9 +93,67 @@ class AmbientEnergy(QuadratureEnergy):
         return value, pull(jnp.ones_like(value))[0]
 
     def system(self, control: Array) -> System:
-        """Energy, gradient, tangential Hessian and the stiffness of a frozen metric."""
-        return System(*self.first_order(control), *super().system(control)[2:])
+        """Energy, gradient, tangential Hessian and what else a frozen metric resists with."""
+        if not self.space.has_frames:
+            return System(*self.first_order(control), *super().system(control)[2:])
+        images, jacobian = self.metric.embed_jacobian(self.nodes(control))
+        table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
+        tangential, stiff = self._hessians(table, images, jacobian)
+        force = jnp.einsum("pnai,pna->pni", jacobian, _slope(self.of, images))
+        return System(self.of(images), table.T @ force, tangential, stiff - tangential)
 
     def exact_system(self, control: Array) -> System:
         """The same with the full Hessian."""
-        return System(*self.first_order(control), *super().exact_system(control)[2:])
+        if not self.space.has_frames:
+            return System(*self.first_order(control), *super().exact_system(control)[2:])
+        nodes, table = self.nodes(control), _spline.uniform_basis(self.num_knots, self.num_segments, control)
+        push = _slope(self.of, self.metric.embed(nodes))
+
+        def pulled(points: Array) -> tuple[Array, Array]:
+            images, pull = jax.vjp(self.metric.embed, points)
+            return images, pull(push)[0]
+
+        def column(axis: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+            return jax.jvp(pulled, (nodes,), (jnp.broadcast_to(axis, nodes.shape),))
+
+        axes = jnp.eye(nodes.shape[-1], dtype=nodes.dtype)
+        (images, force), (jacobian, bending) = jax.vmap(column, out_axes=(None, -1))(axes)
+        hessian = assemble(table, bending, None)
+        for stride, weight in self._chains(images):
+            blocks = self._image_blocks(images[:, ::stride], jacobian[:, ::stride], weight)
+            hessian = hessian + assemble(table[::stride], *blocks)
+        return System(self.of(images), table.T @ force, hessian, self._hessians(table, images, jacobian)[1])
+
+    def _hessians(self, table: Array, images: Array, jacobian: Array) -> tuple[Array, Array]:
+        """As those of chords: Jacobians in orthonormal frames, of which one is carried to the other along the chord."""
+        frames, rates = self.space.frame(images, jacobian), self._chains(images)[0][1]
+        if self.richardson:
+            rates = 3 / 4 * rates
+        carried = self.space.carry(images[:, :-1], images[:, 1:], frames[:, 1:])
+        return chord_hessians(table, rates, products(frames, frames), products(frames[:, :-1], carried))
+
+    def _image_blocks(self, images: Array, jacobian: Array, weight: Array) -> tuple[Array, Array]:
+        """``J^T H J`` for the second derivative H of one chain: blocks of each node, and of each with the next.
+
+        A node meets its neighbours alone: the derivatives of every third node are taken at once.
+        """
+        count = jacobian.shape[1]
+        each = jnp.arange(count)
+        third = each % 3
+
+        def along(moved: Array) -> Array:
+            bent = jax.jvp(lambda points: _slope(lambda x: self._chain(x, weight), points), (images,), (moved,))[1]
+            return jnp.einsum("pnai,pna->pni", jacobian, bent)
+
+        masks = (third == jnp.arange(3)[:, None]).astype(images.dtype)[:, None, :, None, None]  # (3, 1, n, 1, 1)
+        moved = jnp.moveaxis(masks * jacobian, -1, 1)  # (3, d, P, n, D)
+        columns = jax.vmap(jax.vmap(along))(moved)  # (3, d, P, n, d)
+        diagonal = jnp.moveaxis(columns[third, :, :, each], 1, -1)  # (n, P, d, d)
+        upper = jnp.moveaxis(columns[third[1:], :, :, each[:-1]], 1, -1)
+        return jnp.moveaxis(diagonal, 0, 1), jnp.moveaxis(upper, 0, 1)
+
+
+def _slope(function: Callable[[Array], Array], points: Array) -> Array:
+    """Derivative of a sum of values, like ``points``."""
+    value, pull = jax.vjp(function, points)
+    return pull(jnp.ones_like(value))[0]
