@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar, cast
 
 import torch
-from pyro.distributions import GammaPoisson
+from pyro.distributions import GammaPoisson, ZeroInflatedNegativeBinomial
 from torch import Tensor, distributions
 from torch.distributions.kl import kl_divergence
 
 from pyro_riemann._checks import holds
 from pyro_riemann._decoded import OutputError
 from pyro_riemann._formulas import fisher
-from pyro_riemann.metrics._ambient import Ambient, Divergence, Flat, HalfPlanes
+from pyro_riemann.metrics._ambient import Ambient, Divergence, Flat, HalfPlanes, ZeroInflated
 
 Law = distributions.Distribution
 L = TypeVar("L", bound=Law)
@@ -43,7 +43,9 @@ def register_immersion(family: type[L], immersion: Callable[[L], Tensor], fixed:
     pullback of F through a decoder is that of the Euclidean metric through h of what the decoder returns. Known are
     ``Bernoulli``, ``Categorical``, ``OneHotCategorical``, ``Poisson``, ``Exponential``; with fixed dispersion
     ``NegativeBinomial`` and ``GammaPoisson``; with fixed scale ``Normal``, ``LogNormal``, ``Laplace`` and ``StudentT``;
-    with fixed covariance ``MultivariateNormal``; with fixed shape ``Gamma``; with fixed concentration ``VonMises``.
+    with fixed covariance ``MultivariateNormal``; with fixed shape ``Gamma``; with fixed concentration ``VonMises``. No
+    immersion is known, but the metric is, of ``Normal`` and ``LogNormal`` with a scale of their own and of Pyro's
+    ``ZeroInflatedNegativeBinomial`` with fixed dispersion.
 
     Args:
         family: class of the distribution; its subclasses have the same immersion, unless they are given another.
@@ -155,6 +157,8 @@ def _chart(law: Law, own_scale: bool) -> Chart:
         return Chart(name, _half_planes, (), HalfPlanes(), _size(_half_planes(law)))
     if family is not None and not varying:
         return Chart(name, family.immersion, family.fixed, Flat(), _size(family.immersion(law)))
+    if isinstance(law, ZeroInflatedNegativeBinomial) and not _varies(law, "total_count"):
+        return Chart(name, _zero_inflated, ("total_count",), ZeroInflated(), _size(_zero_inflated(law)))
     said = f", whose `{varying[0]}` depends on z" if varying else ""
     parameters = _parameters(law)
     try:
@@ -215,6 +219,12 @@ def _half_planes(law: Law) -> Tensor:
             "it must be positive. Is it a log-variance? Its half has the exponential that is meant."
         )
     return torch.cat([_rows(normal.loc), _rows(normal.scale)], -1)
+
+
+def _zero_inflated(law: Law) -> Tensor:
+    counts = cast(ZeroInflatedNegativeBinomial, law)
+    count = counts.total_count.log().expand_as(counts.logits)
+    return torch.cat([_rows(part) for part in (count + counts.logits, counts.gate_logits, count)], -1)
 
 
 def _bernoulli(law: distributions.Bernoulli) -> Tensor:

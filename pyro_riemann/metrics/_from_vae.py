@@ -8,10 +8,9 @@ from functools import partial
 from operator import attrgetter
 from typing import cast
 
+from pyro.distributions import ZeroInflatedNegativeBinomial
 from torch import Tensor
 from torch.distributions import Distribution, NegativeBinomial
-
-from pyro_riemann._decoded import OutputError
 
 Decode = Callable[..., object]
 _DIMS = ("latent_dim", "n_latent", "z_dim", "latent_size")
@@ -98,12 +97,10 @@ def _counts(generative: Decode, as_law: bool, z: Tensor, **conditions: Tensor) -
     law = cast(Mapping[str, object], generative(z, **conditions))["px"]
     if not as_law:
         return law
-    if _first(law, "zi_logits") is not None:
-        raise OutputError(
-            f"`immersion` returns a {type(law).__name__}: the Fisher metric of zero-inflated counts is not known. "
-            'Train with `gene_likelihood="nb"`, or take the mean (`output="mean"`).'
-        )
-    mean, dispersion = _first(law, "mu"), _first(law, "theta")
+    mean, dispersion, gate = _first(law, "mu"), _first(law, "theta"), _first(law, "zi_logits")
     if isinstance(law, Distribution) and isinstance(mean, Tensor) and isinstance(dispersion, Tensor):
-        return NegativeBinomial(dispersion, logits=mean.log() - dispersion.log(), validate_args=False)
+        logits = mean.log() - dispersion.log()
+        if isinstance(gate, Tensor):
+            return ZeroInflatedNegativeBinomial(dispersion, logits=logits, gate_logits=gate, validate_args=False)
+        return NegativeBinomial(dispersion, logits=logits, validate_args=False)
     return law

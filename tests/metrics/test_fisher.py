@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from pyro.distributions import GammaPoisson
+from pyro.distributions import GammaPoisson, ZeroInflatedNegativeBinomial
 from torch import Tensor, distributions, nn
 from torch.distributions import Independent
 from torch.func import jacfwd
@@ -61,6 +61,14 @@ LAWS: dict[str, tuple[Callable[[Tensor], Any], tuple[Tensor, Tensor]]] = {
     "exponential": (lambda z: distributions.Exponential(A(z).exp()), POSITIVE),
     "gamma": (lambda z: distributions.Gamma(2.5, A(z).exp()), POSITIVE),
     "von Mises": (lambda z: distributions.VonMises(A(z), torch.tensor(1.7, dtype=F64)), CIRCLE),
+    "zero-inflated counts": (
+        lambda z: ZeroInflatedNegativeBinomial(2.5, logits=A(z), gate_logits=B(z), validate_args=False),
+        COUNTS,
+    ),
+    "zero-inflated counts, probs": (
+        lambda z: ZeroInflatedNegativeBinomial(2.5, probs=A(z).sigmoid(), gate=B(z).sigmoid(), validate_args=False),
+        COUNTS,
+    ),
     "own scale": (lambda z: distributions.Normal(A(z), B(z).exp()), REAL),
     "own scale, log-normal": (lambda z: distributions.LogNormal(A(z), B(z).exp()), line(-40.0, 40.0, torch.exp)),
     "own shape": (lambda z: distributions.Gamma(A(z).exp(), B(z).exp()), line(-60.0, 8.0, torch.exp)),
@@ -145,6 +153,27 @@ def test_closed_fisher_rao_distances(name: str) -> None:
     velocity = metric.logmap(Z, Y)
     torch.testing.assert_close(metric.norm(Z, velocity), expected, rtol=1e-4, atol=0.0)
     torch.testing.assert_close(metric.expmap(Z, velocity), Y, rtol=1e-3, atol=1e-3)
+
+
+def test_zero_inflated_counts_without_added_zeros_are_negative_binomial() -> None:
+    def counts(z: Tensor) -> Any:
+        return distributions.NegativeBinomial(3.0, logits=A(z))
+
+    def inflated(z: Tensor) -> Any:
+        return ZeroInflatedNegativeBinomial(3.0, logits=A(z), gate_logits=-25 + 0 * z[:, :1], validate_args=False)
+
+    few, none = PullbackMetric(inflated, 2), PullbackMetric(counts, 2)
+    torch.testing.assert_close(few.metric(Z), none.metric(Z), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(few.dist(Z, Y), none.dist(Z, Y), rtol=1e-4, atol=0.0)
+    moving = PullbackMetric(LAWS["zero-inflated counts"][0], 2)
+    curve = moving.geodesic(Z, Y, init="line")
+    assert bool(curve.converged.all())
+    ends = moving.expmap(Z, moving.logmap(Z, Y))  # by another route, Runge-Kutta steps
+    torch.testing.assert_close(ends, Y, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="Fisher metric is not known"):
+        PullbackMetric(
+            lambda z: ZeroInflatedNegativeBinomial(A(z).exp(), logits=A(z), gate_logits=B(z), validate_args=False), 2
+        )
 
 
 def test_divergences_stand_for_distances() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pyro.distributions import ZeroInflatedNegativeBinomial
 from torch import Tensor, distributions, nn
 from torch.func import jacfwd, vmap
 
@@ -82,7 +83,7 @@ class Cells(nn.Module):
 
     def generative(self, z: Tensor, library: Tensor, batch_index: Tensor) -> dict[str, Any]:
         mu = library.exp() * (self.layers(z) + batch_index).softmax(-1)
-        return {"px": Counts(mu, self.log_theta.exp(), mu if self.inflated else None), "pl": None}
+        return {"px": Counts(mu, self.log_theta.exp(), self.layers(z) if self.inflated else None), "pl": None}
 
 
 def fisher_of_counts(metric: PullbackMetric, mean: Callable[[Tensor], Tensor], theta: Tensor) -> None:
@@ -122,8 +123,14 @@ def test_counts() -> None:
     fisher_of_counts(own, lambda z: mean(z, 3.0, 1.0), theta)
     same(PullbackMetric.from_vae(model, output="mean"), mean, Z)
     model.module.inflated = True
-    with pytest.raises(ValueError, match=r'zero-inflated.*gene_likelihood="nb".*output="mean"'):
-        PullbackMetric.from_vae(model)
+    inflated = PullbackMetric(
+        lambda z: ZeroInflatedNegativeBinomial(
+            theta, logits=(mean(z) / theta).log(), gate_logits=model.module.layers(z), validate_args=False
+        ),
+        2,
+    )
+    torch.testing.assert_close(PullbackMetric.from_vae(model).metric(Z), inflated.metric(Z), rtol=1e-4, atol=1e-3)
+    same(PullbackMetric.from_vae(model, output="mean"), mean, Z)
 
 
 def test_what_is_not_told() -> None:

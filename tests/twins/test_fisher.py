@@ -10,7 +10,7 @@ import numpy as np
 import numpyro.distributions as theirs
 import torch
 from numpyro.distributions import Independent
-from pyro.distributions import GammaPoisson
+from pyro.distributions import GammaPoisson, ZeroInflatedNegativeBinomial
 from torch import Tensor
 from torch import distributions as ours
 
@@ -77,12 +77,15 @@ def flat_in_jax(z: Any) -> tuple[Any, ...]:
 
 def curved_in_torch(z: Tensor) -> dict[str, Any]:
     a, b = pair(torch, z)
-    return {"x": ours.Normal(a, b.exp()), "y": ours.Gamma(a.exp(), b.exp()), "z": ours.Poisson(b.exp())}
+    counts = ZeroInflatedNegativeBinomial(2.5, logits=a, gate_logits=b, validate_args=False)
+    normals, waits = ours.Normal(a, b.exp()), ours.Gamma(a.exp(), b.exp())
+    return {"w": counts, "x": normals, "y": waits, "z": ours.Poisson(b.exp())}
 
 
 def curved_in_jax(z: Any) -> dict[str, Any]:
     a, b = pair(jnp, z)
     return {
+        "w": theirs.ZeroInflatedNegativeBinomial2(2.5 * jnp.exp(a), 2.5, gate_logits=b),
         "x": theirs.Normal(a, jnp.exp(b)),
         "y": theirs.Gamma(jnp.exp(a), jnp.exp(b)),
         "z": theirs.Poisson(jnp.exp(b)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import accumulate
 from typing import Protocol, cast
 
@@ -15,7 +14,7 @@ import numpyro.distributions as distributions
 from jax import Array
 from numpyro.distributions.kl import kl_divergence
 
-from pyro_riemann._formulas import fisher
+from pyro_riemann._formulas import fisher, zero_inflated
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 
@@ -36,12 +35,37 @@ class Ambient(Protocol):
         """``J^T A(x) J``, ``(*batch, d, d)``, for a Jacobian ``(*batch, size, d)``."""
         ...
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether :meth:`frame` and :meth:`carry` are known."""
+        ...
+
+    def frame(self, x: Array, jacobian: Array) -> Array:
+        """The Jacobian ``(*batch, size, d)`` at x in an orthonormal frame there."""
+        ...
+
+    def carry(self, x: Array, y: Array, vectors: Array) -> Array:
+        """Vectors ``(*batch, size, d)`` in the frame at y, in that at x after transport along the geodesic."""
+        ...
+
+
+class Frameless:
+    """A space whose parallel transport is not known."""
+
+    has_frames = False
+
+    def frame(self, x: Array, jacobian: Array) -> Array:
+        raise NotImplementedError
+
+    def carry(self, x: Array, y: Array, vectors: Array) -> Array:
+        raise NotImplementedError
+
 
 @dataclasses.dataclass(frozen=True)
 class Flat:
     """Euclidean space."""
 
-    has_distance = True
+    has_distance = has_frames = True
 
     def squared_dist(self, x: Array, y: Array) -> Array:
         return jnp.square(x - y).sum(-1)
@@ -49,25 +73,64 @@ class Flat:
     def pull(self, x: Array, jacobian: Array) -> Array:
         return jacobian.mT @ jacobian
 
+    def frame(self, x: Array, jacobian: Array) -> Array:
+        return jacobian
+
+    def carry(self, x: Array, y: Array, vectors: Array) -> Array:
+        return vectors
+
 
 @dataclasses.dataclass(frozen=True)
 class HalfPlanes:
     r"""Means and standard deviations of independent normals, :math:`ds^2 = (d\mu^2 + 2\,d\sigma^2) / \sigma^2` each."""
 
-    has_distance = True
+    has_distance = has_frames = True
 
     def squared_dist(self, x: Array, y: Array) -> Array:
         halves = (*jnp.split(x, 2, -1), *jnp.split(y, 2, -1))
         return cast(Array, fisher.half_plane_squared_dist(jnp, *halves)).sum(-1)
 
     def pull(self, x: Array, jacobian: Array) -> Array:
+        frame = self.frame(x, jacobian)
+        return frame.mT @ frame
+
+    def frame(self, x: Array, jacobian: Array) -> Array:
         unit = jnp.split(x, 2, -1)[1][..., None]
         loc, scale = (half / unit for half in jnp.split(jacobian, 2, -2))
-        return loc.mT @ loc + 2 * (scale.mT @ scale)
+        return jnp.concatenate([loc, 2**0.5 * scale], -2)
+
+    def carry(self, x: Array, y: Array, vectors: Array) -> Array:
+        halves = (*jnp.split(x, 2, -1), *jnp.split(y, 2, -1))
+        cos, sin = (part[..., None] for part in fisher.half_plane_turn(jnp, *halves))
+        loc, scale = jnp.split(vectors, 2, -2)
+        return jnp.concatenate([cos * loc - sin * scale, sin * loc + cos * scale], -2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Divergence:
+class ZeroInflated(Frameless):
+    """Logs of means, logits of added zeros and logs of fixed dispersions of independent zero-inflated counts.
+
+    Between near points the information in the middle stands for the metric on the way, to third order.
+    """
+
+    has_distance = True
+
+    def squared_dist(self, x: Array, y: Array) -> Array:
+        mean, mixed, gate = zero_inflated.information(jnp, *jnp.split((x + y) / 2, 3, -1))
+        a, b, _ = jnp.split(x - y, 3, -1)
+        total: Array = (mean * a * a + 2 * mixed * a * b + gate * b * b).sum(-1)
+        return total
+
+    def pull(self, x: Array, jacobian: Array) -> Array:
+        entries = zero_inflated.information(jnp, *jnp.split(x, 3, -1))
+        mean, mixed, gate = (part[..., None] for part in entries)
+        a, b, _ = jnp.split(jacobian, 3, -2)
+        cross = a.mT @ (mixed * b)
+        return a.mT @ (mean * a) + cross + cross.mT + b.mT @ (gate * b)
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence(Frameless):
     """Parameters of a family with the Fisher metric, which is the second derivative of the KL divergence.
 
     Between near points the symmetrised divergence stands for the squared distance, to third order. It is a small
@@ -117,7 +180,7 @@ def _rowwise(function: Callable[[Array, Array], Array], x: Array, y: Array) -> A
     return jax.vmap(function)(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])).reshape(x.shape[:-1])
 
 
-class Of:
+class Of(Frameless):
     """The chart of a metric of one's own."""
 
     def __init__(self, metric: RiemannianMetric) -> None:
@@ -145,13 +208,27 @@ class Product:
     def has_distance(self) -> bool:
         return all(space.has_distance for space in self.spaces)
 
+    @property
+    def has_frames(self) -> bool:
+        return all(space.has_frames for space in self.spaces)
+
+    def _cut(self, x: Array, axis: int = -1) -> list[Array]:
+        return jnp.split(x, list(accumulate(self.sizes))[:-1], axis)
+
     def squared_dist(self, x: Array, y: Array) -> Array:
-        cut = partial(jnp.split, indices_or_sections=list(accumulate(self.sizes))[:-1], axis=-1)
-        parts = [space.squared_dist(a, b) for space, a, b in zip(self.spaces, cut(x), cut(y), strict=True)]
+        cut = zip(self.spaces, self._cut(x), self._cut(y), strict=True)
+        parts = [space.squared_dist(a, b) for space, a, b in cut]
         return sum(parts[1:], parts[0])
 
     def pull(self, x: Array, jacobian: Array) -> Array:
-        ends = list(accumulate(self.sizes))[:-1]
-        cut = zip(self.spaces, jnp.split(x, ends, -1), jnp.split(jacobian, ends, -2), strict=True)
+        cut = zip(self.spaces, self._cut(x), self._cut(jacobian, -2), strict=True)
         parts = [space.pull(a, j) for space, a, j in cut]
         return sum(parts[1:], parts[0])
+
+    def frame(self, x: Array, jacobian: Array) -> Array:
+        cut = zip(self.spaces, self._cut(x), self._cut(jacobian, -2), strict=True)
+        return jnp.concatenate([space.frame(a, j) for space, a, j in cut], -2)
+
+    def carry(self, x: Array, y: Array, vectors: Array) -> Array:
+        cut = zip(self.spaces, self._cut(x), self._cut(y), self._cut(vectors, -2), strict=True)
+        return jnp.concatenate([space.carry(a, b, v) for space, a, b, v in cut], -2)

@@ -15,7 +15,7 @@ from numpyro.distributions.kl import kl_divergence
 from pyro_riemann._decoded import OutputError
 from pyro_riemann._formulas import fisher
 from pyro_riemann.numpyro._checks import holds
-from pyro_riemann.numpyro.metrics._ambient import Ambient, Divergence, Flat, HalfPlanes
+from pyro_riemann.numpyro.metrics._ambient import Ambient, Divergence, Flat, HalfPlanes, ZeroInflated
 
 Law = distributions.Distribution
 L = TypeVar("L", bound=Law)
@@ -136,6 +136,14 @@ def _chart(laws: tuple[Law, ...], own_scale: bool) -> Chart:
     if family is not None and not varying:
         immersion = _Broadcast(family.immersion)
         return Chart(name, immersion, family.fixed, Flat(), immersion(law).size)
+    if isinstance(base, distributions.ZeroInflatedProbs) and _is_negative_binomial(_base(base.base_dist)):
+        counts = jnp.stack([jnp.ravel(jnp.asarray(_base(_base(each).base_dist).concentration) * 1.0) for each in laws])
+        if not holds(unvarying(counts)):
+            raise OutputError(
+                f"`immersion` returns a {name} whose `concentration` depends on z: its Fisher metric is known for a "
+                'fixed one. Return an array, such as the mean (`output="mean"`).'
+            )
+        return Chart(name, _zero_inflated, (), ZeroInflated(), _zero_inflated(law).size)
     said = f", whose `{varying[0]}` depends on z" if varying else ""
     law = _within(law)
     leaves, structure = jax.tree.flatten(law)
@@ -212,6 +220,22 @@ def _half_planes(law: Law) -> Array:
     scale = jnp.asarray(normal.scale)
     scale = jnp.where(scale > 0, scale, jnp.nan)
     return jnp.concatenate([jnp.broadcast_to(part, shape).ravel() for part in (jnp.asarray(normal.loc), scale)])
+
+
+def _is_negative_binomial(law: Law) -> bool:
+    kinds = (distributions.GammaPoisson, distributions.NegativeBinomialProbs, distributions.NegativeBinomialLogits)
+    return isinstance(law, kinds)
+
+
+def _zero_inflated(law: Law) -> Array:
+    inflated, shape = cast(distributions.ZeroInflatedProbs, _base(law)), _within(law).batch_shape
+    counts = cast(distributions.GammaPoisson, _base(inflated.base_dist))
+    if isinstance(inflated, distributions.ZeroInflatedLogits):
+        gate = jnp.asarray(inflated.gate_logits)
+    else:
+        gate = jnp.log(inflated.gate) - jnp.log1p(-inflated.gate)
+    parts = (jnp.log(counts.mean), gate, jnp.log(jnp.asarray(counts.concentration)))
+    return jnp.concatenate([jnp.broadcast_to(part, shape).ravel() for part in parts])
 
 
 def _image(value: object) -> Array:
