@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -9,10 +10,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pyro_riemann.metrics import EnsembleMetric, GridMetric
+from pyro_riemann.experiments.single_cell._solved import CURVES
+from pyro_riemann.geodesics import Geodesic
+from pyro_riemann.metrics import EnsembleMetric, GridMetric, RiemannianMetric
 from pyro_riemann.vae import Decoder
 
 PAIRS = tuple(combinations(range(3), 2))
+WINDOW = 3
 
 
 def between(proportions: Tensor, first: int, second: int) -> tuple[Tensor, Tensor]:
@@ -35,25 +39,32 @@ def between(proportions: Tensor, first: int, second: int) -> tuple[Tensor, Tenso
     return index, both[index, 1] / both[index].sum(1)
 
 
-def nearest_times(metric: GridMetric | None, curve: Tensor, points: Tensor) -> Tensor:
+def nearest_times(metric: RiemannianMetric | None, curve: Tensor, points: Tensor) -> Tensor:
     """Where on a curve the nearest point is, as a share of its length in [0, 1], ``(n,)``.
 
-    Distances to equally spaced points of the curve, with a parabola through the three smallest.
+    Distances to equally spaced points of the curve, with a parabola through the three smallest. Of a metric without a
+    table only the :data:`WINDOW` points about the nearest one by the chord of the immersion are tried.
 
     Args:
         metric: None for the flat metric of the chart.
-        curve: points at equal distances on it, ``(k, 2)``.
-        points: ``(n, 2)``.
+        curve: points at equal distances on it, ``(k, d)``.
+        points: ``(n, d)``.
     """
+    surface = None if metric is None else metric.immersed()
     if metric is None:
         squared = (points - curve[:, None]).square().sum(-1)
-    else:
+    elif isinstance(metric, GridMetric) or surface is None:
         squared = metric.squared_dist(points, curve[:, None])
+    else:
+        chord = torch.cdist(surface.embed(curve), surface.embed(points))
+        first = (chord.argmin(0) - WINDOW // 2).clamp(0, max(0, len(curve) - WINDOW))
+        tried = first + torch.arange(min(WINDOW, len(curve)))[:, None]
+        squared = torch.full_like(chord, torch.inf).scatter(0, tried, metric.squared_dist(points, curve[tried]))
     best = squared.argmin(0)
     inner = best.clamp(1, len(curve) - 2)
     before, at, after = (squared.gather(0, (inner + step)[None])[0] for step in (-1, 0, 1))
     bend = (before - 2 * at + after).clamp(min=1e-12)
-    shift = (0.5 * (before - after) / bend).clamp(-1, 1)
+    shift = torch.where(bend < torch.inf, 0.5 * (before - after) / bend, best - inner).clamp(-1, 1)
     return ((inner + shift) / (len(curve) - 1)).clamp(0, 1)
 
 
@@ -92,7 +103,7 @@ def best_correlation(known: Tensor) -> float:
 def mixture_test(
     codes: Tensor,
     proportions: Tensor,
-    metrics: dict[str, GridMetric],
+    metrics: Mapping[str, RiemannianMetric],
     decoder: Decoder,
     *,
     nodes: int,
@@ -100,9 +111,9 @@ def mixture_test(
     """Scores of each geometry for each pair of lines, JSON-able.
 
     Args:
-        codes: of all cells, ``(n, 2)``.
+        codes: of all cells, ``(n, d)``.
         proportions: ``(n, 3)``.
-        metrics: tables, by name; straight lines are added.
+        metrics: by name; straight lines are added. Curves are those of the default solver.
         decoder: of the codes.
         nodes: points on a curve.
 
@@ -120,7 +131,7 @@ def mixture_test(
                 curve = torch.lerp(start, end, torch.linspace(0, 1, nodes)[:, None])
                 length, converged = float((end - start).norm()), True
             else:
-                found = metric.geodesic(start, end, init="graph")
+                found = _curve(metric, start, end)
                 curve, length, converged = (
                     found(torch.linspace(0, 1, nodes)),
                     float(found.length),
@@ -135,6 +146,16 @@ def mixture_test(
                 rows[key].append(value)
         result[name] = rows
     return result
+
+
+def _curve(metric: RiemannianMetric, start: Tensor, end: Tensor) -> Geodesic:
+    if isinstance(metric, GridMetric):
+        return metric.geodesic(start, end, init="graph")
+    rough, metric.solver = metric.solver, CURVES
+    try:
+        return metric.geodesic(start, end)
+    finally:
+        metric.solver = rough
 
 
 def profile_test(counts: Tensor, proportions: Tensor) -> dict[str, list[float]]:
@@ -161,7 +182,7 @@ def disagreement(ensemble: EnsembleMetric, codes: Tensor, proportions: Tensor) -
 
     Args:
         ensemble: the members.
-        codes: ``(n, 2)``.
+        codes: ``(n, d)``.
         proportions: ``(n, 3)``.
     """
     ends = torch.stack([codes[proportions[:, line] == 1].mean(0) for line in range(3)])
