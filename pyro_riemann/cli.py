@@ -307,6 +307,30 @@ def single_cell(
         typer.echo(written)
 
 
+@reproduce.command()
+def identifiability(
+    data: Annotated[Path | None, typer.Option(help="Folder with MNIST/raw [default: PYRO_RIEMANN_DATA].")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/identifiability/results"),
+    checkpoints: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("runs/identifiability/models"),
+    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
+) -> None:
+    """Compare distances over retrainings of a VAE, as Syrota et al. (2025) do; start again to go on."""
+    import torch
+    from rich.console import Console
+
+    from pyro_riemann.experiments import identifiability as experiment
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with _clear_errors(f"Stopped. The same command again goes on from {checkpoints}."):
+        if not report:
+            experiment.run(results, data, console=Console(), checkpoints=checkpoints)
+        for path in experiment.write_report(results, page or results.with_suffix(".md")):
+            typer.echo(path)
+
+
 class _Terminated(BaseException):
     """SIGTERM: what ends jobs of a scheduler or a container."""
 
