@@ -24,6 +24,10 @@ class Mapped(Metric, Protocol):
         """The map, ``(*batch, d) -> (*batch, size)``."""
         ...
 
+    def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Its value and its Jacobian ``(*batch, size, d)``."""
+        ...
+
 
 class AmbientEnergy(QuadratureEnergy):
     r"""Energy from squared distances of successive images in their space: no Jacobian in its value.

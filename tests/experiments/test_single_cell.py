@@ -72,7 +72,8 @@ def test_results_are_those_of_the_grid() -> None:
 
 
 def test_findings_are_those_of_the_results() -> None:
-    results = [load(path)["result"] for path in RESULTS.glob("*.json")]
+    records = [load(path) for path in RESULTS.glob("*.json")]
+    results = [record["result"] for record in records if "latent_dim" not in record["settings"]]
     mixed = [result for result in results if "mixtures" in result]
 
     def means(name: str, key: str) -> list[float]:
@@ -240,19 +241,24 @@ def test_gaussians_are_nested(flat: GridMetric) -> None:
 @pytest.mark.filterwarnings("ignore:.*interpolat.*:UserWarning")  # a model of five epochs
 def test_a_run_is_kept_and_reported(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "GRID", (("RNAmix_celseq2", 1.0, (0, 1)),))
+    monkeypatch.setattr(grid, "SOLVED_GRID", (("RNAmix_celseq2", 1.0, (0,)),))
     tiny = {"resolution": 16, "field": 12, "nodes": 5, "evaluations": 4, "importance": 5}
     chains = {"chains": 2, "warmup": 20, "draws": 30}
     protocol = grid.Protocol(genes=20, hidden=(8,), epochs=5, members=2, **tiny, **chains)
+    small = {"nodes": 5, "importance": 3, "mass_draws": 200, "steps": 1}
+    many = grid.SolvedProtocol(genes=20, hidden=(8,), epochs=5, members=2, **small)
     results = tmp_path / "results"
-    run(results, data, protocol)
+    run(results, data, protocol, many)
     written = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
-    assert len(written) == 2
-    run(results, data, protocol)
+    assert len(written) == 3
+    run(results, data, protocol, many)
     assert {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")} == written
     for path in results.glob("*.json"):
         result = load(path)["result"]
         assert result["cells"] == [42, 6, 12]
-        assert ("nuts" in result) == path.stem.endswith("seed0")
+        assert ("nuts" in result) == (path.stem == "RNAmix_celseq2-kl1-seed0")
+        assert ("mass_error" in result) == ("d10" in path.stem)
     page = report(results)
-    assert "Fisher-Rao, ensemble" in page
+    assert page.count("| Fisher-Rao, ensemble |") == 4
+    assert "### With 10 dimensions" in page
     assert "nan" not in page

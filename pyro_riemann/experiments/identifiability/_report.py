@@ -86,7 +86,7 @@ def _section(results: Path, record: Record) -> list[str]:
     models, pairs = measured.geodesic.shape
     smaller = int((measured.geodesic_variation < measured.euclidean_variation).sum())
     ratio = float(measured.geodesic_variation.mean() / measured.euclidean_variation.mean())
-    label = LABELS[sizes["data"]]
+    label = LABELS.get(sizes["data"], sizes["data"])
     elbo = f"{statistics.mean(result['elbo']):.1f} ± {statistics.stdev(result['elbo']):.1f}"
     figure = f"{results.name}/figures/{record['name']}.png"
     return [

@@ -23,6 +23,10 @@ class Mapped(Metric, Protocol):
         """The map, ``(*batch, d) -> (*batch, size)``."""
         ...
 
+    def embed_jacobian(self, z: Array) -> tuple[Array, Array]:
+        """Its value and its Jacobian ``(*batch, size, d)``."""
+        ...
+
 
 class AmbientEnergy(QuadratureEnergy):
     r"""Energy from squared distances of successive images in their space: no Jacobian in its value.

@@ -137,7 +137,7 @@ def _chart(laws: tuple[Law, ...], own_scale: bool) -> Chart:
         immersion = _Broadcast(family.immersion)
         return Chart(name, immersion, family.fixed, Flat(), immersion(law).size)
     if isinstance(base, distributions.ZeroInflatedProbs) and _is_negative_binomial(_base(base.base_dist)):
-        counts = jnp.stack([jnp.ravel(jnp.asarray(_base(_base(each).base_dist).concentration) * 1.0) for each in laws])
+        counts = jnp.stack([jnp.ravel(_counts_of(each).concentration) * 1.0 for each in laws])
         if not holds(unvarying(counts)):
             raise OutputError(
                 f"`immersion` returns a {name} whose `concentration` depends on z: its Fisher metric is known for a "
@@ -227,9 +227,15 @@ def _is_negative_binomial(law: Law) -> bool:
     return isinstance(law, kinds)
 
 
+def _counts_of(law: Law) -> distributions.GammaPoisson:
+    """The law without the added zeros, or one that has the same attributes."""
+    inflated = cast(distributions.ZeroInflatedProbs, _base(law))
+    return cast(distributions.GammaPoisson, _base(inflated.base_dist))
+
+
 def _zero_inflated(law: Law) -> Array:
     inflated, shape = cast(distributions.ZeroInflatedProbs, _base(law)), _within(law).batch_shape
-    counts = cast(distributions.GammaPoisson, _base(inflated.base_dist))
+    counts = _counts_of(law)
     if isinstance(inflated, distributions.ZeroInflatedLogits):
         gate = jnp.asarray(inflated.gate_logits)
     else:
