@@ -189,8 +189,9 @@ def _parameters(law: Law) -> dict[str, Tensor]:
     family = type(law)  # of several ways to give a parameter, torch computes the others when they are asked for
     constraints = cast(Mapping[str, object], family.arg_constraints)
     names = [name for name in constraints if name in vars(law) or isinstance(getattr(family, name), property)]
-    if {"probs", "logits"} <= set(names):
-        names.remove("logits")
+    for one, other in (("probs", "logits"), ("gate", "gate_logits")):
+        if {one, other} <= set(names):
+            names.remove(other)
     return {name: cast(Tensor, getattr(law, name)) for name in names}
 
 

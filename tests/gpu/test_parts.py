@@ -31,6 +31,7 @@ from pyro_riemann.geodesics import (
 )
 from pyro_riemann.mixtures import fit_kernels, fit_mixture, fit_normals
 from pyro_riemann.vae import (
+    TrainingConfig,
     converged_share,
     elbo_terms,
     importance_log_likelihood,
@@ -41,6 +42,7 @@ from pyro_riemann.vae import (
     set_phase,
     solver_settings,
     start_phase_two,
+    train_ensemble,
 )
 
 pytestmark = pytest.mark.gpu
@@ -93,6 +95,21 @@ def test_estimated_divergence() -> None:
     value = monte_carlo_kl(first, second, num_samples=2000).value
     assert value.device.type == DEVICE.type
     assert 0.1 < value.item() < 0.3  # in the flat plane: log 2 - 1 / 2 = 0.19
+
+
+def test_ensemble_of_decoders(tmp_path: Path) -> None:
+    ensemble = train_ensemble(
+        lambda seed: make_vae(12, 2, "normal", "normal", hidden=(16,), num_centers=8, seed=seed),
+        torch.rand(40, 12),
+        (0, 1),
+        config=TrainingConfig(warm_up_epochs=1, epochs=1, batch_size=20),
+        bootstrap=True,
+        device=DEVICE,
+        checkpoint=tmp_path,
+        progress=False,
+    )
+    z = torch.zeros(3, 2, device=DEVICE)
+    assert ensemble.metric.metric(z).device.type == DEVICE.type
 
 
 def test_scores_of_a_vae(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Protocol:
         images: training images, the first ones.
         epochs: of each training.
         batch_size: images a step.
+        learning_rate: Adam's.
         models: trainings, from seeds 0, 1, ...
         pairs: of test images, the same under each model.
         seed: of the choice of the pairs.
@@ -39,9 +40,10 @@ class Protocol:
 
     latent_dim: int = 2
     hidden: tuple[int, ...] = (128, 128)
-    images: int = 10_000
-    epochs: int = 15
-    batch_size: int = 100
+    images: int = 6000
+    epochs: int = 10
+    batch_size: int = 150
+    learning_rate: float = 2e-3
     models: int = 10
     pairs: int = 100
     seed: int = 0
@@ -86,13 +88,19 @@ def one_run(images: ImageData, settings: dict[str, Any], checkpoints: Path | Non
         checkpoints: folder of the models.
     """
     dim, hidden = settings["latent_dim"], tuple(settings["hidden"])
+    config = TrainingConfig(
+        warm_up_epochs=settings["epochs"],
+        epochs=0,
+        batch_size=settings["batch_size"],
+        learning_rate=settings["learning_rate"],
+    )
     trained = train_ensemble(
         lambda seed: make_vae(
             images.train.shape[1], dim, "normal", "normal", likelihood="bernoulli", hidden=hidden, seed=seed
         ),
         images.train[: settings["images"]].round(),
         range(settings["models"]),
-        config=TrainingConfig(warm_up_epochs=settings["epochs"], epochs=0, batch_size=settings["batch_size"]),
+        config=config,
         own_encoders=True,
         checkpoint=None if checkpoints is None else checkpoints / settings["data"],
         progress=False,

@@ -299,6 +299,8 @@ def _protocol(records: list[Record]) -> str:
             f"nearest point is sought among the {WINDOW} points of the curve about the one of the nearest image, and "
             "there are no chains, of which each step would solve a geodesic."
         )
+    else:
+        text += " The program's runs with ten dimensions, which need no table, are not on this page."
     minutes = " and ".join(
         f"{sum(record['cpu_seconds'] for record in some) / 60:.0f} (d = {dimension(some[0])})"
         for some in (plane, solved)
