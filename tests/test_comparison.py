@@ -223,6 +223,8 @@ HEAT = r"heat.?kernel"
 LAW = r"class \w*(?:Normal|Gaussian|Distribution)|def \w*(?:random|sample)\w*normal"
 BROWNIAN = r"brownian"
 MATRIX_MANIFOLDS = r"class \w*Stiefel"
+FISHER = r"fisher.?rao|class \w*Fisher"
+EM = r"class (?:Riemannian)?(?:EM|ExpectationMaximi[sz]ation)\b"
 PYRO = r"^\s*(?:import|from) (?:pyro|numpyro)\b(?!_)"
 
 CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
@@ -240,6 +242,18 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
         *(mentions(peer, r"class \w*Encoder|centroids_tens") for peer in PEERS[1:4]),
         has("pythae.models:RHVAE"),
         *(mentions(peer, r"class \w*Encoder|centroids_tens") for peer in PEERS[5:]),
+    ),
+    "Fisher metric of a family of distributions": (
+        has("pyro_riemann.metrics:register_immersion"),
+        has("geomstats.information_geometry.fisher_rao_metric:FisherRaoMetric"),
+        *(mentions(peer, FISHER) for peer in PEERS[2:5]),
+        has("geometry.riemannian.manifolds:FisherRaoGeometry"),
+        has("lrw.metric.fisher:FisherMetric"),
+    ),
+    "expected metric of an ensemble of decoders": (
+        has("pyro_riemann.metrics:EnsembleMetric"),
+        *(mentions(peer, r"\bensemble") for peer in PEERS[1:6]),
+        has("lrw.metric.bayesian:BayesianMetric"),
     ),
     "geodesic between two points, for any metric": (
         lambda: bool(OURS.geodesic(*POINTS).converged),
@@ -284,6 +298,11 @@ CHECKS: dict[str, tuple[Check, ...]] = {  # one check for each of PEERS
         *(mentions(peer, r"def (?:\w*log_prob|log_?pdf)\b") for peer in PEERS[1:4]),
         mentions("pythae", r"class (?:RiemannianNormal|WrappedNormal)\((?!.*(?:Distribution|dist\.))|metric\.logdet"),
         *(mentions(peer, r"def (?:log_prob|pdf)\b") for peer in PEERS[5:]),
+    ),
+    "mixtures of normals on a manifold, by EM": (
+        has("pyro_riemann.mixtures:fit_normals"),
+        has("geomstats.learning.expectation_maximization:RiemannianEM"),
+        *(mentions(peer, EM) for peer in PEERS[2:]),
     ),
     "distributions for `pyro.sample`": (
         ours_is_a_pyro_distribution,
