@@ -239,6 +239,7 @@ def test_gaussians_are_nested(flat: GridMetric) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*interpolat.*:UserWarning")  # a model of five epochs
+@pytest.mark.filterwarnings("ignore:.*no converged geodesic:UserWarning")  # in ten dimensions, of 42 cells
 def test_a_run_is_kept_and_reported(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "GRID", (("RNAmix_celseq2", 1.0, (0, 1)),))
     monkeypatch.setattr(grid, "SOLVED_GRID", (("RNAmix_celseq2", 1.0, (0,)),))
