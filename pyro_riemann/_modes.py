@@ -1,4 +1,4 @@
-"""What a public routine does whatever mode it is called in: geometry in full precision, and no NaN taken for a point.
+"""What a public routine does whatever mode it is called in: geometry in full precision, and no NaN taken or given.
 
 Under ``torch.autocast`` products of matrices lose 16 bits of 24: distances and densities that are differences of large
 numbers would be noise, and results of two dtypes meet where one is expected. Autocast is switched off inside.
@@ -7,6 +7,8 @@ numbers would be noise, and results of two dtypes meet where one is expected. Au
 from __future__ import annotations
 
 import functools
+import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -23,6 +25,12 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 _DEVICES = ("cpu", "cuda")
+_ANSWERS = frozenset(
+    ("metric", "logdet", "cholesky", "inner", "norm", "logdet_gradient", "metric_jacobian", "metric_derivatives")
+    + ("speed_hessian", "christoffel", "drift", "scalar_curvature", "expmap", "expmap_log_van_vleck", "squared_dist")
+    + ("dist", "logmap", "log_van_vleck")
+)
+"""Methods of a metric whose results are finite wherever they are right."""
 
 
 @contextmanager
@@ -48,6 +56,14 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
                 return function(*args, **kwargs)
             with _autocast_off():
                 return function(*args, **kwargs)
+        except torch.linalg.LinAlgError as error:
+            if task is None:
+                raise
+            raise torch.linalg.LinAlgError(  # Pyro's NUTS takes "singular" for a divergence
+                f"`{task.name()}` met a matrix that is singular to working precision ({error}): the metric is nearly "
+                "singular there, or a value out of range. Use float64, a `jitter` or `regularization` of the metric, "
+                "or points nearer to the middle of the chart."
+            ) from error
         finally:
             _work.end(task)
 
@@ -69,6 +85,51 @@ def refuse_nan(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return checked
 
 
+def refuse_no_number(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of a metric, which raises rather than return a NaN or an infinity, if validation is on.
+
+    As with :func:`refuse_nan`, not within other routines: a law's density may overflow there, and a sampler go on.
+    """
+    names = ", ".join(f"`{name}`" for name in list(inspect.signature(method).parameters)[1:])
+
+    @functools.wraps(method)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = method(self, *args, **kwargs)
+        if torch.compiler.is_compiling() or _work.inside() or not Distribution._validate_args:
+            return answer
+        for part in answer if isinstance(answer, tuple) else (answer,):
+            if isinstance(part, Tensor) and not holds(torch.isfinite(part)):
+                bad = int((~torch.isfinite(part)).sum())
+                raise ValueError(
+                    f"{type(self).__name__}.{method.__name__} is NaN or infinite in {bad} of {part.numel()} entries at "
+                    f"these {names}: they are not finite, or lie where {part.dtype} ends or the metric is singular. "
+                    "Use points nearer to the middle of the chart, or float64."
+                )
+        return answer
+
+    return checked
+
+
+def tell_of_nan(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The method of a law, which warns of a NaN if validation is on; a sampler may reject the point."""
+
+    @functools.wraps(log_prob)
+    def told(self: Any, value: Tensor) -> Tensor:
+        answer = log_prob(self, value)
+        if torch.compiler.is_compiling() or _work.inside() or not self._validate_args:
+            return answer
+        if not holds(~(nan := torch.isnan(answer))):
+            warnings.warn(
+                f"{type(self).__name__}.log_prob is NaN in {int(nan.sum())} of {answer.numel()} entries: "
+                f"distances to this `value` are out of the range of {answer.dtype}. Use float64, or points nearer.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return answer
+
+    return told
+
+
 def full_precision_methods(cls: C) -> C:
     """The class with :func:`full_precision` around everything public that it writes, its constructor included."""
     _work.each_public(cls, full_precision)
@@ -76,8 +137,18 @@ def full_precision_methods(cls: C) -> C:
 
 
 def guarded_metric(cls: C) -> C:
-    """The class of a metric with both: full precision, and :func:`refuse_nan` at ``metric`` and ``logdet``."""
+    """The class of a metric with all: full precision, :func:`refuse_nan` and :func:`refuse_no_number`."""
     full_precision_methods(cls)
+    for name in _ANSWERS & vars(cls).keys():
+        setattr(cls, name, refuse_no_number(vars(cls)[name]))
     for name in {"metric", "logdet"} & vars(cls).keys():
         setattr(cls, name, refuse_nan(vars(cls)[name]))
+    return cls
+
+
+def guarded_law(cls: C) -> C:
+    """The class of a law with both: full precision, and :func:`tell_of_nan`."""
+    full_precision_methods(cls)
+    for name in {"log_prob"} & vars(cls).keys():
+        setattr(cls, name, tell_of_nan(vars(cls)[name]))
     return cls

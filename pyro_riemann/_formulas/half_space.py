@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pyro_riemann._formulas import Array, Namespace, smooth
+import math
+
+from pyro_riemann._formulas import Array, Namespace, smooth, space_form
 from pyro_riemann._formulas.space_form import arc_over_sine
 
 
@@ -24,9 +26,36 @@ def half_chord(xp: Namespace, z: Array, y: Array) -> Array:
     return _across(xp, z, y)[..., 0] / 4 + xp.square(xp.sinh((z[..., -1] - y[..., -1]) / 2))
 
 
+def squared_dist(xp: Namespace, z: Array, y: Array) -> Array:
+    """Squared distance at curvature -1, wherever the points are."""
+    far, _, length = _far(xp, z, y)
+    z, y = _near(xp, far, z, y)
+    s = half_chord(xp, z, y)
+    return xp.where(far, xp.square(length), space_form.squared_dist(xp, s, 1 + s, -1))
+
+
+def _far(xp: Namespace, z: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Where ``sinh(l/2)^2`` is near overflow, the logarithm of :func:`_across` there, and the distance l there."""
+    squared, rise = xp.sum(xp.square(y[..., :-1] - z[..., :-1]), -1), xp.abs(z[..., -1] - y[..., -1])
+    limit = math.log(xp.finfo(rise.dtype).max) / 2
+    apart = squared > 0
+    log_across = xp.log(xp.where(apart, squared, xp.ones_like(squared))) - z[..., -1] - y[..., -1]
+    far = (rise > limit) | (apart & (log_across > limit))
+    log_across = xp.where(apart & far, log_across, xp.full_like(log_across, -math.inf))
+    # 2 cosh l = |dx|^2 / heights + 2 cosh(rise), of which the growing exponentials are left
+    return far, log_across, xp.logaddexp(log_across, rise)
+
+
+def _near(xp: Namespace, far: Array, *points: Array) -> list[Array]:
+    """The points with zeros in place of those far apart, whose overflow would be NaN in gradients."""
+    return [xp.where(far[..., None], xp.zeros_like(point), point) for point in points]
+
+
 def _across(xp: Namespace, z: Array, y: Array) -> Array:
-    """Squared horizontal separation over the product of the heights, ``(*batch, 1)``."""
-    return xp.sum(xp.square(y[..., :-1] - z[..., :-1]), -1)[..., None] * xp.exp(-z[..., -1:] - y[..., -1:])
+    """Squared horizontal separation over the product of the heights, ``(*batch, 1)``; 0 where there is none."""
+    most = 0.95 * math.log(xp.finfo((z + y).dtype).max)  # infinity times 0 is NaN
+    scale = xp.exp(xp.clip(-(z[..., -1:] + y[..., -1:]) / 2, max=most))
+    return xp.sum(xp.square(scale * (y[..., :-1] - z[..., :-1])), -1)[..., None]
 
 
 def expmap(xp: Namespace, z: Array, v: Array, squared: Array) -> Array:
@@ -46,10 +75,16 @@ def expmap(xp: Namespace, z: Array, v: Array, squared: Array) -> Array:
 
 def logmap(xp: Namespace, z: Array, y: Array) -> Array:
     """Initial velocity of the geodesic from ``z`` to ``y``."""
+    far, log_across, length = (part[..., None] for part in _far(xp, z, y))
+    gap, flat = z[..., -1:] - y[..., -1:], y[..., :-1] - z[..., :-1]
+    # l / sinh l is 2 l exp(-l) far out
+    up = xp.exp(log_across - length) - xp.sign(gap) * xp.exp(xp.abs(gap) - length)
+    steep = length * xp.concat([2 * xp.exp(gap - length) * flat, up], axis=-1)
+    z, y = _near(xp, far[..., 0], z, y)
     s, gap = half_chord(xp, z, y)[..., None], z[..., -1:] - y[..., -1:]
     along = xp.exp(gap) * (y[..., :-1] - z[..., :-1])
     direction = xp.concat([along, _across(xp, z, y) / 2 - xp.sinh(gap)], axis=-1)
-    return arc_over_sine(xp, smooth.squared_arc_ratio(xp, s, s, -1), 1 + s) * direction
+    return xp.where(far, steep, arc_over_sine(xp, smooth.squared_arc_ratio(xp, s, s, -1), 1 + s) * direction)
 
 
 def to_ball(xp: Namespace, z: Array) -> Array:

@@ -19,6 +19,7 @@ from pyro_riemann._formulas import Array, Namespace, places, smooth, table
 
 Function = Callable[[Array], Array]
 _ORDERS = 3  # derivatives of the logarithm of a matrix that are right
+_RESOLVED = 1e-3  # relative error of a log determinant beyond which singular values are not believed
 
 
 @cache
@@ -42,8 +43,11 @@ def _entries(xp: Namespace, matrix: Array, size: int) -> Array:
 
 
 def factor(xp: Namespace, z: Array, size: int) -> Array:
-    """L, ``(*batch, n, n)``."""
-    return _assembled(xp, xp.concat([z[..., :-size], xp.exp(z[..., -size:])], axis=-1), size)
+    """L, ``(*batch, n, n)``; NaN on a diagonal whose reciprocal the dtype does not hold."""
+    logs = z[..., -size:]
+    held = xp.abs(logs) < -math.log(xp.finfo(z.dtype).tiny)
+    diagonal = xp.where(held, xp.exp(xp.where(held, logs, xp.zeros_like(logs))), xp.full_like(logs, math.nan))
+    return _assembled(xp, xp.concat([z[..., :-size], diagonal], axis=-1), size)
 
 
 def coordinates(xp: Namespace, lower: Array, size: int) -> Array:
@@ -120,6 +124,7 @@ def log_gram(xp: Namespace, expm: Function, freeze: Function, lower: Array) -> A
 
     The value is that of a singular value decomposition, whose derivatives are infinite where singular values meet. The
     logarithm is smooth there: its derivatives are those of steps of Newton's method for ``exp(S) = M M^T``.
+    NaN where singular values are so far apart that the small ones are rounding, as the determinant tells.
 
     Args:
         xp: array namespace.
@@ -127,9 +132,13 @@ def log_gram(xp: Namespace, expm: Function, freeze: Function, lower: Array) -> A
         freeze: identity without derivatives.
         lower: M.
     """
-    vectors, values, _ = xp.linalg.svd(freeze(lower))
+    frozen, whole = _whole(xp, freeze(lower))
+    vectors, values, _ = xp.linalg.svd(frozen)
     logs = 2 * xp.log(values)
+    trace = 2 * xp.sum(xp.log(_diagonal(xp, frozen)), -1)
+    resolved = whole & (xp.abs(xp.sum(logs, -1) - trace) < _RESOLVED * (1 + xp.abs(trace)))
     value = (vectors * logs[..., None, :]) @ vectors.mT
+    value = xp.where(resolved[..., None, None], value, xp.full_like(value, math.nan))
     mean, half = (logs[..., :, None] + logs[..., None, :]) / 2, (logs[..., :, None] - logs[..., None, :]) / 2
     log_slope = mean + smooth.log_sinhc(xp, xp.square(half))  # of the divided differences of exp
     gram, step = lower @ lower.mT, value
@@ -141,15 +150,23 @@ def log_gram(xp: Namespace, expm: Function, freeze: Function, lower: Array) -> A
 
 def log_van_vleck(xp: Namespace, symmetric: Array) -> Array:
     """``log V`` from S: ``-sum over i < j of log sinhc((s_i - s_j) / 2)`` over its eigenvalues."""
+    symmetric, whole = _whole(xp, symmetric)
     values = xp.linalg.eigvalsh(symmetric)
     gaps = (values[..., :, None] - values[..., None, :]) / 2
-    return -0.5 * xp.sum(smooth.log_sinhc(xp, xp.square(gaps)), (-2, -1))
+    value = -0.5 * xp.sum(smooth.log_sinhc(xp, xp.square(gaps)), (-2, -1))
+    return xp.where(whole, value, xp.full_like(value, math.nan))
 
 
 def split_of_two(xp: Namespace, lower: Array) -> tuple[Array, Array]:
     """Of 2 x 2 matrices, which are R times H^2: the distance along R, and ``sinh(l/2)^2`` in H^2 of curvature -1."""
     a, b, c = lower[..., 0, 0], lower[..., 1, 0], lower[..., 1, 1]
     return math.sqrt(2) * xp.log(a * c), (xp.square(a - c) + xp.square(b)) / (4 * a * c)
+
+
+def _whole(xp: Namespace, matrix: Array) -> tuple[Array, Array]:
+    """The matrices with the identity in place of those that are not finite, which LAPACK refuses; and which are."""
+    whole = xp.isfinite(matrix).all((-2, -1))
+    return xp.where(whole[..., None, None], matrix, table(xp, np.eye(matrix.shape[-1]), matrix)), whole
 
 
 def _diagonal(xp: Namespace, matrix: Array) -> Array:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from pyro_riemann._box import check_metric
 from pyro_riemann._checks import check_finite, check_same, check_tensor
-from pyro_riemann._modes import full_precision_methods
+from pyro_riemann._modes import guarded_law
 from pyro_riemann.metrics import RiemannianMetric
 
 Shape = torch.Size | list[int] | tuple[int, ...]
 
 
-@full_precision_methods
+@guarded_law
 class RiemannianDistribution(TorchDistribution):
     """Base of distributions on a chart with a metric.
 
@@ -32,7 +32,7 @@ class RiemannianDistribution(TorchDistribution):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        full_precision_methods(cls)
+        guarded_law(cls)
 
     def __init__(self, metric: RiemannianMetric, like: Tensor, validate_args: bool | None = None) -> None:
         """Finish construction once the parameters are set; ``like`` has shape ``(*batch, d)``."""

@@ -12,11 +12,11 @@ from torch.distributions import Distribution
 
 from pyro_riemann._checks import check_same, check_tensor
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._modes import full_precision_methods
+from pyro_riemann._modes import guarded_law
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape
 
 
-@full_precision_methods
+@guarded_law
 class VampPrior(TorchDistribution):
     r"""VampPrior :math:`p(z) = \sum_k w_k\, q(z \mid u_k)`: a mixture of posteriors at K pseudo-inputs.
 

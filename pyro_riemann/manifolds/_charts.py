@@ -180,6 +180,13 @@ class HalfSpace(_HyperbolicChart):
     def _half_chord(self, z: Tensor, y: Tensor) -> Tensor:
         return half_space.half_chord(torch, z, y)
 
+    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
+        return self._factor * half_space.squared_dist(torch, self._check("z", z), self._check("y", y))
+
+    def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
+        squared = half_space.squared_dist(torch, self._check("z", z), self._check("y", y))
+        return space_form.log_van_vleck_of_velocity(torch, squared, self.sign, self.dim)
+
     def to_ball(self, z: Tensor) -> Tensor:
         """The points ``z`` in the Poincare ball, ``(*batch, d)``; (0, ..., 0) is its centre."""
         return half_space.to_ball(torch, self._check("z", z))

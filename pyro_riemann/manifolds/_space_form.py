@@ -91,12 +91,10 @@ class SpaceForm(RiemannianMetric):
             y: end, ``(*batch, d)``.
             time: variance t of the tangent vectors, ``(*batch)``.
         """
-        s, c = self._half_angle(z, y)
         if self.sign < 0:
-            squared = self._factor * space_form.squared_dist(torch, s, c, self.sign)
-            log_van_vleck = space_form.log_van_vleck(torch, s, c, self.sign, self.dim)
+            squared, log_van_vleck = self.squared_dist(z, y), self.log_van_vleck(z, y)
             return densities.single_geodesic(torch, self.dim, time, squared, log_van_vleck)
-        s, c, time = torch.broadcast_tensors(s, c, time / self._factor)
+        s, c, time = torch.broadcast_tensors(*self._half_angle(z, y), time / self._factor)
         turns = folding.num_turns(_longest(time), self.dim)
         return folding.log_density(torch, s, c, time, self.dim, turns) - self._log_density_factor
 

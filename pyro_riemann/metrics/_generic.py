@@ -314,6 +314,6 @@ class GenericMetric(nn.Module):
 
 
 def _safe_sqrt(value: Tensor) -> Tensor:
-    """Square root with gradient 0, not infinity, at 0."""
-    positive = value > 0
-    return torch.where(positive, torch.where(positive, value, torch.ones_like(value)).sqrt(), torch.zeros_like(value))
+    """Square root with gradient 0, not infinity, at 0; a NaN stays one."""
+    flat = value <= 0
+    return torch.where(flat, torch.zeros_like(value), torch.where(flat, torch.ones_like(value), value).sqrt())

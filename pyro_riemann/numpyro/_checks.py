@@ -6,6 +6,10 @@ an array is a tracer, whose entries cannot be read.
 
 from __future__ import annotations
 
+import functools
+import inspect
+import warnings
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -13,6 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpyro.util import is_prng_key
+
+from pyro_riemann import _work
+
+_ANSWERS = frozenset(
+    ("metric", "logdet", "cholesky", "inner", "norm", "logdet_gradient", "metric_jacobian", "metric_derivatives")
+    + ("speed_hessian", "christoffel", "drift", "scalar_curvature", "expmap", "expmap_log_van_vleck", "squared_dist")
+    + ("dist", "logmap", "log_van_vleck")
+)
+"""Methods of a metric whose results are finite wherever they are right."""
 
 
 class Ambient(Protocol):
@@ -90,3 +103,59 @@ def check_key(key: Array) -> Array:
     if not is_prng_key(key):
         raise TypeError(f"`key` must be one key of jax.random, such as jax.random.key(0), got {type(key).__name__}.")
     return key
+
+
+def refuse_no_number(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of a metric, which raises rather than return a NaN or an infinity that can be read.
+
+    Not within other routines: a law's density may overflow there, and a sampler go on.
+    """
+    names = ", ".join(f"`{name}`" for name in list(inspect.signature(method).parameters)[1:])
+
+    @functools.wraps(method)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = method(self, *args, **kwargs)
+        if _work.inside() or is_traced(answer):
+            return answer
+        for part in answer if isinstance(answer, tuple) else (answer,):
+            if isinstance(part, Array) and not (finite := np.isfinite(np.asarray(part))).all():
+                raise ValueError(
+                    f"{type(self).__name__}.{method.__name__} is NaN or infinite in {int((~finite).sum())} of "
+                    f"{part.size} entries at these {names}: they are not finite, or lie where {part.dtype} ends or the "
+                    "metric is singular. Use points nearer to the middle of the chart, or float64."
+                )
+        return answer
+
+    return checked
+
+
+def tell_of_nan(log_prob: Callable[..., Array]) -> Callable[..., Array]:
+    """The method of a law, which warns of a NaN where it can be read; a sampler may reject the point."""
+
+    @functools.wraps(log_prob)
+    def told(self: Any, value: Array, *args: Any, **kwargs: Any) -> Array:
+        answer = log_prob(self, value, *args, **kwargs)
+        if not _work.inside() and not is_traced(answer) and (nan := np.isnan(np.asarray(answer))).any():
+            warnings.warn(
+                f"{type(self).__name__}.log_prob is NaN in {int(nan.sum())} of {answer.size} entries: distances to "
+                f"this `value` are out of the range of {answer.dtype}. Use float64, or points nearer.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return answer
+
+    return told
+
+
+def guarded_metric(cls: type) -> None:
+    """Announce what the class of a metric does when it takes long, and guard it by :func:`refuse_no_number`."""
+    _work.each_public(cls, _work.announced)
+    for name in _ANSWERS & vars(cls).keys():
+        setattr(cls, name, refuse_no_number(vars(cls)[name]))
+
+
+def guarded_law(cls: type) -> None:
+    """Announce what the class of a law does when it takes long, and guard it by :func:`tell_of_nan`."""
+    _work.each_public(cls, _work.announced)
+    for name in {"log_prob"} & vars(cls).keys():
+        setattr(cls, name, tell_of_nan(vars(cls)[name]))

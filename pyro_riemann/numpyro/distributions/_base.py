@@ -12,9 +12,8 @@ from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, constraints
 
-from pyro_riemann._work import announced, each_public
 from pyro_riemann.numpyro._box import check_metric
-from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, check_positive
+from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, check_positive, guarded_law
 from pyro_riemann.numpyro._memo import remember
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
@@ -41,7 +40,7 @@ class RiemannianDistribution(Distribution):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        each_public(cls, announced)
+        guarded_law(cls)
 
     def __init__(self, metric: RiemannianMetric, like: Array, validate_args: bool | None = None) -> None:
         """Finish construction once the parameters are set; ``like`` has shape ``(*batch, d)``."""

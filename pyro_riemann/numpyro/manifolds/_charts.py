@@ -191,6 +191,14 @@ class HalfSpace(_HyperbolicChart):
     def _half_chord(self, z: Array, y: Array) -> Array:
         return half_space.half_chord(jnp, z, y)
 
+    @jax.jit
+    def _squared_dist(self, z: Array, y: Array) -> Array:
+        return self._factor * half_space.squared_dist(jnp, z, y)
+
+    @jax.jit
+    def _log_van_vleck(self, z: Array, y: Array) -> Array:
+        return space_form.log_van_vleck_of_velocity(jnp, half_space.squared_dist(jnp, z, y), self.sign, self.dim)
+
     def to_ball(self, z: Array) -> Array:
         """The points ``z`` in the Poincare ball, ``(*batch, d)``; (0, ..., 0) is its centre."""
         return half_space.to_ball(jnp, self._check("z", z))

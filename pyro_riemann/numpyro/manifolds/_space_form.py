@@ -115,12 +115,10 @@ class SpaceForm(RiemannianMetric):
 
     @partial(jax.jit, static_argnames="turns")
     def _log_folded_density(self, z: Array, y: Array, time: Array, turns: int) -> Array:
-        s, c = self._half_angle(z, y)
         if self.sign < 0:
-            squared = self._factor * space_form.squared_dist(jnp, s, c, self.sign)
-            log_van_vleck = space_form.log_van_vleck(jnp, s, c, self.sign, self.dim)
+            squared, log_van_vleck = self._squared_dist(z, y), self._log_van_vleck(z, y)
             return densities.single_geodesic(jnp, self.dim, time, squared, log_van_vleck)
-        s, c, time = jnp.broadcast_arrays(s, c, time / self._factor)
+        s, c, time = jnp.broadcast_arrays(*self._half_angle(z, y), time / self._factor)
         return folding.log_density(jnp, s, c, time, self.dim, turns) - self._log_density_factor
 
     def log_folded_normal(self, z: Array, y: Array, factor: Array) -> Array | None:

@@ -13,9 +13,8 @@ from numpyro.distributions import constraints
 
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann._work import announced, each_public
 from pyro_riemann.numpyro import _autodiff
-from pyro_riemann.numpyro._checks import holds
+from pyro_riemann.numpyro._checks import guarded_metric, holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy, Immersed, Metric, Settings, Tabulated
 from pyro_riemann.numpyro._pytree import Pytree
 from pyro_riemann.numpyro.geodesics import (
@@ -47,7 +46,7 @@ class GenericMetric(Pytree):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        each_public(cls, announced)
+        guarded_metric(cls)
 
     def metric(self, z: Array) -> Array:
         """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
@@ -318,9 +317,9 @@ class GenericMetric(Pytree):
 
 
 def _safe_sqrt(value: Array) -> Array:
-    """Square root with gradient 0, not infinity, at 0."""
-    positive = value > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, value, 1.0)), 0.0)
+    """Square root with gradient 0, not infinity, at 0; a NaN stays one."""
+    flat = value <= 0
+    return jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, value)))
 
 
-each_public(GenericMetric, announced)
+guarded_metric(GenericMetric)
