@@ -17,8 +17,6 @@ from tests.metrics_zoo import bend_space, straighten
 AT_A_POINT = ("metric", "logdet", "cholesky", "drift", "scalar_curvature")
 SINGULAR = tuple(f"singular {power}" for power in range(2, 9))
 few = settings(max_examples=25, deadline=None, derandomize=True, database=None, phases=PHASES)
-many = settings(max_examples=1000, deadline=None, derandomize=True, database=None, phases=PHASES)
-some = settings(max_examples=40, deadline=None, derandomize=True, database=None, phases=PHASES)
 
 
 def check_point(case: Case) -> None:
@@ -84,28 +82,6 @@ def test_nearly_singular_metrics_at_a_point(case: Case) -> None:
     check_point(case)
 
 
-@pytest.mark.slow
-@many
-@given(cases(CLOSED))
-def test_closed_forms_at_length(case: Case) -> None:
-    check_point(case)
-    check_maps(case)
-
-
-@pytest.mark.slow
-@settings(many, max_examples=500)
-@given(cases(NUMERIC + SINGULAR))
-def test_other_metrics_at_a_point_at_length(case: Case) -> None:
-    check_point(case)
-
-
-@pytest.mark.slow
-@some
-@given(cases(NUMERIC + SINGULAR, largest=1, shapes=((2,),)))
-def test_other_geodesics_at_length(case: Case) -> None:
-    check_maps(case)
-
-
 # ---------------------------------------------------------------- what distances are
 
 
@@ -149,7 +125,6 @@ planes = st.builds(
     PAIRS,
     SEEDS,
 )
-others = st.builds(Case, st.sampled_from(NUMERIC), st.just(F64), st.integers(-2, 0), st.integers(-2, 0), PAIRS, SEEDS)
 
 
 @few
@@ -162,15 +137,6 @@ def test_distances_of_closed_forms(case: Case) -> None:
 @given(planes)
 def test_distances_do_not_depend_on_the_chart(case: Case) -> None:
     check_invariance(case)
-
-
-@pytest.mark.slow
-@settings(some, max_examples=30)
-@given(others)
-def test_distances_of_other_metrics(case: Case) -> None:
-    check_distance(case)
-    if case.place().metric.dim == 2 and case.name != "GridMetric":
-        check_invariance(case)
 
 
 @given(st.floats(-800, 800), st.floats(-800, 800), st.floats(-8, 8), st.sampled_from((F32, F64)))
