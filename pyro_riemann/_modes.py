@@ -25,6 +25,7 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 _DEVICES = ("cpu", "cuda")
+_DTYPES = (torch.float32, torch.float64)
 _ANSWERS = frozenset(
     ("metric", "logdet", "cholesky", "inner", "norm", "logdet_gradient", "metric_jacobian", "metric_derivatives")
     + ("speed_hessian", "christoffel", "drift", "scalar_curvature", "expmap", "expmap_log_van_vleck", "squared_dist")
@@ -43,8 +44,13 @@ def _autocast_off() -> Iterator[None]:
         yield
 
 
-def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """The function with autocast switched off inside, which shows its progress when it takes long."""
+def full_precision(function: Callable[P, R], widen: bool = False) -> Callable[P, R]:
+    """The function with autocast switched off inside, which shows its progress when it takes long.
+
+    Args:
+        function: it.
+        widen: give it points and vectors of one dtype, the widest of theirs, where the caller mixed them.
+    """
 
     @functools.wraps(function)
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -52,6 +58,8 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         task = _work.begin(function, args[0] if args else None)
         try:
+            if widen and task is not None and _are_mixed(*args, *kwargs.values()):
+                return computed(*map(_widened, args), **{key: _widened(value) for key, value in kwargs.items()})
             if not any(map(torch.is_autocast_enabled, _DEVICES)):
                 return function(*args, **kwargs)
             with _autocast_off():
@@ -68,6 +76,14 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
             _work.end(task)
 
     return computed
+
+
+def _are_mixed(*values: object) -> bool:
+    return len({value.dtype for value in values if isinstance(value, Tensor) and value.dtype in _DTYPES}) > 1
+
+
+def _widened(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.dtype in _DTYPES else value
 
 
 def refuse_nan(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -137,8 +153,12 @@ def full_precision_methods(cls: C) -> C:
 
 
 def guarded_metric(cls: C) -> C:
-    """The class of a metric with all: full precision, :func:`refuse_nan` and :func:`refuse_no_number`."""
-    full_precision_methods(cls)
+    """The class of a metric: full precision, arguments of one dtype, :func:`refuse_nan`, :func:`refuse_no_number`."""
+
+    def guarded(function: Callable[P, R]) -> Callable[P, R]:
+        return full_precision(function, widen=function.__name__ != "__init__")
+
+    _work.each_public(cls, guarded)
     for name in _ANSWERS & vars(cls).keys():
         setattr(cls, name, refuse_no_number(vars(cls)[name]))
     for name in {"metric", "logdet"} & vars(cls).keys():

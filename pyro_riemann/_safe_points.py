@@ -11,6 +11,7 @@ from typing import Any
 
 SECONDS = 60.0
 """Work that a crash may cost."""
+Agreed = Callable[[int, bool], tuple[int, bool]]
 
 
 class SafePoints:
@@ -23,10 +24,12 @@ class SafePoints:
 
     Args:
         active: false where there is nothing to save to: signals then act as ever.
+        agreed: makes of the signal that came, or 0, and of whether a minute is over what holds for all processes that
+            compute together; by default there are no others.
     """
 
-    def __init__(self, active: bool) -> None:
-        self.active, self.last, self.asked = active, time.monotonic(), 0
+    def __init__(self, active: bool, agreed: Agreed = lambda asked, due: (asked, due)) -> None:
+        self.active, self.last, self.asked, self.agreed = active, time.monotonic(), 0, agreed
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> SafePoints:
@@ -44,7 +47,10 @@ class SafePoints:
 
     def reached(self, save: Callable[[], None]) -> None:
         """All is consistent now: save it if that is due, and stop if that was asked for."""
-        if not self.active or not (self.asked or time.monotonic() - self.last >= SECONDS):
+        if not self.active:
+            return
+        self.asked, due = self.agreed(self.asked, time.monotonic() - self.last >= SECONDS)
+        if not (self.asked or due):
             return
         save()
         self.last = time.monotonic()

@@ -163,7 +163,7 @@ def kalatzis2020(
     ] = "reduced",
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/kalatzis2020/results"),
     checkpoints: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("runs/kalatzis2020/models"),
-    processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Runs at a time, on this machine.")] = 1,
     device: Annotated[
         list[str] | None, typer.Option(help="cpu, cuda, cuda:1, ...; repeat it for several [default: cpu].")
     ] = None,

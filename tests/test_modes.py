@@ -129,6 +129,48 @@ def test_half_precision_is_refused(dtype: torch.dtype) -> None:
             refused()
 
 
+RANDOM = {"paths", "draws", "uniform", "sampler"}
+
+
+@pytest.mark.filterwarnings("ignore:.* of 3 Brownian paths end where the ConformalMetric is only its floor:UserWarning")
+@pytest.mark.parametrize("points, weights", [(F64, torch.float32), (torch.float32, F64)])
+@pytest.mark.parametrize("name", METRICS)
+def test_points_of_another_dtype_give_their_own_or_are_refused(
+    name: str, points: torch.dtype, weights: torch.dtype
+) -> None:
+    metric, exact = METRICS[name]().to(weights), METRICS[name]().double()
+    given = {key: value.to(points) for key, value in globals().items() if isinstance(value, Tensor)}
+    for routine in ROUTINES.keys() - {"sampler", "divergence"}:
+        with replaced(given):
+            if name == "decoder":
+                with pytest.raises(TypeError, match=f"dtype {points}, the immersion computes in {weights}"):
+                    ROUTINES[routine](metric)
+                continue
+            value = ROUTINES[routine](metric)
+        assert value.dtype == points, routine
+        assert bool(torch.isfinite(value).all()), routine
+        if routine not in RANDOM:
+            torch.testing.assert_close(value.double(), ROUTINES[routine](exact), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_points_and_vectors_of_two_dtypes_meet_in_the_wider(name: str) -> None:
+    metric = METRICS[name]().double()
+    single = 0.1 * Y.float()
+    for function in (metric.dist, metric.logmap, metric.expmap, metric.christoffel, metric.norm, metric.log_van_vleck):
+        expected = function(Z, single.double())
+        assert torch.equal(function(Z, single), expected), function.__name__
+        assert torch.equal(function(single, Z), function(single.double(), Z)), function.__name__
+    assert torch.equal(metric.inner(Z, single, Z), metric.inner(Z, single.double(), Z))
+    assert torch.equal(metric.geodesic(Z, single)(0.5), metric.geodesic(Z, single.double())(0.5))
+
+
+def test_an_immersion_that_converts_its_argument_is_believed() -> None:
+    network = nn.Linear(2, 3)
+    metric = PullbackMetric(lambda z: network(z.float()).tanh(), 2)
+    torch.testing.assert_close(metric.metric(Z).float(), metric.metric(Z.float()))
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_a_nan_is_no_point(name: str) -> None:
     metric, point = METRICS[name]().double(), torch.tensor([[0.1, float("nan")]], dtype=F64)

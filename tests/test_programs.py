@@ -1,4 +1,7 @@
-"""The four programs of the how-to pages run from top to bottom, where the package that each is about is installed."""
+"""The programs of the how-to pages run from top to bottom, where the package that each is about is installed.
+
+Those of several processes are in `tests/processes`.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def data(folder: str) -> Path:
 def test_programs_are_short_and_shown() -> None:
     pages = "".join(path.read_text() for path in HOWTO.glob("*.md"))
     programs = sorted(PROGRAMS.glob("*.py"))
-    assert len(programs) == 4
+    assert len(programs) == 7
     for path in programs:
         assert sum(bool(line.strip()) for line in path.read_text().splitlines()) <= 30
         assert f"{{literalinclude}} programs/{path.name}" in pages

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import multiprocessing
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from rich.console import Console
 
 from pyro_riemann._identity import differences
@@ -76,18 +75,22 @@ def run_jobs(
     work: Work,
     folder: Path,
     *,
-    processes: int = 1,
+    processes: int | None = None,
     devices: Sequence[str] = ("cpu",),
     console: Console | None = None,
     fresh: bool = False,
 ) -> None:
     """Do the jobs whose result is not there yet, in the order given, and write each result at once.
 
+    Joblib runs them, by the backend that ``joblib.parallel_config`` names around the call: by default loky, in
+    processes on this machine; ``"dask"`` on a cluster. All must see the folder.
+
     Args:
         jobs: the grid.
-        work: maps settings and device to a JSON-able result; a module-level function if ``processes > 1``.
+        work: maps settings and device to a JSON-able result.
         folder: of the results.
-        processes: that many jobs at a time, each in a process of its own with a share of the processor's threads.
+        processes: that many jobs at a time, each in a process of its own with a share of the processor's threads. By
+            default as many as ``joblib.parallel_config`` says; where it says nothing, one, in this process.
         devices: job i of the open ones runs on device ``i % len(devices)``.
         console: where to report.
         fresh: do all of them, also those that are done or whose file is damaged.
@@ -103,27 +106,23 @@ def run_jobs(
 
 
 def distribute(
-    function: Callable[[Item, str], Result], items: Sequence[Item], *, processes: int, devices: Sequence[str]
+    function: Callable[[Item, str], Result], items: Sequence[Item], *, processes: int | None, devices: Sequence[str]
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with ``function(item, device)``, as the results come; arguments as in :func:`run_jobs`."""
-    placed = [(item, devices[index % len(devices)]) for index, item in enumerate(items)]
-    if processes == 1:
-        for item, device in placed:
-            yield item, function(item, device)
-        return
-    threads = max(1, torch.get_num_threads() // processes)
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(processes, context, torch.set_num_threads, (threads,)) as pool:
-        running = {pool.submit(function, item, device): item for item, device in placed}
-        try:
-            for finished in as_completed(running):
-                yield running[finished], finished.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(multiprocessing.active_children()) - others:
-                worker.terminate()  # what is in training saves itself first
-            raise
+    threads = None if processes is None or processes == 1 else max(1, torch.get_num_threads() // processes)
+    tasks = (
+        delayed(_placed)(function, item, devices[index % len(devices)], threads) for index, item in enumerate(items)
+    )
+    # no item waits in a batch behind another; each is the work of minutes
+    yield from Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1)(tasks)
+
+
+def _placed(
+    function: Callable[[Item, str], Result], item: Item, device: str, threads: int | None
+) -> tuple[Item, Result]:
+    if threads is not None:
+        torch.set_num_threads(threads)  # of a process that has nothing else to do
+    return item, function(item, device)
 
 
 def _run_one(job: Job, device: str, *, work: Work, folder: Path) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._images import Images
 
 Immersion = Callable[[Tensor], object]
+R = TypeVar("R")
 
 
 class ProbedImmersion(RiemannianMetric):
@@ -27,6 +28,7 @@ class ProbedImmersion(RiemannianMetric):
     images: Images
     is_plain: bool
     kernels: str
+    _probed_dtype: torch.dtype | None = None
 
     def embed(self, z: Tensor) -> Tensor:
         """The immersed points, ``(*batch, d)`` to ``(*batch, D)``."""
@@ -58,6 +60,7 @@ class ProbedImmersion(RiemannianMetric):
         if probed is None:
             return False
         points, values = probed
+        self._probed_dtype = points.dtype
         if not self.is_plain:  # whose layers are known to be functions of one point, with their derivatives
             _door.check_repeatable(self._outputs, points, values)
         _door.check_dependence(values)
@@ -121,6 +124,24 @@ class ProbedImmersion(RiemannianMetric):
         with _door.evaluating(_door.modules_of(self.immersion)), KERNELS[self.kernels]():
             values = self.images.of(self.immersion(rows))
         return tuple(value[:1] for value in values) if alone else values
+
+    def _at(self, z: Tensor, function: Callable[[Tensor], R]) -> R:
+        """``function(z)``, the immersion or its jet, where points of another dtype are refused if it cannot take them.
+
+        An immersion may convert its argument: only by its failure is it known not to.
+        """
+        if torch.compiler.is_compiling():
+            return function(z)
+        try:
+            return function(z)
+        except RuntimeError as error:
+            own = next((value.dtype for value in self.parameters()), self._probed_dtype)
+            if own is None or own == z.dtype:
+                raise
+            raise TypeError(
+                f"the points have dtype {z.dtype}, the immersion computes in {own}: convert the points by `.to({own})` "
+                f"or, if it is a module, the metric by `.to({z.dtype})`."
+            ) from error
 
     @property
     def space(self) -> Product | None:

@@ -171,11 +171,12 @@ class PullbackMetric(ProbedImmersion):
 
         Raises:
             OutputError: a ValueError, if what the immersion returns cannot be read as its output.
+            TypeError: for points of a dtype that the immersion does not take.
         """
         check_point("z", z, self.dim)
         as_it_is = z.dim() == 2 or torch.jit.is_tracing()  # which cannot record shapes within a derivative
         rows = z if as_it_is else z.reshape(-1, self.dim)
-        flat = _door.flattened(self._outputs(rows), rows.dim() - 1)
+        flat = _door.flattened(self._at(rows, self._outputs), rows.dim() - 1)
         if self.jitter > 0:
             flat.append(self.jitter**0.5 * rows)
         embedded = torch.cat(flat, dim=-1)
@@ -197,10 +198,10 @@ class PullbackMetric(ProbedImmersion):
         if not self.has_jets:
             return None
         check_point("z", z, self.dim)
-        if self.is_plain and isinstance(self.immersion, nn.Sequential):
-            jets: tuple[Jet, ...] = (_jets.sequential(self.immersion, z, self.dim),)
+        if self.is_plain and isinstance(layers := self.immersion, nn.Sequential):
+            jets: tuple[Jet, ...] = self._at(z, lambda z: (_jets.sequential(layers, z, self.dim),))
         else:
-            jets = self.immersion.jet(z)  # type: ignore[attr-defined]  # tested by has_jets
+            jets = self._at(z, self.immersion.jet)  # type: ignore[attr-defined]  # tested by has_jets
         return (*jets, _jets.variable(z, self.dim).scaled(self.jitter**0.5)) if self.jitter > 0 else jets
 
     def metric(self, z: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyro_riemann._safe_points import SafePoints
 from pyro_riemann.vae._callbacks import Callback, told
-from pyro_riemann.vae._checkpoint import generators, open_folder, set_generators
+from pyro_riemann.vae._checkpoint import generators, load_checkpoint, open_folder, set_generators
 from pyro_riemann.vae._data import Data, as_rows
 from pyro_riemann.vae._objective import Objective, fixed_seed
 from pyro_riemann.vae._saved_run import RunState, identity_of, load_run, save_run
@@ -33,12 +33,14 @@ def run_training(
     device: str | torch.device | None = None,
 ) -> History:
     """Train by an objective, through all of its phases, or what a checkpoint says is missing of them."""
-    safe = SafePoints(active=checkpoint is not None)
-    run = TrainingRun(objective, data, validation, checkpoint, device, safe)
-    with run.folder_held(resume), safe, told(callbacks, sum(objective.phases), len(run.history)) as tell:
-        while run.next_epoch():
-            tell(run.train_epoch(), run.module)
-            run.epoch_told()
+    with closing(objective.processes) as processes:
+        safe = SafePoints(active=checkpoint is not None, agreed=processes.agreed)
+        run = TrainingRun(objective, data, validation, checkpoint, device, safe)
+        heard = callbacks if processes.first else ()
+        with run.folder_held(resume), safe, told(heard, sum(objective.phases), len(run.history)) as tell:
+            while run.next_epoch():
+                tell(run.train_epoch(), run.module)
+                run.epoch_told()
     return run.history
 
 
@@ -69,8 +71,11 @@ class TrainingRun(RunState):
         if validation is not None:
             rows = as_rows("validation", validation, objective.data_dim).to(like)
             self.validation = objective.checked("validation", rows)
-        if self.folder is not None:
+        self.processes = objective.processes
+        if self.folder is not None or self.processes.count > 1:
             self.identity = identity_of(self.module, self.data, self.validation, objective.config)
+            self.processes.check_equal(self.module, self.identity)
+            self.processes.make_equal(self.module)
         self.batches = math.ceil(len(self.data) / objective.config.batch_size)
         self.started = (0.0, 0.0)
         self.svi: SVI | None = None
@@ -83,9 +88,10 @@ class TrainingRun(RunState):
         if self.folder is None:
             yield
             return
-        with open_folder(self.folder, resume) as found:
-            if found:
-                load_run(self)
+        folder = self.folder
+        with ExitStack() as held:
+            if self.processes.by_first(lambda: held.enter_context(open_folder(folder, resume))):
+                load_run(self, *self.processes.by_first(lambda: load_checkpoint(folder)))
             yield
 
     # ---------------------------------------------------------------- epochs
@@ -93,6 +99,7 @@ class TrainingRun(RunState):
     def next_epoch(self) -> bool:
         """Prepare the coming epoch, through the end of a phase where that is due; false if there is none."""
         objective = self.objective
+        self.module.eval()  # also of a run that resumes where a phase begins or ends
         while not self.finished:
             if self.epoch < objective.phases[self.phase - 1] and not objective.stopped(self.stale):
                 objective.enter_phase(self.phase)  # also of a run that resumes within one
@@ -100,7 +107,6 @@ class TrainingRun(RunState):
                     self._begin_phase()
                 return True
             self._end_phase()
-        self.module.eval()
         with fixed_seed(objective.config.seed, self.device):
             objective.finish(self.data)
         return False
@@ -163,7 +169,8 @@ class TrainingRun(RunState):
         """Loss per datum, with noise of its own fixed seed: epochs compare, and training is not disturbed."""
         config = self.objective.config
         with fixed_seed(config.seed + 1, self.device), torch.no_grad(), self._store():
-            total = sum(self.objective.total_loss(rows) for rows in data.split(max(config.batch_size, 500)))
+            parts = data.split(max(config.batch_size, 500))
+            total = sum(self.processes.total(self.objective.total_loss, rows) for rows in parts)
         return total / len(data)
 
     def _check(self, loss: float) -> float:
@@ -180,6 +187,7 @@ class TrainingRun(RunState):
         self.begun, self.svi, self.optimizer_state = self.phase, None, {}
         with fixed_seed(self.objective.config.seed, self.device):
             self.objective.begin_phase(self.phase, self.data)
+        self.processes.make_equal(self.module)
 
     def _end_phase(self) -> None:
         if self.best_state is not None:
@@ -193,6 +201,7 @@ class TrainingRun(RunState):
             self.objective.enter_phase(self.phase)
             self._begin_phase()
         self.objective.end(self.data)
+        self.processes.make_equal(self.module)
         self._save()
 
     # ---------------------------------------------------------------- the optimiser
@@ -231,7 +240,7 @@ class TrainingRun(RunState):
     def _save(self) -> None:
         """Write a checkpoint of this moment, if there is a folder for it."""
         if self.folder is not None:
-            save_run(self)
+            self.processes.by_first(lambda: save_run(self))
             self.safe.saved()
 
     def _save_within_epoch(self) -> None:

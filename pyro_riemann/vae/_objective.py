@@ -11,6 +11,7 @@ import torch
 from pyro.infer import SVI
 from torch import Tensor, nn
 
+from pyro_riemann.vae._processes import Processes
 from pyro_riemann.vae._settings import History
 
 
@@ -46,6 +47,7 @@ class Objective:
         phases: epochs of each phase.
         entries: names of the numbers that :meth:`record` gives; the validation loss is one, up to its sign.
         hint: what else to do about a loss that is not finite.
+        processes: who trains; by default this process alone.
     """
 
     entries: tuple[str, ...] = ("loss", "validation")
@@ -53,6 +55,7 @@ class Objective:
 
     def __init__(self, module: nn.Module, config: Settings, data_dim: int, phases: tuple[int, ...]) -> None:
         self.module, self.config, self.data_dim, self.phases = module, config, data_dim, phases
+        self.processes = Processes()
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters by their names in Pyro's parameter store."""

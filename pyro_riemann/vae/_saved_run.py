@@ -20,7 +20,6 @@ from pyro_riemann.vae._checkpoint import (
     check_moments,
     check_noise,
     check_numbers,
-    load_checkpoint,
     numbers,
     part_of,
     refuse,
@@ -93,15 +92,19 @@ def save_run(run: RunState) -> None:
     save_checkpoint(run.folder, tensors, info)
 
 
-def load_run(run: RunState) -> None:
+def load_run(run: RunState, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
     """Put a new run where the one in its folder stopped; nothing of it is changed unless all of that is right.
+
+    Args:
+        run: the new one.
+        tensors: of the checkpoint.
+        info: of the checkpoint.
 
     Raises:
         ValueError: for a checkpoint that is damaged, or of another run.
     """
     assert run.folder is not None
     assert run.identity is not None
-    tensors, info = load_checkpoint(run.folder)
     check_identity(run.folder, info, run.identity)
     check_progress(run.folder, info, run.objective, run.batches)
     own, best = run.module.state_dict(), part_of(tensors, "best/")

@@ -21,6 +21,7 @@ from pyro_riemann.vae._loop import run_training
 from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._objective import Objective
 from pyro_riemann.vae._phases import encode_all, parameter_groups, set_phase, start_phase_one, start_phase_two
+from pyro_riemann.vae._processes import Group
 from pyro_riemann.vae._settings import GROUPS, History, TrainingConfig
 
 MAX_TABLE_ERROR = 0.1  # relative error of G, see `GridMetric.interpolation_error`
@@ -38,6 +39,7 @@ def train(
     resume: bool = True,
     progress: bool = True,
     callbacks: Sequence[Watcher] = (),
+    distributed: bool = False,
 ) -> History:
     """Train a VAE in two phases and leave it in evaluation mode, ready for phase 2's use.
 
@@ -68,6 +70,9 @@ def train(
         progress: show a progress bar.
         callbacks: are told of each epoch: a :class:`Callback`, a function of the epoch's record, or TensorBoard's
             ``SummaryWriter`` (anything with its ``add_scalar``).
+        distributed: the processes of ``torch.distributed``, such as ``torchrun`` starts, share each minibatch. Each
+            calls this with the same arguments, but for ``device``, and ends with the same weights, those of one process
+            up to rounding. The first one reads and writes checkpoints, shows progress and tells callbacks.
 
     Returns:
         The history; ELBOs in nats per datum.
@@ -77,6 +82,8 @@ def train(
         ValueError: for data of the wrong shape, or that the likelihood cannot give; a checkpoint that is damaged or of
             another run; or a loss that is not finite.
         OSError: if the folder cannot be written to, or another process works on it.
+
+    Source: K20, appendix C; Li et al. (2020), *PyTorch distributed*, for training in several processes.
 
     Example:
         >>> from pyro_riemann.vae import make_vae
@@ -88,6 +95,8 @@ def train(
         (2, [1, 2])
     """
     objective = TwoPhases(vae, config or TrainingConfig())
+    if distributed:
+        objective.processes = Group()
     return run_training(objective, data, validation, as_callbacks(callbacks, progress), checkpoint, resume, device)
 
 
@@ -112,7 +121,7 @@ class TwoPhases(Objective):
         particles = self.config.num_particles
         # a nesting that is not given would be found by a run of the model that draws: not the noise of a resumed run
         elbo = FrozenPosteriorELBO(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
-        return SVI(self.module.model, self.module.guide, optimizer, elbo)
+        return self.processes.svi(self.module, elbo, optimizer)
 
     def step(self, svi: SVI, rows: Tensor, size: int, phase: int, epoch: int) -> float:
         loss: float = svi.step(rows, size=size, kl_weight=self.kl_weight(phase, epoch))

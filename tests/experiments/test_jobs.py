@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
 
 from pyro_riemann.experiments._jobs import Job, is_done, load, pack, pack_images, run_jobs, unpack
 
 
 def square(settings: dict[str, Any], device: str) -> dict[str, Any]:
-    return {"square": settings["x"] ** 2, "device": device}
+    return {"square": settings["x"] ** 2, "device": device, "process": os.getpid()}
 
 
 def fail_at_two(settings: dict[str, Any], device: str) -> dict[str, Any]:
@@ -29,7 +31,7 @@ JOBS = [Job(f"job{x}", {"x": x}) for x in range(4)]
 def test_each_result_is_a_file_with_its_settings(tmp_path: Path) -> None:
     run_jobs(JOBS, square, tmp_path)
     record = load(tmp_path / "job3.json")
-    assert record["result"] == {"square": 9, "device": "cpu"}
+    assert record["result"] == {"square": 9, "device": "cpu", "process": os.getpid()}
     assert record["settings"] == {"x": 3}
     assert "torch" in record["versions"]
 
@@ -47,6 +49,31 @@ def test_an_interrupted_grid_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_processes_and_devices_share_the_open_jobs(tmp_path: Path) -> None:
     run_jobs(JOBS, square, tmp_path, processes=2, devices=("cpu", "meta"))
     assert [load(job.path(tmp_path))["result"]["device"] for job in JOBS] == ["cpu", "meta", "cpu", "meta"]
+
+
+def test_an_interrupt_in_one_of_two_processes_ends_the_grid_and_keeps_what_is_done(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(JOBS, fail_at_two, tmp_path, processes=2)
+    assert not is_done(JOBS[2], tmp_path)
+    run_jobs(JOBS, square, tmp_path, processes=2)
+    assert all(is_done(job, tmp_path) for job in JOBS)
+
+
+def test_a_cluster_of_dask_does_the_grid(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path / "dask")
+        ) as cluster,
+        Client(cluster),
+        parallel_config("dask"),
+    ):
+        run_jobs(JOBS, square, tmp_path / "results")
+        seen = {load(job.path(tmp_path / "results"))["result"]["process"] for job in JOBS}
+        assert os.getpid() not in seen
+    assert [load(job.path(tmp_path / "results"))["result"]["square"] for job in JOBS] == [0, 1, 4, 9]
 
 
 def test_results_of_other_settings_are_refused(tmp_path: Path) -> None:

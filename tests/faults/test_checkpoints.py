@@ -153,7 +153,7 @@ def test_random_values_under_a_right_checksum(draw: st.DataObject, folder: Path,
     vae = tiny_vae(seed=3)
     before = state(vae)
     run = TrainingRun(TwoPhases(vae, CONFIG), data(), None, folder, None, SafePoints(active=False))
-    refusal, _ = refused(lambda: load_run(run), otherwise=None)
+    refusal, _ = refused(lambda: load_run(run, *load_checkpoint(folder)), otherwise=None)
     if refusal:
         assert "--fresh" in refusal
         assert same(before, state(vae))

@@ -30,7 +30,7 @@ def run(
     seeds: int | None,
     results: Path,
     checkpoints: Path,
-    processes: int = 1,
+    processes: int | None = None,
     devices: Sequence[str] = ("cpu",),
     console: Console | None = None,
     fresh: bool = False,
@@ -45,7 +45,7 @@ def run(
         seeds: number of seeds; the protocol's own if None.
         results: folder of the results, one JSON file a run, written as soon as it ends.
         checkpoints: folder of checkpoints, from which an interrupted training resumes.
-        processes: runs at once.
+        processes: runs at once; by default as ``joblib.parallel_config`` says, else one.
         devices: where models are trained, in turn.
         console: where to report.
         fresh: start over, whatever results and checkpoints of these runs there are.

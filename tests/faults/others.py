@@ -1,0 +1,406 @@
+"""``python -m tests.faults.others``: the same faults for what other libraries save, by running those installed.
+
+Each library saves as its documentation says, a fault is done to the file, and the library loads it and goes on. Written
+down is what it did: *accepted* without a word, an error, or *ran it*: code that the file held. For the last rows there
+is no damage: whether a save that the disk refuses half-way leaves the one before, and whether a run that was stopped
+and goes on ends bit-equal.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import resource
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+MARK = Path(tempfile.gettempdir()) / f"ran-{os.getpid()}"
+
+
+class Payload:
+    """What a pickle can hold: a call that is made while it is read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (MARK,)
+
+
+class Library:
+    """How a library saves and goes on; ``edits`` are faults that need its format."""
+
+    name = ""
+    module = ""
+    edits: dict[str, Callable[[Path], None]]
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    def file(self, folder: Path) -> Path:
+        raise NotImplementedError
+
+    def load(self, folder: Path) -> None:
+        """Load and go on."""
+        raise NotImplementedError
+
+    def resumes_bit_equal(self, folder: Path) -> bool | None:
+        return None
+
+    def some_number(self, folder: Path) -> bytes:
+        """Bytes of the file that belong to a number."""
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        self.edits = {}
+
+
+def torch_edit(path: Callable[[Path], Path], change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        content = torch.load(path(folder), weights_only=False)
+        change(content)
+        torch.save(content, path(folder))
+
+    return edit
+
+
+class Ours(Library):
+    name, module = "pyro_riemann", "pyro_riemann"
+
+    def __init__(self) -> None:
+        from tests.faults import _cases as cases
+
+        self.cases = cases
+        names = {
+            "a weight that is NaN": "signed: a weight that is NaN",
+            "a weight of another shape": "signed: a weight of another shape",
+            "a weight less": "signed: a weight less",
+            "epoch -5": "signed: epoch -5",
+        }
+        self.edits = {fault: cases.CASES[case] for fault, case in names.items()}
+        self.edits["other data"] = lambda folder: setattr(self, "data", 1 - cases.data())
+        self.edits["another learning rate"] = lambda folder: setattr(self, "rate", 0.5)
+
+    def save(self, folder: Path, epochs: int = 1) -> None:
+        self.data, self.rate = self.cases.data(), 1e-3
+        self._train(folder, epochs)
+
+    def _train(self, folder: Path | None, epochs: int) -> Any:
+        from pyro_riemann.vae import TrainingConfig, train
+
+        config = TrainingConfig(warm_up_epochs=2, epochs=epochs, batch_size=10, kl_ramp=0.2, learning_rate=self.rate)
+        vae = self.cases.tiny_vae()
+        train(vae, self.data, config=config, checkpoint=folder, progress=False)
+        return vae
+
+    def file(self, folder: Path) -> Path:
+        return self.cases.tensors(folder)
+
+    def some_number(self, folder: Path) -> bytes:
+        from pyro_riemann.vae import load_checkpoint
+
+        return load_checkpoint(folder)[0]["model/encoder.loc.0.weight"].numpy().tobytes()
+
+    def load(self, folder: Path) -> None:
+        self._train(folder, 1)
+
+    def resumes_bit_equal(self, folder: Path) -> bool:
+        from pyro_riemann import _safe_points
+
+        self.data, self.rate = self.cases.data(), 1e-3
+        whole, calls = self._train(None, 2).state_dict(), [0]
+
+        def stop(*_: Any) -> None:
+            calls[0] += 1
+            if calls[0] == 4:  # of nine steps: within the second epoch
+                raise KeyboardInterrupt
+
+        seconds, _safe_points.SECONDS = _safe_points.SECONDS, 0.0
+        original, _safe_points.SafePoints.saved = _safe_points.SafePoints.saved, stop  # type: ignore[method-assign]
+        try:
+            self._train(folder, 2)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            _safe_points.SECONDS, _safe_points.SafePoints.saved = seconds, original  # type: ignore[method-assign]
+        return all(torch.equal(value, whole[key]) for key, value in self._train(folder, 2).state_dict().items())
+
+
+class Lightning(Library):
+    name, module = "Lightning", "lightning"
+
+    def __init__(self) -> None:
+        import lightning
+
+        class Model(lightning.LightningModule):
+            def __init__(self, rate: float) -> None:
+                super().__init__()
+                self.save_hyperparameters()
+                self.encoder, self.decoder = nn.Linear(4, 2), nn.Linear(2, 4)
+
+            def training_step(self, batch: Any) -> torch.Tensor:
+                z = self.encoder(batch[0])
+                return (self.decoder(z + 0.1 * torch.randn_like(z)) - batch[0]).square().mean()
+
+            def configure_optimizers(self) -> torch.optim.Optimizer:
+                return torch.optim.Adam(self.parameters(), self.hparams["rate"])
+
+        self.lightning, self.model, self.rate, self.seed = lightning, Model, 1e-2, 0
+        self.edits = {
+            "a weight that is NaN": torch_edit(self.file, lambda c: c["state_dict"]["encoder.weight"].fill_(np.nan)),
+            "a weight of another shape": torch_edit(
+                self.file, lambda c: c["state_dict"].update({"encoder.weight": torch.ones(3, 3)})
+            ),
+            "a weight less": torch_edit(self.file, lambda c: c["state_dict"].pop("encoder.weight")),
+            "epoch -5": torch_edit(self.file, lambda c: c.update(epoch=-5)),
+            "other data": lambda folder: setattr(self, "seed", 1),
+            "another learning rate": lambda folder: setattr(self, "rate", 0.5),
+        }
+
+    def fit(self, folder: Path, epochs: int, resume: Path | None = None, **settings: Any) -> Any:
+        from lightning.pytorch.callbacks import ModelCheckpoint
+
+        self.lightning.seed_everything(0, verbose=False)
+        data = torch.rand(60, 4, generator=torch.Generator().manual_seed(self.seed))
+        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(data), 20, shuffle=True)
+        model = self.model(self.rate)
+        trainer = self.lightning.Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False, **settings)],
+        )  # fmt: skip
+        trainer.fit(model, loader, ckpt_path=resume)
+        return model
+
+    def save(self, folder: Path) -> None:
+        self.seed, self.rate = 0, 1e-2
+        self.fit(folder, 2)
+
+    def file(self, folder: Path) -> Path:
+        return folder / "last.ckpt"
+
+    def some_number(self, folder: Path) -> bytes:
+        content = torch.load(self.file(folder), weights_only=False)
+        return content["state_dict"]["encoder.weight"].numpy().tobytes()
+
+    def load(self, folder: Path) -> None:
+        self.fit(folder.parent / "again", 4, self.file(folder))
+
+    def resumes_bit_equal(self, folder: Path) -> bool:
+        self.seed, self.rate = 0, 1e-2
+        whole = self.fit(folder / "whole", 4).state_dict()
+        self.fit(folder / "half", 2)
+        resumed = self.fit(folder / "rest", 4, folder / "half" / "last.ckpt").state_dict()
+        return all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+class Pythae(Library):
+    name, module = "pythae", "pythae"
+
+    def __init__(self) -> None:
+        self.edits = {
+            "a weight that is NaN": torch_edit(self.file, lambda c: self._first(c).fill_(np.nan)),
+            "a weight of another shape": torch_edit(self.file, self._reshape),
+            "a weight less": torch_edit(
+                self.file, lambda c: c["model_state_dict"].pop(next(iter(c["model_state_dict"])))
+            ),
+        }
+
+    @staticmethod
+    def _first(content: dict[str, Any]) -> torch.Tensor:
+        return next(iter(content["model_state_dict"].values()))
+
+    @staticmethod
+    def _reshape(content: dict[str, Any]) -> None:
+        weights = content["model_state_dict"]
+        weights[next(iter(weights))] = torch.ones(3, 3)
+
+    def save(self, folder: Path) -> None:
+        from pythae.models import VAE, VAEConfig
+
+        torch.manual_seed(0)
+        VAE(VAEConfig(input_dim=(4,), latent_dim=2)).save(str(folder))
+
+    def file(self, folder: Path) -> Path:
+        return folder / "model.pt"
+
+    def some_number(self, folder: Path) -> bytes:
+        return self._first(torch.load(self.file(folder), weights_only=False)).numpy().tobytes()
+
+    def load(self, folder: Path) -> None:
+        from pythae.models import AutoModel
+
+        AutoModel.load_from_folder(str(folder))
+
+
+class NumPyro(Library):
+    name, module = "NumPyro, state pickled", "numpyro"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edits = {"other data": lambda folder: setattr(self, "shift", 3.0)}
+
+    def mcmc(self, draws: int) -> Any:
+        import numpyro
+        import numpyro.distributions as dist
+        from numpyro.infer import MCMC, NUTS
+
+        def model() -> None:
+            numpyro.sample("z", dist.Normal(self.shift, 1.0).expand([64]).to_event(1))
+
+        return MCMC(NUTS(model), num_warmup=20, num_samples=draws, progress_bar=False)
+
+    def save(self, folder: Path) -> None:
+        import jax
+
+        self.shift = 0.0
+        mcmc = self.mcmc(10)
+        mcmc.run(jax.random.PRNGKey(0))
+        folder.mkdir(exist_ok=True)
+        self.file(folder).write_bytes(pickle.dumps(jax.device_get(mcmc.last_state)))
+
+    def file(self, folder: Path) -> Path:
+        return folder / "state.pkl"
+
+    def some_number(self, folder: Path) -> bytes:
+        return np.asarray(pickle.loads(self.file(folder).read_bytes()).z["z"]).tobytes()
+
+    def load(self, folder: Path) -> Any:
+        mcmc = self.mcmc(10)
+        mcmc.post_warmup_state = pickle.loads(self.file(folder).read_bytes())
+        mcmc.run(mcmc.post_warmup_state.rng_key)
+        return mcmc.get_samples()["z"]
+
+    def resumes_bit_equal(self, folder: Path) -> bool:
+        import jax
+
+        self.save(folder)
+        whole = self.mcmc(20)
+        whole.run(jax.random.PRNGKey(0))
+        return bool(np.array_equal(self.load(folder), whole.get_samples()["z"][10:]))
+
+
+class ArviZ(Library):
+    name, module = "ArviZ, netCDF", "arviz"
+
+    def save(self, folder: Path) -> None:
+        import arviz
+
+        folder.mkdir(exist_ok=True)
+        draws = np.random.default_rng(0).normal(size=(2, 500))
+        arviz.from_dict(posterior={"z": draws}).to_netcdf(str(self.file(folder)))
+
+    def file(self, folder: Path) -> Path:
+        return folder / "draws.nc"
+
+    def some_number(self, folder: Path) -> bytes:
+        return np.random.default_rng(0).normal(size=(2, 500)).tobytes()
+
+    def load(self, folder: Path) -> None:
+        import arviz
+
+        arviz.from_netcdf(str(self.file(folder))).posterior["z"].load()
+
+
+# -------------------------------------------------------------------- faults of the bytes
+
+
+def flip(library: Library, folder: Path) -> None:
+    """The sign of one number, where the file holds numbers as they are; else a bit in the middle."""
+    path = library.file(folder)
+    data, numbers = bytearray(path.read_bytes()), library.some_number(folder)
+    place = data.find(numbers[:16])
+    data[place + 3 if place >= 0 else len(data) // 2] ^= 0x80
+    path.write_bytes(data)
+
+
+def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Library, Path], None]:
+    def damage(library: Library, folder: Path) -> None:
+        library.file(folder).write_bytes(change(library.file(folder).read_bytes()))
+
+    return damage
+
+
+BYTES: dict[str, Callable[[Library, Path], None]] = {
+    "an empty file": rewritten(lambda data: b""),
+    "the first half": rewritten(lambda data: data[: len(data) // 2]),
+    "one bit of a number": flip,
+    "a file that runs code": lambda library, folder: torch.save({"state_dict": Payload()}, library.file(folder)),
+    "a pickle that runs code": rewritten(lambda data: pickle.dumps(Payload())),
+}
+EDITS = ("a weight that is NaN", "a weight of another shape", "a weight less", "epoch -5", "other data",
+         "another learning rate")  # fmt: skip
+
+
+def outcome(work: Callable[[], object]) -> str:
+    MARK.unlink(missing_ok=True)
+    try:
+        work()
+        result = "accepted"
+    except Exception as error:
+        result = type(error).__name__
+    return "ran it" if MARK.exists() else result
+
+
+def saved_again_on_a_full_disk(library: Library, folder: Path) -> str:
+    """Whether the old file can be loaded after a save of which only some bytes were taken."""
+    library.save(folder)
+    size, hard = library.file(folder).stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
+    try:
+        said = outcome(lambda: library.save(folder))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    return f"{'kept' if outcome(lambda: library.load(folder)) == 'accepted' else 'lost'} ({said})"
+
+
+def column(library: Library, root: Path) -> dict[str, str]:
+    found = {}
+    for index, fault in enumerate((*BYTES, *EDITS)):
+        folder = root / str(index) / "run"
+        folder.parent.mkdir(parents=True)
+        if fault not in BYTES and fault not in library.edits:
+            found[fault] = "-"
+            continue
+        library.save(folder)
+        if fault in BYTES:
+            BYTES[fault](library, folder)
+        else:
+            library.edits[fault](folder)
+        found[fault] = outcome(lambda folder=folder: library.load(folder))  # type: ignore[misc]
+    found["a disk that is full half-way through a save: the one before"] = saved_again_on_a_full_disk(
+        library, root / "full"
+    )
+    equal = library.resumes_bit_equal(root / "resumed")
+    found["stopped and gone on: bit-equal"] = "-" if equal is None else "yes" if equal else "no"
+    return found
+
+
+def main(wanted: list[str]) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    columns: dict[str, dict[str, str]] = {}
+    for kind in (Ours, Lightning, Pythae, NumPyro, ArviZ):
+        if wanted and kind.module not in wanted:
+            continue
+        try:
+            version = getattr(importlib.import_module(kind.module), "__version__", "")
+        except ImportError:
+            print(f"{kind.name} is not installed: left out", file=sys.stderr)
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            columns[f"{kind.name} {version}".strip()] = column(kind(), Path(name))
+        print(columns, file=sys.stderr, flush=True)
+    MARK.unlink(missing_ok=True)
+    print("| fault | " + " | ".join(columns) + " |\n| --- |" + " --- |" * len(columns))
+    for fault in next(iter(columns.values())):
+        print(f"| {fault} | " + " | ".join(found[fault] for found in columns.values()) + " |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

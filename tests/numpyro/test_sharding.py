@@ -1,0 +1,86 @@
+"""Arguments over two devices, made of one processor: the same values, and results over both."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+HEAD = """
+    import jax, jax.numpy as jnp, numpy as np
+    jax.config.update("jax_enable_x64", True)
+    from jax.sharding import NamedSharding, PartitionSpec
+    from pyro_riemann.numpyro import *
+
+    mesh = jax.make_mesh((2,), ("batch",))
+    over = NamedSharding(mesh, PartitionSpec("batch"))
+    def share(x):
+        return jax.device_put(x, over)
+    def check(name, function, *arguments):
+        alone, shared = function(*arguments), function(*map(share, arguments))
+        # rows on both devices, and on neither all of them
+        parts = {shard.device: shard.data.shape[0] for shard in shared.addressable_shards}
+        assert parts == dict.fromkeys(jax.devices(), len(alone) // 2), (name, shared.sharding)
+        np.testing.assert_allclose(shared, alone, rtol=1e-9, atol=1e-11, err_msg=name)
+"""
+PROGRAMS = {
+    "distances": """
+        z, y = jax.random.normal(jax.random.key(0), (2, 6, 2)) / 3
+        w = jax.random.normal(jax.random.key(1), (2, 9))
+        decoder = PullbackMetric(jax.tree_util.Partial(lambda w, z: jnp.sin(z @ w), w), 2)
+        kernel = KernelMetric(y[:4], jnp.full((4, 2), 5.0), 1.0, 0.1)
+        for metric in (Sphere(2), kernel, decoder):
+            check(f"{type(metric).__name__}.dist", metric.dist, z, y)
+            check(f"{type(metric).__name__}.expmap", metric.expmap, z, 0.1 * y)
+    """,
+    "kernel sums": """
+        z = jax.random.normal(jax.random.key(0), (10, 2)) / 3
+        centroids = jax.random.normal(jax.random.key(1), (40, 2)) / 3
+        def kernel(centroids):
+            return KernelMetric(centroids, jnp.full((40, 2), 5.0), 0.4, 0.1)
+        check("metric", kernel(centroids).metric, z)
+        check("logdet", kernel(centroids).logdet, z)
+        # the sum itself in two halves, over the centroids
+        halves = jax.jit(lambda c: kernel(c).metric(z))(share(centroids))
+        np.testing.assert_allclose(halves, kernel(centroids).metric(z), rtol=1e-12)
+    """,
+    "laws": """
+        z, y = jax.random.normal(jax.random.key(0), (2, 6, 2)) / 5
+        wrapped, normal = (
+            lambda z: RiemannianWrappedNormal(z, 0.05, Sphere(2)), lambda z: RiemannianNormal(z, 0.3, Sphere(2))
+        )
+        for law in (wrapped, normal):
+            check("log_prob", lambda z, y: law(z).log_prob(y), z, y)
+        check("draws", lambda z: RiemannianWrappedNormal(z, 0.05, Sphere(2)).sample(jax.random.key(2)), z)
+        check("walks", lambda z: brownian_motion(Sphere(2), z, 0.1, 4, key=jax.random.key(3)), z)
+    """,
+    "chains": """
+        import numpyro
+        from numpyro.infer import MCMC, NUTS
+
+        def model():
+            numpyro.sample("z", RiemannianWrappedNormal(jnp.zeros(2), 0.1, Sphere(2)))
+
+        def chains(keys):
+            mcmc = MCMC(NUTS(model), num_warmup=20, num_samples=20, num_chains=4, chain_method="vectorized",
+                        progress_bar=False)
+            mcmc.run(keys)
+            return mcmc.get_samples(group_by_chain=True)["z"]
+
+        check("chains", chains, jax.random.split(jax.random.PRNGKey(0), 4))
+    """,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_two_devices_give_the_values_of_one(name: str) -> None:
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    program = textwrap.dedent(HEAD) + textwrap.dedent(PROGRAMS[name])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
