@@ -46,9 +46,10 @@ class NoiseOfAll(TorchDispatchMode):
             )
         arguments = func._schema.arguments
         given = {**dict(zip((a.name for a in arguments), args, strict=False)), **kwargs}
-        axis = next(filter(None.__ne__, map(self._axis, given.items())), None)
-        if axis is None:
+        axes = [axis for axis in map(self._axis, given.items()) if axis is not None]
+        if not axes:
             return func(*args, **kwargs)
+        axis = axes[0]
         wide = {name: self._wide(name, value, axis) for name, value in given.items()}
         keywords = {a.name: wide.pop(a.name) for a in arguments if a.kwarg_only and a.name in wide}
         result = func(*wide.values(), **keywords)

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from pyro_riemann.vae import load_checkpoint
+from tests.benchmarks import beyond
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "docs" / "howto" / "programs"
@@ -91,3 +92,7 @@ def test_joblib_by_loky_and_on_a_cluster_of_dask(tmp_path: Path) -> None:
             finally:
                 two.terminate()
                 one.terminate()
+
+
+def test_the_page_shows_the_costs_that_the_benchmarks_give() -> None:
+    assert "\n".join(beyond.lines()) in (PROGRAMS.parent / "beyond.md").read_text()
