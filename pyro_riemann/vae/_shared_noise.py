@@ -18,7 +18,7 @@ class NoiseOfAll(TorchDispatchMode):
 
     Every process then draws the same numbers from the same generator, however many processes there are. The axis of the
     rows is the last but one where it has their number of entries, as in ``(*, n, d)``, else the first that has it; what
-    has none is drawn once, for all.
+    has none is drawn once, for all. Of a random order of all rows those at hand keep theirs.
 
     Args:
         begin: first row at hand.
@@ -44,6 +44,11 @@ class NoiseOfAll(TorchDispatchMode):
                 f"a draw by `{func.overloadpacket.__name__}` takes as many random numbers as its values want: "
                 "processes that share minibatches would draw different ones. Train in one process."
             )
+        if func.overloadpacket.__name__ == "randperm" and args[0] % self.count == 0:
+            order = func(args[0] // self.count * self.total, *args[1:], **kwargs)
+            block, row = order // self.total, order % self.total - self.begin
+            own = (row >= 0) & (row < self.count)
+            return (block * self.count + row)[own]
         arguments = func._schema.arguments
         given = {**dict(zip((a.name for a in arguments), args, strict=False)), **kwargs}
         axes = [axis for axis in map(self._axis, given.items()) if axis is not None]

@@ -21,7 +21,8 @@ MODELS: dict[str, tuple[tuple[str, str, str], dict[str, Any]]] = {
     "plain": (("normal", "normal", "fixed"), {}),
     "particles": (("vamp", "normal", "fixed"), {"num_particles": 3}),
     "heat kernel": (("heat_kernel", "heat_kernel", "fixed"), {"phase_two": ("posterior", "prior")}),
-    "wrapped": (("heat_kernel", "wrapped_normal", "grid"), {}),
+    "wrapped": (("heat_kernel", "wrapped_normal", "grid"), {"phase_two": ("posterior", "prior")}),
+    "frozen": (("heat_kernel", "wrapped_normal", "grid"), {}),
     "nothing to train": (("normal", "normal", "fixed"), {"phase_two": ()}),
 }
 STOPPED_AT = 6  # of 3 steps an epoch: within the second of phase 1's two

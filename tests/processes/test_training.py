@@ -46,10 +46,14 @@ def test_two_processes_give_the_losses_and_weights_of_one(name: str, two: tuple[
     vae, expected = trained(name)
     for rank, report in enumerate(reports):
         found, _ = load_checkpoint(folder / f"{name}-{rank}")
-        for key in ("elbo", "validation"):
+        # a frozen posterior: each process solves distances of a fifth of its own rows, not of the minibatch
+        for key in () if name == "frozen" else ("elbo", "validation"):
             torch.testing.assert_close(doubles(report[name][key]), doubles(expected[key]), rtol=1e-9, atol=1e-9)
+        assert report[name]["elbo"][:2] == pytest.approx(expected["elbo"][:2], rel=1e-9), "phase 1"
+        assert report[name]["elbo"][2] == pytest.approx(expected["elbo"][2], abs=2.0), "phase 2, of other rows"
         for key, value in vae.state_dict().items():
-            torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-7)
+            tolerance = 0.05 if name == "frozen" else 1e-6
+            torch.testing.assert_close(found[key], value, rtol=tolerance, atol=0.1 * tolerance)
     assert [report[name]["told"] for report in reports] == [len(expected["elbo"]), 0], "one of them reports"
     assert reports[0][name]["elbo"] == reports[1][name]["elbo"], "both know all of it"
 
@@ -116,6 +120,18 @@ def test_the_noise_of_a_part_is_that_of_its_rows(draw: Any) -> None:
     if whole.shape[-1:] == (2,):  # scaled by place: the scale of a row is its own here
         expected = expected / torch.arange(3, 7)[:, None] * torch.arange(1, 5)[:, None]
     torch.testing.assert_close(part, expected, rtol=1e-6, atol=0)
+
+
+def test_a_random_order_of_the_rows_is_kept() -> None:
+    torch.manual_seed(1)
+    whole, state = torch.randperm(6).tolist(), torch.get_rng_state()
+    torch.manual_seed(1)
+    with NoiseOfAll(2, 6, 6):
+        part = torch.randperm(4)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert part.tolist() == [row - 2 for row in whole if row >= 2]
+    with NoiseOfAll(2, 6, 6):  # of three particles, flat
+        assert sorted(torch.randperm(12).tolist()) == list(range(12))
 
 
 def test_draws_by_rejection_are_refused() -> None:
