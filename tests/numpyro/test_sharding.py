@@ -12,11 +12,10 @@ import pytest
 HEAD = """
     import jax, jax.numpy as jnp, numpy as np
     jax.config.update("jax_enable_x64", True)
-    from jax.sharding import NamedSharding, PartitionSpec
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
     from pyro_riemann.numpyro import *
 
-    mesh = jax.make_mesh((2,), ("batch",))
-    over = NamedSharding(mesh, PartitionSpec("batch"))
+    over = NamedSharding(Mesh(np.array(jax.devices()), ("batch",)), PartitionSpec("batch"))
     def share(x):
         return jax.device_put(x, over)
     def check(name, function, *arguments):
@@ -64,13 +63,15 @@ PROGRAMS = {
         def model():
             numpyro.sample("z", RiemannianWrappedNormal(jnp.zeros(2), 0.1, Sphere(2)))
 
-        def chains(keys):
-            mcmc = MCMC(NUTS(model), num_warmup=20, num_samples=20, num_chains=4, chain_method="vectorized",
+        def chains(method):
+            mcmc = MCMC(NUTS(model), num_warmup=20, num_samples=20, num_chains=4, chain_method=method,
                         progress_bar=False)
-            mcmc.run(keys)
+            mcmc.run(jax.random.split(jax.random.PRNGKey(0), 4))
             return mcmc.get_samples(group_by_chain=True)["z"]
 
-        check("chains", chains, jax.random.split(jax.random.PRNGKey(0), 4))
+        two = chains(lambda chain: jax.jit(jax.vmap(chain), in_shardings=over, out_shardings=over))
+        assert {shard.data.shape[0] for shard in two.addressable_shards} == {2}
+        np.testing.assert_allclose(two, chains("vectorized"), rtol=1e-6, atol=1e-8)
     """,
 }
 
