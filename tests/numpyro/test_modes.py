@@ -17,16 +17,12 @@ from jax import Array
 
 from pyro_riemann.numpyro import (
     EuclideanMetric,
-    GridMetric,
     Hyperbolic,
-    KernelMetric,
-    PullbackMetric,
     RiemannianHeatKernel,
     RiemannianNormal,
     RiemannianUniform,
     RiemannianWrappedNormal,
     Sphere,
-    brownian_motion,
 )
 
 POINTS, OTHERS = jnp.arange(6.0).reshape(3, 2) / 10, jnp.full((3, 2), 0.2)
@@ -72,34 +68,6 @@ def test_half_precision_is_refused(dtype: Any) -> None:
     ):
         with pytest.raises(TypeError, match="geometry in float32"):
             refused()
-
-
-@pytest.mark.parametrize("points, weights", [(jnp.float64, jnp.float32), (jnp.float32, jnp.float64)])
-def test_points_and_weights_of_two_dtypes_meet_in_the_wider(points: Any, weights: Any) -> None:
-    """As everywhere in JAX; a law has one dtype too, that of its metric and its parameters."""
-    matrix = 0.3 * jnp.arange(10.0).reshape(2, 5) - 1
-
-    def make(dtype: Any) -> dict[str, Any]:
-        centroids, precisions = POINTS.astype(dtype), jnp.full((3, 2), 4, dtype)
-        kernel = KernelMetric(centroids, precisions, 0.8, 0.1)
-        decoder = PullbackMetric(jax.tree_util.Partial(lambda w, z: jnp.tanh(z @ w), matrix.astype(dtype)), 2)
-        return {"kernel": kernel, "decoder": decoder, "grid": GridMetric(kernel, -1.0, 1.0, 12)}
-
-    z, y = POINTS.astype(points), OTHERS.astype(points)
-    for name, metric in make(weights).items():
-        exact = make(jnp.float64)[name]
-        for routine in (
-            lambda metric, z, y: metric.metric(z),
-            lambda metric, z, y: metric.logdet(z),
-            lambda metric, z, y: metric.dist(z, y),
-            lambda metric, z, y: metric.expmap(z, 0.1 * y),
-            lambda metric, z, y: brownian_motion(metric, z, 0.01, 2, key=jax.random.key(0)),
-            lambda metric, z, y: RiemannianWrappedNormal(z, 0.002, metric).log_prob(y),
-            lambda metric, z, y: RiemannianHeatKernel(z, 0.05, metric, num_steps=3).log_prob(y),
-        ):
-            value, expected = routine(metric, z, y), routine(exact, POINTS, OTHERS)
-            assert value.dtype in (points, jnp.float64), name
-            np.testing.assert_allclose(value, expected, rtol=2e-3, atol=2e-3, err_msg=name)
 
 
 ON_THE_SECOND = """
