@@ -13,17 +13,17 @@ from pyro_riemann.autoencoders._riemannian import (
     InverseVolumeSampler,
     RiemannianHamiltonianAutoencoder,
 )
-from pyro_riemann.autoencoders._samplers import (
+from pyro_riemann.autoencoders._training import FitConfig
+from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
+from pyro_riemann.autoencoders._wasserstein import WassersteinAutoencoder, inverse_multiquadric_mmd
+from pyro_riemann.autoencoders._zoo import MODELS, make_autoencoder
+from pyro_riemann.sampling import (
     GaussianMixtureSampler,
     LatentSampler,
     NormalSampler,
     PosteriorSampler,
     UniformSampler,
 )
-from pyro_riemann.autoencoders._training import FitConfig
-from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
-from pyro_riemann.autoencoders._wasserstein import WassersteinAutoencoder, inverse_multiquadric_mmd
-from pyro_riemann.autoencoders._zoo import MODELS, make_autoencoder
 
 __all__ = [
     "Autoencoder",

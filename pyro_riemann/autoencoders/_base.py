@@ -13,14 +13,15 @@ from pyro.infer import SVI
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann._seed import seeded
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
-from pyro_riemann.autoencoders._samplers import LatentSampler, NormalSampler
 from pyro_riemann.autoencoders._training import FitConfig
+from pyro_riemann.sampling import LatentSampler, NormalSampler
 from pyro_riemann.vae import GaussianLikelihood, History
 from pyro_riemann.vae._callbacks import Watcher, as_callbacks
 from pyro_riemann.vae._data import Data
 from pyro_riemann.vae._loop import run_training
-from pyro_riemann.vae._objective import Objective, fixed_seed
+from pyro_riemann.vae._objective import Objective
 
 _ROWS = 2000  # images encoded or decoded at once
 
@@ -162,7 +163,7 @@ class Autoencoder(nn.Module):
         if num_samples < 1:
             raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
         like = next(self.parameters())
-        with nullcontext() if seed is None else fixed_seed(seed, like.device), evaluating(self):
+        with nullcontext() if seed is None else seeded(seed, like.device), evaluating(self):
             codes = (sampler or self.prior()).sample(num_samples)
         return self.decode(codes.to(like))
 

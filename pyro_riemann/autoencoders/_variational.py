@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pyro_riemann.autoencoders._base import Autoencoder
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
-from pyro_riemann.autoencoders._samplers import LatentSampler
+from pyro_riemann.sampling import LatentSampler
 from pyro_riemann.vae import VAE, NormalPosterior, NormalPrior, Prior, VampMixturePrior
 
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyro_riemann._seed import seeded
 from pyro_riemann.evaluation._classifier import (
     ClassifierConfig,
     Scores,
     classification_scores,
-    seeded,
     train_classifier,
 )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pyro_riemann._seed import seeded
 from pyro_riemann._work import announced
 from pyro_riemann.plotting._images import image_size
 from pyro_riemann.vae._data import Data, as_rows
@@ -216,11 +215,3 @@ def classification_scores(labels: Tensor, predictions: Tensor) -> Scores:
     )
     values = [tuple(float(entry) for entry in part) for part in (precision, recall, f1)]
     return Scores(sum(values[1]) / len(classes), *values)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Random numbers from ``seed`` inside, the caller's generator untouched outside."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

@@ -10,12 +10,17 @@ from torch import Tensor
 
 from pyro_riemann._formulas.novelty import novelty
 from pyro_riemann._lazy import needs
+from pyro_riemann._seed import seeded
 from pyro_riemann._work import announced
-from pyro_riemann.autoencoders import GaussianMixtureSampler, LatentSampler, NormalSampler, PosteriorSampler
-from pyro_riemann.evaluation._classifier import seeded
 from pyro_riemann.evaluation._frechet import frechet_distance
 from pyro_riemann.metrics import RiemannianMetric, k_medoids
-from pyro_riemann.sampling import sample_uniform
+from pyro_riemann.sampling import (
+    GaussianMixtureSampler,
+    LatentSampler,
+    NormalSampler,
+    PosteriorSampler,
+    sample_uniform,
+)
 
 Posterior = tuple[Tensor, Tensor]
 """Means ``(n, d)`` and standard deviations ``(n, d)``, or Cholesky factors ``(n, d, d)``."""

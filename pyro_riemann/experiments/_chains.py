@@ -10,7 +10,7 @@ import pyro.distributions as dist
 from pyro.infer import MCMC, NUTS
 from torch import Tensor, nn
 
-from pyro_riemann.experiments._seed import seeded
+from pyro_riemann._seed import seeded
 
 
 class LatentPosterior:

@@ -13,6 +13,7 @@ from pyro_riemann._checks import check_finite
 from pyro_riemann._formulas.medoids import scale_fault, triangular_fault
 from pyro_riemann._formulas.moments import moments_of_draws
 
+Select = str | Callable[[object], object] | None
 _MIN_DRAWS = 256
 
 # Names by which encoders call what they return; case and underscores do not count.
@@ -30,10 +31,7 @@ _SPREADS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def encode(
-    loader: Iterable[object],
-    encoder: Callable[..., object],
-    select: str | Callable[[object], object] | None = None,
-    seed: int = 0,
+    loader: Iterable[object], encoder: Callable[..., object], select: Select = None, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Posterior means ``(N, d)`` and standard deviations ``(N, d)`` or Cholesky factors ``(N, d, d)`` of all batches.
 
@@ -51,9 +49,9 @@ def encode(
         TypeError, ValueError: if a batch, or what the encoder returns, is none of these.
     """
     locs, scales = [], []
-    with _evaluating(encoder) as device, torch.no_grad():
+    with evaluating(encoder) as device, torch.no_grad():
         for batch in loader:
-            data, rows = _moved(_chosen(batch, select), device)
+            data, rows = moved(chosen(batch, select), device)
             loc, scale = _location_scale(encoder(data), seed)
             if loc.dim() != 2 or loc.shape[0] != rows:
                 raise ValueError(
@@ -71,6 +69,29 @@ def encode(
     return torch.cat(locs), torch.cat(scales)
 
 
+def draws_of(output: object) -> Tensor:
+    """One draw of each posterior that an encoder returned, or the points themselves; by the global generator.
+
+    Args:
+        output: as :func:`encode` takes it, or points ``(n, d)``, a tensor or the only one in what was returned.
+
+    Raises:
+        TypeError, ValueError: if it is none of these.
+    """
+    if isinstance(output, Tensor) and output.dim() == 2:
+        return output
+    fields = {} if isinstance(output, Tensor | Distribution) else _fields(output)
+    laws = [value for value in (output, *fields.values()) if isinstance(value, Distribution)]
+    if len(laws) == 1:
+        return laws[0].sample()
+    tensors = [value for value in fields.values() if isinstance(value, Tensor)]
+    if len(tensors) == 1:
+        return tensors[0]
+    loc, scale = _location_scale(output, 0)
+    noise = torch.randn_like(loc)
+    return loc + (scale * noise if scale.dim() == loc.dim() else (scale @ noise.unsqueeze(-1)).squeeze(-1))
+
+
 def check_posterior(loc: Tensor, scale: Tensor) -> None:
     """Raise unless these are means ``(N, d)`` with standard deviations or Cholesky factors."""
     if loc.dim() != 2 or scale.shape not in (loc.shape, (*loc.shape, loc.shape[-1])):
@@ -85,7 +106,7 @@ def check_posterior(loc: Tensor, scale: Tensor) -> None:
 
 
 @contextmanager
-def _evaluating(encoder: Callable[..., object]) -> Iterator[torch.device | None]:
+def evaluating(encoder: Callable[..., object]) -> Iterator[torch.device | None]:
     """Evaluation mode for every submodule, put back afterwards; the encoder's device, if it has one."""
     if not isinstance(encoder, nn.Module):
         yield None
@@ -100,7 +121,7 @@ def _evaluating(encoder: Callable[..., object]) -> Iterator[torch.device | None]
             module.training = True
 
 
-def _chosen(batch: object, select: str | Callable[[object], object] | None) -> object:
+def chosen(batch: object, select: Select) -> object:
     """What of a batch the encoder is given."""
     if callable(select):
         return select(batch)
@@ -114,7 +135,7 @@ def _chosen(batch: object, select: str | Callable[[object], object] | None) -> o
     return batch[0] if isinstance(batch, tuple | list) and batch else batch
 
 
-def _moved(data: object, device: torch.device | None) -> tuple[object, int]:
+def moved(data: object, device: torch.device | None) -> tuple[object, int]:
     """A tensor, or a mapping with tensors, on the device of the encoder; how many rows it has."""
     if isinstance(data, Tensor):
         return (data if device is None else data.to(device)), len(data)
@@ -125,8 +146,8 @@ def _moved(data: object, device: torch.device | None) -> tuple[object, int]:
             "the data loader must give tensors, or tuples, lists or mappings whose first entry is one; got "
             f"{type(data).__name__}. `select` says what of a batch the encoder is given."
         )
-    moved = {name: value if device is None else value.to(device) for name, value in tensors.items()}
-    return {**entries, **moved}, len(next(iter(tensors.values())))
+    there = {name: value if device is None else value.to(device) for name, value in tensors.items()}
+    return {**entries, **there}, len(next(iter(tensors.values())))
 
 
 def _location_scale(output: object, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
-"""Geometry-aware sampling: draws of the Riemannian uniform of a metric, with their diagnostics.
+"""New items of a trained VAE, and draws of the Riemannian uniform of a metric, with their diagnostics.
 
-:func:`sample_uniform` chooses; every sampler can be called by itself, and all return one :class:`SamplingResult`.
-:func:`interpolate` follows the same geometry between two codes.
+:func:`sample` makes items of any model in one call. :func:`sample_uniform` chooses a sampler of a metric; every sampler
+can be called by itself, and all return one :class:`SamplingResult`. :func:`interpolate` follows the same geometry
+between two codes.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +14,13 @@ from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
 from pyro_riemann._lazy import lazily
 
 if TYPE_CHECKING:
+    from pyro_riemann.sampling._codes import (
+        GaussianMixtureSampler,
+        LatentSampler,
+        NormalSampler,
+        PosteriorSampler,
+        UniformSampler,
+    )
     from pyro_riemann.sampling._front import sample_uniform
     from pyro_riemann.sampling._hmc import hmc
     from pyro_riemann.sampling._interpolation import Interpolation, interpolate
@@ -21,10 +29,13 @@ if TYPE_CHECKING:
     from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis
     from pyro_riemann.sampling._proposal import MixtureProposal
     from pyro_riemann.sampling._result import SamplingResult
+    from pyro_riemann.sampling._sample import Samples, sample
     from pyro_riemann.sampling._target import default_box
     from pyro_riemann.sampling._tempered import tempered_smc
 
 __all__ = [
+    "sample",
+    "Samples",
     "sample_uniform",
     "SamplingResult",
     "CodeDistances",
@@ -43,12 +54,17 @@ __all__ = [
     "HamiltonianKernel",
     "HamiltonianState",
     "HamiltonianInfo",
+    "LatentSampler",
+    "NormalSampler",
+    "GaussianMixtureSampler",
+    "PosteriorSampler",
+    "UniformSampler",
     "interpolate",
     "Interpolation",
 ]
 
 _MODULES = dict.fromkeys(("_law", "_target", "_kernels", "_proposal", "_interpolation"), "torch")
-_JUDGED = dict.fromkeys(("_front", "_hmc", "_mixture", "_tempered", "_result"), "diagnostics")
+_JUDGED = dict.fromkeys(("_front", "_hmc", "_mixture", "_tempered", "_result", "_codes", "_sample"), "diagnostics")
 
 if not TYPE_CHECKING:  # the distributions are built on some of these, and need no table of chains
     __getattr__, __dir__ = lazily(__name__, __all__, _MODULES | _JUDGED)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._modes import full_precision
+from pyro_riemann._seed import seeded
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._models import VAE
-from pyro_riemann.vae._objective import fixed_seed
 
 _SMALL_MASS = 0.01  # nats: a log mass below that is not worth a warning
 Proposal = Callable[[Tensor], dist.TorchDistribution]
@@ -197,7 +197,7 @@ def _draws(
     data = vae.decoder.check("data", data.to(next(vae.parameters())))
     target = vae.prior_distribution() if prior is None else prior
     parts, masses = [], []
-    with fixed_seed(seed, data.device), evaluation_mode(vae):
+    with seeded(seed, data.device), evaluation_mode(vae):
         for rows in data.split(max(1, chunk_size // count)):
             posterior = (proposal or vae.posterior)(rows)
             z = posterior.rsample((count,))

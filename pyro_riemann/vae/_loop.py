@@ -15,10 +15,11 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_riemann._safe_points import SafePoints
+from pyro_riemann._seed import seeded
 from pyro_riemann.vae._callbacks import Callback, told
 from pyro_riemann.vae._checkpoint import generators, load_checkpoint, open_folder, set_generators
 from pyro_riemann.vae._data import Data, as_rows
-from pyro_riemann.vae._objective import Objective, fixed_seed
+from pyro_riemann.vae._objective import Objective
 from pyro_riemann.vae._saved_run import RunState, identity_of, load_run, save_run
 from pyro_riemann.vae._settings import History
 
@@ -107,7 +108,7 @@ class TrainingRun(RunState):
                     self._begin_phase()
                 return True
             self._end_phase()
-        with fixed_seed(objective.config.seed, self.device):
+        with seeded(objective.config.seed, self.device):
             objective.finish(self.data)
         return False
 
@@ -163,12 +164,12 @@ class TrainingRun(RunState):
         return loss
 
     def _epoch_seed(self) -> Any:
-        return fixed_seed(self.objective.config.seed * 100_003 + len(self.history), self.device)
+        return seeded(self.objective.config.seed * 100_003 + len(self.history), self.device)
 
     def _validation_loss(self, data: Tensor) -> float:
         """Loss per datum, with noise of its own fixed seed: epochs compare, and training is not disturbed."""
         config = self.objective.config
-        with fixed_seed(config.seed + 1, self.device), torch.no_grad(), self._store():
+        with seeded(config.seed + 1, self.device), torch.no_grad(), self._store():
             parts = data.split(max(config.batch_size, 500))
             total = sum(self.processes.total(self.objective.total_loss, rows) for rows in parts)
         return total / len(data)
@@ -185,7 +186,7 @@ class TrainingRun(RunState):
 
     def _begin_phase(self) -> None:
         self.begun, self.svi, self.optimizer_state = self.phase, None, {}
-        with fixed_seed(self.objective.config.seed, self.device):
+        with seeded(self.objective.config.seed, self.device):
             self.objective.begin_phase(self.phase, self.data)
         self.processes.make_equal(self.module)
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import pyro
-import torch
 from pyro.infer import SVI
 from torch import Tensor, nn
 
@@ -107,11 +104,3 @@ class Objective:
     def record(self, loss: float, validation: float, history: History) -> dict[str, float]:
         """What the history holds of an epoch."""
         return {"loss": loss, "validation": validation}
-
-
-@contextmanager
-def fixed_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers from ``seed`` inside, the caller's generators untouched outside."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

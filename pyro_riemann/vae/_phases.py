@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._modes import full_precision
+from pyro_riemann._seed import seeded
 from pyro_riemann.vae._models import VAE
-from pyro_riemann.vae._objective import fixed_seed
 
 
 def parameter_groups(vae: VAE) -> dict[str, list[nn.Parameter]]:
@@ -113,7 +113,7 @@ def start_phase_two(vae: VAE, data: Tensor, seed: int = 0) -> None:
     """
     codes = encode_all(vae, data)
     if list(vae.decoder.precision_parameters()):
-        with fixed_seed(seed, data.device):
+        with seeded(seed, data.device):
             loc, scale = (torch.cat(parts) for parts in zip(*(vae.encoder(x) for x in data.split(2000)), strict=True))
             draws = loc + scale * torch.randn_like(loc)
         vae.decoder.start_precision(draws, data, seed)

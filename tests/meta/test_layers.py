@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
         "_pytree",
         "_partition",
     }
-    | {"_store", "_identity", "_safe_points", "_lazy", "_work"},
+    | {"_store", "_identity", "_safe_points", "_lazy", "_work", "_seed"},
     {"_interface"},
     {"geodesics"},
     {"metrics", "manifolds"},

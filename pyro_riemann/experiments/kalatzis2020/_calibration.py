@@ -9,9 +9,9 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
+from pyro_riemann._seed import seeded
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.experiments._chains import LatentPosterior, run_chains
-from pyro_riemann.experiments._seed import seeded
 from pyro_riemann.experiments.kalatzis2020._scenes import draw_tabulated
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae import VAE

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_riemann._seed import seeded
 from pyro_riemann.distributions import RiemannianHeatKernel
-from pyro_riemann.experiments._seed import seeded
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.vae import VAE, HeatKernelPrior
 

@@ -15,10 +15,10 @@ import torch
 from scipy.stats import ks_2samp
 from torch import Tensor
 
+from pyro_riemann._seed import seeded
 from pyro_riemann.datasets import ImageData
 from pyro_riemann.evaluation import ClassifierConfig, ImageClassifier, fid, train_classifier
 from pyro_riemann.experiments._centred import tabulated_prior
-from pyro_riemann.experiments._seed import seeded
 from pyro_riemann.experiments.kalatzis2020._protocol import Protocol
 from pyro_riemann.experiments.kalatzis2020._train import GRID_RESOLUTION, build, fit
 from pyro_riemann.metrics import GridMetric

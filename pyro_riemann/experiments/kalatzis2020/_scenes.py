@@ -8,11 +8,11 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
+from pyro_riemann._seed import seeded
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.datasets import ImageData
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.experiments._jobs import pack, pack_images
-from pyro_riemann.experiments._seed import seeded
 from pyro_riemann.experiments.kalatzis2020._measure import evaluation_prior
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import PullbackMetric, RiemannianMetric

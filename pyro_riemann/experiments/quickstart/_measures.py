@@ -11,11 +11,11 @@ from rich.console import Console
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
+from pyro_riemann._seed import seeded
 from pyro_riemann.datasets import ImageData
 from pyro_riemann.diagnostics import Summary, summary, to_arviz
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.experiments._chains import LatentPosterior, run_chains
-from pyro_riemann.experiments._seed import seeded
 from pyro_riemann.experiments.quickstart._models import centre_of
 from pyro_riemann.experiments.quickstart._settings import QuickstartConfig
 from pyro_riemann.geodesics import Geodesic, GeodesicSolver

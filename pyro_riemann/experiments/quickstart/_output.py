@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from pyro_riemann._seed import seeded
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.datasets import ImageData
 from pyro_riemann.diagnostics import Summary
 from pyro_riemann.experiments import _figures
-from pyro_riemann.experiments._seed import seeded
 from pyro_riemann.experiments.quickstart._measures import Curves
 from pyro_riemann.experiments.quickstart._models import centre_of, decode
 from pyro_riemann.experiments.quickstart._settings import QuickstartConfig

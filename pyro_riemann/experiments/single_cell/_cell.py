@@ -8,6 +8,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyro_riemann._seed import seeded
 from pyro_riemann.diagnostics import summary, to_arviz
 from pyro_riemann.experiments._chains import LatentPosterior, run_chains
 from pyro_riemann.experiments.single_cell._priors import BoxKernel
@@ -48,8 +49,7 @@ def sample_cell(
         seed: of all.
     """
     posterior = vae.posterior(counts[None])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         starts = posterior.sample((chains,))[:, 0]
     model = CellPosterior(vae, prior, counts)
     runs = run_chains(model, starts, warmup=warmup, draws=draws, seed=seed, jit_compile=False)

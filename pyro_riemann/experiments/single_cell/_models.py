@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_riemann._seed import seeded
 from pyro_riemann.experiments._chains import frozen
-from pyro_riemann.experiments._seed import seeded
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
 from pyro_riemann.vae import VAE, Decoder, NegativeBinomialLikelihood, TrainingConfig, make_vae, mlp, train
 

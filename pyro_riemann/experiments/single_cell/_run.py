@@ -11,8 +11,8 @@ from pyro.distributions import TorchDistribution
 from rich.console import Console
 from torch import Tensor
 
+from pyro_riemann._seed import seeded
 from pyro_riemann.experiments._jobs import Job, run_jobs
-from pyro_riemann.experiments._seed import seeded
 from pyro_riemann.experiments.single_cell._cell import sample_cell
 from pyro_riemann.experiments.single_cell._data import Cells, load_cells, split
 from pyro_riemann.experiments.single_cell._mixtures import disagreement, mixture_test, profile_test

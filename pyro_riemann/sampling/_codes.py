@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite
 from pyro_riemann.metrics import RiemannianMetric
-from pyro_riemann.sampling import SamplingResult, sample_uniform
+from pyro_riemann.sampling._front import sample_uniform
+from pyro_riemann.sampling._result import SamplingResult
 
 
 class LatentSampler(Protocol):

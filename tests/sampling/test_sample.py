@@ -1,0 +1,134 @@
+"""New items of a trained model: the law of the codes is that of the encoded data, whatever the model is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+from torch.utils.data import DataLoader
+
+from pyro_riemann.autoencoders import RegularizedAutoencoder, VariationalAutoencoder, image_networks
+from pyro_riemann.sampling import PosteriorSampler, sample
+from pyro_riemann.vae import make_vae
+from tests.vae._models import curve_data
+
+SCALE = 0.6
+MIX = torch.tensor([[1.0, 0.5, 0.0], [0.0, 2.0, -1.0]], dtype=torch.float64)
+
+
+class Linear(nn.Module):
+    """Data N(0, I) of three numbers, of which two are encoded with noise: the codes are N(0, 0.64 I + 0.36 I)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)  # tells training mode from evaluation mode
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        loc = self.dropout(0.8 * x[:, :2])
+        return loc, torch.full_like(loc, SCALE)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.dropout(z @ MIX)
+
+
+def data(count: int = 4000, seed: int = 0) -> Tensor:
+    return torch.randn(count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def moments_agree(draws: Tensor, loc: Tensor, covariance: Tensor, count: int) -> bool:
+    """Within 4.5 standard errors of the draws and of a fit to so many data."""
+    error = (covariance.diagonal() * (1 / len(draws) + 1 / count)).sqrt()
+    spread = (covariance.diagonal().outer(covariance.diagonal()) + covariance**2).sqrt()
+    close = (draws.mT.cov() - covariance).abs() < 4.5 * spread * (1 / len(draws) + 1 / count) ** 0.5
+    return bool(((draws.mean(0) - loc).abs() < 4.5 * error).all() and close.all())
+
+
+def test_codes_have_the_law_of_the_encoded_data() -> None:
+    model, state = Linear(), torch.get_rng_state()
+    found = sample(model, data(), 5000, num_components=1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert model.training and model.dropout.training
+    assert moments_agree(found.codes, torch.zeros(2), torch.eye(2, dtype=torch.float64), 4000)
+    torch.testing.assert_close(found.items, found.codes @ MIX)
+    assert found.train.shape == (4000, 2)
+    again = sample(model, data(), 5000, num_components=1)
+    assert torch.equal(found.items, again.items)
+    assert not torch.equal(found.codes, sample(model, data(), 5000, num_components=1, seed=1).codes)
+
+
+def test_the_default_finds_clusters() -> None:
+    """Two far clusters: no code between them, and as many in each as there are data."""
+    x = data(3000)
+    x[:1000, 0] += 20.0
+    found = sample(Linear(), x, 3000)
+    shares = (found.codes[:, 0] > 8.0).double().mean()
+    assert abs(float(shares) - 1 / 3) < 4.5 * (2 / 9 / 3000) ** 0.5
+    assert not bool(((found.codes[:, 0] > 4.5) & (found.codes[:, 0] < 11.5)).any())
+
+
+def of_distribution(x: Tensor) -> Independent:
+    return Independent(Normal(0.8 * x[:, :2], SCALE), 1)
+
+
+ENCODERS: dict[str, tuple[Any, float]] = {
+    "distribution": (of_distribution, 1.0),
+    "holds a distribution": (lambda x: SimpleNamespace(latent_dist=of_distribution(x)), 1.0),
+    "mapping": (lambda x: {"mu": 0.8 * x[:, :2], "logvar": x.new_full((len(x), 2), SCALE**2).log()}, 1.0),
+    "Cholesky factors": (lambda x: (0.8 * x[:, :2], SCALE * torch.eye(2).double().expand(len(x), 2, 2)), 1.0),
+    "points": (lambda x: 0.8 * x[:, :2], 0.64),
+    "holds points": (lambda x: SimpleNamespace(embedding=0.8 * x[:, :2]), 0.64),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_every_kind_of_encoder(kind: str) -> None:
+    encoder, variance = ENCODERS[kind]
+    loader = DataLoader([{"image": row} for row in data()], batch_size=500)  # type: ignore[arg-type]
+    found = sample(None, loader, 4000, encoder=encoder, decoder=lambda z: z @ MIX, select="image", num_components=1)
+    assert moments_agree(found.codes, torch.zeros(2), variance * torch.eye(2, dtype=torch.float64), 4000)
+
+
+@pytest.mark.parametrize("kind", ["riemannian", "variational", "regularized"])
+def test_our_own_models(kind: str) -> None:
+    x = curve_data(60).float()
+    if kind == "riemannian":
+        model: Any = make_vae(6, 2, prior="heat_kernel", posterior="wrapped_normal", metric="fixed", num_centers=5)
+    else:
+        family = VariationalAutoencoder if kind == "variational" else RegularizedAutoencoder
+        model = family(*image_networks((2, 3), 2, hidden=(8,), variational=kind == "variational"))
+        x = x.sigmoid()
+    found = sample(model, x, 7)
+    assert found.items.shape == (7, 6) and found.codes.shape == (7, 2)
+    assert bool(torch.isfinite(found.items).all())
+
+
+def test_copies_are_told_from_new_items() -> None:
+    model, x, held_out = Linear(), data(800), data(600, seed=1)
+    honest = sample(model, x, 600, num_components=1).novelty(held_out)
+    assert honest.ratio == pytest.approx(1.0, abs=0.25) and honest.coverage > 0.9
+    train = sample(model, x, 1).train
+    copies = sample(model, x, 600, PosteriorSampler(train, torch.full_like(train, 1e-4)))
+    assert copies.novelty(held_out).ratio < 0.1
+    assert copies.novelty(held_out, features=lambda item: item[:, :2]).ratio < 0.1
+
+
+def test_bad_input() -> None:
+    model, x = Linear(), data(50)
+    with pytest.raises(TypeError, match="no `posterior`, `encode` or `encoder`"):
+        sample(SimpleNamespace(decode=model.decode), x, 3)
+    with pytest.raises(TypeError, match="no `decode` or `decoder`"):
+        sample(SimpleNamespace(encode=model.encode), x, 3)
+    with pytest.raises(ValueError, match="at least two"):
+        sample(model, x[:1], 3)
+    with pytest.raises(ValueError, match="finite"):
+        sample(model, x.fill_(float("nan")), 3)
+    with pytest.raises(ValueError, match="num_samples"):
+        sample(model, data(50), 0)
+    with pytest.raises(ValueError, match="batch of 50"):
+        sample(None, data(50), 3, encoder=lambda rows: rows[:7, :2], decoder=model.decode)
+    with pytest.raises(ValueError, match="no batch"):
+        sample(model, [], 3)
