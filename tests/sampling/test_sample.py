@@ -51,7 +51,8 @@ def test_codes_have_the_law_of_the_encoded_data() -> None:
     model, state = Linear(), torch.get_rng_state()
     found = sample(model, data(), 5000, num_components=1)
     assert torch.equal(state, torch.get_rng_state())
-    assert model.training and model.dropout.training
+    assert model.training
+    assert model.dropout.training
     assert moments_agree(found.codes, torch.zeros(2), torch.eye(2, dtype=torch.float64), 4000)
     torch.testing.assert_close(found.items, found.codes @ MIX)
     assert found.train.shape == (4000, 2)
@@ -102,14 +103,16 @@ def test_our_own_models(kind: str) -> None:
         model = family(*image_networks((2, 3), 2, hidden=(8,), variational=kind == "variational"))
         x = x.sigmoid()
     found = sample(model, x, 7)
-    assert found.items.shape == (7, 6) and found.codes.shape == (7, 2)
+    assert found.items.shape == (7, 6)
+    assert found.codes.shape == (7, 2)
     assert bool(torch.isfinite(found.items).all())
 
 
 def test_copies_are_told_from_new_items() -> None:
     model, x, held_out = Linear(), data(800), data(600, seed=1)
     honest = sample(model, x, 600, num_components=1).novelty(held_out)
-    assert honest.ratio == pytest.approx(1.0, abs=0.25) and honest.coverage > 0.9
+    assert honest.ratio == pytest.approx(1.0, abs=0.25)
+    assert honest.coverage > 0.9
     train = sample(model, x, 1).train
     copies = sample(model, x, 600, PosteriorSampler(train, torch.full_like(train, 1e-4)))
     assert copies.novelty(held_out).ratio < 0.1
