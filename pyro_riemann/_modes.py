@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_riemann import _work
+from pyro_riemann import _memory, _work
 from pyro_riemann._checks import holds
+from pyro_riemann._formulas import memory
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -153,7 +154,10 @@ def full_precision_methods(cls: C) -> C:
 
 
 def guarded_metric(cls: C) -> C:
-    """The class of a metric: full precision, arguments of one dtype, :func:`refuse_nan`, :func:`refuse_no_number`."""
+    """The class of a metric: bounded memory, arguments of one dtype, :func:`refuse_nan`, :func:`refuse_no_number`."""
+    for name in memory.ORDERS.keys() & vars(cls).keys():
+        if inspect.isfunction(vars(cls)[name]):
+            setattr(cls, name, _memory.bounded(vars(cls)[name]))
 
     def guarded(function: Callable[P, R]) -> Callable[P, R]:
         return full_precision(function, widen=function.__name__ != "__init__")

@@ -20,12 +20,11 @@ def overrides(metric: RiemannianMetric, name: str) -> bool:
     return own and (not isinstance(base, RiemannianMetric) or overrides(base, name))
 
 
-def step(metric: RiemannianMetric, z: Tensor, scale: Tensor, method: str, noise: Tensor | None) -> Tensor:
+def step(metric: RiemannianMetric, z: Tensor, scale: Tensor, noise: Tensor, method: str) -> Tensor:
     """One step; ``scale`` is the standard deviation of the noise, ``(*batch, 1)``."""
-    noise = torch.randn_like(z) if noise is None else noise
     if method == "geodesic" and isinstance(metric, ProductMetric):  # the factors move independently
         parts = zip(metric.factors, metric.split(z), metric.split(noise), strict=True)
-        return torch.cat([step(factor, x, scale, method, part) for factor, x, part in parts], dim=-1)
+        return torch.cat([step(factor, x, scale, part, method) for factor, x, part in parts], dim=-1)
     ambient = noise.shape[-1] != metric.dim
     if method == "geodesic" and metric.radial_law() is not None:
         ricci = metric.scalar_curvature(z).unsqueeze(-1) / metric.dim

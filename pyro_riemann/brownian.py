@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from pyro_riemann import _work
 from pyro_riemann._checks import check_finite, check_one_of, check_point, check_positive, holds
 from pyro_riemann._formulas import walk_steps
 from pyro_riemann._memo import remember
+from pyro_riemann._memory import by_points
 from pyro_riemann._modes import full_precision
 from pyro_riemann._walk import overrides, step
 from pyro_riemann.manifolds import ProductMetric
@@ -130,7 +132,8 @@ def _walk(
     for index in _work.turns("steps", range(num_steps)):
         before = z
         try:
-            z = step(metric, z, scale, method, None if noise is None else noise[index])
+            draws = torch.randn_like(z) if noise is None else noise[index]
+            z = by_points(metric, partial(step, metric, method=method), (z, scale, draws), 0)
             if inside is not None and (known := metric.covers(z)) is not None:
                 z = torch.where(known.unsqueeze(-1), z, before)
                 inside &= known

@@ -389,9 +389,9 @@ def test_default_steps_of_a_users_metric(dim: int, time: float, method: str | No
 def test_default_steps_are_tried_once_and_again_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
-    def step(metric: RiemannianMetric, z: Tensor, *arguments: Any) -> Tensor:
+    def step(metric: RiemannianMetric, z: Tensor, *arguments: Any, **named: Any) -> Tensor:
         tried.append(len(z))
-        return _walk.step(metric, z, *arguments)
+        return _walk.step(metric, z, *arguments, **named)
 
     monkeypatch.setattr(brownian, "step", step)
     wave = [1.0]

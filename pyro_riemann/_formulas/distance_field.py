@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse.csgraph import dijkstra
+import scipy
 
 from pyro_riemann._formulas import Array, log_cholesky, spline_table
 from pyro_riemann._formulas.shortest_paths import adjacency
@@ -144,7 +144,7 @@ class _Builder:
         # A node at the centre has length 0, which a sparse matrix would take for no edge.
         lengths = np.concatenate([self.edges[finite], np.maximum(first, 1e-300)])
         graph = adjacency(rows, columns, lengths, num_nodes + 1)
-        return np.asarray(dijkstra(graph, indices=num_nodes)[:-1])
+        return np.asarray(scipy.sparse.csgraph.dijkstra(graph, indices=num_nodes)[:-1])
 
     def refine(self, distance: Array, max_sweeps: int, tolerance: float) -> tuple[Array, int]:
         """Replace each value by u(p) + |p, x|, p a few cells up the characteristic through x, until nothing moves.

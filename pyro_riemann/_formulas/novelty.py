@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaincinv
+import scipy
 
 from pyro_riemann._formulas import Array
 
@@ -94,7 +94,9 @@ def code_distances(draws: Array, centroids: Array, precisions: Array) -> CodeDis
     if num > 1:
         apart, _ = _nearest_kernel(centroids[some], centroids, precisions, some)
         codes = float(np.median(np.sqrt(apart / dim + 1)))
-        bound = float(np.sqrt((np.quantile(apart, _QUANTILE) + 2 * gammaincinv(dim / 2, _QUANTILE)) / dim))
+        bound = float(
+            np.sqrt((np.quantile(apart, _QUANTILE) + 2 * scipy.special.gammaincinv(dim / 2, _QUANTILE)) / dim)
+        )
         beyond = float((squared > bound**2 * dim).mean())
     counts, n = np.bincount(place), len(draws)
     same = float((counts * (counts - 1)).sum()) / max(1, n * (n - 1))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import chdtri
 
 from pyro_riemann._formulas.tangent_rule import sobol_normal
 
@@ -22,4 +22,4 @@ def directions(dim: int, count: int) -> NDArray[np.float64]:
 
 def reach(dim: int, tail: float = 1e-5) -> float:
     """The radius beyond which a standard normal of ``dim`` dimensions has the mass ``tail``."""
-    return float(np.sqrt(chdtri(dim, tail)))
+    return float(np.sqrt(scipy.special.chdtri(dim, tail)))

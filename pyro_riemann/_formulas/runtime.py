@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy.special import ndtri
+import scipy
 
 from pyro_riemann._formulas import Array, Namespace, places, table
 
@@ -98,7 +98,7 @@ class Host(Eager):
 
     def ndtri(self, uniform: Array) -> Array:
         """By SciPy."""
-        return ndtri(uniform)
+        return scipy.special.ndtri(uniform)
 
     def logsumexp(self, terms: Array, axis: int) -> Array:
         """With one pass of exponentials; SciPy's own is several times slower."""

@@ -7,8 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import dijkstra
+import scipy
 
 from pyro_riemann._formulas import splines
 
@@ -77,7 +76,7 @@ class AllPaths:
         self.sources = np.stack(np.meshgrid(*[np.arange(0, grid.count, 2)] * dim, indexing="ij"), -1)
         numbers = np.ravel_multi_index(tuple(self.sources.reshape(-1, dim).T), grid.shape)
         graph = adjacency(*grid.edges(), lengths, len(grid.nodes))
-        dist, previous = dijkstra(graph, directed=False, indices=numbers, return_predecessors=True)
+        dist, previous = scipy.sparse.csgraph.dijkstra(graph, directed=False, indices=numbers, return_predecessors=True)
         self.numbers = np.asarray(numbers)
         self.dist, self.previous = dist.astype(np.float32), previous.astype(np.int32)
 
@@ -103,27 +102,29 @@ class KeptPaths:
         sources, row = np.unique(start, return_inverse=True)
         for source in sources.tolist():
             if source not in self.known:
-                found = dijkstra(self.graph, directed=False, indices=source, return_predecessors=True)
+                found = scipy.sparse.csgraph.dijkstra(
+                    self.graph, directed=False, indices=source, return_predecessors=True
+                )
                 self.known[source] = (found[0], found[1])
         dist, previous = (np.stack([self.known[source][k] for source in sources.tolist()]) for k in range(2))
         path = _walk(previous, row, start, self.grid.node(y))
         return _follow(self.grid.nodes, path, dist[row, path], z, y, count)
 
 
-def adjacency(rows: Numbers, columns: Numbers, lengths: Numbers, count: int) -> csr_matrix:
+def adjacency(rows: Numbers, columns: Numbers, lengths: Numbers, count: int) -> scipy.sparse.csr_matrix:
     """Graph with an edge of the given length for every pair of nodes.
 
     A matrix, not an array of SciPy's: its indices are of 32 bits, without which older searches refuse it.
     """
-    return csr_matrix((lengths, (rows, columns)), shape=(count, count))
+    return scipy.sparse.csr_matrix((lengths, (rows, columns)), shape=(count, count))
 
 
 def tracks(
-    nodes: Numbers, graph: csr_matrix, start: Numbers, end: Numbers, z: Numbers, y: Numbers, count: int
+    nodes: Numbers, graph: scipy.sparse.csr_matrix, start: Numbers, end: Numbers, z: Numbers, y: Numbers, count: int
 ) -> Numbers:
     """``count`` points along shortest paths from ``z``, at the nodes ``start``, to ``y``: ``(count, P, d)``."""
     sources, row = np.unique(start, return_inverse=True)
-    dist, previous = dijkstra(graph, directed=False, indices=sources, return_predecessors=True)
+    dist, previous = scipy.sparse.csgraph.dijkstra(graph, directed=False, indices=sources, return_predecessors=True)
     path = _walk(previous, row, start, end)
     return _follow(nodes, path, dist[row, path], z, y, count)
 

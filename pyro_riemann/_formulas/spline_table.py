@@ -11,7 +11,7 @@ import itertools
 import math
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from pyro_riemann._formulas import Array, Namespace
 

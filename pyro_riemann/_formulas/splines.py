@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.interpolate import BSpline
+import scipy
 
 DEGREE = 3
 
@@ -30,7 +30,7 @@ def greville(num_knots: int) -> np.ndarray:
 
 def basis(num_knots: int, times: np.ndarray, order: int = 0) -> np.ndarray:
     """Values (or derivatives of the given order) of all basis functions at ``times``: ``(T, num_knots + 3)``."""
-    spline = BSpline(knots(num_knots), np.eye(num_coefficients(num_knots)), DEGREE)
+    spline = scipy.interpolate.BSpline(knots(num_knots), np.eye(num_coefficients(num_knots)), DEGREE)
     return spline(np.asarray(times, dtype=np.float64), nu=order)
 
 

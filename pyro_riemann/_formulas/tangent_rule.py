@@ -10,9 +10,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import qmc
 
 Table = NDArray[np.float64]
 
@@ -41,9 +40,9 @@ def joined_rule(dim: int, num_nodes: int) -> tuple[Table, Table]:
 
 def sobol_normal(dim: int, num_points: int, seed: int) -> Table:
     """Scrambled quasi-random standard normal points ``(num_points, d)``; leaves global generators alone."""
-    engine: Any = qmc.Sobol(dim, scramble=True, seed=np.random.default_rng(seed))
+    engine: Any = scipy.stats.qmc.Sobol(dim, scramble=True, seed=np.random.default_rng(seed))
     uniform = engine.random_base2((num_points - 1).bit_length())[:num_points]  # other numbers of points warn
-    points: Table = ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
+    points: Table = scipy.special.ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
     return points
 
 

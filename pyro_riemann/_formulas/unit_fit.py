@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import qmc
+import scipy
 
 from pyro_riemann._formulas import climbs
 from pyro_riemann._formulas.climbs import Slopes, Vector
@@ -242,7 +242,7 @@ def _look(land: Landscape, turn: int) -> tuple[Vector, Vector, Vector]:
 
 
 def _sobol(dim: int, count: int, seed: int) -> Vector:
-    points: Vector = qmc.Sobol(dim, scramble=True, seed=np.random.default_rng(seed)).random(count)
+    points: Vector = scipy.stats.qmc.Sobol(dim, scramble=True, seed=np.random.default_rng(seed)).random(count)
     return points
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from scipy.stats import qmc
+import scipy
 
 from pyro_riemann._formulas import Array, Namespace, table
 from pyro_riemann._formulas.climbs import Vector
@@ -156,7 +156,9 @@ def flat_law(xp: Namespace, log_volume: Array, like: Array) -> FlatLaw:
 @cache
 def quasi_random(dim: int, num_points: int) -> Vector:
     """Scrambled quasi-random sets in the unit cube, one after another, ``(16 * num_points, dim)``."""
-    engines = [qmc.Sobol(dim, scramble=True, seed=np.random.default_rng(seed)) for seed in range(REPLICATES)]
+    engines = [
+        scipy.stats.qmc.Sobol(dim, scramble=True, seed=np.random.default_rng(seed)) for seed in range(REPLICATES)
+    ]
     return np.concatenate([engine.random_base2((num_points - 1).bit_length()) for engine in engines])
 
 

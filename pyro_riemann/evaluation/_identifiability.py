@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import scipy
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from scipy import special
 from torch import Tensor
 
 from pyro_riemann.metrics import RiemannianMetric
@@ -82,7 +82,7 @@ class IdentifiabilityReport:
     @property
     def p_value(self) -> float:
         """Probability of so small a statistic if geodesic distances did not vary less."""
-        return float(special.stdtr(self.geodesic.shape[1] - 1, self.statistic))
+        return float(scipy.special.stdtr(self.geodesic.shape[1] - 1, self.statistic))
 
     def __str__(self) -> str:
         rows = {"geodesic": self.geodesic_variation, "euclidean": self.euclidean_variation}

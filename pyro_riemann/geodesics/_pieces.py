@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._interface import Energy, Metric, Solver
+from pyro_riemann._memory import in_pieces
 from pyro_riemann.geodesics import _refine
 from pyro_riemann.geodesics._audit import TOLERANCE, audit
 
@@ -123,13 +124,15 @@ def _better(new: Piece, length: Tensor, error: Tensor) -> Tensor:
     return torch.where(known, shorter, new.converged | (new.error < error))
 
 
-def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:
+def attached(solver: Solver, metric: Metric, piece: Piece, z: Tensor, y: Tensor) -> Tensor:
     """Control points that depend on ``z``, ``y`` and the metric's parameters to first order.
 
     One Newton step with a live gradient and a constant Hessian has the derivative of the implicit function theorem.
     Its value, a rounding error, is left out, so that results are the same where no gradient is asked for.
 
     Args:
+        solver: whose curves they are.
+        metric: any metric.
         piece: solved curves.
         z: starts of all pairs, ``(P, d)``.
         y: ends of all pairs, ``(P, d)``.
@@ -141,10 +144,15 @@ def attached(piece: Piece, z: Tensor, y: Tensor) -> Tensor:
         return piece.control
     energy, dim = piece.energy, z.shape[-1]
     control = with_ends(piece.control, z[piece.rows], y[piece.rows])
-    with torch.no_grad():
-        hessian = energy.exact_system(control).hessian[:, dim:-dim, dim:-dim]
-    gradient = energy.system(control).gradient[:, 1:-1].flatten(1)
-    step = -_linalg.solve(hessian, gradient).unflatten(1, (control.shape[1] - 2, dim))
+
+    def newton(part: slice) -> Tensor:
+        own = energy.rows(rows[part])
+        with torch.no_grad():
+            hessian = own.exact_system(control[part]).hessian[:, dim:-dim, dim:-dim]
+        return -_linalg.solve(hessian, own.system(control[part]).gradient[:, 1:-1].flatten(1))
+
+    rows = torch.arange(len(control), device=z.device)
+    step = in_pieces(newton, len(control), solver.room(metric, control)).unflatten(1, (control.shape[1] - 2, dim))
     return control + torch.nn.functional.pad(step - step.detach(), (0, 0, 1, 1))
 
 

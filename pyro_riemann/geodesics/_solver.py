@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Unpack
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_one_of
+from pyro_riemann._formulas import memory
 from pyro_riemann._interface import AllSettings, Energy, Metric
+from pyro_riemann._memory import by_points, in_pieces
 from pyro_riemann._modes import full_precision
 from pyro_riemann._vmap import over_batches
 from pyro_riemann.geodesics import _graph, _spline
@@ -31,8 +34,6 @@ from pyro_riemann.geodesics._pieces import (
 )
 from pyro_riemann.geodesics._refine import factors, rivals, unguided
 from pyro_riemann.geodesics._straight import straight_lines
-
-_CHUNK = 2**27  # numbers in the Jacobians of one batch of curves, about 1 GB in float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,9 @@ class GeodesicSolver:
             return self._in_chunks(metric, self._minimise, energy, line)
         if metric.dim > _graph.MAX_GRID_DIM:
             path = _graph.neighbour_curves(metric, z, y, self.num_knots)
-            return _best(energy, [self._in_chunks(metric, self._minimise, energy, start) for start in (path, line)])
+            return self._best(
+                metric, energy, [self._in_chunks(metric, self._minimise, energy, start) for start in (path, line)]
+            )
         return self._on_grid(metric, energy, z, y, line)
 
     def _on_grid(self, metric: Metric, energy: Energy, z: Tensor, y: Tensor, line: Tensor) -> Solution:
@@ -143,7 +146,7 @@ class GeodesicSolver:
         path = _graph.grid_curves(table, z, y, self.num_knots, self.graph_resolution)
         if table is metric:
             return self._minimise(rough, path)
-        found = _best(rough, [self._minimise(rough, start) for start in (path, line)])
+        found = self._best(table, rough, [self._minimise(rough, start) for start in (path, line)])
 
         def finish(energy: Energy, control: Tensor) -> Solution:
             done = polish(energy, control, self.max_polish, self.tolerance, rough.exact_system(control))
@@ -171,10 +174,28 @@ class GeodesicSolver:
             metric: any metric.
             start: control points of all of them, ``(P, num_knots + 3, d)``.
         """
-        surface = metric.immersed()
-        width = metric.dim**2 if surface is None else surface.embed(start[:1, 0]).shape[-1]
-        hessian = (self.num_knots * metric.dim) ** 2
-        return max(1, _CHUNK // max(width * (self.num_segments + 1) * (metric.dim + 1), 8 * hessian))
+        # images have their Jacobians at all nodes; what other metrics hold at a node is bounded by themselves
+        point = 4 * metric.dim**3 if metric.immersed() is None else metric.footprint(0)
+        numbers = memory.curves(point, metric.dim, self.num_knots, self.num_segments + 1)
+        return memory.room(metric.max_memory, numbers, start.element_size())
+
+    def _values(self, metric: Metric, energy: Energy, control: Tensor) -> Tensor:
+        """Energies of curves, as many at a time as memory allows."""
+
+        def of(part: slice) -> Tensor:
+            return energy.rows(rows[part]).value(control[part])
+
+        rows = torch.arange(len(control), device=control.device)
+        value: Tensor = in_pieces(of, len(control), self.room(metric, control))
+        return value
+
+    def _best(self, metric: Metric, energy: Energy, solutions: list[Solution]) -> Solution:
+        """Curve by curve, the one of least energy."""
+        best = solutions[0]
+        for other in solutions[1:]:
+            shorter = self._values(metric, energy, other.control) < self._values(metric, energy, best.control)
+            best = Solution(*(torch.where(_like(shorter, new), new, old) for new, old in zip(other, best, strict=True)))
+        return best
 
     def _minimise(self, energy: Energy, start: Tensor) -> Solution:
         iterations, polishing = self.max_iterations, self.max_polish
@@ -242,7 +263,7 @@ class GeodesicSolver:
         z, y, shape = flat_pairs(metric, z, y)
         found = self.pieces(metric, z.detach(), y.detach(), checked=True)
         found = [p._replace(control=with_ends(p.control, z[p.rows], y[p.rows])) for p in found]
-        energy = gather(found, lambda piece: piece.energy.value(piece.control))
+        energy = gather(found, lambda piece: self._values(metric, piece.energy, piece.control))
         positive = torch.where(energy > 0, energy, torch.ones_like(energy))
 
         def curve(times: Tensor) -> Tensor:
@@ -282,7 +303,7 @@ class GeodesicSolver:
         if torch.jit.is_tracing() or surface is None:
             value = self._solved(metric, z, y, len(z))
         else:
-            value, straight = straight_lines(self, surface, z, y)
+            value, straight = by_points(surface, partial(straight_lines, self, surface), (z, y), 0)
             if not bool(straight.all()):
                 far = (~straight).nonzero().squeeze(-1)
                 value = value.index_put((far,), self._solved(metric, z[far], y[far], len(z)))
@@ -291,7 +312,7 @@ class GeodesicSolver:
 
     def _solved(self, metric: Metric, z: Tensor, y: Tensor, total: int) -> Tensor:
         def value(piece: Piece) -> Tensor:
-            return 2 * piece.energy.value(with_ends(piece.control, z[piece.rows], y[piece.rows]))
+            return 2 * self._values(metric, piece.energy, with_ends(piece.control, z[piece.rows], y[piece.rows]))
 
         return gather(self.pieces(metric, z.detach(), y.detach(), total=total), value)
 
@@ -311,19 +332,17 @@ class GeodesicSolver:
         z, y, shape = flat_pairs(metric, z, y)
 
         def momentum(piece: Piece) -> Tensor:
-            return -piece.energy.system(attached(piece, z, y)).gradient[:, 0]
+            control = attached(self, metric, piece, z, y)
+
+            def of(part: slice) -> Tensor:
+                return -piece.energy.rows(rows[part]).system(control[part]).gradient[:, 0]
+
+            rows = torch.arange(len(control), device=z.device)
+            found: Tensor = in_pieces(of, len(control), self.room(metric, control))
+            return found
 
         start = gather(self.pieces(metric, z.detach(), y.detach()), momentum)
         return _linalg.solve(metric.metric(z), start).reshape(*shape, metric.dim)
-
-
-def _best(energy: Energy, solutions: list[Solution]) -> Solution:
-    """Curve by curve, the one of least energy."""
-    best = solutions[0]
-    for other in solutions[1:]:
-        shorter = energy.value(other.control) < energy.value(best.control)
-        best = Solution(*(torch.where(_like(shorter, new), new, old) for new, old in zip(other, best, strict=True)))
-    return best
 
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:

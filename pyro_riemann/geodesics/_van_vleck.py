@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._interface import Metric
+from pyro_riemann._memory import in_pieces
 from pyro_riemann._modes import full_precision
 from pyro_riemann._vmap import over_batches
 from pyro_riemann.geodesics._pairs import flat_pairs
@@ -54,10 +55,17 @@ def log_van_vleck(metric: _Solved, z: Tensor, y: Tensor) -> Tensor:
     dim = z.shape[-1]
 
     def mixed_volume(piece: Piece) -> Tensor:
-        hessian = piece.energy.exact_system(attached(piece, z, y)).hessian
-        inner, right = hessian[:, dim:-dim, dim:-dim], hessian[:, dim:-dim, -dim:]
-        mixed = hessian[:, :dim, -dim:] - hessian[:, :dim, dim:-dim] @ (torch.linalg.inv(inner) @ right)
-        return _linalg.log_abs_det(mixed)
+        control = attached(metric.solver, metric, piece, z, y)
+
+        def of(part: slice) -> Tensor:
+            hessian = piece.energy.rows(rows[part]).exact_system(control[part]).hessian
+            inner, right = hessian[:, dim:-dim, dim:-dim], hessian[:, dim:-dim, -dim:]
+            mixed = hessian[:, :dim, -dim:] - hessian[:, :dim, dim:-dim] @ (torch.linalg.inv(inner) @ right)
+            return _linalg.log_abs_det(mixed)
+
+        rows = torch.arange(len(control), device=z.device)
+        found: Tensor = in_pieces(of, len(control), metric.solver.room(metric, control))
+        return found
 
     pieces = metric.solver.pieces(metric, z.detach(), y.detach())
     value = gather(pieces, mixed_volume) - 0.5 * (metric.logdet(z) + metric.logdet(y))

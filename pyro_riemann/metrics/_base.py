@@ -24,6 +24,8 @@ class RiemannianMetric(GenericMetric):
         flow_steps: Runge-Kutta steps behind :meth:`expmap`; fewer do for short vectors.
         landmarks: points ``(k, d)`` that every search for a path should know of, or None; assign a tensor to a metric
             whose volume is hard to find.
+        max_memory: bytes that a routine of many points may hold at a time, besides its points and results: as many
+            points are in work as :meth:`footprint` says there is room for. Assign a number to a metric to change it.
         is_symmetric: whether the reflection of geodesics in any point is an isometry, which makes parallel transport a
             closed form.
         is_uniquely_geodesic: whether one geodesic alone joins any two points, as in flat and hyperbolic space; None

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import jvp
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pyro_riemann import _autodiff
 from pyro_riemann._plain import plain_kernels
@@ -107,6 +110,32 @@ def checked_values(values: tuple[Tensor, ...], points: Tensor) -> tuple[Tensor, 
     if not all(bool(torch.isfinite(value).all()) for value in values):
         raise ValueError("`immersion` returns NaN or infinite values near the origin.")
     return values
+
+
+class _Sizes(TorchDispatchMode):
+    """Sizes of all that is computed, views aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        parts = [] if func.is_view else tree_leaves(result)
+        self.found.append(sum(part.numel() for part in parts if isinstance(part, Tensor)))
+        return result
+
+
+def numbers_held(call: Outputs, points: Tensor) -> int:
+    """How many numbers an immersion computes at a point, its layers included: what a second point adds."""
+    counts = []
+    for rows in (points[:-1], points):
+        with torch.no_grad(), _Sizes() as sizes:
+            values = call(rows)
+        counts.append(sizes.found)
+    if len(counts[0]) != len(counts[1]):  # another way for another number of points
+        return sum(sizes_of(values)) + points.shape[-1]
+    return points.shape[-1] + sum(max(0, many - few) for few, many in zip(*counts, strict=True))
 
 
 def check_dependence(values: tuple[Tensor, ...]) -> None:

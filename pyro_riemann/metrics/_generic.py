@@ -12,6 +12,8 @@ from torch.distributions import constraints
 
 from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._checks import holds
+from pyro_riemann._formulas import memory
+from pyro_riemann._formulas.memory import MAX_MEMORY
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._interface import Discretisation, Energy, Immersed, Settings, Tabulated
@@ -43,6 +45,7 @@ class GenericMetric(nn.Module):
     support: constraints.Constraint = constraints.real_vector
     is_symmetric: bool = False
     is_uniquely_geodesic: bool | None = None
+    max_memory: int = MAX_MEMORY
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -55,6 +58,17 @@ class GenericMetric(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """The same as :meth:`metric`, ``(*batch, d, d)`` at ``z``, so that a metric is an ordinary module."""
         return self.metric(z)
+
+    def footprint(self, order: int) -> int:
+        """Numbers that are held at one point while G (``order`` 0) or its derivatives of this order are computed.
+
+        Every routine takes as many points at a time as :attr:`max_memory` bytes have room for; -1 is for the images
+        alone of an immersion. A metric of one's own that holds more than a few matrices at a point says so here.
+
+        Args:
+            order: of the derivatives, -1 to 2.
+        """
+        return memory.footprint(self.dim, order)
 
     # ---------------------------------------------------------------- pointwise algebra
 

@@ -224,6 +224,15 @@ class KernelMetric(RiemannianMetric):
     def peaks(self) -> Peaks:
         return kernel_peaks(torch, self.centroids, self.precisions, self.bandwidth)
 
+    def footprint(self, order: int) -> int:
+        """Numbers held at one point: tables over the centroids, in double precision.
+
+        Args:
+            order: of the derivatives of G.
+        """
+        tables = 6 * len(self.centroids) * (1 if self.is_diagonal or order < 1 else self.dim)
+        return tables + super().footprint(order)
+
     # ---------------------------------------------------------------- values
 
     def _wide(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -289,9 +298,7 @@ class KernelMetric(RiemannianMetric):
         Shape ``(*batch)``.
         """
         floor = self.regularization.to(z.dtype)
-        rows = max(64, 2**18 // len(self.centroids))  # bounds the table of points and centroids
-        pieces = check_point("z", z, self.dim).reshape(-1, self.dim).split(rows)
-        return torch.cat([(self.diagonal(p) - floor).mean(-1) <= floor for p in pieces]).reshape(z.shape[:-1])
+        return (self.diagonal(check_point("z", z, self.dim)) - floor).mean(-1) <= floor
 
     # ---------------------------------------------------------------- first derivatives
 

@@ -60,6 +60,14 @@ class LocalMetric(RiemannianMetric):
     def extra_repr(self) -> str:
         return f"dim={self.dim}, bandwidth={self.bandwidth:g}, regularization={self.regularization:g}"
 
+    def footprint(self, order: int) -> int:
+        """Numbers held at one point: tables over the data.
+
+        Args:
+            order: of the derivatives of G.
+        """
+        return self.data.numel() * (3 + self.dim * max(order, 0))
+
     def _variance(self, z: Tensor) -> Tensor:
         return local.variance(torch, check_point("z", z, self.dim), self.data.to(z), self.bandwidth)
 

@@ -29,6 +29,7 @@ class ProbedImmersion(RiemannianMetric):
     is_plain: bool
     kernels: str
     _probed_dtype: torch.dtype | None = None
+    numbers: int = 4096  # numbers that the immersion computes at a point, its layers included, where that is not known
 
     def embed(self, z: Tensor) -> Tensor:
         """The immersed points, ``(*batch, d)`` to ``(*batch, D)``."""
@@ -64,6 +65,7 @@ class ProbedImmersion(RiemannianMetric):
         if not self.is_plain:  # whose layers are known to be functions of one point, with their derivatives
             _door.check_repeatable(self._outputs, points, values)
         _door.check_dependence(values)
+        self.numbers = _door.numbers_held(self._outputs, points)
         if self.is_plain:
             return self._check_space(points)
         slope = None

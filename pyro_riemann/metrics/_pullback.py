@@ -16,14 +16,11 @@ from pyro_riemann._jets import Jet
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics import _door
-from pyro_riemann.metrics._ambient import Product
 from pyro_riemann.metrics._ambient_energy import AmbientEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._from_vae import decoding
 from pyro_riemann.metrics._images import Images
 from pyro_riemann.metrics._probed import Immersion, ProbedImmersion
-
-_ROOM = 2**21  # numbers in second derivatives of images
 
 
 class PullbackMetric(ProbedImmersion):
@@ -213,7 +210,7 @@ class PullbackMetric(ProbedImmersion):
         One evaluation at ``z`` serves both; the direction ``(*batch, d)`` may depend on G.
         """
         if (space := self.space) is not None:
-            return self._ambient_metric(space, z), partial(self._ambient_force, z)
+            return space.pull(*self.embed_jacobian(z)), partial(self._ambient_force, z)
         jets = self.jets(z)
         if jets is not None:
             return _jets.metric_and_force(jets, z)
@@ -225,38 +222,13 @@ class PullbackMetric(ProbedImmersion):
 
         return jacobian.mT @ jacobian, force
 
-    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        if (parts := self._parts(z)) is None:
-            return super().metric_jacobian(z)
-        # copies: a result may be a view of one that holds its graph
-        pairs = zip(
-            *(map(torch.clone, super(PullbackMetric, self).metric_jacobian(part)) for part in parts), strict=True
-        )
-        metric, slope = (torch.cat(pair).reshape(*z.shape[:-1], *pair[0].shape[1:]) for pair in pairs)
-        return metric, slope
+    def footprint(self, order: int) -> int:
+        """Numbers held at one point: what the immersion computes there, with its derivatives along d axes, twice.
 
-    def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
-        if (parts := self._parts(z, 8)) is None:
-            return super().speed_hessian(z, v)
-        vectors = v.expand_as(z).reshape(-1, self.dim).split(len(parts[0]))
-        hessians = [
-            super(PullbackMetric, self).speed_hessian(*pair).clone() for pair in zip(parts, vectors, strict=True)
-        ]
-        return torch.cat(hessians).reshape(*z.shape, self.dim)
-
-    def _parts(self, z: Tensor, share: int = 1) -> Sequence[Tensor] | None:
-        """As many points at a time as memory allows where derivatives of G hold on to the images; None for all."""
-        if (space := self.space) is None or torch.is_grad_enabled() or torch.jit.is_tracing():
-            return None
-        room = max(1, _ROOM // (share * sum(space.sizes) * self.dim**2))
-        return z.reshape(-1, self.dim).split(room) if z.numel() > room * self.dim else None
-
-    def _ambient_metric(self, space: Product, z: Tensor) -> Tensor:
-        parts = self._parts(z)
-        if parts is None:
-            return space.pull(*self.embed_jacobian(z))
-        tensors = [space.pull(*self.embed_jacobian(part)) for part in parts]
-        return torch.cat(tensors).reshape(*z.shape, self.dim)
+        Args:
+            order: of the derivatives of G, -1 for images alone.
+        """
+        return 2 * self.numbers * (self.dim + 1) ** (order + 1)
 
     def _ambient_force(self, z: Tensor, v: Tensor) -> Tensor:
         slope = self.metric_derivatives(z, v)[1]

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pyro_riemann.manifolds import Sphere
@@ -52,7 +52,7 @@ def _parts(z: Tensor, width: int) -> Any:
 
 
 def _tree(z: Tensor, metric: Sphere) -> Any:
-    return cKDTree(_ambient(z, metric))
+    return scipy.spatial.cKDTree(_ambient(z, metric))
 
 
 def _ambient(z: Tensor, metric: Sphere) -> Any:

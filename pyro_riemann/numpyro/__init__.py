@@ -6,6 +6,7 @@ from pyro_riemann._lazy import lazily
 from pyro_riemann._work import time_limit
 
 if TYPE_CHECKING:
+    from pyro_riemann.numpyro._compilation import compilation_cache
     from pyro_riemann.numpyro._convert import to_numpyro
     from pyro_riemann.numpyro._estimate import Estimate
     from pyro_riemann.numpyro.brownian import brownian_motion
@@ -56,13 +57,16 @@ __all__ = [
     "VampPrior",
     "monte_carlo_kl",
     "Estimate",
+    "compilation_cache",
     "summary",
     "time_limit",
     "to_arviz",
     "to_numpyro",
 ]
 
-_MODULES = ("_estimate", "geodesics", "metrics", "manifolds", "brownian", "distributions", "vae", "_convert")
+_MODULES = ("_estimate", "_compilation", "geodesics", "metrics", "manifolds", "brownian", "distributions", "vae") + (
+    "_convert",
+)
 
 if not TYPE_CHECKING:  # a type checker that saw this would believe in any name
     __getattr__, __dir__ = lazily(__name__, __all__, dict.fromkeys(_MODULES, "jax") | {"diagnostics": "diagnostics"})

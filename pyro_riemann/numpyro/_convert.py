@@ -154,6 +154,8 @@ def _with_settings(metric: Foreign, twin: metrics.RiemannianMetric) -> metrics.R
     if "solver" in vars(metric):
         names = [field.name for field in dataclasses.fields(GeodesicSolver)]
         twin.solver = GeodesicSolver(**{name: getattr(metric.solver, name) for name in names})
+    if "max_memory" in vars(metric):
+        twin.max_memory = metric.max_memory
     if "flow_steps" in vars(metric):
         twin.flow_steps = metric.flow_steps
     return twin

@@ -101,6 +101,11 @@ class Metric(Protocol):
     """Any metric; points and vectors are ``(*batch, d)``."""
 
     dim: int
+    max_memory: int
+
+    def footprint(self, order: int) -> int:
+        """Numbers held at a point while G, or its derivatives of this order, are computed; -1 for images alone."""
+        ...
 
     # pointwise
     def metric(self, z: Array) -> Array:

@@ -21,11 +21,11 @@ def overrides(metric: RiemannianMetric, name: str) -> bool:
     return own and (not isinstance(base, RiemannianMetric) or overrides(base, name))
 
 
-def step(metric: RiemannianMetric, z: Array, scale: Array, method: str, noise: Array) -> Array:
+def step(metric: RiemannianMetric, z: Array, scale: Array, noise: Array, method: str) -> Array:
     """One step; ``scale`` is the standard deviation of the noise, ``(*batch, 1)``."""
     if method == "geodesic" and isinstance(metric, ProductMetric):  # the factors move independently
         parts = zip(metric.factors, metric.split(z), metric.split(noise), strict=True)
-        return jnp.concat([step(factor, x, scale, method, part) for factor, x, part in parts], axis=-1)
+        return jnp.concat([step(factor, x, scale, part, method) for factor, x, part in parts], axis=-1)
     ambient = noise.shape[-1] != metric.dim
     if method == "geodesic" and metric.radial_law() is not None:
         ricci = metric.scalar_curvature(z)[..., None] / metric.dim

@@ -14,6 +14,7 @@ from jax import Array
 from pyro_riemann._formulas import walk_steps
 from pyro_riemann._work import announced
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_one_of, check_point, check_positive, holds
+from pyro_riemann.numpyro._memory import by_points
 from pyro_riemann.numpyro._walk import overrides, step
 from pyro_riemann.numpyro.manifolds import ProductMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -197,7 +198,7 @@ def _pilot(
 
     def advance(index: Array, z: Array) -> Array:
         half = jax.lax.fori_loop(index * size, (index + 1) * size, draw, jnp.zeros(shape, start.dtype))
-        return step(metric, z, scale, method, jnp.stack([half, -half]) / jnp.sqrt(size))
+        return step(metric, z, scale, jnp.stack([half, -half]) / jnp.sqrt(size), method)
 
     end = jax.lax.fori_loop(0, num_steps, advance, start)
     return _extent(metric, start, time, end), ~jnp.isfinite(end).all()
@@ -282,7 +283,7 @@ def _walk(
         z, lost = state
         index, source = given
         draws = source if key is None else jax.random.normal(source, z.shape, z.dtype)
-        z = step(metric, z, scale, method, draws)
+        z = by_points(metric, partial(step, metric, method=method), (z, scale, draws), 0)
         known = metric.covers(z)
         gone = ~jnp.isfinite(z).all(-1) if known is None else ~known
         lost = jnp.where((lost == 0) & gone, index, lost)

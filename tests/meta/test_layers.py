@@ -27,6 +27,8 @@ LAYERS: list[set[str]] = [
         "_rescale",
         "_checks",
         "_modes",
+        "_memory",
+        "_compilation",
         "_vmap",
         "_estimate",
         "_pytree",

@@ -16,7 +16,6 @@ from torch.distributions import Independent
 from torch.func import jacfwd
 
 from pyro_riemann import GeodesicSolver, Hyperbolic, PullbackMetric, Sphere, register_immersion
-from pyro_riemann.metrics import _pullback
 
 F64 = torch.float64
 COUNTS = torch.arange(400.0, dtype=F64), torch.ones((), dtype=F64)
@@ -276,17 +275,6 @@ def test_registered_immersions() -> None:
     for wrong in (lambda: register_immersion(Tensor, lambda x: x), lambda: register_immersion(Scaled, 3)):  # type: ignore[type-var, arg-type]
         with pytest.raises(TypeError, match=r"`(family|immersion)` must be"):
             wrong()
-
-
-def test_many_points_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    metric = PullbackMetric(LAWS["own scale"][0], 2)
-    z, v = torch.stack([Z, Y]), torch.stack([Y, Z])
-    whole = (*metric.metric_derivatives(z, v), metric.speed_hessian(z, v), metric.metric(z))
-    monkeypatch.setattr(_pullback, "_ROOM", 100)
-    with torch.no_grad():
-        parts = (*metric.metric_derivatives(z, v), metric.speed_hessian(z, v), metric.metric(z))
-    for ours, expected in zip(parts, whole, strict=True):
-        torch.testing.assert_close(ours, expected.detach())
 
 
 class Decoder(nn.Module):

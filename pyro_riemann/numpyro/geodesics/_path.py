@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,13 @@ from jax import Array
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
+from pyro_riemann._formulas import memory
 from pyro_riemann.numpyro._interface import Energy, Metric, Solver
+from pyro_riemann.numpyro._memory import in_pieces
 from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
+
+R = TypeVar("R")
 
 _FEWEST = 8  # curves in work at one time
 
@@ -50,7 +54,9 @@ def search(solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | N
     interior, converged = found.control[:, 1:-1], found.converged.astype(z.dtype)
     if starts is None or tries == 1:
         return interior, converged
-    values = jnp.nan_to_num(energy.value(found.control), nan=jnp.inf, posinf=jnp.inf).reshape(tries, -1)
+    values = jnp.nan_to_num(energies(solver, metric, energy, found.control), nan=jnp.inf, posinf=jnp.inf).reshape(
+        tries, -1
+    )
     best = jnp.argmin(values, axis=0) * z.shape[0] + jnp.arange(z.shape[0])
     return interior[best], converged[best]
 
@@ -96,7 +102,30 @@ def chunk_size(solver: Solver, metric: Metric, control: Array) -> int:
     surface = metric.immersed()
     width = metric.dim**2 if surface is None else jax.eval_shape(surface.embed, control[:1, 0]).shape[-1]
     room = numbers // (width * (solver.num_segments + 1) * (metric.dim + 1))
-    return max(_FEWEST, min(room, max(share, control.shape[0] // 4)))
+    return min(curve_room(solver, metric, control), max(_FEWEST, min(room, max(share, control.shape[0] // 4))))
+
+
+def curve_room(solver: Solver, metric: Metric, control: Array) -> int:
+    """Curves that memory has room for."""
+    # images have their Jacobians at all nodes; what other metrics hold at a node is bounded by themselves
+    point = 4 * metric.dim**3 if metric.immersed() is None else metric.footprint(0)
+    numbers = memory.curves(point, metric.dim, solver.num_knots, solver.num_segments + 1)
+    return memory.room(metric.max_memory, numbers, control.dtype.itemsize)
+
+
+def by_curves(
+    solver: Solver, metric: Metric, work: Callable[..., R], energy: Energy, control: Array, *more: Array
+) -> R:
+    """``work(energy, control, *more)``, with one result a curve, for as many curves at a time as memory allows."""
+    count, rows = control.shape[0], curve_room(solver, metric, control)
+    if count <= rows:
+        return work(energy, control, *more)
+    return in_pieces(lambda at: work(energy.rows(at), control[at], *(part[at] for part in more)), count, rows)
+
+
+def energies(solver: Solver, metric: Metric, energy: Energy, control: Array) -> Array:
+    """Energies ``(P,)`` of curves, as many at a time as memory allows."""
+    return by_curves(solver, metric, lambda energy, control: energy.value(control), energy, control)
 
 
 # ---------------------------------------------------------------- derivatives
@@ -118,14 +147,24 @@ def _shortest_path_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     interior = shortest_path(solver, metric, z, y, starts, guide)
 
     def gradient(metric: Metric, z: Array, y: Array) -> Array:
-        return metric.energy(solver, guide).first_order(_spline.with_ends(interior, z, y))[1][:, 1:-1]
+        def of(energy: Energy, control: Array) -> Array:
+            return energy.first_order(control)[1][:, 1:-1]
+
+        return by_curves(solver, metric, of, metric.energy(solver, guide), _spline.with_ends(interior, z, y))
 
     _, moved = _push(gradient, (metric, z, y), tangents[1:4])
-    dim = z.shape[-1]
-    energy = metric.energy(solver, guide)
-    hessian = energy.exact_system(_spline.with_ends(interior, z, y)).hessian[:, dim:-dim, dim:-dim]
-    step = jnp.linalg.solve(hessian, moved.reshape(*hessian.shape[:2], 1))
-    return interior, -step.reshape(interior.shape)
+    control = _spline.with_ends(interior, z, y)
+    return interior, -by_curves(solver, metric, _newton, metric.energy(solver, guide), control, moved)
+
+
+def _inner_gradient(energy: Energy, control: Array) -> Array:
+    return energy.first_order(control)[1][:, 1:-1]
+
+
+def _newton(energy: Energy, control: Array, moved: Array) -> Array:
+    dim = control.shape[-1]
+    hessian = energy.exact_system(control).hessian[:, dim:-dim, dim:-dim]
+    return jnp.linalg.solve(hessian, moved.reshape(*hessian.shape[:2], 1)).reshape(moved.shape)
 
 
 shortest_path.defjvp(_shortest_path_jvp, symbolic_zeros=True)
@@ -137,7 +176,7 @@ def least_energy(
 ) -> Array:
     """Energy ``(P,)`` of the shortest paths."""
     interior = shortest_path(solver, metric, z, y, starts, guide)
-    return metric.energy(solver, guide).value(_spline.with_ends(interior, z, y))
+    return energies(solver, metric, metric.energy(solver, guide), _spline.with_ends(interior, z, y))
 
 
 def _least_energy_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
@@ -145,7 +184,7 @@ def _least_energy_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     interior = shortest_path(solver, metric, z, y, starts, guide)
 
     def value(metric: Metric, z: Array, y: Array) -> Array:
-        return metric.energy(solver, guide).value(_spline.with_ends(interior, z, y))
+        return energies(solver, metric, metric.energy(solver, guide), _spline.with_ends(interior, z, y))
 
     return _push(value, (metric, z, y), tangents[1:4])
 

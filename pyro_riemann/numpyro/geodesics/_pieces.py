@@ -16,7 +16,7 @@ from jax import Array
 from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _graph, _refine, _spline
 from pyro_riemann.numpyro.geodesics._audit import TOLERANCE, audit, report
-from pyro_riemann.numpyro.geodesics._path import search
+from pyro_riemann.numpyro.geodesics._path import by_curves, search
 
 Numbers = np.ndarray
 
@@ -217,7 +217,7 @@ def judged(
 ) -> tuple[Array, Array, Array]:
     """Lengths, which of the curves passed, and errors."""
     metric = metric.condensed
-    length, error = audit(metric.energy(solver, guide), _spline.with_ends(interior, z, y))
+    length, error = by_curves(solver, metric, audit, metric.energy(solver, guide), _spline.with_ends(interior, z, y))
     return length, (converged & (error <= TOLERANCE)) | (z == y).all(-1), error
 
 

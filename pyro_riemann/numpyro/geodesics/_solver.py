@@ -19,7 +19,7 @@ from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point
 from pyro_riemann.numpyro._interface import AllSettings, Energy, Metric, Solver
 from pyro_riemann.numpyro.geodesics import _graph, _spline
 from pyro_riemann.numpyro.geodesics._curve import Geodesic, SplineCurve
-from pyro_riemann.numpyro.geodesics._path import least_energy, search, shortest_path
+from pyro_riemann.numpyro.geodesics._path import by_curves, energies, least_energy, search, shortest_path
 from pyro_riemann.numpyro.geodesics._pieces import Piece, gather, judged, known, pieces
 
 
@@ -163,13 +163,13 @@ class GeodesicSolver:
             control = _spline.with_ends(piece.starts[0], z, y)  # type: ignore[index]
             return jnp.asarray(splines.refinement(piece.solver.num_knots, finest), z.dtype) @ control
 
-        def energies(piece: Piece, z: Array, y: Array) -> Array:
+        def halves(piece: Piece, z: Array, y: Array) -> Array:
             return _squared_dist(piece.solver, metric, z, y, piece.starts, piece.guide) / 2
 
         order = np.argsort(np.concatenate([piece.rows for piece in found]))
         length = jnp.asarray(np.concatenate([piece.length for piece in found])[order], z.dtype)
         converged = jnp.asarray(np.concatenate([piece.converged for piece in found])[order])
-        energy, control = gather(found, energies, z, y), gather(found, curves, z, y)
+        energy, control = gather(found, halves, z, y), gather(found, curves, z, y)
         curve = SplineCurve(finest, control.reshape(*shape, *control.shape[1:]))
         return Geodesic(
             curve(jnp.linspace(0, 1, self.num_segments + 1, dtype=z.dtype)),
@@ -239,7 +239,7 @@ def _squared_dist(
 @jax.jit
 def _logmap(solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None, guide: Array | None) -> Array:
     control = _spline.with_ends(shortest_path(solver, metric, z, y, starts, guide), z, y)
-    momentum = -metric.energy(solver, guide).first_order(control)[1][:, 0]
+    momentum = -by_curves(solver, metric, lambda e, c: e.first_order(c)[1][:, 0], metric.energy(solver, guide), control)
     return _linalg.solve_vector(metric.metric(z), momentum)
 
 
@@ -250,7 +250,7 @@ def _solve(
     energy = metric.energy(solver)
     interior, converged = jax.lax.stop_gradient(search(solver, *jax.lax.stop_gradient((metric, z, y, starts))))
     control = _spline.with_ends(interior, z, y)
-    value = energy.value(control)
+    value = energies(solver, metric, energy, control)
     length, passed, _ = jax.lax.stop_gradient(
         judged(solver, *jax.lax.stop_gradient((metric, z, y, interior)), converged > 0)
     )

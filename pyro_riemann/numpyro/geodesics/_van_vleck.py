@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann._work import announced
-from pyro_riemann.numpyro._interface import Metric, Solver
+from pyro_riemann.numpyro._interface import Energy, Metric, Solver
 from pyro_riemann.numpyro.geodesics import _spline
-from pyro_riemann.numpyro.geodesics._path import shortest_path
+from pyro_riemann.numpyro.geodesics._path import by_curves, shortest_path
 from pyro_riemann.numpyro.geodesics._pieces import Piece, gather, pieces
 from pyro_riemann.numpyro.geodesics._solver import GeodesicSolver, flat_pairs
 
@@ -65,9 +65,14 @@ def log_van_vleck(metric: _Solved, z: Array, y: Array) -> Array:
 def _log_van_vleck(
     solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None, guide: Array | None
 ) -> Array:
-    dim = z.shape[-1]
     control = _spline.with_ends(shortest_path(solver, metric, z, y, starts, guide), z, y)
-    hessian = metric.energy(solver, guide).exact_system(control).hessian
+    mixed = by_curves(solver, metric, _log_mixed, metric.energy(solver, guide), control)
+    return mixed - 0.5 * (metric.logdet(z) + metric.logdet(y))
+
+
+def _log_mixed(energy: Energy, control: Array) -> Array:
+    """Log determinant of the least energy's mixed derivative in the ends."""
+    dim, hessian = control.shape[-1], energy.exact_system(control).hessian
     inner = hessian[:, dim:-dim, dim:-dim]
     mixed = hessian[:, :dim, -dim:] - hessian[:, :dim, dim:-dim] @ jnp.linalg.solve(inner, hessian[:, dim:-dim, -dim:])
-    return jnp.linalg.slogdet(mixed)[1] - 0.5 * (metric.logdet(z) + metric.logdet(y))
+    return jnp.linalg.slogdet(mixed)[1]

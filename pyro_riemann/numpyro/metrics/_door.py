@@ -14,6 +14,7 @@ from itertools import accumulate
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from pyro_riemann._decoded import OutputError
 from pyro_riemann.numpyro import _autodiff
@@ -81,6 +82,25 @@ def check_values(values: tuple[Array, ...], dim: int) -> None:
         )
     if not all(holds(jnp.isfinite(value)) for value in values):
         raise ValueError("`immersion` returns NaN or infinite values near the origin.")
+
+
+def numbers_held(call: Outputs, points: Array) -> int:
+    """How many numbers an immersion computes at a point, its layers included: what a second point adds."""
+    few, many = (_sizes(jax.make_jaxpr(call)(rows).jaxpr) for rows in (points[:-1], points))
+    pairs = zip(few, many, strict=False)  # another way for another number of points: then about
+    return points.shape[-1] + max(1, sum(max(0, after - before) for before, after in pairs))
+
+
+def _sizes(program: Jaxpr) -> list[int]:
+    """Sizes of all that a program computes."""
+    found: list[int] = []
+    for step in program.eqns:
+        inner = [part for part in jax.tree.leaves(list(step.params.values())) if isinstance(part, Jaxpr | ClosedJaxpr)]
+        for part in inner:
+            found += _sizes(part.jaxpr if isinstance(part, ClosedJaxpr) else part)
+        if not inner:
+            found.append(sum(int(getattr(value.aval, "size", 1)) for value in step.outvars))
+    return found
 
 
 def check_repeatable(call: Outputs, points: Array, values: tuple[Array, ...]) -> None:

@@ -11,11 +11,14 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 
+from pyro_riemann._formulas import memory
+from pyro_riemann._formulas.memory import MAX_MEMORY
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import guarded_metric, holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy, Immersed, Metric, Settings, Tabulated
+from pyro_riemann.numpyro._memory import bound_memory
 from pyro_riemann.numpyro._pytree import Pytree
 from pyro_riemann.numpyro.geodesics import (
     Geodesic,
@@ -30,6 +33,7 @@ from pyro_riemann.numpyro.geodesics._energy import QuadratureEnergy
 Corner = float | Sequence[float] | np.ndarray | Array
 
 
+@bound_memory
 class GenericMetric(Pytree):
     """Everything that follows from ``dim`` and ``metric(z)``; its public face is :class:`RiemannianMetric`.
 
@@ -43,10 +47,23 @@ class GenericMetric(Pytree):
     support: constraints.Constraint = constraints.real_vector
     is_symmetric: bool = False
     is_uniquely_geodesic: bool | None = None
+    max_memory: int = MAX_MEMORY
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        bound_memory(cls)
         guarded_metric(cls)
+
+    def footprint(self, order: int) -> int:
+        """Numbers that are held at one point while G (``order`` 0) or its derivatives of this order are computed.
+
+        Every routine takes as many points at a time as :attr:`max_memory` bytes have room for; -1 is for the images
+        alone of an immersion. A metric of one's own that holds more than a few matrices at a point says so here.
+
+        Args:
+            order: of the derivatives, -1 to 2.
+        """
+        return memory.footprint(self.dim, order)
 
     def metric(self, z: Array) -> Array:
         """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""

@@ -167,6 +167,15 @@ class KernelMetric(RiemannianMetric):
     def peaks(self) -> Peaks:
         return jax.lax.stop_gradient(kernel_peaks(jnp, self.centroids, self.precisions, self.bandwidth))
 
+    def footprint(self, order: int) -> int:
+        """Numbers held at one point: tables over the centroids.
+
+        Args:
+            order: of the derivatives of G.
+        """
+        tables = 4 * self.centroids.shape[-2] * (1 if self.is_diagonal or order < 1 else self.dim)
+        return tables + super().footprint(order)
+
     # ---------------------------------------------------------------- values
 
     def diagonal(self, z: Array) -> Array:

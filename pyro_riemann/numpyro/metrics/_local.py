@@ -59,6 +59,14 @@ class LocalMetric(RiemannianMetric):
     def __repr__(self) -> str:
         return f"LocalMetric(dim={self.dim}, bandwidth={self.bandwidth:g}, regularization={self.regularization:g})"
 
+    def footprint(self, order: int) -> int:
+        """Numbers held at one point: tables over the data.
+
+        Args:
+            order: of the derivatives of G.
+        """
+        return self.data.size * (3 + self.dim * max(order, 0))
+
     def _variance(self, z: Array) -> Array:
         return local.variance(jnp, check_point("z", z, self.dim), self.data.astype(z.dtype), self.bandwidth)
 

@@ -80,6 +80,7 @@ class PullbackMetric(RiemannianMetric):
     pytree_data_fields: ClassVar[tuple[str, ...]] = ("arrays", "ambient")
     arrays: tuple[Any, ...]
     structure: Structure
+    numbers: int
 
     def __init__(
         self,
@@ -149,6 +150,7 @@ class PullbackMetric(RiemannianMetric):
     def _checked(self, points: Array) -> bool:
         values = self._outputs(points)
         _door.check_values(values, self.dim)
+        self.numbers = _door.numbers_held(self._outputs, points)
         if not self.has_jets:  # our own networks are known to be functions of one point, with their derivatives
             again = self._outputs if self.images.charts is None else partial(_compiled_outputs, self)
             _door.check_repeatable(again, points, values)
@@ -253,6 +255,14 @@ class PullbackMetric(RiemannianMetric):
             return _metric(self, z), partial(_ambient_force, self, z)
         _, jacobian = _embed_jacobian(self, z)
         return jacobian.mT @ jacobian, partial(_force, self, z, jacobian)
+
+    def footprint(self, order: int) -> int:
+        """Numbers held at one point: what the immersion computes there, with its derivatives along d axes, twice.
+
+        Args:
+            order: of the derivatives of G, -1 for images alone.
+        """
+        return 2 * self.numbers * (self.dim + 1) ** (order + 1)
 
     def on_floor(self, z: Array) -> Array | None:
         """Where G is hardly more than the jitter: more than half of its eigenvalues are below ten of it.

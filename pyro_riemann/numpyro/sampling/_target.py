@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax import Array
-from scipy.stats import qmc
 
 from pyro_riemann._formulas.climbs import Vector
 from pyro_riemann._formulas.runtime import HOST
@@ -202,7 +202,7 @@ class Target:
 
     def check(self) -> None:
         """Raise if the metric has no finite volume element at some point of the box."""
-        nodes = qmc.Sobol(self.metric.dim, scramble=True, seed=np.random.default_rng(3)).random(256)
+        nodes = scipy.stats.qmc.Sobol(self.metric.dim, scramble=True, seed=np.random.default_rng(3)).random(256)
         value = self.host_slopes(nodes)[0]
         if not (value < np.inf).all():
             where = np.asarray(self.points(jnp.asarray(nodes[~(value < np.inf)][0], self.low.dtype))).tolist()
@@ -267,7 +267,7 @@ def _known_mixture(metric: RiemannianMetric, low: Array, high: Array) -> UnitMix
     variance = jnp.diagonal(covariance, axis1=-2, axis2=-1)
     if isinstance(metric, KernelMetric) and metric.is_diagonal:
         covariance = variance  # a tenth of the work
-    seeds = qmc.Sobol(metric.dim, scramble=True, seed=np.random.default_rng(0)).random(256)
+    seeds = scipy.stats.qmc.Sobol(metric.dim, scramble=True, seed=np.random.default_rng(0)).random(256)
     places = jnp.concatenate([loc.clip(0, 1), jnp.asarray(seeds, low.dtype)])
     height = log_density(metric, low, high, places)
     root = jnp.sqrt(covariance) if covariance.ndim == 2 else jnp.linalg.cholesky(covariance)

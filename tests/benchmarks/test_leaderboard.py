@@ -1,0 +1,135 @@
+"""Leaderboard of geodesics: one measure of length, CPU time of one thread, peak memory, each row in its own process.
+
+``python -m tests.benchmarks leaderboard`` measures what ``docs/benchmarks/leaderboard.json`` has not yet and writes the
+page ``docs/benchmarks/leaderboard.md`` from it; delete the file to measure all anew. A row that would take more than
+``PYRO_RIEMANN_BENCHMARK_SECONDS`` (default 600), by the row before it, is left out. A curve is long if it exceeds the
+exact distance, or the shortest curve that any method found for the pair, by more than 1 %.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_riemann import Sphere
+from tests.benchmarks import _leaderboard
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "docs" / "benchmarks" / "leaderboard.json"
+CASES = (
+    "S^2",
+    "H^8",
+    "mean network, d = 2",
+    "mean network, d = 10",
+    "precision network, d = 2",
+    "precision network, d = 10",
+    "convolutions, d = 32",
+    "convolutions, d = 64",
+)
+SIZES = (1, 100, 1000, 10_000)
+REFERENCE = "reference"
+METHODS = ("ours, torch", "ours, torch, graph", "ours, JAX", "GEORCE", "GEORCE from our graph", "stochman", REFERENCE)
+Rows = dict[str, dict[str, Any]]
+
+
+def measure(case: str, method: str, pairs: int) -> dict[str, Any] | None:
+    """One row; None where the method does not go with the case, or its package is missing."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "row.json"
+        command = [sys.executable, "-m", "tests.benchmarks._leaderboard", case, method, str(pairs), str(file)]
+        flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        environment = {**os.environ, "XLA_FLAGS": flags, "OMP_NUM_THREADS": "1", "PYRO_RIEMANN_PROGRESS": "off"}
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            print(f"{case}, {method}: {done.stderr.strip().splitlines()[-1]}")
+            return None
+        row: dict[str, Any] = json.loads(file.read_text())
+    row["lengths"] = [float(f"{length:.7g}") for length in row["lengths"]]
+    return row
+
+
+def best(rows: Rows, case: str, pairs: int) -> np.ndarray:
+    """Exact distances, or the shortest lengths found, of the pairs of a case."""
+    found = [row for key, row in rows.items() if key.startswith(f"{case} | ") and key.endswith(f" | {pairs}")]
+    for row in found:
+        if "exact" in row:
+            return np.array(row["exact"])
+    return np.min([np.nan_to_num(row["lengths"], nan=np.inf) for row in found], axis=0)
+
+
+def table(rows: Rows) -> list[dict[str, Any]]:
+    """Rows of the page."""
+    result = []
+    for key, row in rows.items():
+        case, method, pairs = key.split(" | ")
+        excess = np.nan_to_num(np.array(row["lengths"]) / best(rows, case, int(pairs)) - 1, nan=np.inf)
+        result.append(
+            {
+                "benchmark": "leaderboard",
+                "case": case,
+                "method": method,
+                "seconds": row["seconds"],
+                "floor_seconds": None,
+                "ratio_to_floor": None,
+                "pairs": int(pairs),
+                "ms_a_pair": 1000 * row["seconds"] / int(pairs),
+                "share_long": float((excess > 0.01).mean()),
+                "median_error": float(np.median(np.abs(excess))),
+                "peak_mib": row["peak_mib"],
+                "compile_seconds": max(0.0, row["first_seconds"] - row["seconds"]) or None,
+            }
+        )
+    order = {name: place for place, name in enumerate((*CASES, *METHODS))}
+    return sorted(result, key=lambda row: (order[row["case"]], row["pairs"], order[row["method"]]))
+
+
+def page(rows: Rows) -> str:
+    """The page's table."""
+    head = ["case", "pairs", "method", "CPU ms a pair", "more than 1 % long", "median error", "peak MiB"]
+    lines = [head, ["---"] * len(head)]
+    for row in table(rows):
+        numbers = f"{row['ms_a_pair']:.3g}", f"{100 * row['share_long']:.3g} %", f"{row['median_error']:.1e}"
+        lines.append([row["case"], f"{row['pairs']:,}", row["method"], *numbers, f"{row['peak_mib']:,}"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def measure_all(cases: tuple[str, ...] = CASES, sizes: tuple[int, ...] = SIZES) -> Rows:
+    """All rows, those measured before among them; each is kept as soon as it is there."""
+    limit = float(os.environ.get("PYRO_RIEMANN_BENCHMARK_SECONDS", "600"))
+    for case in cases:
+        for method in METHODS:
+            last: tuple[float, int] | None = None
+            for pairs in sizes:
+                rows: Rows = json.loads(FILE.read_text()) if FILE.exists() else {}
+                key = f"{case} | {method} | {pairs}"
+                if key not in rows:
+                    if last is not None and last[1] > 1 and last[0] * pairs / last[1] > limit:
+                        break
+                    if (row := measure(case, method, pairs)) is None:
+                        break
+                    rows[key] = row
+                    FILE.write_text(json.dumps(rows, separators=(",", ":")) + "\n")
+                    FILE.with_suffix(".md").write_text(page(rows))
+                last = rows[key]["seconds"], pairs
+    return json.loads(FILE.read_text())
+
+
+def run() -> list[dict[str, Any]]:
+    return table(measure_all())
+
+
+@pytest.mark.benchmark
+def test_the_peer_that_is_written_anew_finds_geodesics() -> None:
+    metric, z, y = _leaderboard.case("S^2", 3)
+    with torch.no_grad():
+        found = _leaderboard.lengths(metric, _leaderboard.georce(metric, "line")(z, y))
+    torch.testing.assert_close(found, Sphere(2).dist(z.double(), y.double()), rtol=1e-4, atol=0.0)
