@@ -13,6 +13,7 @@ from pyro_riemann._lazy import needs
 from pyro_riemann._seed import seeded
 from pyro_riemann._work import announced
 from pyro_riemann.evaluation._frechet import frechet_distance
+from pyro_riemann.evaluation._manifold import precision_recall
 from pyro_riemann.metrics import RiemannianMetric, k_medoids
 from pyro_riemann.sampling import (
     GaussianMixtureSampler,
@@ -66,7 +67,8 @@ def compare_samplers(
 
     Returns:
         A ``pandas.DataFrame``, one row a sampler, with the columns ``frechet``, ``novelty``, ``coverage`` (see
-        :meth:`SamplingResult.novelty <pyro_riemann.sampling.SamplingResult.novelty>`), and for kernel metrics
+        :meth:`SamplingResult.novelty <pyro_riemann.sampling.SamplingResult.novelty>`), ``recall`` (improved, see
+        :func:`precision_recall`; of the real data), and for kernel metrics
         ``to_codes`` and ``effective``, the distance of the draws to the codes and the effective number of centroids
         (:class:`~pyro_riemann.sampling.CodeDistances`).
 
@@ -126,6 +128,7 @@ def compare_samplers(
                 "frechet": frechet_distance(target, drawn),
                 "novelty": found.ratio,
                 "coverage": found.coverage,
+                "recall": precision_recall(target, drawn).recall,
                 "to_codes": float("nan") if reach is None else reach.draws,
                 "effective": float("nan") if reach is None else reach.effective,
             }

@@ -71,7 +71,8 @@ class Samples:
             return items if features is None else features(items)
 
         train = self.train[:: -(-len(self.train) // _CODES)]
-        return novelty(*(rows_of(codes, seen) for codes in (self.codes, train, unseen)), neighbors)
+        draws, known, others = (rows_of(codes, seen) for codes in (self.codes, train, unseen))
+        return novelty(draws, known, others, neighbors)
 
 
 @announced

@@ -1,6 +1,6 @@
-"""Samplers of a VAE's codes on MNIST: the uniform law of the kernel metric by each bandwidth, and the baselines.
+"""Samplers of a VAE's codes: the uniform law of kernel metrics by each bandwidth, the default of `sample`, baselines.
 
-``PYRO_RIEMANN_DATA=folder python -m tests.benchmarks.samplers`` prints the table of docs/howto/samplers.md, in a few
+``PYRO_RIEMANN_DATA=folder python -m tests.benchmarks.samplers`` prints the tables of docs/howto/samplers.md, in a few
 minutes on one core.
 """
 
@@ -15,17 +15,19 @@ from torch import Tensor, nn
 from pyro_riemann import KernelMetric
 from pyro_riemann.datasets import load_dataset
 from pyro_riemann.evaluation import compare_samplers, train_classifier
+from pyro_riemann.sampling import sample
 
-DIM, HIDDEN, EPOCHS, CODES, CENTROIDS, DRAWS = 32, 400, 5, 10_000, 500, 2000
+MODELS = (("mnist", 32), ("fashion-mnist", 16))
+HIDDEN, EPOCHS, CODES, CENTROIDS, DRAWS = 400, 5, 10_000, 500, 2000
 
 
 class VAE(nn.Module):
     """Two layers each way, Bernoulli pixels."""
 
-    def __init__(self, pixels: int) -> None:
+    def __init__(self, pixels: int, dim: int) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(pixels, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2 * DIM))
-        self.decoder = nn.Sequential(nn.Linear(DIM, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, pixels))
+        self.encoder = nn.Sequential(nn.Linear(pixels, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2 * dim))
+        self.decoder = nn.Sequential(nn.Linear(dim, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, pixels))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         loc, log_variance = self.encoder(x).chunk(2, -1)
@@ -41,12 +43,12 @@ class VAE(nn.Module):
         return (misfit + (loc.square() + scale.square() - 1 - 2 * scale.log()).sum(-1) / 2).mean()
 
 
-def main() -> None:
+def main(name: str, dim: int) -> None:
     began = time.process_time()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    data = load_dataset("mnist")
-    vae = VAE(data.train.shape[1])
+    data = load_dataset(name)
+    vae = VAE(data.train.shape[1], dim)
     adam = torch.optim.Adam(vae.parameters(), lr=1e-3)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(data.train)).split(200):
@@ -58,23 +60,35 @@ def main() -> None:
     right = float((judge.predict(data.test) == data.test_labels).double().mean())
     with torch.no_grad():
         train, held_out = vae.encode(data.train[:CODES]), vae.encode(data.test[:DRAWS])
-    print(f"loss of the last batch {loss.item():.1f}; accuracy of the classifier {right:.3f}; {clock(began)}")
+    print(
+        f"{name}, d = {dim}: loss of the last batch {loss.item():.1f}; accuracy of the classifier {right:.3f}; "
+        f"{clock(began)}"
+    )
     posterior = KernelMetric.from_posterior(*train, CENTROIDS, regularization=1e-6)
     scale = posterior.precisions.rsqrt()
     metrics = {"posterior": posterior}
     for rule in ("mahalanobis", "euclidean"):
         metrics[rule] = KernelMetric.from_posterior(posterior.centroids, scale, CENTROIDS, rule, 1e-6)
-    metrics["sqrt(d)"] = KernelMetric(posterior.centroids, posterior.precisions, DIM**0.5, 1e-6)
-    for name, metric in metrics.items():
-        print(f"{name}: bandwidth {metric.bandwidth.item():.2f}, bump_scale {metric.bump_scale:.2f}")
+    metrics["sqrt(d)"] = KernelMetric(posterior.centroids, posterior.precisions, dim**0.5, 1e-6)
+    for rule, metric in metrics.items():
+        print(f"{rule}: bandwidth {metric.bandwidth.item():.2f}, bump_scale {metric.bump_scale:.2f}")
+    default = sample(vae, data.train[:CODES], 1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         table = compare_samplers(
-            train, held_out, metrics, vae.decode, judge.features, data.test[:DRAWS], None, DRAWS, CENTROIDS
+            train,
+            held_out,
+            metrics,
+            vae.decode,
+            judge.features,
+            data.test[:DRAWS],
+            {"sample": default.law},
+            DRAWS,
+            CENTROIDS,
         )
     print(table.round(2).to_string(), flush=True)
-    for name, metric in metrics.items():
-        print(f"{name}: coverage of the held-out means {float(metric.coverage(held_out[0])):.2f}")
+    for rule, metric in metrics.items():
+        print(f"{rule}: coverage of the held-out means {float(metric.coverage(held_out[0])):.2f}")
     for warning in caught:
         print(f"warned: {warning.message}")
     print(clock(began))
@@ -85,4 +99,5 @@ def clock(began: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    for model in MODELS:
+        main(*model)
