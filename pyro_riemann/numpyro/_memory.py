@@ -100,7 +100,7 @@ def _bounded(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3))
-def _compiled(metric: Any, method: Callable[..., Any], points: tuple[Array, ...], order: int) -> Any:
+def _compiled(metric: Bounded, method: Callable[..., Any], points: tuple[Array, ...], order: int) -> Any:
     return by_points(metric, functools.partial(method, metric), points, order)
 
 

@@ -17,7 +17,7 @@ FACTORIES = {
 FOLLOW_THE_DEFAULT = {
     "_rescale.py": "__init__",
     "autoencoders/_hamiltonian.py": "__init__",
-    "autoencoders/_samplers.py": "sample",  # of a standard normal law
+    "sampling/_codes.py": "sample",  # of a standard normal law
     "autoencoders/_variational.py": "__init__",
     "_box.py": "check_box",  # of a metric without state, between numbers
     "manifolds/_torus.py": "__init__",

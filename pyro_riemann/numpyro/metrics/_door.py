@@ -99,7 +99,7 @@ def _sizes(program: Jaxpr) -> list[int]:
         for part in inner:
             found += _sizes(part.jaxpr if isinstance(part, ClosedJaxpr) else part)
         if not inner:
-            found.append(sum(int(getattr(value.aval, "size", 1)) for value in step.outvars))
+            found.append(sum(value.aval.size for value in step.outvars if isinstance(value.aval, jax.core.ShapedArray)))
     return found
 
 
