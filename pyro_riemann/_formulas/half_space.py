@@ -41,7 +41,8 @@ def _far(xp: Namespace, z: Array, y: Array) -> tuple[Array, Array, Array]:
     apart = squared > 0
     log_across = xp.log(xp.where(apart, squared, xp.ones_like(squared))) - z[..., -1] - y[..., -1]
     far = (rise > limit) | (apart & (log_across > limit))
-    log_across = xp.where(apart & far, log_across, xp.full_like(log_across, -math.inf))
+    # 0 stands for minus infinity, whose second derivatives would be NaN: beside a rise near overflow it adds nothing
+    log_across = xp.where(apart & far, log_across, xp.zeros_like(log_across))
     # 2 cosh l = |dx|^2 / heights + 2 cosh(rise), of which the growing exponentials are left
     return far, log_across, xp.logaddexp(log_across, rise)
 
