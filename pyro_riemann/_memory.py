@@ -59,8 +59,8 @@ def by_points(metric: Bounded, function: Callable[..., R], arrays: tuple[Tensor,
     """
     if is_recorded() or not arrays or not all(isinstance(array, Tensor) and array.dim() for array in arrays):
         return function(*arrays)
-    rows = room(metric, arrays[0], order)
-    if max(array.numel() // max(array.shape[-1], 1) for array in arrays) <= rows:
+    count = max(array.numel() // max(array.shape[-1], 1) for array in arrays)
+    if count <= 1 or count <= (rows := room(metric, arrays[0], order)):
         return function(*arrays)
     try:
         shape = torch.broadcast_shapes(*(array.shape[:-1] for array in arrays))

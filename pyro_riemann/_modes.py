@@ -115,7 +115,7 @@ def refuse_no_number(method: Callable[..., Any]) -> Callable[..., Any]:
         if torch.compiler.is_compiling() or _work.inside() or not Distribution._validate_args:
             return answer
         for part in answer if isinstance(answer, tuple) else (answer,):
-            if isinstance(part, Tensor) and not holds(torch.isfinite(part)):
+            if isinstance(part, Tensor) and not holds(torch.isfinite(part := part.detach())):  # nothing for a gradient
                 bad = int((~torch.isfinite(part)).sum())
                 raise ValueError(
                     f"{type(self).__name__}.{method.__name__} is NaN or infinite in {bad} of {part.numel()} entries at "
@@ -135,7 +135,7 @@ def tell_of_nan(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
         answer = log_prob(self, value)
         if torch.compiler.is_compiling() or _work.inside() or not self._validate_args:
             return answer
-        if not holds(~(nan := torch.isnan(answer))):
+        if not holds(~(nan := torch.isnan(answer.detach()))):
             warnings.warn(
                 f"{type(self).__name__}.log_prob is NaN in {int(nan.sum())} of {answer.numel()} entries: "
                 f"distances to this `value` are out of the range of {answer.dtype}. Use float64, or points nearer.",

@@ -86,7 +86,7 @@ def _bounded(method: Callable[..., Any]) -> Callable[..., Any]:
     def taken(self: Any, *points: Array, **named: Array) -> Any:
         given = (*points, *(named[name] for name in names[len(points) :] if name in named))
         shape = _batch(given) if len(given) == len(names) else None
-        if shape is None or math.prod(shape) <= room(self, given[0], order):
+        if shape is None or math.prod(shape) <= 1 or math.prod(shape) <= room(self, given[0], order):
             return method(self, *points, **named)
         found = _compiled(self, method, given, order)
         for part in jax.tree.leaves(found):  # what was refused within a program is refused here
