@@ -275,7 +275,7 @@ def main() -> None:
             points = solve(z, y)
         seconds = time.process_time() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        row = {"seconds": seconds, "first_seconds": first, "peak_mib": peak}
+        row: dict[str, Any] = {"seconds": seconds, "first_seconds": first, "peak_mib": peak}
         row["lengths"] = lengths(metric, points).tolist()
         if isinstance(metric, OnlyMetric):
             row["exact"] = metric.exact.dist(z.double(), y.double()).tolist()

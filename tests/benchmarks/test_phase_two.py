@@ -117,7 +117,11 @@ def run() -> list[dict[str, Any]]:
             count = images // BATCH
             seconds = {"VAE": count * step, "R-VAE": count * own + max(0.0, first - own)}
             for name, value in seconds.items():
-                row = {"benchmark": "phase_two", "case": f"d = {dim}, {images:,} images", "method": name}
+                row: dict[str, Any] = {
+                    "benchmark": "phase_two",
+                    "case": f"d = {dim}, {images:,} images",
+                    "method": name,
+                }
                 row |= {"seconds": value, "floor_seconds": None, "ratio_to_floor": None}
                 row |= {"plain_epochs": value / seconds["VAE"]}
                 if name == "R-VAE":

@@ -135,7 +135,7 @@ class Ours(Library):
                 raise KeyboardInterrupt
 
         seconds, _safe_points.SECONDS = _safe_points.SECONDS, 0.0
-        original, _safe_points.SafePoints.saved = _safe_points.SafePoints.saved, stop  # type: ignore[method-assign]
+        original, _safe_points.SafePoints.saved = _safe_points.SafePoints.saved, stop  # type: ignore[method-assign, assignment]
         try:
             self._train(folder, 2)
         except KeyboardInterrupt:

@@ -72,11 +72,11 @@ def stopped(folder: Path, rank: int) -> None:
             signal.raise_signal(signal.SIGTERM)
         return original(self, *arguments, **settings)
 
-    pyro.infer.SVI.step = watched
+    pyro.infer.SVI.step = watched  # type: ignore[method-assign]
     try:
         trained("plain", folder, distributed=True)
     finally:
-        pyro.infer.SVI.step = original
+        pyro.infer.SVI.step = original  # type: ignore[method-assign]
 
 
 def batch_normalised() -> VAE:

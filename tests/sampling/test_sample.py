@@ -88,7 +88,8 @@ ENCODERS: dict[str, tuple[Any, float]] = {
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_every_kind_of_encoder(kind: str) -> None:
     encoder, variance = ENCODERS[kind]
-    loader = DataLoader([{"image": row} for row in data()], batch_size=500)  # type: ignore[arg-type]
+    rows: Any = [{"image": row} for row in data()]
+    loader: Any = DataLoader(rows, batch_size=500)
     found = sample(None, loader, 4000, encoder=encoder, decoder=lambda z: z @ MIX, select="image", num_components=1)
     assert moments_agree(found.codes, torch.zeros(2), variance * torch.eye(2, dtype=torch.float64), 4000)
 
