@@ -8,6 +8,7 @@ way back (:func:`torch.utils.checkpoint.checkpoint`), so that only its points ar
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
@@ -59,15 +60,17 @@ def by_points(metric: Bounded, function: Callable[..., R], arrays: tuple[Tensor,
     """
     if is_recorded() or not arrays or not all(isinstance(array, Tensor) and array.dim() for array in arrays):
         return function(*arrays)
-    count = max(array.numel() // max(array.shape[-1], 1) for array in arrays)
-    if count <= 1 or count <= (rows := room(metric, arrays[0], order)):
-        return function(*arrays)
     try:
         shape = torch.broadcast_shapes(*(array.shape[:-1] for array in arrays))
     except RuntimeError:  # says so
         return function(*arrays)
+    count = math.prod(shape)
+    if order == 0 and arrays[0].numel() == arrays[0].shape[-1]:  # G at one point, whatever the vectors there
+        return function(*arrays)
+    if count <= 1 or count <= (rows := room(metric, arrays[0], order)):
+        return function(*arrays)
     flat = [array.expand(*shape, array.shape[-1]).reshape(-1, array.shape[-1]) for array in arrays]
-    found = in_pieces(lambda rows: function(*(array[rows] for array in flat)), len(flat[0]), rows)
+    found = in_pieces(lambda piece: function(*(array[piece] for array in flat)), count, rows)
     if found is None:
         return cast(R, None)
     if isinstance(found, Tensor):

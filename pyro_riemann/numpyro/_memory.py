@@ -50,6 +50,10 @@ def by_points(metric: Bounded, function: Callable[..., R], arrays: tuple[Array, 
         order: of the derivatives of G that it takes.
     """
     shape = _batch(arrays)
+    if (
+        order == 0 and shape is not None and arrays[0].size == arrays[0].shape[-1]
+    ):  # G at one point, however many vectors
+        return function(*arrays)
     if shape is None or math.prod(shape) <= (rows := room(metric, arrays[0], order)):
         return function(*arrays)
     flat = [jnp.broadcast_to(part, (*shape, part.shape[-1])).reshape(-1, part.shape[-1]) for part in arrays]

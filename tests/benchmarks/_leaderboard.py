@@ -133,8 +133,9 @@ def georce(metric: RiemannianMetric, init: str, segments: int = 100, steps: int 
     With u the segments, the step solves :math:`u_t = -G_t^{-1}(\mu + \sum_{j > t} \nu_j) / 2`, where
     :math:`\nu_j = \partial_x\,u_j^\top G(x) u_j` at the last curve and mu makes the curve end where it must.
 
-    Source: Rygaard and Hauberg (2025), *GEORCE: a fast new control algorithm for computing geodesics*, algorithm 1;
-    written anew from the paper. Curves that are done leave the batch.
+    Source: Rygaard and Hauberg (2025), *GEORCE: a fast new control algorithm for computing geodesics*, algorithm 1.
+    Written from memory of it, and checked against geodesics of the sphere alone: compare it with the authors' package
+    before a row is published. Curves that are done leave the batch.
     """
 
     def begin(z: Tensor, y: Tensor) -> Tensor:

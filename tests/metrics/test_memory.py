@@ -115,6 +115,12 @@ def test_no_piece_is_larger_than_it_may_be() -> None:
     metric.metric(POINTS[0])
     assert max(seen) == 10
     assert sum(seen) >= 63
+    seen.clear()
+    metric.christoffel(POINTS[0, 0, :1].expand(7, 1, DIM), POINTS[1, :1])  # 7 x 9 pairs, 9 points in no argument
+    assert 0 < max(seen) <= 10
+    seen.clear()
+    metric.norm(POINTS[0, 0, 0], POINTS[1])  # many vectors at one point take one evaluation
+    assert sum(seen) <= DIM + 1
 
 
 def test_a_footprint_holds_all_layers() -> None:
