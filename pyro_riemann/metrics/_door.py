@@ -31,6 +31,10 @@ _NO_SLOPE = (
 )
 
 
+class DtypeError(TypeError):
+    """The points have another dtype than the immersion computes in."""
+
+
 class Held(nn.Module):
     """The weights of a module whose method is an immersion, under the names that they have there.
 

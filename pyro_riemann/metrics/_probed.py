@@ -48,8 +48,8 @@ class ProbedImmersion(RiemannianMetric):
         for dtype in (torch.get_default_dtype(), torch.float64):
             try:
                 return points.to(dtype), self._first_outputs(points.to(dtype))
-            except RuntimeError:  # a closure over tensors of another dtype or device: its first use will tell
-                continue
+            except (RuntimeError, _door.DtypeError):  # of a closure over tensors of another dtype or device
+                continue  # its first use will tell
         return None
 
     def _probe(self, modules: list[nn.Module]) -> bool:
@@ -140,7 +140,7 @@ class ProbedImmersion(RiemannianMetric):
             own = next((value.dtype for value in self.parameters()), self._probed_dtype)
             if own is None or own == z.dtype:
                 raise
-            raise TypeError(
+            raise _door.DtypeError(
                 f"the points have dtype {z.dtype}, the immersion computes in {own}: convert the points by `.to({own})` "
                 f"or, if it is a module, the metric by `.to({z.dtype})`."
             ) from error
@@ -154,7 +154,7 @@ class ProbedImmersion(RiemannianMetric):
         """The same for the first time, when it may turn out that the immersion takes no points ``(n, d)``."""
         try:
             result = self.immersion(points)
-        except (RuntimeError, OutputError):
+        except (RuntimeError, OutputError, _door.DtypeError):
             raise
         except Exception as error:
             raise _door.fails(tuple(points.shape), error) from error

@@ -90,10 +90,10 @@ def sample(
 ) -> Samples:
     r"""New items of a trained VAE: codes from a law that is fitted to the encoded data, decoded.
 
-    N(0, I) has draws where no datum is, and the uniform law of a kernel metric copies: of the samplers that were compared
-    on two trained models, and whose draws are no copies, the nearest to held-out data by Frechet distance is a mixture
-    of Gaussians with full covariances, fitted to draws of the posteriors. It is the default; docs/howto/samplers.md
-    has the figures.
+    N(0, I) has draws where no datum is, and the uniform law of a kernel metric copies: of the samplers that were
+    compared on two trained models, and whose draws are no copies, the nearest to held-out data by Frechet distance
+    is a mixture of Gaussians with full covariances, fitted to draws of the posteriors. It is the default;
+    docs/howto/samplers.md has the figures.
 
     Args:
         model: a model with ``posterior``, ``encode`` or ``encoder``, which gives a pair (location, scale), a

@@ -26,11 +26,12 @@ from pyro_riemann.vae import VAE, elbo_terms, importance_log_likelihood
 def prior_report(prior: RiemannianHeatKernel, grid: GridMetric, log_mass: Estimate, codes: Tensor) -> dict[str, Any]:
     """What there is to know of the prior; the table is judged at the ``codes`` ``(n, d)``."""
     field: Any = prior.metric.field
+    mass = log_mass.value.double().exp()
     return {
         "loc": prior.loc.tolist(),
         "time": prior.time.item(),
-        "mass": log_mass.value.exp().item(),
-        "mass_error": (log_mass.value.exp() * log_mass.standard_error).item(),
+        "mass": mass.item(),
+        "mass_error": (mass * log_mass.standard_error).item(),
         "mass_method": "RiemannianHeatKernel.log_normalizer on the tabulated metric",
         "density": "short-time heat kernel, distances from a distance field on the table",
         "distance_field_eikonal_error": float(field.eikonal_error),
