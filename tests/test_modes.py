@@ -147,7 +147,7 @@ RANDOM = {"paths", "draws", "uniform", "sampler"}
 def test_points_of_another_dtype_give_their_own_or_are_refused(
     name: str, points: torch.dtype, weights: torch.dtype
 ) -> None:
-    metric, exact = coarse(name).to(weights), made(name).double()
+    metric, exact = coarse(name).to(weights), coarse(name).double()
     given = {key: value.to(points) for key, value in globals().items() if isinstance(value, Tensor)}
     for routine in ROUTINES.keys() - {"sampler", "divergence"}:
         with replaced(given):
