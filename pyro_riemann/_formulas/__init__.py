@@ -15,9 +15,18 @@ Array: TypeAlias = Any
 
 def table(xp: Namespace, values: Any, like: Array) -> Array:
     """Constants (a list or a NumPy array) as an array of the dtype of ``like``, on its device."""
-    return xp.asarray(values, dtype=like.dtype, device=getattr(like, "device", None))  # a JAX tracer has no device
+    return xp.asarray(values, dtype=like.dtype, device=_device(like))
 
 
 def places(xp: Namespace, values: Any, like: Array) -> Array:
     """Whole numbers (a NumPy array) to index ``like`` with, on its device."""
-    return xp.asarray(values, device=getattr(like, "device", None))
+    return xp.asarray(values, device=_device(like))
+
+
+def _device(like: Array) -> Any:
+    """The device of ``like`` if it is a tensor of torch, else None.
+
+    Constants of JAX that were given no device go where other arguments are. With that of ``like`` they would stay
+    there, and could not meet arguments on others; of an array over several devices it says how that is split.
+    """
+    return None if getattr(like, "requires_grad", None) is None else like.device

@@ -129,6 +129,33 @@ def refuse_no_number(method: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def in_one_dtype(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of a metric in the dtype of its points and vectors, the wider one where the caller mixed two.
+
+    JAX's own promotion would let arrays of the metric decide: one in float64 would make some results of points in
+    float32 wider, and be refused as the state of a loop in others.
+    """
+
+    @functools.wraps(method)
+    def computed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = [value.dtype for value in (*args, *kwargs.values()) if _is_real(value)]
+        if not given:
+            return method(self, *args, **kwargs)
+        fit = functools.partial(_converted, dtype=jnp.result_type(*given))
+        answer = method(self, *map(fit, args), **{name: fit(value) for name, value in kwargs.items()})
+        return tuple(map(fit, answer)) if type(answer) is tuple else fit(answer)
+
+    return computed
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, jax.Array | np.ndarray | np.generic) and value.dtype in (np.float32, np.float64)
+
+
+def _converted(value: Any, dtype: Any) -> Any:
+    return value.astype(dtype) if _is_real(value) and value.dtype != dtype else value
+
+
 def tell_of_nan(log_prob: Callable[..., Array]) -> Callable[..., Array]:
     """The method of a law, which warns of a NaN where it can be read; a sampler may reject the point."""
 
@@ -148,10 +175,10 @@ def tell_of_nan(log_prob: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def guarded_metric(cls: type) -> None:
-    """Announce what the class of a metric does when it takes long, and guard it by :func:`refuse_no_number`."""
+    """Announce what a metric does when it takes long; :func:`in_one_dtype`, and :func:`refuse_no_number`."""
     _work.each_public(cls, _work.announced)
     for name in _ANSWERS & vars(cls).keys():
-        setattr(cls, name, refuse_no_number(vars(cls)[name]))
+        setattr(cls, name, refuse_no_number(in_one_dtype(vars(cls)[name])))
 
 
 def guarded_law(cls: type) -> None:

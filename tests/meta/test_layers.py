@@ -20,7 +20,6 @@ LAYERS: list[set[str]] = [
         "_arviz",
         "_result",
         "_autodiff",
-        "_calculus",
         "_decoded",
         "_jets",
         "_linalg",
@@ -57,7 +56,7 @@ PROTOCOLS = {"metric", "base", "table", "solver", "surface", "energy"}
 TYPED = {"_interface", "geodesics", "metrics", "manifolds", "brownian", "_walk"}  # no `Any` in any signature here
 # Attributes of objects that are not ours, or that a user may give to what he passes: asked for, not known.
 ASKED = {
-    ("pyro_riemann._formulas", "device"),  # a JAX tracer has none
+    ("pyro_riemann._formulas", "requires_grad"),  # only torch must be told the device of a constant
     ("pyro_riemann._walk", "base"),  # of a metric that rewrites another, also of a user's own class
     ("pyro_riemann.numpyro._walk", "base"),
     ("pyro_riemann.metrics._kernel_encode", "__dict__"),  # what a user's encoder returns

@@ -1,7 +1,8 @@
-"""The twin in other modes: half precision, vmap over laws, a device that is not the first."""
+"""The twin in other modes: half precision, two dtypes, vmap over laws, a device that is not the first."""
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -16,14 +17,22 @@ import pytest
 from jax import Array
 
 from pyro_riemann.numpyro import (
+    ConstantMetric,
+    EnsembleMetric,
     EuclideanMetric,
+    GridMetric,
     Hyperbolic,
+    KernelMetric,
+    PullbackMetric,
     RiemannianHeatKernel,
+    RiemannianMetric,
     RiemannianNormal,
     RiemannianUniform,
     RiemannianWrappedNormal,
     Sphere,
+    brownian_motion,
 )
+from pyro_riemann.numpyro.manifolds import ScaledMetric
 
 POINTS, OTHERS = jnp.arange(6.0).reshape(3, 2) / 10, jnp.full((3, 2), 0.2)
 LAWS: dict[str, Callable[[Array], Any]] = {
@@ -69,6 +78,118 @@ def test_half_precision_is_refused(dtype: Any) -> None:
         with pytest.raises(TypeError, match="geometry in float32"):
             refused()
 
+
+# ---------------------------------------------------------------- two dtypes
+
+F32, F64 = np.float32, np.float64
+Z, Y = 0.7 * np.random.default_rng(0).random((2, 3, 2)) - 0.35
+WEIGHTS = [np.random.default_rng(1).normal(size=size) for size in ((2, 8), (8, 5))]
+
+
+class Waves(RiemannianMetric):
+    """A metric of one's own, whose constant has a dtype."""
+
+    pytree_data_fields = ("height",)
+    dim = 2
+
+    def __init__(self, height: Array) -> None:
+        self.height = height
+
+    def metric(self, z: Array) -> Array:
+        return (1 + self.height * jnp.sin(z).sum(-1) ** 2)[..., None, None] * jnp.eye(2)
+
+
+def kernel(dtype: Any) -> KernelMetric:
+    centroids, precisions = ([[0.0, 0.0], [0.6, 0.2]], [[4.0, 2.0], [2.0, 6.0]])
+    return KernelMetric(jnp.asarray(centroids, dtype), jnp.asarray(precisions, dtype), 0.8, 0.1)
+
+
+def decoder(dtype: Any) -> PullbackMetric:
+    def network(first: Array, second: Array, z: Array) -> Array:
+        return jnp.tanh(z @ first) @ second
+
+    return PullbackMetric(jax.tree_util.Partial(network, *(jnp.asarray(weight, dtype) for weight in WEIGHTS)), 2)
+
+
+METRICS: dict[str, Callable[[Any], RiemannianMetric]] = {
+    "decoder": decoder,
+    "ensemble": lambda dtype: EnsembleMetric([decoder(dtype), decoder(dtype)]),
+    "kernel": kernel,
+    "grid": lambda dtype: GridMetric(kernel(dtype), -1.0, 1.0, 12),
+    "conformal": lambda dtype: kernel(dtype).conformal(),
+    "constant": lambda dtype: ConstantMetric(jnp.asarray([[2.0, 0.3], [0.3, 1.0]], dtype)),
+    "scaled": lambda dtype: ScaledMetric(Sphere(2), jnp.asarray(2.0, dtype)),
+    "user's own": lambda dtype: Waves(jnp.asarray(0.5, dtype)),
+    "sphere": lambda dtype: Sphere(2),
+}
+AT_A_POINT: dict[str, Callable[..., Array]] = {
+    "metric": lambda metric, z, y: metric.metric(z),
+    "logdet": lambda metric, z, y: metric.logdet(z),
+    "drift": lambda metric, z, y: metric.drift(z),
+    "christoffel": lambda metric, z, y: metric.christoffel(z, y),
+    "norm": lambda metric, z, y: metric.norm(z, y),
+    "inner": lambda metric, z, y: metric.inner(z, y, z),
+}
+FURTHER: dict[str, Callable[..., Array]] = {
+    "distance": lambda metric, z, y: metric.dist(z, y),
+    "logarithm": lambda metric, z, y: metric.logmap(z, y),
+    "exponential": lambda metric, z, y: metric.expmap(z, 0.1 * y),
+    "curve": lambda metric, z, y: metric.geodesic(z, y, init="line")(0.5),
+    "paths": lambda metric, z, y: brownian_motion(metric, z, 0.05, 3, key=jax.random.key(0)),
+    "wrapped normal": lambda metric, z, y: RiemannianWrappedNormal(z, 0.002, metric).log_prob(y),
+    "heat kernel": lambda metric, z, y: RiemannianHeatKernel(z, 0.002, metric, num_steps=3).log_prob(y),
+    "draws": lambda metric, z, y: RiemannianHeatKernel(z, 0.002, metric, num_steps=3).sample(jax.random.key(0)),
+    "normal": lambda metric, z, y: RiemannianNormal(z, 0.05, metric).log_prob(y),
+}
+
+
+@pytest.mark.parametrize("points, weights", [(F64, F32), (F32, F64)])
+@pytest.mark.parametrize("name", METRICS)
+def test_points_of_another_dtype_than_the_metric_give_their_own(name: str, points: Any, weights: Any) -> None:
+    """The values at a point; of what takes a loop, the types of a trace: JAX refuses loops that change them."""
+    metric, exact = METRICS[name](weights), METRICS[name](F64)
+    given = jnp.asarray(Z, points), jnp.asarray(Y, points)
+    for routine, function in AT_A_POINT.items():
+        value = function(metric, *given)
+        assert value.dtype == points, routine
+        np.testing.assert_allclose(value, function(exact, jnp.asarray(Z), jnp.asarray(Y)), rtol=1e-4, atol=1e-5)
+    for routine, function in FURTHER.items():
+        assert jax.eval_shape(functools.partial(function, metric), *given).dtype == points, routine
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_points_and_vectors_of_two_dtypes_meet_in_the_wider(name: str) -> None:
+    metric, wide, single = METRICS[name](F32), jnp.asarray(Z), jnp.asarray(Y, F32)
+    for routine in ("christoffel", "norm", "inner"):
+        function = functools.partial(AT_A_POINT[routine], metric)
+        for mixed in ((wide, single), (single, wide)):
+            np.testing.assert_array_equal(function(*mixed), function(*(part.astype(F64) for part in mixed)), routine)
+    for routine in ("distance", "logarithm", "exponential", "curve"):
+        for mixed in ((wide, single), (single, wide)):
+            assert jax.eval_shape(functools.partial(FURTHER[routine], metric), *mixed).dtype == F64, routine
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_values_and_parameters_of_laws_meet_in_the_wider(name: str) -> None:
+    """By JAX's own promotion, as those of NumPyro's laws do; draws have the dtype of the parameters."""
+    exact = LAWS[name](POINTS.astype(F64)).log_prob(OTHERS.astype(F64))
+    for parameters, values in ((F32, F64), (F64, F32)):
+        law = LAWS[name](POINTS.astype(parameters))
+        found = law.log_prob(OTHERS.astype(values))
+        assert found.dtype == np.promote_types(parameters, values)
+        np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
+        assert law.sample(jax.random.key(0)).dtype == parameters
+
+
+def test_an_immersion_that_converts_its_argument_is_believed() -> None:
+    narrow = decoder(F32)
+    metric = PullbackMetric(lambda z: narrow.immersion(z.astype(F32)), 2)
+    found = metric.metric(jnp.asarray(Z))
+    assert found.dtype == F64
+    np.testing.assert_allclose(found, narrow.metric(jnp.asarray(Z, F32)), rtol=1e-5)
+
+
+# ---------------------------------------------------------------- devices
 
 ON_THE_SECOND = """
     import jax, jax.numpy as jnp

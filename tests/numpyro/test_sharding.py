@@ -49,6 +49,15 @@ PROGRAMS = {
         check("draws", lambda z: RiemannianWrappedNormal(z, 0.05, Sphere(2)).sample(jax.random.key(2)), z)
         check("walks", lambda z: brownian_motion(Sphere(2), z, 0.1, 4, key=jax.random.key(3)), z)
     """,
+    "normals": """
+        z, y = jax.random.normal(jax.random.key(0), (2, 6, 2)) / 5
+        check("log_prob", lambda z, y: RiemannianNormal(z, 0.3, Sphere(2)).log_prob(y), z, y)
+        check("draws", lambda z: RiemannianNormal(z, 0.3, Sphere(2)).sample(jax.random.key(2)), z)
+        check("mean", lambda z: RiemannianNormal(z, 0.3, Sphere(2)).mean, z)
+        scales = 0.1 + jnp.abs(z[:, 0])
+        check("constant", lambda s: RiemannianNormal(jnp.zeros(2), s, FlatTorus(2)).log_normalizer().value, scales)
+        assert not RiemannianNormal(z, 0.3, Sphere(2)).log_prob(y).committed  # nothing is tied to a device unasked
+    """,
     "chains": """
         import numpyro
         from numpyro.infer import MCMC, NUTS

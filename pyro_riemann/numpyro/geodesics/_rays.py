@@ -89,7 +89,8 @@ def across(factor: Array, white: Array) -> tuple[Array, Array]:
     """
     axis = jnp.zeros_like(white).at[..., 0].set(jnp.where(white[..., 0] > 0, -1.0, 1.0))
     normal = (white - axis)[..., None]  # of the mirror that takes the axis to the direction; never short
-    mirror = jnp.eye(white.shape[-1]) - 2 * normal @ normal.mT / jnp.square(normal).sum(-2, keepdims=True)
+    eye = jnp.eye(white.shape[-1], dtype=white.dtype)
+    mirror = eye - 2 * normal @ normal.mT / jnp.square(normal).sum(-2, keepdims=True)
     frame = jax.scipy.linalg.solve_triangular(
         jnp.broadcast_to(factor, mirror.shape), jnp.concatenate([white[..., None], mirror[..., 1:]], -1), 1, lower=True
     )

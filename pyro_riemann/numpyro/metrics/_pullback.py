@@ -305,7 +305,7 @@ def _compiled_outputs(metric: PullbackMetric, z: Array) -> tuple[Array, ...]:
 
 def _embed_plainly(metric: PullbackMetric, z: Array) -> Array:
     rows = z.reshape(math.prod(z.shape[:-1]), metric.dim)
-    flat = _door.flattened(metric._outputs(rows))
+    flat = [value.astype(rows.dtype) for value in _door.flattened(metric._outputs(rows))]
     if metric.jitter > 0:
         flat.append(metric.jitter**0.5 * rows)
     embedded = jnp.concatenate(flat, axis=-1)
