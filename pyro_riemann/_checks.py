@@ -11,7 +11,7 @@ from torch import Tensor
 class Ambient(Protocol):
     """A metric that may know where points of the wrong shape come from."""
 
-    def ambient_hint(self, shape: torch.Size) -> str:
+    def ambient_hint(self, shape: tuple[int, ...]) -> str:
         """What to do with points of this shape; empty where that is not known."""
         ...
 

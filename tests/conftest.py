@@ -23,15 +23,18 @@ def is_known(flag: str) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each pytest-xdist worker one thread, as the workers are the parallelism, and XLA its quicker emitter.
+    """Give each pytest-xdist worker one thread, as the workers are the parallelism; let XLA compile quickly.
 
-    Tests of the twin compile much and compute little; XLA's older emitter of loops makes the same programs in less than
-    half of the time. JAX reads the flag when it makes its first array.
+    Tests of the twin compile much and compute little: without most of its optimisations, and with its older emitter of
+    loops, XLA takes a third of the time for the same programs. JAX reads both when it is imported. Benchmarks are run
+    with what users have; so is everything where JAX_DISABLE_MOST_OPTIMIZATIONS is 0.
     """
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        torch.set_num_threads(1)
-    elif "XLA_FLAGS" not in os.environ and is_known(QUICKER):  # the workers inherit it
-        os.environ["XLA_FLAGS"] = QUICKER
+        torch.set_num_threads(1)  # the rest is inherited
+    elif config.option.markexpr != "benchmark":
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        if "XLA_FLAGS" not in os.environ and is_known(QUICKER):
+            os.environ["XLA_FLAGS"] = QUICKER
 
 
 @pytest.fixture(autouse=True)

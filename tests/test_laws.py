@@ -25,6 +25,7 @@ from pyro_riemann import (
     distributions,
 )
 from pyro_riemann.manifolds import Hyperboloid
+from tests.design import in_turn
 from tests.laws import HIGH, LAWS, LOW, ON_THE_CHART, WRONG, Law
 from tests.metrics_zoo import F64, SPECIMENS, bend_space, straighten
 
@@ -35,11 +36,12 @@ quick_metrics = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in SPECIMENS]
 )
 every_metric = pytest.mark.parametrize("name", SPECIMENS)
-every_law = pytest.mark.parametrize("law", LAWS)
+ALWAYS = ("closed form", "kernel")  # metrics on which every law is tried; on each other one of them, in turn
+every_pair = pytest.mark.parametrize("name, law", in_turn(SPECIMENS, list(LAWS), ALWAYS))
 
 
 @lru_cache
-def grid(size: int = 26, reach: float = 1.8) -> tuple[Tensor, float]:
+def grid(size: int = 22, reach: float = 1.8) -> tuple[Tensor, float]:
     """Midpoints of the cells of a square around the centre, and the area of a cell."""
     step = 2 * reach / size
     axis = -reach + step * (torch.arange(size, dtype=F64) + 0.5)
@@ -63,7 +65,7 @@ def check_mass(law: Law, metric: RiemannianMetric) -> None:
 
 
 def check_draws(
-    law: Law, metric: RiemannianMetric, count: int = 4000, time: float = TIME, cells: tuple[int, float] = (26, 1.8)
+    law: Law, metric: RiemannianMetric, count: int = 4000, time: float = TIME, cells: tuple[int, float] = (22, 1.8)
 ) -> None:
     """The first two moments of draws are those of the density, by a sum over the chart."""
     points, area = grid(*cells)
@@ -92,8 +94,7 @@ def test_the_table_has_every_law() -> None:
     assert all(type(law(LOC, time_of(), metric)).__name__ == name for name, law in LAWS.items())
 
 
-@every_metric
-@pytest.mark.parametrize("law", ON_THE_CHART)
+@pytest.mark.parametrize("name, law", in_turn(SPECIMENS, ON_THE_CHART, ALWAYS))
 def test_mass_is_one_whatever_the_parameters(name: str, law: str) -> None:
     check_mass(LAWS[law], SPECIMENS[name]().metric)
 
@@ -131,7 +132,7 @@ def test_a_uniform_law_is_one_over_the_volume_of_its_box(name: str) -> None:
     assert torch.allclose(0.5 * metric.logdet(points) - uniform.log_prob(points), value, atol=1e-8)
 
 
-@every_metric
+@quick_metrics
 def test_constants_and_draws_do_not_depend_on_the_chart(name: str) -> None:
     metric = SPECIMENS[name]().metric
     other = WarpedMetric(metric, (bend_space, straighten))
@@ -150,8 +151,7 @@ def test_constants_and_draws_do_not_depend_on_the_chart(name: str) -> None:
             assert ks_2samp(draws[:, axis], draws_there[:, axis]).pvalue > 1e-4
 
 
-@every_metric
-@every_law
+@every_pair
 def test_modes_do_not_change_a_value(name: str, law: str) -> None:
     metric = SPECIMENS[name]().metric
     points = LOC + torch.tensor([[0.0, 0.0], [0.3, 0.1], [-0.2, 0.4]], dtype=F64)
@@ -172,8 +172,7 @@ def test_modes_do_not_change_a_value(name: str, law: str) -> None:
     assert torch.allclose(value(LOC, time_of()), plain, rtol=0, atol=1e-12)
 
 
-@every_metric
-@every_law
+@every_pair
 def test_a_changed_metric_is_seen(name: str, law: str) -> None:
     metric, change = SPECIMENS[name]()
     points = LOC + torch.tensor([[0.3, 0.1], [-0.2, 0.4]], dtype=F64)
@@ -186,7 +185,7 @@ def test_a_changed_metric_is_seen(name: str, law: str) -> None:
     assert torch.allclose(held.log_prob(points), fresh, rtol=0, atol=1e-10)
 
 
-@every_metric
+@quick_metrics
 def test_a_draw_has_the_density_of_its_clone_before_and_after_a_change(name: str) -> None:
     metric, change = SPECIMENS[name]()
     wrapped = RiemannianWrappedNormal(LOC, time_of(), metric)
@@ -212,8 +211,10 @@ def gap(prior: Distribution, guide: Distribution, elbo: type[Trace_ELBO]) -> tup
     return -float(losses.mean()), float(losses.std()) / 2
 
 
-@quick_metrics
-@pytest.mark.parametrize("law", ["RiemannianHeatKernel", "RiemannianWrappedNormal"])
+@pytest.mark.parametrize(
+    "name, law",
+    in_turn(SPECIMENS, ("RiemannianHeatKernel", "RiemannianWrappedNormal"), ["closed form"], [*SLOW, "warped kernel"]),
+)
 def test_no_guide_beats_the_evidence(name: str, law: str) -> None:
     metric = SPECIMENS[name]().metric
     prior = LAWS["RiemannianNormal"](LOC, time_of(0.06), metric)

@@ -31,6 +31,12 @@ def _even(xp: Namespace, q: Array, series: Array, direct: Callable[[Array], Arra
     return xp.where(small, series, direct(xp.sqrt(xp.where(small, xp.ones_like(q), q))))
 
 
+def root(xp: Namespace, value: Array) -> Array:
+    """Square root with gradient 0, not infinity, at 0; a NaN stays one."""
+    flat = value <= 0
+    return xp.where(flat, xp.zeros_like(value), xp.sqrt(xp.where(flat, xp.ones_like(value), value)))
+
+
 def sinc(xp: Namespace, q: Array) -> Array:
     """``sin(r) / r`` for ``q = r^2``."""
     return _even(xp, q, _horner(xp, _SINC, -xp.clip(q, max=1.0)), lambda r: xp.sin(r) / r, 0.5)

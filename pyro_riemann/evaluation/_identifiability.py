@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import scipy
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from pyro_riemann._formulas.retrainings import Retrainings, check_codes, check_pairs, check_straight
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.plotting._style import GEODESIC_COLOR, LINE_COLOR
 
@@ -40,8 +40,8 @@ class EncodingModel(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class IdentifiabilityReport:
+@dataclasses.dataclass(frozen=True, eq=False)
+class IdentifiabilityReport(Retrainings[Tensor]):
     """Distances of P pairs under K retrainings of a model, and how much they vary; printed, it is a small table.
 
     A retraining may rescale, turn and bend the latent space. What it changes of a distance says nothing about the data.
@@ -55,42 +55,10 @@ class IdentifiabilityReport:
         >>> report = IdentifiabilityReport(geodesic, euclidean)
         >>> print(report)
         distance    CV, mean    CV, median
-        geodesic       0.051         0.034
-        euclidean      0.657         0.606
+        geodesic       0.051         0.051
+        euclidean      0.657         0.657
         paired t-test, 2 pairs, 2 models: t = -17.77, p = 0.018
     """
-
-    geodesic: Tensor
-    euclidean: Tensor
-
-    @property
-    def geodesic_variation(self) -> Tensor:
-        """Coefficient of variation of each pair's geodesic distance over models, ``(P)``."""
-        return _variation(self.geodesic)
-
-    @property
-    def euclidean_variation(self) -> Tensor:
-        """Coefficient of variation of each pair's Euclidean distance over models, ``(P)``."""
-        return _variation(self.euclidean)
-
-    @property
-    def statistic(self) -> float:
-        """Student's t of the paired differences of variations: negative if geodesic distances vary less."""
-        gap = self.geodesic_variation - self.euclidean_variation
-        return float(gap.mean() / gap.std() * len(gap) ** 0.5)
-
-    @property
-    def p_value(self) -> float:
-        """Probability of so small a statistic if geodesic distances did not vary less."""
-        return float(scipy.special.stdtr(self.geodesic.shape[1] - 1, self.statistic))
-
-    def __str__(self) -> str:
-        rows = {"geodesic": self.geodesic_variation, "euclidean": self.euclidean_variation}
-        lines = [f"{'distance':<10}  {'CV, mean':>8}  {'CV, median':>12}"]
-        lines += [f"{name:<10}  {value.mean():>8.3f}  {value.median():>12.3f}" for name, value in rows.items()]
-        models, pairs = self.geodesic.shape
-        test = f"t = {self.statistic:.2f}, p = {self.p_value:.2g}"
-        return "\n".join([*lines, f"paired t-test, {pairs} pairs, {models} models: {test}"])
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Empirical distribution functions of both coefficients of variation: further left, a distance means more.
@@ -103,9 +71,9 @@ class IdentifiabilityReport:
         """
         if ax is None:
             ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")[1]
-        curves = {"geodesic": self.geodesic_variation, "Euclidean": self.euclidean_variation}
-        for (name, value), color in zip(curves.items(), (GEODESIC_COLOR, LINE_COLOR), strict=True):
-            values = np.sort(value.cpu().numpy())
+        curves = zip(("geodesic", "Euclidean"), self.numbers(), (GEODESIC_COLOR, LINE_COLOR), strict=True)
+        for name, value, color in curves:
+            values = np.sort(value)
             ax.step(values, (np.arange(len(values)) + 1) / len(values), where="post", color=color, label=name)
         ax.set_xlabel("coefficient of variation over models")
         ax.set_ylabel("share of pairs")
@@ -115,9 +83,13 @@ class IdentifiabilityReport:
         ax.spines[["top", "right"]].set_visible(False)
         return ax
 
+    @staticmethod
+    def _variation(distances: Tensor) -> Tensor:
+        return distances.std(0) / distances.mean(0)
 
-def _variation(distances: Tensor) -> Tensor:
-    return distances.std(0) / distances.mean(0)
+    @staticmethod
+    def _host(values: Tensor) -> np.ndarray:
+        return values.double().cpu().numpy()
 
 
 @torch.no_grad()
@@ -149,17 +121,11 @@ def identifiability_report(
         (True, 0.6549999713897705)
     """
     x, y = pairs
-    if len(members) < 2:
-        raise ValueError(f"`members` has {len(members)} entries: a spread over retrainings needs two.")
-    if x.shape != y.shape:
-        raise ValueError(f"`pairs` must be two batches of one shape, got {tuple(x.shape)} and {tuple(y.shape)}.")
+    check_pairs(members, tuple(x.shape), tuple(y.shape))
     geodesic, euclidean = [], []
     for index, member in enumerate(members):
         if isinstance(member, RiemannianMetric):
-            if x.dim() != 3 or len(x) != len(members):
-                raise ValueError(
-                    f"`pairs` must be codes ({len(members)}, P, d), those of each of the metrics, got {tuple(x.shape)}."
-                )
+            check_codes(members, tuple(x.shape))
             metric, codes = member, (x[index], y[index])
         elif isinstance(member, EncodingModel):
             metric, codes = member.metric, (member.encode(x), member.encode(y))
@@ -167,12 +133,7 @@ def identifiability_report(
             raise TypeError(
                 f"`members` must be metrics or models with `metric` and `encode`, got {type(member).__name__}."
             )
-        if len(codes[0]) < 2:
-            raise ValueError(f"`pairs` has {len(codes[0])} pairs: a paired test needs two.")
         euclidean.append((codes[0] - codes[1]).norm(dim=-1))
-        if bool((euclidean[-1] == 0).any()):
-            raise ValueError(
-                f"`pairs` has a pair of the same code under member {index}: its distance has no variation."
-            )
+        check_straight(index, euclidean[-1].cpu().numpy())
         geodesic.append(metric.dist(*codes))
     return IdentifiabilityReport(torch.stack(geodesic).detach(), torch.stack(euclidean).detach())

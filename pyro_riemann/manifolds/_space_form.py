@@ -41,7 +41,7 @@ class SpaceForm(RiemannianMetric):
         """True in hyperbolic space, false on a sphere."""
         return self.sign < 0
 
-    def ambient_hint(self, shape: torch.Size) -> str:
+    def ambient_hint(self, shape: tuple[int, ...]) -> str:
         if tuple(shape[-1:]) != (self.dim + 1,):
             return ""
         name = type(self).__name__

@@ -65,7 +65,7 @@ class SPD(RiemannianMetric):
     def extra_repr(self) -> str:
         return f"size={self.size}"
 
-    def ambient_hint(self, shape: torch.Size) -> str:
+    def ambient_hint(self, shape: tuple[int, ...]) -> str:
         if tuple(shape[-2:]) != (self.size, self.size):
             return ""
         return " If these are matrices, `SPD.from_matrix` has their coordinates."

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from torch.distributions.transforms import Transform
 
-from pyro_riemann import _autodiff, _linalg
+from pyro_riemann import _autodiff
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas.peaks import Peaks, pulled_back
-from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._formulas.rewritten import Warped
 from pyro_riemann._interface import Discretisation, Energy, Settings
-from pyro_riemann.geodesics import Geodesic, GeodesicSolver
+from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics import RiemannianMetric
 
 Map = Callable[[Tensor], Tensor]
 
 
-class WarpedMetric(RiemannianMetric):
+class WarpedMetric(Warped[Tensor], RiemannianMetric):
     r"""The metric of ``base`` rewritten in other coordinates, :math:`G(z) = J^\top G_{base}(F(z))\, J`.
 
     F maps the new chart to the chart of ``base`` and J is its Jacobian. The manifold stays the same, so
@@ -88,16 +88,6 @@ class WarpedMetric(RiemannianMetric):
                 f"and comes back as {back[0].tolist()}."
             )
 
-    # solver settings act where the solving is done
-    @property
-    def solver(self) -> GeodesicSolver:
-        """Settings of the boundary-value solver: those of ``base``, where the solving is done."""
-        return self.base.solver
-
-    @solver.setter
-    def solver(self, value: GeodesicSolver) -> None:
-        self.base.solver = value
-
     # ---------------------------------------------------------------- the map
 
     def to_base(self, z: Tensor) -> Tensor:
@@ -112,36 +102,6 @@ class WarpedMetric(RiemannianMetric):
         """The points ``x`` of the chart of ``base`` in this chart, ``(*batch, d)``."""
         return self._back(x) if self._transform is None else self._transform.inv(x)
 
-    def _jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return _autodiff.jacobian(self.to_base, check_point("z", z, self.dim), self.dim)
-
-    def _push(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        z, v = torch.broadcast_tensors(z, v)
-        return _autodiff.directional(self.to_base, z, v)
-
-    def _pull(self, jacobian: Tensor, v: Tensor) -> Tensor:
-        return _linalg.solve(jacobian, v)
-
-    # ---------------------------------------------------------------- pointwise
-
-    def metric(self, z: Tensor) -> Tensor:
-        x, jacobian = self._jacobian(z)
-        return jacobian.mT @ self.base.metric(x) @ jacobian
-
-    def logdet(self, z: Tensor) -> Tensor:
-        x, jacobian = self._jacobian(z)
-        return self.base.logdet(x) + 2 * _linalg.log_abs_det(jacobian)
-
-    def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        (x, first), (_, second) = self._push(z, u), self._push(z, v)
-        return self.base.inner(x, first, second)
-
-    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
-        z, v = torch.broadcast_tensors(z, v)
-        x, jacobian = self._jacobian(z)
-        _, pushed, acceleration = _autodiff.second_directional(self.to_base, z, v)
-        return self._pull(jacobian, self.base.christoffel(x, pushed) + acceleration)
-
     def drift(self, z: Tensor) -> Tensor:
         """Ito drift at ``z`` by Ito's formula, ``(*batch, d)``.
 
@@ -152,27 +112,7 @@ class WarpedMetric(RiemannianMetric):
         eye = torch.eye(self.dim, dtype=z.dtype, device=z.device)
         frame = torch.linalg.solve_triangular(factor.mT, eye, upper=True).movedim(-1, 0)
         _, _, bend = _autodiff.second_directional(self.to_base, z.expand_as(frame), frame)
-        return self._pull(jacobian, self.base.drift(x) - bend.sum(0) / 2)
-
-    def radial_law(self) -> RadialLaw | None:
-        """What ``base`` knows of the volume around every point; periods of a torus are of the axes of ``base``."""
-        return self.base.radial_law()
-
-    @property
-    def is_symmetric(self) -> bool:  # type: ignore[override]  # others hold it
-        """Whether ``base`` is symmetric."""
-        return self.base.is_symmetric
-
-    @property
-    def is_uniquely_geodesic(self) -> bool | None:  # type: ignore[override]  # others hold it
-        """Whether ``base`` is."""
-        return self.base.is_uniquely_geodesic
-
-    def injectivity_radius(self, z: Tensor) -> Tensor | None:
-        return self.base.injectivity_radius(self.to_base(z))
-
-    def scalar_curvature(self, z: Tensor) -> Tensor:
-        return self.base.scalar_curvature(self.to_base(z))
+        return self.face.solve(jacobian, self.base.drift(x) - bend.sum(0) / 2)
 
     @property
     def landmarks(self) -> Tensor | None:  # type: ignore[override]  # others hold it
@@ -193,62 +133,10 @@ class WarpedMetric(RiemannianMetric):
         loc, covariance = loc[real], known.covariance[real]
         return pulled_back(torch, loc, self._jacobian(loc)[1], covariance)
 
-    def on_floor(self, z: Tensor) -> Tensor | None:
-        return self.base.on_floor(self.to_base(z))
-
-    def covers(self, z: Tensor) -> Tensor | None:
-        return self.base.covers(self.to_base(z))
-
-    # ---------------------------------------------------------------- geodesics
-
-    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        return self.from_base(self.base.expmap(*self._push(z, v)))
-
-    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_van_vleck = self.base.expmap_log_van_vleck(*self._push(z, v))
-        return self.from_base(x), log_van_vleck
-
-    def logmap(self, z: Tensor, y: Tensor) -> Tensor:
-        x, jacobian = self._jacobian(z)
-        return self._pull(jacobian, self.base.logmap(x, self.to_base(y)))
-
-    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.base.squared_dist(self.to_base(z), self.to_base(y))
-
-    def dist(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.base.dist(self.to_base(z), self.to_base(y))
-
-    def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.base.log_van_vleck(self.to_base(z), self.to_base(y))
-
-    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
-        return self.base.log_folded_density(self.to_base(z), self.to_base(y), time)
-
-    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
-        x, jacobian = self._jacobian(z)
-        return self.base.log_folded_normal(x, self.to_base(y), jacobian @ factor)
-
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         base = self.base.geodesic(self.to_base(z), self.to_base(y), init=init, **settings)
         points = self.from_base(base.points)
         return Geodesic(points, base.length, base.energy, base.converged, lambda t: self.from_base(base(t)))
-
-    def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
-        """Log heat kernel of ``base``, ``(*batch)``, with respect to dM, which no change of coordinates touches.
-
-        Args:
-            z: points, ``(*batch, d)``.
-            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
-            time: variance of small steps, positive, a number or ``(*batch)``.
-
-        Raises:
-            NotImplementedError: if the heat kernel of ``base`` has no closed form.
-        """
-        return self.base.log_heat_kernel(self.to_base(z), self.to_base(y), time)
-
-    # ---------------------------------------------------------------- pullbacks only
-
-    has_jets = False
 
     def immersed(self) -> Self | None:
         """This metric where ``base`` is a pullback, else None: a pullback in other coordinates is a pullback."""
@@ -258,22 +146,3 @@ class WarpedMetric(RiemannianMetric):
         if self.immersed() is None:
             return super().energy(settings, guide)
         return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
-
-    def embed(self, z: Tensor) -> Tensor:
-        """The immersed points of ``base``, ``(*batch, D)`` at ``z``.
-
-        Raises:
-            TypeError: if ``base`` is no pullback, so that :meth:`immersed` is None.
-        """
-        surface = self.base.immersed()
-        if surface is None:
-            raise TypeError(f"{type(self.base).__name__} is no pullback: it has no immersion.")
-        return surface.embed(self.to_base(z))
-
-    def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``.
-
-        Raises:
-            TypeError: as :meth:`embed`.
-        """
-        return _autodiff.jacobian(self.embed, z, self.dim)

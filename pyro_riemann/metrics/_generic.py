@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_riemann import _autodiff, _linalg
+from pyro_riemann import _calculus
 from pyro_riemann._checks import holds
-from pyro_riemann._formulas import memory
-from pyro_riemann._formulas.memory import MAX_MEMORY
-from pyro_riemann._formulas.peaks import Peaks
-from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._formulas.metric import Calculus, MetricAlgebra, adopt
 from pyro_riemann._interface import Discretisation, Energy, Immersed, Settings, Tabulated
 from pyro_riemann._modes import guarded_metric
 from pyro_riemann.geodesics import (
@@ -31,44 +28,24 @@ from pyro_riemann.geodesics._energy import QuadratureEnergy
 Corner = float | Sequence[float] | Tensor
 
 
-@guarded_metric
-class GenericMetric(nn.Module):
+class GenericMetric(MetricAlgebra[Tensor], nn.Module):
     """Everything that follows from ``dim`` and ``metric(z)``; its public face is :class:`RiemannianMetric`.
 
     Tables and conformal metrics, which every metric can make of itself, are built on this class.
     """
 
-    dim: int
+    face: ClassVar[Calculus] = _calculus
     solver: GeodesicSolver = GeodesicSolver()
-    flow_steps: int = 16
-    landmarks: Tensor | None = None
     support: constraints.Constraint = constraints.real_vector
-    is_symmetric: bool = False
-    is_uniquely_geodesic: bool | None = None
-    max_memory: int = MAX_MEMORY
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        adopt(cls, GenericMetric)
         guarded_metric(cls)
-
-    def metric(self, z: Tensor) -> Tensor:
-        """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
-        raise NotImplementedError(f"{type(self).__name__} must implement `metric(z)`.")
 
     def forward(self, z: Tensor) -> Tensor:
         """The same as :meth:`metric`, ``(*batch, d, d)`` at ``z``, so that a metric is an ordinary module."""
         return self.metric(z)
-
-    def footprint(self, order: int) -> int:
-        """Numbers that are held at one point while G (``order`` 0) or its derivatives of this order are computed.
-
-        Every routine takes as many points at a time as :attr:`max_memory` bytes have room for; -1 is for the images
-        alone of an immersion. A metric of one's own that holds more than a few matrices at a point says so here.
-
-        Args:
-            order: of the derivatives, -1 to 2.
-        """
-        return memory.footprint(self.dim, order)
 
     # ---------------------------------------------------------------- pointwise algebra
 
@@ -88,128 +65,9 @@ class GenericMetric(nn.Module):
             )
         return factor
 
-    def logdet(self, z: Tensor) -> Tensor:
-        """``log det G(z)``, shape ``(*batch)``; twice the log volume element."""
-        return 2 * self.cholesky(z).diagonal(dim1=-2, dim2=-1).log().sum(-1)
-
-    def logdet_gradient(self, z: Tensor) -> Tensor:
-        """Coordinate gradient of :meth:`logdet` at ``z``, ``(*batch, d)``."""
-        return _autodiff.jacobian(self.logdet, z, self.dim)[1]
-
-    def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Inner product ``u^T G(z) v``, shape ``(*batch)``.
-
-        Args:
-            z: points, ``(*batch, d)``.
-            u: tangent vectors at ``z``, ``(*batch, d)``.
-            v: tangent vectors at ``z``, ``(*batch, d)``.
-        """
-        return torch.einsum("...i,...ij,...j->...", u, self.metric(z), v)
-
-    def norm(self, z: Tensor, v: Tensor) -> Tensor:
-        """Riemannian length ``sqrt(v^T G(z) v)`` of vectors ``v`` at ``z``, shape ``(*batch)``; gradient 0 at v = 0."""
-        return _safe_sqrt(self.inner(z, v, v))
-
-    def on_floor(self, z: Tensor) -> Tensor | None:
-        """Where G(z) is hardly more than a constant put in for safety (a jitter, a regularisation), ``(*batch)``.
-
-        There the metric knows nothing of data or model, and a random walk or a uniform draw goes anywhere. None
-        for a metric without such a floor, as this base class has none; a metric that rewrites another passes it on.
-
-        Args:
-            z: points, ``(*batch, d)``.
-        """
-        return None
-
-    def covers(self, z: Tensor) -> Tensor | None:
-        """Where G is known, ``(*batch)`` bool; None, as here, if everywhere.
-
-        False outside the box of a table that has forgotten the metric it was made of. What is computed there would not
-        be of this metric; a metric that rewrites another passes it on.
-
-        Args:
-            z: points, ``(*batch, d)``.
-        """
-        return None
-
-    def coverage(self, codes: Tensor) -> Tensor | float | None:
-        """Share of ``codes``, ``(..., d)``, where G is not just its floor; None, as here, where that is not told."""
-        return None
-
-    def ambient_hint(self, shape: torch.Size) -> str:
-        """What to do with points of a wrong ``shape`` that the metric recognises; empty, as here, where it does not."""
-        return ""
-
-    # ---------------------------------------------------------------- where the volume is
-
-    def peaks(self) -> Peaks | None:
-        r"""Where the volume is known to be, without gradient: bumps of :math:`\sqrt{\det G}`, or None.
-
-        Tops ``loc (m, d)`` and covariances ``covariance (m, d, d)`` of Gaussians that look like the bumps. Integrals
-        over the volume are sure to see these; what is not listed has to be searched for. A metric that is built on
-        another one passes on what that one knows, in its own coordinates.
-        """
-        return None
-
-    # ---------------------------------------------------------------- first derivatives
-
-    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """``G(z)``, ``(*batch, d, d)``, and ``dG[..., i, j, k] = d G_ij / d z_k``, ``(*batch, d, d, d)``."""
-        return _autodiff.jacobian(self.metric, z, self.dim)
-
-    def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``G(z)``, ``d (G v)_i / d z_j`` and the derivative of G along ``v``; each ``(*batch, d, d)``.
-
-        All that geodesics need of the metric's first derivatives.
-        """
-        metric, slope = self.metric_jacobian(z)
-        return metric, torch.einsum("...ikj,...k->...ij", slope, v), torch.einsum("...ikj,...j->...ik", slope, v)
-
-    def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
-        """Second derivative in z of ``v^T G(z) v / 2`` at constant ``v``, ``(*batch, d, d)``."""
-
-        def force(at: Tensor) -> Tensor:
-            slope = self.metric_derivatives(at, v)[1]
-            return 0.5 * (slope.mT @ v.unsqueeze(-1)).squeeze(-1)
-
-        return _autodiff.jacobian(force, z, self.dim)[1]
-
-    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
-        r"""Contraction :math:`\Gamma^i_{jk} v^j v^k` of the Christoffel symbols, ``(*batch, d)``.
-
-        Geodesics satisfy ``z'' = -christoffel(z, z')``.
-        """
-        metric, slope, _ = self.metric_derivatives(z, v)
-        return _linalg.solve(metric, torch.einsum("...ij,...j->...i", slope - 0.5 * slope.mT, v))
-
-    def drift(self, z: Tensor) -> Tensor:
-        r"""Ito drift of Brownian motion at ``z``, :math:`-\tfrac12 g^{jk}\Gamma^i_{jk}`, ``(*batch, d)``."""
-        metric, slope = self.metric_jacobian(z)
-        inverse = torch.linalg.inv(metric)
-        divergence = torch.einsum("...jk,...ijk->...i", inverse, slope)
-        log_volume = 0.5 * torch.einsum("...jk,...jki->...i", inverse, slope)
-        return -0.5 * torch.einsum("...ij,...j->...i", inverse, divergence - log_volume)
-
     def scalar_curvature(self, z: Tensor) -> Tensor:
         """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
         return scalar_curvature(self, z)
-
-    def radial_law(self) -> RadialLaw | None:
-        """What is known of the volume around every point: constant curvature, or None.
-
-        Normalising constants and draws of radial laws are then exact. Wrappers pass on what their base knows.
-        """
-        return None
-
-    def injectivity_radius(self, z: Tensor) -> Tensor | None:
-        """Distance from ``z`` up to which geodesics are the shortest, ``(*batch)``, infinite where all are.
-
-        None, as here, where it is not known.
-
-        Args:
-            z: points, ``(*batch, d)``.
-        """
-        return None
 
     # ---------------------------------------------------------------- initial-value problem
 
@@ -224,46 +82,6 @@ class GenericMetric(nn.Module):
         orthonormal frames of ``T_z`` and ``T_y``, from Jacobi fields.
         """
         return expmap_log_van_vleck(self, z, v, self.flow_steps)
-
-    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
-        r"""Log density at ``y`` of ``expmap(z, v)`` with :math:`v \sim N(0, t\,G(z)^{-1})`, all geodesics counted.
-
-        With respect to dM, shape ``(*batch)``. None, as here, where they are not all known in closed form.
-
-        Args:
-            z: start, ``(*batch, d)``.
-            y: end, ``(*batch, d)``.
-            time: variance t of the tangent vectors, ``(*batch)``.
-        """
-        return None
-
-    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
-        r"""Log density at ``y`` of ``expmap(z, factor @ x)``, x standard normal, all geodesics counted.
-
-        With respect to dM, shape ``(*batch)``. None, as here, where they are not all known in closed form.
-
-        Args:
-            z: start, ``(*batch, d)``.
-            y: end, ``(*batch, d)``.
-            factor: matrices whose squares are the covariances of the tangent vectors, ``(*batch, d, d)``.
-
-        Raises:
-            NotImplementedError: where geodesics are known to meet again, and their sum is not.
-        """
-        return None
-
-    def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
-        """Log transition density of Brownian motion with respect to dM, ``(*batch)``, where it has a closed form.
-
-        Args:
-            z: points, ``(*batch, d)``.
-            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
-            time: variance of small steps, positive, a number or ``(*batch)``.
-
-        Raises:
-            NotImplementedError: where it has none, as here; ``RiemannianHeatKernel`` is its short-time expansion.
-        """
-        raise NotImplementedError(f"The heat kernel of {type(self).__name__} is not known in closed form.")
 
     # ---------------------------------------------------------------- boundary-value problem
 
@@ -303,31 +121,10 @@ class GenericMetric(nn.Module):
         """
         return self.solver.replace(init=init, **settings).solve(self, z, y)
 
-    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
-        """Squared geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; shape ``(*batch)``.
-
-        Differentiable in both ends and in the metric's parameters (envelope theorem);
-        0 with gradient 0 where ``z == y``.
-        """
-        return self.solver.squared_dist(self, z, y)
-
-    def dist(self, z: Tensor, y: Tensor) -> Tensor:
-        """Geodesic distance of ``z`` and ``y``, both ``(*batch, d)``; its shape is ``(*batch)``.
-
-        The gradient is set to 0 where ``z == y``.
-        """
-        return _safe_sqrt(self.squared_dist(z, y))
-
-    def logmap(self, z: Tensor, y: Tensor) -> Tensor:
-        """Initial velocity of the shortest geodesic from ``z`` to ``y``, ``(*batch, d)``."""
-        return self.solver.logmap(self, z, y)
-
     def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
         """Log of the Van Vleck-Morette determinant V(z, y), shape ``(*batch)``; 0 at ``z == y``."""
         return log_van_vleck(self, z, y)
 
 
-def _safe_sqrt(value: Tensor) -> Tensor:
-    """Square root with gradient 0, not infinity, at 0; a NaN stays one."""
-    flat = value <= 0
-    return torch.where(flat, torch.zeros_like(value), torch.where(flat, torch.ones_like(value), value).sqrt())
+adopt(GenericMetric, GenericMetric)
+guarded_metric(GenericMetric)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann import (
+    GeodesicSolver,
     KernelMetric,
     PullbackMetric,
     RiemannianHeatKernel,
@@ -26,30 +27,44 @@ from tests.charts import warped_sphere
 
 LAWS = ("heat kernel", "wrapped normal", "normal", "uniform")
 METRICS = ("sphere", "kernel", "decoder")
+#: Both precisions of one metric, one of each other; the rest with `-m slow`.
+CASES = [
+    ("sphere", torch.float32),
+    ("sphere", torch.float64),
+    ("kernel", torch.float64),
+    ("decoder", torch.float32),
+    pytest.param(("kernel", torch.float32), marks=pytest.mark.slow),
+    pytest.param(("decoder", torch.float64), marks=pytest.mark.slow),
+]
 TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-8}
 LOC, TIME, REACH = (0.2, -0.1), 0.02, 0.4
 
 
-class Decoder(nn.Module):
+def decoder() -> nn.Sequential:
     """A small smooth decoder with fixed weights."""
+    generator = torch.Generator().manual_seed(0)
+    layers = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 5))
+    for parameter in layers.parameters():
+        parameter.data = 0.7 * torch.randn(parameter.shape, generator=generator)
+    return layers.requires_grad_(False)
 
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.layers = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 5))
-        for parameter in self.parameters():
-            parameter.data = 0.7 * torch.randn(parameter.shape, generator=generator)
 
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.cat([self.layers(z), z], dim=-1)
+#: Coarse: these tests are of what a law does with distances, not of how good they are.
+SOLVER = GeodesicSolver(num_knots=3, num_segments=12, max_polish=0, on_failure="ignore")
 
 
 @lru_cache
 def metric_of(name: str, dtype: torch.dtype) -> RiemannianMetric:
+    metric = _metric_of(name, dtype)
+    metric.solver = SOLVER
+    return metric
+
+
+def _metric_of(name: str, dtype: torch.dtype) -> RiemannianMetric:
     if name == "sphere":
         return warped_sphere(2).to(dtype)
     if name == "decoder":
-        return PullbackMetric(Decoder().to(dtype).requires_grad_(False), 2)
+        return PullbackMetric(decoder().to(dtype), 2)
     centroids, precisions = torch.tensor([[0.0, 0.0], [1.0, 0.5]]), torch.tensor([[2.0, 1.0], [1.0, 3.0]])
     return KernelMetric(centroids.to(dtype), precisions.to(dtype), 2.0, 0.5)
 
@@ -80,6 +95,12 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
 
 
+@pytest.fixture(params=CASES, ids="{0[0]}-{0[1]}".format)
+def case(request: pytest.FixtureRequest) -> tuple[str, torch.dtype]:
+    """A metric and a precision."""
+    return request.param
+
+
 @pytest.fixture(params=LAWS)
 def law(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -93,7 +114,8 @@ def metric(request: pytest.FixtureRequest) -> str:
 # -------------------------------------------------------------------- shapes
 
 
-def test_shapes_dtype_and_support(law, metric, dtype):
+def test_shapes_dtype_and_support(law, case):
+    metric, dtype = case
     d = single(law, metric, dtype)
     assert (d.batch_shape, d.event_shape) == ((), (2,))
     draws = d.sample((3, 2))
@@ -110,8 +132,9 @@ def test_shapes_dtype_and_support(law, metric, dtype):
     assert torch.isfinite(value).all()
 
 
-def test_batch_is_one_by_one(law, metric, dtype):
+def test_batch_is_one_by_one(law, case):
     """A batch of parameters and values gives what each pair gives alone."""
+    metric, dtype = case
     m, z = metric_of(metric, dtype), points(dtype)
     loc = torch.tensor([[0.2, -0.1], [0.1, 0.0], [0.0, 0.1]], dtype=dtype)
     time = torch.tensor([0.02, 0.03, 0.025], dtype=dtype)
@@ -123,7 +146,8 @@ def test_batch_is_one_by_one(law, metric, dtype):
     assert batch.log_prob(z[:, None]).shape == (3, 3)
 
 
-def test_expand_carries_everything(law, metric, dtype):
+def test_expand_carries_everything(law, case):
+    metric, dtype = case
     d = single(law, metric, dtype)
     large = d.expand((4, 3))
     assert type(large) is type(d)
@@ -157,8 +181,9 @@ def test_infer_shapes(law, dtype):
 # -------------------------------------------------------------------- values
 
 
-def test_copies_have_the_same_density(law, metric, dtype):
+def test_copies_have_the_same_density(law, case):
     """Through pickle, deepcopy and the metric's state dict."""
+    metric, dtype = case
     d, z = single(law, metric, dtype), points(dtype)
     value = d.log_prob(z)
     twins = [copy.deepcopy(d), pickle.loads(pickle.dumps(d))]
@@ -232,6 +257,7 @@ def test_draws_have_the_moments_of_the_density(name):
     assert ((draws.var(0) - variance).abs() < 4 * (kurtosis / 4000).sqrt()).all()
 
 
+@pytest.mark.parametrize("metric", ["sphere", "kernel", pytest.param("decoder", marks=pytest.mark.slow)])
 def test_has_rsample_is_true_where_it_is_true(law, metric):
     """Pathwise derivative in the centre against central differences under the same noise; refusal elsewhere."""
     m, time = metric_of(metric, torch.float64), torch.tensor(TIME, dtype=torch.float64)

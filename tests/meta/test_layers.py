@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
         "_arviz",
         "_result",
         "_autodiff",
+        "_calculus",
         "_decoded",
         "_jets",
         "_linalg",

@@ -13,20 +13,20 @@ from jax import Array
 from numpyro.distributions.transforms import Transform
 
 from pyro_riemann._formulas.peaks import Peaks, pulled_back
-from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._formulas.rewritten import Warped
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy, Settings
 from pyro_riemann.numpyro._partition import join, split
 from pyro_riemann.numpyro._pytree import Pytree
-from pyro_riemann.numpyro.geodesics import Geodesic, GeodesicSolver
+from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 Map = Callable[[Array], Array]
 
 
-class WarpedMetric(RiemannianMetric):
+class WarpedMetric(Warped[Array], RiemannianMetric):
     r"""The metric of ``base`` rewritten in other coordinates, :math:`G(z) = J^\top G_{base}(F(z))\, J`.
 
     F maps the new chart to the chart of ``base`` and J is its Jacobian. The manifold stays the same, so
@@ -87,16 +87,6 @@ class WarpedMetric(RiemannianMetric):
                 f"and comes back as {back[0].tolist()}."
             )
 
-    # solver settings act where the solving is done
-    @property
-    def solver(self) -> GeodesicSolver:
-        """Settings of the boundary-value solver: those of ``base``, where the solving is done."""
-        return self.base.solver
-
-    @solver.setter
-    def solver(self, value: GeodesicSolver) -> None:
-        self.base.solver = value
-
     # ---------------------------------------------------------------- the map
 
     def to_base(self, z: Array) -> Array:
@@ -111,39 +101,15 @@ class WarpedMetric(RiemannianMetric):
         """The points ``x`` of the chart of ``base`` in this chart, ``(*batch, d)``."""
         return self._back(x)
 
-    def _jacobian(self, z: Array) -> tuple[Array, Array]:
-        return _autodiff.jacobian(self.to_base, check_point("z", z, self.dim), self.dim)
+    # ---------------------------------------------------------------- compiled here
 
-    def _push(self, z: Array, v: Array) -> tuple[Array, Array]:
-        z, v = jnp.broadcast_arrays(z, v)
-        return _autodiff.directional(self.to_base, z, v)
-
-    def _pull(self, jacobian: Array, v: Array) -> Array:
-        return jnp.linalg.solve(jacobian, v[..., None])[..., 0]
-
-    # ---------------------------------------------------------------- pointwise
-
-    @jax.jit
-    def metric(self, z: Array) -> Array:
-        x, jacobian = self._jacobian(z)
-        return jacobian.mT @ self.base.metric(x) @ jacobian
-
-    @jax.jit
-    def logdet(self, z: Array) -> Array:
-        x, jacobian = self._jacobian(z)
-        return self.base.logdet(x) + 2 * jnp.linalg.slogdet(jacobian).logabsdet
-
-    @jax.jit
-    def inner(self, z: Array, u: Array, v: Array) -> Array:
-        (x, first), (_, second) = self._push(z, u), self._push(z, v)
-        return self.base.inner(x, first, second)
-
-    @jax.jit
-    def christoffel(self, z: Array, v: Array) -> Array:
-        z, v = jnp.broadcast_arrays(z, v)
-        x, jacobian = self._jacobian(z)
-        _, pushed, acceleration = _autodiff.second_directional(self.to_base, z, v)
-        return self._pull(jacobian, self.base.christoffel(x, pushed) + acceleration)
+    metric = jax.jit(Warped.metric)
+    logdet = jax.jit(Warped.logdet)
+    inner = jax.jit(Warped.inner)
+    christoffel = jax.jit(Warped.christoffel)
+    expmap = jax.jit(Warped.expmap)
+    expmap_log_van_vleck = jax.jit(Warped.expmap_log_van_vleck)
+    logmap = jax.jit(Warped.logmap)
 
     @jax.jit
     def drift(self, z: Array) -> Array:
@@ -155,27 +121,7 @@ class WarpedMetric(RiemannianMetric):
         factor = jnp.linalg.cholesky(jacobian.mT @ self.base.metric(x) @ jacobian)
         frame = jnp.moveaxis(jnp.linalg.solve(factor.mT, jnp.eye(self.dim, dtype=z.dtype)), -1, 0)
         _, _, bend = _autodiff.second_directional(self.to_base, jnp.broadcast_to(z, frame.shape), frame)
-        return self._pull(jacobian, self.base.drift(x) - bend.sum(0) / 2)
-
-    def radial_law(self) -> RadialLaw | None:
-        """What ``base`` knows of the volume around every point; periods of a torus are of the axes of ``base``."""
-        return self.base.radial_law()
-
-    @property
-    def is_symmetric(self) -> bool:  # type: ignore[override]  # others hold it
-        """Whether ``base`` is symmetric."""
-        return self.base.is_symmetric
-
-    @property
-    def is_uniquely_geodesic(self) -> bool | None:  # type: ignore[override]  # others hold it
-        """Whether ``base`` is."""
-        return self.base.is_uniquely_geodesic
-
-    def injectivity_radius(self, z: Array) -> Array | None:
-        return self.base.injectivity_radius(self.to_base(z))
-
-    def scalar_curvature(self, z: Array) -> Array:
-        return self.base.scalar_curvature(self.to_base(z))
+        return self.face.solve(jacobian, self.base.drift(x) - bend.sum(0) / 2)
 
     @property
     def landmarks(self) -> Array | None:  # type: ignore[override]  # others hold it
@@ -191,65 +137,10 @@ class WarpedMetric(RiemannianMetric):
         loc = self.from_base(known.loc)
         return jax.lax.stop_gradient(pulled_back(jnp, loc, self._jacobian(loc)[1], known.covariance))
 
-    def on_floor(self, z: Array) -> Array | None:
-        return self.base.on_floor(self.to_base(z))
-
-    def covers(self, z: Array) -> Array | None:
-        return self.base.covers(self.to_base(z))
-
-    # ---------------------------------------------------------------- geodesics
-
-    @jax.jit
-    def expmap(self, z: Array, v: Array) -> Array:
-        return self.from_base(self.base.expmap(*self._push(z, v)))
-
-    @jax.jit
-    def expmap_log_van_vleck(self, z: Array, v: Array) -> tuple[Array, Array]:
-        x, log_van_vleck = self.base.expmap_log_van_vleck(*self._push(z, v))
-        return self.from_base(x), log_van_vleck
-
-    @jax.jit
-    def logmap(self, z: Array, y: Array) -> Array:
-        x, jacobian = self._jacobian(z)
-        return self._pull(jacobian, self.base.logmap(x, self.to_base(y)))
-
-    def squared_dist(self, z: Array, y: Array) -> Array:
-        return self.base.squared_dist(self.to_base(z), self.to_base(y))
-
-    def dist(self, z: Array, y: Array) -> Array:
-        return self.base.dist(self.to_base(z), self.to_base(y))
-
-    def log_van_vleck(self, z: Array, y: Array) -> Array:
-        return self.base.log_van_vleck(self.to_base(z), self.to_base(y))
-
-    def log_folded_density(self, z: Array, y: Array, time: Array) -> Array | None:
-        return self.base.log_folded_density(self.to_base(z), self.to_base(y), time)
-
-    def log_folded_normal(self, z: Array, y: Array, factor: Array) -> Array | None:
-        x, jacobian = self._jacobian(z)
-        return self.base.log_folded_normal(x, self.to_base(y), jacobian @ factor)
-
     def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         base = self.base.geodesic(self.to_base(z), self.to_base(y), init=init, **settings)
         points = self.from_base(base.points)
         return Geodesic(points, base.length, base.energy, base.converged, lambda t: self.from_base(base(t)))
-
-    def log_heat_kernel(self, z: Array, y: Array, time: float | Array) -> Array:
-        """Log heat kernel of ``base``, ``(*batch)``, with respect to dM, which no change of coordinates touches.
-
-        Args:
-            z: points, ``(*batch, d)``.
-            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
-            time: variance of small steps, positive, a number or ``(*batch)``.
-
-        Raises:
-            NotImplementedError: if the heat kernel of ``base`` has no closed form.
-        """
-        return self.base.log_heat_kernel(self.to_base(z), self.to_base(y), time)
-
-    # ---------------------------------------------------------------- pullbacks only
-
-    has_jets = False
 
     def immersed(self) -> Self | None:
         """This metric where ``base`` is a pullback, else None: a pullback in other coordinates is a pullback."""
@@ -259,25 +150,6 @@ class WarpedMetric(RiemannianMetric):
         if self.immersed() is None:
             return super().energy(settings, guide)
         return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
-
-    def embed(self, z: Array) -> Array:
-        """The immersed points of ``base``, ``(*batch, D)`` at ``z``.
-
-        Raises:
-            TypeError: if ``base`` is no pullback, so that :meth:`immersed` is None.
-        """
-        surface = self.base.immersed()
-        if surface is None:
-            raise TypeError(f"{type(self.base).__name__} is no pullback: it has no immersion.")
-        return surface.embed(self.to_base(z))
-
-    def embed_jacobian(self, z: Array) -> tuple[Array, Array]:
-        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``.
-
-        Raises:
-            TypeError: as :meth:`embed`.
-        """
-        return _autodiff.jacobian(self.embed, z, self.dim)
 
 
 class _PytreeMap(Pytree):

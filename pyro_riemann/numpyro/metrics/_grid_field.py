@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from pyro_riemann._formulas import smooth
 from pyro_riemann._formulas.distance_field import distance_table
 from pyro_riemann.numpyro._pytree import Pytree
-from pyro_riemann.numpyro.metrics._generic import _safe_sqrt
 from pyro_riemann.numpyro.metrics._spline_table import SplineTable
 
 
@@ -75,7 +75,7 @@ class DistanceField(Pytree):
 
     def dist(self, z: Array) -> Array:
         """Geodesic distance of ``z`` to the centre, ``(*batch)``; gradient 0 at the centre."""
-        return _safe_sqrt(self.squared_dist(z))
+        return smooth.root(jnp, self.squared_dist(z))
 
     def __call__(self, z: Array) -> Array:
         """The same as :meth:`dist`, ``(*batch)`` at ``z``."""
