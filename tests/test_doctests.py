@@ -17,6 +17,21 @@ import pyro_riemann
 import pyro_riemann.numpyro
 
 
+SLOW = {  # compile for seconds what another example compiles too
+    "mixtures._normals.NormalsFit",
+    "mixtures._normals.RiemannianMixture",
+    "sampling._front.importance_resampling",
+    "sampling._front.tempered_smc",
+    "sampling._result.SamplingResult.novelty",
+    "statistics._kmeans.Clusters",
+    "vae._networks.DistanceImmersion",
+}
+
+
+def is_slow(example: doctest.DocTest) -> bool:
+    return example.name.removeprefix("pyro_riemann.numpyro.") in SLOW
+
+
 def examples() -> list[doctest.DocTest]:
     """The docstrings with examples, each with the names that need no import in one."""
     names = {name: getattr(pyro_riemann, name) for name in pyro_riemann.__all__}
@@ -32,7 +47,10 @@ def examples() -> list[doctest.DocTest]:
     return [example for example in found if example.examples]
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if is_slow(one) else []) for one in examples()],
+)
 def test_example(example: doctest.DocTest) -> None:
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
