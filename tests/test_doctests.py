@@ -16,7 +16,6 @@ import torch
 import pyro_riemann
 import pyro_riemann.numpyro
 
-
 SLOW = {  # compile for seconds what another example compiles too
     "mixtures._normals.NormalsFit",
     "mixtures._normals.RiemannianMixture",
