@@ -20,6 +20,7 @@ from torch.distributions import Distribution
 from pyro_riemann import _memory, _work
 from pyro_riemann._checks import holds
 from pyro_riemann._formulas import memory
+from pyro_riemann._members import each_public
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -149,7 +150,7 @@ def tell_of_nan(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def full_precision_methods(cls: C) -> C:
     """The class with :func:`full_precision` around everything public that it writes, its constructor included."""
-    _work.each_public(cls, full_precision)
+    each_public(cls, full_precision)
     return cls
 
 
@@ -162,7 +163,7 @@ def guarded_metric(cls: C) -> C:
     def guarded(function: Callable[P, R]) -> Callable[P, R]:
         return full_precision(function, widen=function.__name__ != "__init__")
 
-    _work.each_public(cls, guarded)
+    each_public(cls, guarded)
     for name in _ANSWERS & vars(cls).keys():
         setattr(cls, name, refuse_no_number(vars(cls)[name]))
     for name in {"metric", "logdet"} & vars(cls).keys():

@@ -9,7 +9,6 @@ keeps the line from being shown.
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import sys
 import threading
@@ -21,7 +20,6 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-C = TypeVar("C", bound=type)
 
 
 def _patience(wish: str) -> float:
@@ -186,25 +184,6 @@ def announced(function: Callable[P, R]) -> Callable[P, R]:
             end(task)
 
     return told
-
-
-def each_public(cls: C, decorate: Callable[[Callable[..., object]], Callable[..., object]]) -> C:
-    """The class with ``decorate`` around every public method and property that it writes, and around its constructor.
-
-    Args:
-        cls: it.
-        decorate: what keeps the signature.
-    """
-    for name, member in list(vars(cls).items()):
-        if (name.startswith("_") and name not in ("__init__", "__call__")) or name.startswith("tree_"):
-            continue
-        if inspect.isfunction(member):
-            setattr(cls, name, decorate(member))
-        elif type(member) is property and member.fget is not None:
-            setattr(cls, name, property(decorate(member.fget), member.fset, member.fdel, member.__doc__))
-        elif isinstance(member, classmethod):
-            setattr(cls, name, classmethod(decorate(member.__func__)))
-    return cls
 
 
 def stage(what: str, done: int = 0, total: int = 0) -> None:

@@ -21,6 +21,7 @@ CONSTANT = {
     ("geodesics/_blocks.py", "torch.linalg.solve_ex"),
     ("geodesics/_rays.py", "torch.linalg.solve"),
     ("geodesics/_rays.py", "torch.linalg.slogdet"),
+    ("geodesics/_ray_state.py", "torch.linalg.slogdet"),
 }
 
 

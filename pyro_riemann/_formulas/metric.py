@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -263,21 +262,3 @@ class MetricAlgebra(Generic[A]):
     def logmap(self, z: A, y: A) -> A:
         """Initial velocity of the shortest geodesic from ``z`` to ``y``, ``(*batch, d)``."""
         return self.solver.logmap(self, z, y)
-
-
-def adopt(cls: type, own: type) -> None:
-    """Let a class of metrics have as its own what it has from algebra that is no metric of its face.
-
-    What a face puts around the methods that a class writes (bounded memory, checks of what comes out) is then around
-    these as well.
-
-    Args:
-        cls: the class.
-        own: the base of all metrics of its face.
-    """
-    for base in cls.__mro__:
-        if issubclass(base, MetricAlgebra) and not issubclass(base, own):
-            for name, member in vars(base).items():
-                of_class = inspect.isfunction(member) or isinstance(member, property)
-                if of_class and inspect.getattr_static(cls, name) is member:
-                    setattr(cls, name, member)

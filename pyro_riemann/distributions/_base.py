@@ -151,3 +151,24 @@ def broadcast_loc(loc: Tensor, name: str, spread: Tensor | float, metric: Rieman
             f"{tuple(loc.shape[:-1])} of `loc`; `{name}` has one entry per distribution, shape (*batch)."
         ) from None
     return loc.expand(batch_shape + (metric.dim,)), spread.expand(batch_shape)
+
+
+def broadcast_covariance(loc: Tensor, scale_tril: Tensor, metric: RiemannianMetric) -> tuple[Tensor, Tensor]:
+    """Check ``loc (*batch, d)`` and ``scale_tril (*batch, d, d)`` and broadcast them.
+
+    Raises:
+        TypeError, ValueError: naming the argument at fault.
+    """
+    dim = metric.dim
+    loc, _ = broadcast_loc(loc, "scale_tril", 1.0, metric)
+    check_same("scale_tril", check_tensor("scale_tril", scale_tril), loc)
+    if scale_tril.shape[-2:] != (dim, dim):
+        raise ValueError(f"`scale_tril` must have shape (*batch, {dim}, {dim}), got {tuple(scale_tril.shape)}.")
+    try:
+        batch = torch.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])
+    except RuntimeError:
+        raise ValueError(
+            f"`scale_tril` of shape {tuple(scale_tril.shape)} does not broadcast with the batch shape "
+            f"{tuple(loc.shape[:-1])} of `loc`."
+        ) from None
+    return loc.expand(*batch, dim), scale_tril.expand(*batch, dim, dim)

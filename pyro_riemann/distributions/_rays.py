@@ -18,7 +18,8 @@ from torch import Tensor
 from pyro_riemann import _work
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann.distributions._tangent import is_closed_form
-from pyro_riemann.geodesics._rays import Rays, across, follow_rays, log_area
+from pyro_riemann.geodesics._ray_state import Rays, across, log_area
+from pyro_riemann.geodesics._rays import follow_rays
 from pyro_riemann.metrics import RiemannianMetric
 
 _TOLERANCE = {torch.float64: 2e-5, torch.float32: 1e-3}  # of a step, relative

@@ -11,11 +11,11 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_riemann._checks import check_same, check_tensor, holds
+from pyro_riemann._checks import holds
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.tangent_rule import check_num_nodes
-from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
+from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_covariance, broadcast_loc
 from pyro_riemann.distributions._folded_mass import folded_mass, warn_if_folded
 from pyro_riemann.distributions._tangent import chart_moments, is_closed_form, tangent_vectors, whole_rule
 from pyro_riemann.metrics import ConstantMetric, RiemannianMetric
@@ -103,7 +103,7 @@ class RiemannianWrappedNormal(RiemannianDistribution):
             self.loc, self.time = broadcast_loc(loc, "time", time, metric)
         elif time is None and scale_tril is not None:
             self.arg_constraints = _WITH_COVARIANCE  # type: ignore[misc]  # a class variable: of this law other ones
-            self.loc, self.scale_tril = _broadcast_covariance(loc, scale_tril, metric)
+            self.loc, self.scale_tril = broadcast_covariance(loc, scale_tril, metric)
         else:
             raise ValueError("Give one of `time` and `scale_tril`, and None for the other.")
         super().__init__(metric, self.loc, validate_args)
@@ -288,20 +288,3 @@ def _same(seen: tuple[Tensor, ...] | None, now: tuple[Tensor, ...] | None) -> bo
     if seen is None or now is None:
         return seen is None and now is None
     return all(one.shape == two.shape and holds(one == two) for one, two in zip(seen, now, strict=True))
-
-
-def _broadcast_covariance(loc: Tensor, scale_tril: Tensor, metric: RiemannianMetric) -> tuple[Tensor, Tensor]:
-    """Check both and broadcast them."""
-    dim = metric.dim
-    loc, _ = broadcast_loc(loc, "scale_tril", 1.0, metric)
-    check_same("scale_tril", check_tensor("scale_tril", scale_tril), loc)
-    if scale_tril.shape[-2:] != (dim, dim):
-        raise ValueError(f"`scale_tril` must have shape (*batch, {dim}, {dim}), got {tuple(scale_tril.shape)}.")
-    try:
-        batch = torch.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])
-    except RuntimeError:
-        raise ValueError(
-            f"`scale_tril` of shape {tuple(scale_tril.shape)} does not broadcast with the batch shape "
-            f"{tuple(loc.shape[:-1])} of `loc`."
-        ) from None
-    return loc.expand(*batch, dim), scale_tril.expand(*batch, dim, dim)

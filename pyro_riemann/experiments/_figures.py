@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_riemann._store import make_folder, write_file
+from pyro_riemann._files import make_folder, write_file
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
@@ -34,7 +34,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path, dpi: int = 130) -> None:
-    """Write a figure in one step; errors as :func:`pyro_riemann._store.write_file`."""
+    """Write a figure in one step; errors as :func:`pyro_riemann._files.write_file`."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
     make_folder(path.parent)

@@ -21,8 +21,9 @@ import torch
 from joblib import Parallel, delayed
 from rich.console import Console
 
+from pyro_riemann._files import Kind, locked
 from pyro_riemann._identity import differences
-from pyro_riemann._store import Kind, discard_bundle, locked, read_record, write_record
+from pyro_riemann._store import discard_bundle, read_record, write_record
 from pyro_riemann.vae._checkpoint import CHECKPOINT
 
 RUN = Kind(

@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann._store import Kind, read_bundle, write_bundle
+from pyro_riemann._files import Kind
+from pyro_riemann._store import read_bundle, write_bundle
 
 METRIC = Kind("metric", version=2, remedy="Make the metric again and save it anew")
 _ARRAYS = {"centroids", "precisions", "bandwidth", "regularization"}

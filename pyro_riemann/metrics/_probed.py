@@ -12,7 +12,7 @@ from pyro_riemann import _autodiff
 from pyro_riemann._decoded import OutputError
 from pyro_riemann._jets import Jet
 from pyro_riemann._plain import KERNELS
-from pyro_riemann.metrics import _door
+from pyro_riemann.metrics import _door, _modules
 from pyro_riemann.metrics._ambient import Product
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._images import Images
@@ -123,7 +123,7 @@ class ProbedImmersion(RiemannianMetric):
             return (cast(Tensor, self.immersion(z)),)
         alone = self.images.charts is not None and len(z) == 1  # by a single point no parameter is seen to depend on z
         rows = torch.cat([z, torch.zeros_like(z)]) if alone else z
-        with _door.evaluating(_door.modules_of(self.immersion)), KERNELS[self.kernels]():
+        with _modules.evaluating(_modules.modules_of(self.immersion)), KERNELS[self.kernels]():
             values = self.images.of(self.immersion(rows))
         return tuple(value[:1] for value in values) if alone else values
 

@@ -15,7 +15,7 @@ from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann._jets import Jet
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.geodesics._energy import ChordEnergy
-from pyro_riemann.metrics import _door
+from pyro_riemann.metrics import _door, _modules
 from pyro_riemann.metrics._ambient_energy import AmbientEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._from_vae import decoding
@@ -89,13 +89,13 @@ class PullbackMetric(ProbedImmersion):
             raise TypeError(f"`immersion` must be callable, got {type(immersion).__name__}.")
         self.dim, self.jitter, self.immersion, self.output, self.ambient = dim, jitter, immersion, output, ambient
         self.images = Images(output, ambient, dim if jitter > 0 else 0)
-        if not isinstance(immersion, nn.Module) and (owners := _door.modules_of(immersion)):
-            self.held = nn.ModuleList(map(_door.Held, owners))
+        if not isinstance(immersion, nn.Module) and (owners := _modules.modules_of(immersion)):
+            self.held = nn.ModuleList(map(_modules.Held, owners))
         self.is_plain = output is None and _jets.is_sequential(immersion)
         self.has_jets = self.is_plain or (output is None and callable(getattr(immersion, "jet", None)))
         self.kernels = "fused"
-        modules = _door.modules_of(immersion)
-        with torch.no_grad(), _door.evaluating(modules), _door.buffers_kept(modules):
+        modules = _modules.modules_of(immersion)
+        with torch.no_grad(), _modules.evaluating(modules), _modules.buffers_kept(modules):
             walls = self._probe(modules)
         if walls:  # the walls of a standard deviation need a finer curve
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)

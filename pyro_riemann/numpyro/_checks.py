@@ -19,6 +19,7 @@ from jax import Array
 from numpyro.util import is_prng_key
 
 from pyro_riemann import _work
+from pyro_riemann._members import each_public
 
 _ANSWERS = frozenset(
     ("metric", "logdet", "cholesky", "inner", "norm", "logdet_gradient", "metric_jacobian", "metric_derivatives")
@@ -176,13 +177,13 @@ def tell_of_nan(log_prob: Callable[..., Array]) -> Callable[..., Array]:
 
 def guarded_metric(cls: type) -> None:
     """Announce what a metric does when it takes long; :func:`in_one_dtype`, and :func:`refuse_no_number`."""
-    _work.each_public(cls, _work.announced)
+    each_public(cls, _work.announced)
     for name in _ANSWERS & vars(cls).keys():
         setattr(cls, name, refuse_no_number(in_one_dtype(vars(cls)[name])))
 
 
 def guarded_law(cls: type) -> None:
     """Announce what the class of a law does when it takes long, and guard it by :func:`tell_of_nan`."""
-    _work.each_public(cls, _work.announced)
+    each_public(cls, _work.announced)
     for name in {"log_prob"} & vars(cls).keys():
         setattr(cls, name, tell_of_nan(vars(cls)[name]))

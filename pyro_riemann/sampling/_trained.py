@@ -11,9 +11,9 @@ from torch.distributions import Distribution
 from pyro_riemann._checks import check_finite
 from pyro_riemann._decoded import outputs
 from pyro_riemann._seed import seeded
-from pyro_riemann.metrics._door import evaluating, modules_of
 from pyro_riemann.metrics._from_vae import decoding
 from pyro_riemann.metrics._kernel_encode import Select, chosen, draws_of, moved
+from pyro_riemann.metrics._modules import evaluating, modules_of
 
 _ROWS = 500  # items encoded or decoded at once
 

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann import _store
+from pyro_riemann import _files, _store
 from pyro_riemann._identity import differences
 
-CHECKPOINT = _store.Kind(
+CHECKPOINT = _files.Kind(
     "checkpoint",
     version=3,
     remedy="Start over with `resume=False` (`--fresh` on the command line), or choose another folder",
@@ -194,7 +194,7 @@ def open_folder(folder: Path, resume: bool) -> Iterator[bool]:
     Raises:
         OSError: if another process holds it, or nothing can be written there.
     """
-    with _store.locked(folder / "checkpoint.lock"):
+    with _files.locked(folder / "checkpoint.lock"):
         if not (found := resume and _store.has_bundle(folder, CHECKPOINT)):
             _store.discard_bundle(folder, CHECKPOINT)
         yield found

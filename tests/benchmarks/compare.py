@@ -1,6 +1,6 @@
 """Compare the speed of two checkouts: ``python -m tests.benchmarks.compare CHECKOUT [case ...]``.
 
-Small versions of the benchmarks (``_cases.py``) run in one process on the package in ``CHECKOUT`` and in one on the
+Small versions of the benchmarks (``_cases``) run in one process on the package in ``CHECKOUT`` and in one on the
 package beside this file, turn by turn, on one thread. A time is the least of the repeats, in CPU seconds. Prints
 a table and, with ``--write``, keeps it in ``docs/benchmarks/before_after.json`` and ``.md``.
 """
@@ -26,9 +26,10 @@ class Worker:
     """A process that times calls on the package of one checkout."""
 
     def __init__(self, checkout: Path, case: str, decoders: Path) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"}
+        path = os.pathsep.join(map(str, (checkout, HERE.parent)))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE.with_name("_cases.py")), case, str(decoders)],
+            [sys.executable, "-P", "-m", "_cases", case, str(decoders)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -18,7 +18,8 @@ import torch
 from typer.testing import CliRunner
 
 from pyro_riemann import KernelMetric, _store
-from pyro_riemann._store import Kind, locked, read_file, read_record, write_file, write_record
+from pyro_riemann._files import Kind, locked, read_file, write_file
+from pyro_riemann._store import read_record, write_record
 from pyro_riemann.cli import app
 from pyro_riemann.vae import load_checkpoint, save_checkpoint, train
 from tests.faults._cases import CONFIG, data, tiny_vae

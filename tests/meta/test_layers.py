@@ -35,7 +35,7 @@ LAYERS: list[set[str]] = [
         "_pytree",
         "_partition",
     }
-    | {"_store", "_identity", "_safe_points", "_lazy", "_work", "_seed"},
+    | {"_files", "_store", "_members", "_identity", "_safe_points", "_lazy", "_work", "_seed"},
     {"_interface"},
     {"geodesics"},
     {"metrics", "manifolds"},
@@ -48,7 +48,7 @@ LAYERS: list[set[str]] = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"
 # Import neither torch nor jax: the twins have these in common.
-SHARED = {"_formulas", "_arviz", "_result", "_decoded", "_lazy", "_work"}
+SHARED = {"_formulas", "_arviz", "_result", "_decoded", "_lazy", "_members", "_work"}
 # import neither torch nor jax: the twins have these in common
 
 
@@ -64,7 +64,7 @@ ASKED = {
     ("pyro_riemann.metrics._kernel_encode", "_fields"),
     ("pyro_riemann.metrics._pullback", "jet"),  # what a user's immersion can do
     ("pyro_riemann.numpyro.metrics._pullback", "distance_immersion"),
-    ("pyro_riemann.numpyro.metrics._pullback", "has_jets"),
+    ("pyro_riemann.numpyro.metrics._probed", "has_jets"),
     ("pyro_riemann.numpyro.metrics._grid", "dtype"),  # a leaf of any pytree
     ("pyro_riemann.numpyro._box", "dtype"),  # likewise
     ("pyro_riemann.numpyro._partition", "__name__"),  # any function, any module of flax

@@ -16,8 +16,9 @@ from torch import distributions as ours
 
 import pyro_riemann as here
 import pyro_riemann.numpyro as twin
-from pyro_riemann.metrics._fisher import known_family, unwrapped
-from pyro_riemann.numpyro.metrics._fisher import known_family as known_twin
+from pyro_riemann.metrics._families import known_family
+from pyro_riemann.metrics._fisher import unwrapped
+from pyro_riemann.numpyro.metrics._families import known_family as known_twin
 
 RANDOM = np.random.default_rng(0)
 FIRST, SECOND, THIRD = RANDOM.normal(size=(2, 6)), RANDOM.normal(size=(6, 4)), RANDOM.normal(size=(6, 4))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyro_riemann._store import make_folder, write_file
+from pyro_riemann._files import make_folder, write_file
 from pyro_riemann.experiments._jobs import understood
 from pyro_riemann.experiments.chadebec2022._comparison import USED, augmentation_comparison, comparison, used
 from pyro_riemann.experiments.chadebec2022._figures import draw_all, label

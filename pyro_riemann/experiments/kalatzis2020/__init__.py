@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pyro_riemann._store import make_folder, write_file
+from pyro_riemann._files import make_folder, write_file
 from pyro_riemann.experiments._jobs import Job, is_done, run_jobs, start_over, understood
 from pyro_riemann.experiments.kalatzis2020._draw import draw_all
 from pyro_riemann.experiments.kalatzis2020._protocol import DATASETS, MODELS, PROTOCOLS, TITLES, Protocol, grid

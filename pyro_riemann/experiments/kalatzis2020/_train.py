@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pyro_riemann._store import locked
+from pyro_riemann._files import locked
 from pyro_riemann.datasets import ImageData, load_dataset
 from pyro_riemann.experiments._chains import frozen
 from pyro_riemann.experiments.kalatzis2020._protocol import Protocol

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from pyro_riemann import _work
-from pyro_riemann._store import Kind, locked, write_record
+from pyro_riemann._files import Kind, locked
+from pyro_riemann._store import write_record
 from pyro_riemann.experiments._centred import tabulated_prior
 from pyro_riemann.experiments.quickstart._measures import (
     bounds,

@@ -2,7 +2,7 @@
 
 from pyro_riemann.numpyro.metrics._base import ConformalMetric, GridMetric, RiemannianMetric
 from pyro_riemann.numpyro.metrics._ensemble import EnsembleMetric
-from pyro_riemann.numpyro.metrics._fisher import register_immersion
+from pyro_riemann.numpyro.metrics._families import register_immersion
 from pyro_riemann.numpyro.metrics._flat import ConstantMetric, EuclideanMetric
 from pyro_riemann.numpyro.metrics._grid_field import DistanceField
 from pyro_riemann.numpyro.metrics._kernel import KernelMetric

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, Self
 
 import jax
@@ -11,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import grid_table, log_cholesky
+from pyro_riemann._formulas import grid_table
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point, holds
 from pyro_riemann.numpyro.geodesics import PathTable
+from pyro_riemann.numpyro.metrics import _grid_programs
 from pyro_riemann.numpyro.metrics._generic import Corner, GenericMetric
 from pyro_riemann.numpyro.metrics._grid_field import DistanceField
 from pyro_riemann.numpyro.metrics._spline_table import SplineTable
@@ -58,14 +58,14 @@ class TableMetric(GenericMetric):
         nodes = grid_table.nodes(ends, sizes)
         given = None if points is None else np.asarray(check_finite("points", points))
         probes = grid_table.probes(ends) if given is None else grid_table.chosen(given, ends)
-        tensors = _evaluate_in_chunks(metric, np.concatenate([nodes, probes]), chunk_size)
+        tensors = _grid_programs.evaluate_in_chunks(metric, np.concatenate([nodes, probes]), chunk_size)
         fields = grid_table.fields(tensors[: len(nodes)], nodes)
         self.table = SplineTable(fields.reshape(*sizes, -1), *map(jnp.asarray, ends))
         self.base = metric if outside == "metric" else None
-        self._floor = _floor_in_chunks(metric, nodes, sizes, chunk_size) if outside == "error" else None
+        self._floor = _grid_programs.floor_in_chunks(metric, nodes, sizes, chunk_size) if outside == "error" else None
         known = metric.peaks()
         self._peaks = known and jax.tree.map(lambda leaf: leaf[np.asarray(self.table.contains(known.loc))], known)
-        estimate = np.asarray(_metric(self, jnp.asarray(probes), inside=True))
+        estimate = np.asarray(_grid_programs.metric(self, jnp.asarray(probes), inside=True))
         error = grid_table.relative_error(estimate, tensors[len(nodes) :])
         reported, mean = grid_table.judge(error, max_error, given is not None)
         self.interpolation_error = jnp.asarray(reported, ends.dtype)
@@ -90,8 +90,8 @@ class TableMetric(GenericMetric):
         inside = np.asarray(self.table.contains(jnp.asarray(flat)))
         error = np.zeros(len(flat), flat.dtype)
         if inside.any():
-            exact = _evaluate_in_chunks(self.base, flat[inside], 4096)
-            estimate = np.asarray(_metric(self, jnp.asarray(flat[inside]), inside=True))
+            exact = _grid_programs.evaluate_in_chunks(self.base, flat[inside], 4096)
+            estimate = np.asarray(_grid_programs.metric(self, jnp.asarray(flat[inside]), inside=True))
             error[inside] = grid_table.relative_error(estimate, exact)
         return jnp.asarray(error.reshape(z.shape[:-1]))
 
@@ -148,23 +148,23 @@ class TableMetric(GenericMetric):
 
     def metric(self, z: Array) -> Array:
         z = check_point("z", z, self.dim)
-        return _metric(self, z, inside=self._inside(z))
+        return _grid_programs.metric(self, z, inside=self._inside(z))
 
     def logdet(self, z: Array) -> Array:
         z = check_point("z", z, self.dim)
-        return _logdet(self, z, inside=self._inside(z))
+        return _grid_programs.logdet(self, z, inside=self._inside(z))
 
     def logdet_gradient(self, z: Array) -> Array:
         z = check_point("z", z, self.dim)
-        return _logdet_gradient(self, z, inside=self._inside(z))
+        return _grid_programs.logdet_gradient(self, z, inside=self._inside(z))
 
     def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
         z = check_point("z", z, self.dim)
-        return _metric_jacobian(self, z, inside=self._inside(z))
+        return _grid_programs.metric_jacobian(self, z, inside=self._inside(z))
 
     def speed_hessian(self, z: Array, v: Array) -> Array:
         z = check_point("z", z, self.dim)
-        return _speed_hessian(self, z, v, inside=self._inside(z))
+        return _grid_programs.speed_hessian(self, z, v, inside=self._inside(z))
 
     def on_floor(self, z: Array) -> Array | None:
         """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if it has none.
@@ -225,87 +225,3 @@ class TableMetric(GenericMetric):
 
     def __repr__(self) -> str:
         return f"GridMetric(dim={self.dim}, resolution={self.table.resolution}, outside={self.outside!r})"
-
-
-# ---------------------------------------------------------------- compiled, the metric as an argument
-
-
-def _evaluate_in_chunks(metric: GenericMetric, points: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-    """The true metric at ``points`` ``(n, d)``, in chunks of equal shape, so that one program serves all."""
-    count = len(points)
-    size = min(size, count)
-    padded = np.concatenate([points, np.repeat(points[-1:], -count % size, axis=0)])
-    chunks = [_evaluate(metric, jnp.asarray(chunk)) for chunk in padded.reshape(-1, size, points.shape[-1])]
-    return np.concatenate([np.asarray(chunk) for chunk in chunks])[:count]
-
-
-def _floor_in_chunks(
-    metric: GenericMetric, nodes: np.ndarray[Any, Any], sizes: tuple[int, ...], chunk_size: int
-) -> Array | None:
-    """1 where ``metric`` is on its floor at the nodes, in the shape of the grid, else 0; None if it has none.
-
-    As numbers, since all leaves of a metric must be differentiable.
-    """
-    chunks = np.split(nodes, range(chunk_size, len(nodes), chunk_size))
-    known = [part for chunk in chunks if (part := metric.on_floor(jnp.asarray(chunk))) is not None]
-    return jnp.concatenate(known).reshape(sizes).astype(nodes.dtype) if known else None
-
-
-@jax.jit
-def _evaluate(metric: GenericMetric, z: Array) -> Array:
-    return metric.metric(z)
-
-
-def _or_base(grid: TableMetric, z: Array, inside: bool, found: Any, of_base: Callable[[GenericMetric], Any]) -> Any:
-    """``found`` at the points in the box, the true metric's result at the others if there are any."""
-    base = grid.base
-    if inside or base is None:
-        return found
-    within = grid.table.contains(z)
-
-    def both() -> Any:
-        def pick(own: Array, other: Array) -> Array:
-            return jnp.where(within.reshape(*within.shape, *(1,) * (own.ndim - within.ndim)), own, other)
-
-        return jax.tree.map(pick, found, of_base(base))
-
-    return jax.lax.cond(within.all(), lambda: found, both)
-
-
-_compiled = partial(jax.jit, static_argnames="inside")
-
-
-@_compiled
-def _metric(grid: TableMetric, z: Array, inside: bool) -> Array:
-    (found,) = log_cholesky.metric(jnp, grid.table(z), grid.dim)
-    result: Array = _or_base(grid, z, inside, found, lambda base: base.metric(z))
-    return result
-
-
-@_compiled
-def _logdet(grid: TableMetric, z: Array, inside: bool) -> Array:
-    found = 2 * grid.table(z)[..., : grid.dim].sum(-1)  # the table holds the log-diagonal
-    result: Array = _or_base(grid, z, inside, found, lambda base: base.logdet(z))
-    return result
-
-
-@_compiled
-def _logdet_gradient(grid: TableMetric, z: Array, inside: bool) -> Array:
-    found = 2 * grid.table.with_jacobian(z)[1][..., : grid.dim, :].sum(-2)
-    result: Array = _or_base(grid, z, inside, found, lambda base: base.logdet_gradient(z))
-    return result
-
-
-@_compiled
-def _metric_jacobian(grid: TableMetric, z: Array, inside: bool) -> tuple[Array, Array]:
-    fields, slope = grid.table.with_jacobian(z)
-    metric, jacobian = log_cholesky.metric(jnp, fields, grid.dim, slope)
-    result: tuple[Array, Array] = _or_base(grid, z, inside, (metric, jacobian), lambda base: base.metric_jacobian(z))
-    return result
-
-
-@_compiled
-def _speed_hessian(grid: TableMetric, z: Array, v: Array, inside: bool) -> Array:
-    found = log_cholesky.speed_hessian(jnp, *grid.table.with_hessian(z), v)
-    result: Array = _or_base(grid, z, inside, found, lambda base: base.speed_hessian(z, v))
-    return result

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import kernel
 from pyro_riemann._formulas.medoids import scale_fault, triangular_fault
-from pyro_riemann._formulas.peaks import Peaks, kernel_peaks
-from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, check_positive, holds
-from pyro_riemann.numpyro.metrics._base import RiemannianMetric
+from pyro_riemann.numpyro._checks import check_array, check_finite, check_positive, holds
 from pyro_riemann.numpyro.metrics._kernel_rules import k_medoids, kernel_bandwidth
-from pyro_riemann.numpyro.metrics._mahalanobis import exact_products, squared_distances
+from pyro_riemann.numpyro.metrics._kernel_sum import KernelSum
 
 
-class KernelMetric(RiemannianMetric):
+class KernelMetric(KernelSum):
     r"""Kernel-smoothed precisions (Chadebec & Allassonniere 2022, eq. 7).
 
     .. math:: G(z) = \sum_{i=1}^k P_i \exp\bigl(-|z - c_i|^2_{P_i} / \rho^2\bigr) + \lambda I,
@@ -49,12 +43,6 @@ class KernelMetric(RiemannianMetric):
         >>> metric.metric(jnp.zeros(2)).round(4).tolist()
         [[5.571499824523926, 0.0], [0.0, 5.571499824523926]]
     """
-
-    pytree_data_fields = ("centroids", "precisions", "bandwidth", "regularization")
-    centroids: Array
-    precisions: Array
-    bandwidth: Array
-    regularization: Array
 
     def __init__(
         self, centroids: Array, precisions: Array, bandwidth: float | Array, regularization: float | Array = 1e-3
@@ -154,171 +142,6 @@ class KernelMetric(RiemannianMetric):
             bandwidth = kernel_bandwidth(centroids, precisions, bandwidth)
         return cls(centroids, precisions, factor * bandwidth, regularization)
 
-    @property
-    def bump_scale(self) -> Array:
-        r"""Width of an isolated bump of the volume in those of the posterior, :math:`\rho / \sqrt d`, shape ``()``."""
-        return self.bandwidth / math.sqrt(self.dim)
-
-    @property
-    def landmarks(self) -> Array:  # type: ignore[override]  # others hold it
-        """Points that every search for a path should know of: the centroids, ``(k, d)``."""
-        return self.centroids
-
-    def peaks(self) -> Peaks:
-        return jax.lax.stop_gradient(kernel_peaks(jnp, self.centroids, self.precisions, self.bandwidth))
-
-    def footprint(self, order: int) -> int:
-        """Numbers held at one point: tables over the centroids.
-
-        Args:
-            order: of the derivatives of G.
-        """
-        tables = 4 * self.centroids.shape[-2] * (1 if self.is_diagonal or order < 1 else self.dim)
-        return tables + super().footprint(order)
-
-    # ---------------------------------------------------------------- values
-
-    def diagonal(self, z: Array) -> Array:
-        """Diagonal of G(z), ``(*batch, d)``: all of G if the precisions are diagonal."""
-        if not self.is_diagonal:
-            return jnp.diagonal(self.metric(z), axis1=-2, axis2=-1)
-        return _diagonal(self, check_point("z", z, self.dim))
-
-    def metric(self, z: Array) -> Array:
-        return _metric(self, check_point("z", z, self.dim))
-
-    def cholesky(self, z: Array) -> Array:
-        return _diag_embed(jnp.sqrt(self.diagonal(z))) if self.is_diagonal else super().cholesky(z)
-
-    def logdet(self, z: Array) -> Array:
-        return jnp.log(self.diagonal(z)).sum(-1) if self.is_diagonal else super().logdet(z)
-
-    def inner(self, z: Array, u: Array, v: Array) -> Array:
-        return (u * self.diagonal(z) * v).sum(-1) if self.is_diagonal else super().inner(z, u, v)
-
-    def coverage(self, codes: Array) -> Array:
-        r"""Share of ``codes``, ``(..., d)``, where G is not just its floor.
-
-        That is, where the kernels outweigh it: :math:`\mathrm{tr}(G - \lambda I) > \lambda d`.
-
-        Well below 1 the kernels are isolated bumps: use a larger bandwidth or more centroids.
-        """
-        return 1 - self.on_floor(codes).mean()
-
-    def on_floor(self, z: Array) -> Array:
-        r"""Where the kernels do not outweigh the floor at ``z``, :math:`\mathrm{tr}(G - \lambda I) \le \lambda d`.
-
-        Shape ``(*batch)``.
-        """
-        diagonal = self.diagonal(z)
-        floor = self.regularization.astype(diagonal.dtype)
-        return (diagonal - floor).mean(-1) <= floor
-
-    # ---------------------------------------------------------------- first derivatives
-
-    def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
-        if not self.is_diagonal:
-            return _full_jacobian(self, check_point("z", z, self.dim))
-        diagonal, slope = _diagonal_jacobian(self, check_point("z", z, self.dim))
-        return _diag_embed(diagonal), slope[..., :, None, :] * jnp.eye(self.dim, dtype=slope.dtype)[:, :, None]
-
-    def metric_derivatives(self, z: Array, v: Array) -> tuple[Array, Array, Array]:
-        if not self.is_diagonal:
-            return super().metric_derivatives(z, v)
-        diagonal, slope = _diagonal_jacobian(self, check_point("z", z, self.dim))
-        along = (slope * v[..., None, :]).sum(-1)
-        return _diag_embed(diagonal), slope * v[..., None], _diag_embed(along)
-
-    def logdet_gradient(self, z: Array) -> Array:
-        if not self.is_diagonal:
-            return super().logdet_gradient(z)
-        return _logdet_gradient(self, check_point("z", z, self.dim))
-
-    def christoffel(self, z: Array, v: Array) -> Array:
-        if not self.is_diagonal:
-            return super().christoffel(z, v)
-        return _christoffel(self, check_point("z", z, self.dim), v)
-
-    def drift(self, z: Array) -> Array:
-        if not self.is_diagonal:
-            return super().drift(z)
-        return _drift(self, check_point("z", z, self.dim))
-
     def __repr__(self) -> str:
         k, d = self.centroids.shape[-2:]
         return f"KernelMetric(dim={d}, num_centroids={k}, diagonal={self.is_diagonal})"
-
-
-# ---------------------------------------------------------------- compiled, the metric as an argument
-
-
-def _parts(metric: KernelMetric, z: Array) -> dict[str, Array]:
-    """Points and centroids about the mean centroid, kernel weights ``(*batch, k)``, precisions and factor."""
-    centroids, precisions = metric.centroids.astype(z.dtype), metric.precisions.astype(z.dtype)
-    centre = jax.lax.stop_gradient(centroids.mean(0))
-    z, centroids = z - centre, centroids - centre
-    factor = -(metric.bandwidth.astype(z.dtype) ** -2)
-    weights = jnp.exp(factor * squared_distances(z, centroids, precisions))
-    return {"z": z, "weights": weights, "centroids": centroids, "precisions": precisions, "factor": factor}
-
-
-def _floor(metric: KernelMetric, z: Array) -> Array:
-    return metric.regularization.astype(z.dtype)
-
-
-def _diag_embed(diagonal: Array) -> Array:
-    return diagonal[..., None] * jnp.eye(diagonal.shape[-1], dtype=diagonal.dtype)
-
-
-@jax.jit
-@exact_products
-def _diagonal(metric: KernelMetric, z: Array) -> Array:
-    parts = _parts(metric, z)
-    return parts["weights"] @ parts["precisions"] + _floor(metric, z)
-
-
-@jax.jit
-@exact_products
-def _metric(metric: KernelMetric, z: Array) -> Array:
-    if metric.is_diagonal:
-        return _diag_embed(_diagonal(metric, z))
-    parts = _parts(metric, z)
-    kernels = jnp.einsum("...k,kij->...ij", parts["weights"], parts["precisions"])
-    return kernels + _floor(metric, z) * jnp.eye(metric.dim, dtype=z.dtype)
-
-
-@jax.jit
-@exact_products
-def _diagonal_jacobian(metric: KernelMetric, z: Array) -> tuple[Array, Array]:
-    """Diagonal of G and ``d G_ii / d z_j``, ``(*batch, d, d)``."""
-    parts = _parts(metric, z)
-    return parts["weights"] @ parts["precisions"] + _floor(metric, z), kernel.diagonal_jacobian(jnp, **parts)
-
-
-@jax.jit
-@exact_products
-def _full_jacobian(metric: KernelMetric, z: Array) -> tuple[Array, Array]:
-    parts = _parts(metric, z)
-    precisions, weights = parts["precisions"], parts["weights"]
-    pull = jnp.einsum("kij,...kj->...ki", precisions, parts["z"][..., None, :] - parts["centroids"])
-    slope = jnp.einsum("...k,...kl,kij->...ijl", 2 * parts["factor"] * weights, pull, precisions)
-    kernels = jnp.einsum("...k,kij->...ij", weights, precisions)
-    return kernels + _floor(metric, z) * jnp.eye(metric.dim, dtype=z.dtype), slope
-
-
-@jax.jit
-@exact_products
-def _logdet_gradient(metric: KernelMetric, z: Array) -> Array:
-    return kernel.logdet_gradient(**_parts(metric, z), floor=_floor(metric, z))
-
-
-@jax.jit
-@exact_products
-def _christoffel(metric: KernelMetric, z: Array, v: Array) -> Array:
-    return kernel.christoffel(v=v, **_parts(metric, z), floor=_floor(metric, z))
-
-
-@jax.jit
-@exact_products
-def _drift(metric: KernelMetric, z: Array) -> Array:
-    return kernel.drift(**_parts(metric, z), floor=_floor(metric, z))

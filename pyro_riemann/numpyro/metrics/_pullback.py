@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +14,17 @@ from pyro_riemann._decoded import OutputError
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy
-from pyro_riemann.numpyro._partition import Structure, join, split
+from pyro_riemann.numpyro._partition import split
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
-from pyro_riemann.numpyro.metrics import _door
-from pyro_riemann.numpyro.metrics._ambient import Ambient, Flat, Of, Product
+from pyro_riemann.numpyro.metrics import _probed
 from pyro_riemann.numpyro.metrics._ambient_energy import AmbientEnergy
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 from pyro_riemann.numpyro.metrics._images import Images
+from pyro_riemann.numpyro.metrics._probed import Immersion, ProbedImmersion
 
-Immersion = Callable[[Array], object]
 
-
-class PullbackMetric(RiemannianMetric):
+class PullbackMetric(ProbedImmersion):
     r"""Pullback metric :math:`G(z) = \sum_f J_f(z)^\top J_f(z) + \epsilon I` of an immersion f.
 
     With the tuple (mean, standard deviation) of a Gaussian decoder this is the expected
@@ -77,11 +73,6 @@ class PullbackMetric(RiemannianMetric):
         [[1.0, 0.0], [0.0, 1.0]]
     """
 
-    pytree_data_fields: ClassVar[tuple[str, ...]] = ("arrays", "ambient")
-    arrays: tuple[Any, ...]
-    structure: Structure
-    numbers: int
-
     def __init__(
         self,
         immersion: Immersion,
@@ -104,17 +95,6 @@ class PullbackMetric(RiemannianMetric):
             self.solver = GeodesicSolver(num_knots=16, num_segments=64)
 
     @property
-    def immersion(self) -> Immersion:
-        """The immersion, put together from the metric's present arrays."""
-        immersion: Immersion = join(self.arrays, self.structure)
-        return immersion
-
-    @property
-    def has_jets(self) -> bool:
-        """Whether the immersion is one of our networks, for which exact second derivatives are cheap."""
-        return bool(getattr(self.immersion, "has_jets", False))
-
-    @property
     def condensed(self) -> PullbackMetric:
         """The same metric with the same chords through fewer outputs, where the immersion has a ``distance_immersion``.
 
@@ -127,73 +107,6 @@ class PullbackMetric(RiemannianMetric):
         vars(metric).update(vars(self))
         metric.arrays, metric.structure = split("immersion", shorter())
         return metric
-
-    def _probe(self) -> bool:
-        """Whether the immersion has a scale with walls, after refusing one that cannot define a metric."""
-        points = _door.probe_points(self.dim)
-        self.images = self.images.reading(self.immersion, points)
-        if self.images.charts is not None and self.ambient is not None:
-            raise OutputError(
-                "`immersion` returns a distribution, whose ambient metric is Fisher's: leave out `ambient`."
-            )
-        against = _door.takes_batches(self._outputs, points)
-        if against is None:
-            return self._checked(points)
-        self.images = dataclasses.replace(self.images, of_one_point=True)
-        if (error := _door.takes_batches(self._outputs, points)) is not None:
-            raise ValueError(f"{against} With one point: {error.__cause__ or error}") from error
-        try:
-            return self._checked(points)
-        except ValueError as error:
-            raise ValueError(f"{against} With one point: {error}") from error
-
-    def _checked(self, points: Array) -> bool:
-        values = self._outputs(points)
-        _door.check_values(values, self.dim)
-        self.numbers = _door.numbers_held(self._outputs, points)
-        if not self.has_jets:  # our own networks are known to be functions of one point, with their derivatives
-            again = self._outputs if self.images.charts is None else partial(_compiled_outputs, self)
-            _door.check_repeatable(again, points, values)
-        if not any(holds(jnp.any(value[1:] != value[:1])) for value in values):
-            raise ValueError(f"`immersion` does not depend on z: it gave the same output at {len(points)} points.")
-        are_pair = self.images.charts is None and self.ambient is None
-        if not self.has_jets:
-            if are_pair:
-                _door.check_deviation(values)
-            self.by_reverse = not _door.has_forward_mode(partial(_embed, self), points)
-            sizes = [*_door.sizes_of(values), self.dim][: len(values) + (self.jitter > 0)]
-            _door.check_slopes(partial(_embed, self), sizes, points)
-        return self._check_space(points) or (are_pair and len(values) > 1)
-
-    def _check_space(self, points: Array) -> bool:
-        """Whether the images lie in a space that is not Euclidean, after comparing its metric with its distances."""
-        if (space := self.space) is None:
-            return False
-        size, expected = self.embed(points).shape[-1] - space.sizes[-1], sum(space.sizes[:-1])
-        if size != expected:
-            raise ValueError(f"`immersion` has {size} outputs for an ambient metric of dimension {expected}.")
-        if space.has_distance:
-            step = 1e-2 * _door.direction(points)
-            ends = self.embed(points - step / 2), self.embed(points + step / 2)
-            middle, slope = _autodiff.directional(partial(_embed, self), points, step)
-            _door.check_distance(space, (*ends, middle), slope)
-        return True
-
-    def _outputs(self, z: Array) -> tuple[Array, ...]:
-        """Outputs at ``z``, ``(n, d)``, each ``(n, *out)``."""
-        return self.images.of(self.immersion, z)
-
-    @property
-    def space(self) -> Product | None:
-        """Where the immersed points are; None for Euclidean space."""
-        charts = self.images.charts
-        if self.ambient is not None:
-            parts: list[tuple[Ambient, int]] = [(Of(self.ambient), self.ambient.dim)]
-        elif charts is None or all(chart.is_flat for chart in charts):
-            return None
-        else:
-            parts = [(chart.space, chart.size) for chart in charts]
-        return Product([*parts, (Flat(), self.dim if self.jitter > 0 else 0)])
 
     def immersed(self) -> Self | None:
         """This metric; None where its ambient space is not Euclidean."""
@@ -220,7 +133,7 @@ class PullbackMetric(RiemannianMetric):
         Raises:
             OutputError: a ValueError, if a parameter of a distribution that must be fixed depends on z.
         """
-        return self._known(_embed(self, check_point("z", z, self.dim)))
+        return self._known(_probed.embed(self, check_point("z", z, self.dim)))
 
     def _known(self, value: Array) -> Array:
         """Results, unless NaN tells, where it can be read, that a parameter is not fixed."""
@@ -235,7 +148,7 @@ class PullbackMetric(RiemannianMetric):
 
     def embed_jacobian(self, z: Array) -> tuple[Array, Array]:
         """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``."""
-        return _embed_jacobian(self, check_point("z", z, self.dim))
+        return _probed.embed_jacobian(self, check_point("z", z, self.dim))
 
     def metric(self, z: Array) -> Array:
         """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite.
@@ -253,7 +166,7 @@ class PullbackMetric(RiemannianMetric):
         z = check_point("z", z, self.dim)
         if self.space is not None:
             return _metric(self, z), partial(_ambient_force, self, z)
-        _, jacobian = _embed_jacobian(self, z)
+        _, jacobian = _probed.embed_jacobian(self, z)
         return jacobian.mT @ jacobian, partial(_force, self, z, jacobian)
 
     def footprint(self, order: int) -> int:
@@ -299,42 +212,8 @@ class PullbackMetric(RiemannianMetric):
 
 
 @jax.jit
-def _compiled_outputs(metric: PullbackMetric, z: Array) -> tuple[Array, ...]:
-    return metric._outputs(z)
-
-
-def _embed_plainly(metric: PullbackMetric, z: Array) -> Array:
-    rows = z.reshape(math.prod(z.shape[:-1]), metric.dim)
-    flat = [value.astype(rows.dtype) for value in _door.flattened(metric._outputs(rows))]
-    if metric.jitter > 0:
-        flat.append(metric.jitter**0.5 * rows)
-    embedded = jnp.concatenate(flat, axis=-1)
-    return embedded.reshape(*z.shape[:-1], embedded.shape[-1])
-
-
-_embed_by_reverse = jax.custom_jvp(_embed_plainly)
-
-
-@_embed_by_reverse.defjvp
-def _slope_by_reverse(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
-    """Forward mode by two reverse passes: the first is linear in its covector, the second differentiates in that."""
-    value, pull = jax.vjp(_embed_plainly, *primals)
-    return value, jax.vjp(pull, jnp.zeros_like(value))[1](tangents)[0]
-
-
-@jax.jit
-def _embed(metric: PullbackMetric, z: Array) -> Array:
-    return _embed_by_reverse(metric, z) if metric.by_reverse else _embed_plainly(metric, z)
-
-
-@jax.jit
-def _embed_jacobian(metric: PullbackMetric, z: Array) -> tuple[Array, Array]:
-    return _autodiff.jacobian(partial(_embed, metric), z, metric.dim)
-
-
-@jax.jit
 def _metric(metric: PullbackMetric, z: Array) -> Array:
-    images, jacobian = _embed_jacobian(metric, z)
+    images, jacobian = _probed.embed_jacobian(metric, z)
     return jacobian.mT @ jacobian if (space := metric.space) is None else space.pull(images, jacobian)
 
 
@@ -349,13 +228,13 @@ def _on_floor(metric: PullbackMetric, z: Array) -> Array:
     if metric.space is not None:
         return (jnp.linalg.eigvalsh(_metric(metric, z)) < 10 * metric.jitter).sum(-1) > metric.dim / 2
     # singular values: the square of a Jacobian in float32 has lost what a jitter of 1e-6 is compared with
-    values = jnp.linalg.svd(_embed_jacobian(metric, z)[1], compute_uv=False)
+    values = jnp.linalg.svd(_probed.embed_jacobian(metric, z)[1], compute_uv=False)
     return (jnp.square(values) < 10 * metric.jitter).sum(-1) > metric.dim / 2
 
 
 @jax.jit
 def _force(metric: PullbackMetric, z: Array, jacobian: Array, v: Array) -> Array:
-    acceleration = _autodiff.second_directional(partial(_embed, metric), z, v)[2]
+    acceleration = _autodiff.second_directional(partial(_probed.embed, metric), z, v)[2]
     return jnp.einsum("...ai,...a->...i", jacobian, acceleration)
 
 

@@ -28,14 +28,14 @@ from pyro_riemann._formulas.unit_laws import (
     flat_law,
     mixture_law,
     quasi_random,
-    tempered_law,
 )
-from pyro_riemann._formulas.unit_mixture import UnitMixture, log_area, mixture, shares
-from pyro_riemann._formulas.unit_samplers import Weighed, resampled, spread
+from pyro_riemann._formulas.unit_mixture import UnitMixture
+from pyro_riemann._formulas.unit_samplers import Weighed
 from pyro_riemann._formulas.unit_setup import MAX_POINTS, SetUp, set_up_cells, set_up_fit
-from pyro_riemann._formulas.unit_tempering import TemperedState, temper
+from pyro_riemann._formulas.unit_tempering import TemperedState
 from pyro_riemann.numpyro._memo import is_known, keep
 from pyro_riemann.numpyro.metrics import ConstantMetric, KernelMetric, RiemannianMetric
+from pyro_riemann.numpyro.sampling import _programs
 from pyro_riemann.numpyro.sampling._density import (
     accepted,
     compiled_density,
@@ -44,14 +44,11 @@ from pyro_riemann.numpyro.sampling._density import (
     on_floor,
     peaks,
     rows_at_once,
-    slopes,
 )
 from pyro_riemann.numpyro.sampling._runtime import RUNTIME, JaxRuntime
 
 _HOST_ROWS, _CELL_ROWS = 256, 4096  # points at once for the host: one size, so that one program serves all calls
 _CELLS_WHILE_TRACING = {1: 1024, 2: 64}
-_REACH = 5.0  # standard deviations beyond the box at which a known peak no longer matters
-_NEVER = -1e6  # log mass of such a peak: no array changes its shape under `jit`
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +114,7 @@ class Target:
         """A table of so many cells an axis; of arrays of NumPy where metric and box are known."""
         if is_known(self.metric, self.low, self.high):
             return tabulate(HOST, self.host_value, count, np.zeros(self.metric.dim))
-        return _cells(self.metric, self.low, self.high, count)
+        return _programs.cells(self.metric, self.low, self.high, count)
 
     def mixture(self, proposal: UnitMixture, num_points: int) -> MixtureLaw:
         """The law of a proposal, from so many points in each replicate; of arrays of NumPy like a table."""
@@ -125,11 +122,11 @@ class Target:
         if is_known(self.metric, self.low, self.high):  # by the program that the host has already: none to compile
             luck, slopes = np.random.default_rng(0), self.host_slopes
             return mixture_law(HOST, lambda unit: slopes(unit)[0], slopes, proposal, uniform, luck)
-        return _mixture(self.metric, self.low, self.high, proposal, jnp.asarray(uniform, dtype))
+        return _programs.mixture(self.metric, self.low, self.high, proposal, jnp.asarray(uniform, dtype))
 
     def tempered(self, proposal: UnitMixture) -> TemperedLaw:
         """The law of a population that starts from a proposal."""
-        return _tempered(self.metric, self.low, self.high, self.on_device(proposal), self.max_points)
+        return _programs.tempered(self.metric, self.low, self.high, self.on_device(proposal), self.max_points)
 
     def flat(self) -> FlatLaw:
         """The law of a constant metric."""
@@ -142,22 +139,22 @@ class Target:
             coarse, law = (self.cells(_CELLS_WHILE_TRACING[dim] // share) for share in (2, 1))
             error = jnp.abs(law.rule.log_volume - coarse.rule.log_volume)
             return law._replace(rule=law.rule._replace(standard_error=error))
-        proposal = _known_mixture(self.metric, self.low, self.high)
+        proposal = _programs.known_mixture(self.metric, self.low, self.high)
         if len(proposal.loc):
             return self.mixture(proposal, 1024)
-        return _tempered(self.metric, self.low, self.high, proposal, self.max_points)
+        return _programs.tempered(self.metric, self.low, self.high, proposal, self.max_points)
 
     # ---------------------------------------------------------------- what its samplers need
 
     def resampled(self, shape: tuple[int, int, int], num_moves: int, key: Array) -> tuple[Weighed, int]:
         """Populations of the proposal, resampled and moved on."""
         proposal = self.on_device(self.proposal().mixture)
-        return _resampled(self.metric, self.low, self.high, proposal, key, shape, num_moves)
+        return _programs.resampled(self.metric, self.low, self.high, proposal, key, shape, num_moves)
 
     def population(self, islands: int, particles: int, num_moves: int, key: Array) -> TemperedState:
         """The end of a tempered sequence from the proposal."""
         proposal = self.on_device(self.proposal().mixture)
-        return _population(self.metric, self.low, self.high, proposal, key, islands, particles, num_moves)
+        return _programs.population(self.metric, self.low, self.high, proposal, key, islands, particles, num_moves)
 
     def accepted(self, law: CellLaw, count: int, key: Array) -> Array:
         """Draws ``(count, d)`` by rejection from a table."""
@@ -238,69 +235,3 @@ def _on_device(setup: SetUp, like: Array) -> SetUp:
 
 def _fit(metric: RiemannianMetric, low: Array, high: Array) -> UnitFit:
     return fit(Target(metric, low, high).land)
-
-
-@partial(jax.jit, static_argnames="count")
-def _cells(metric: RiemannianMetric, low: Array, high: Array, count: int) -> CellLaw:
-    return tabulate(RUNTIME, partial(log_density, metric, low, high), count, low)
-
-
-@jax.jit
-def _mixture(metric: RiemannianMetric, low: Array, high: Array, proposal: UnitMixture, uniform: Array) -> MixtureLaw:
-    box = metric, low, high
-    value, climb = partial(log_density, *box), partial(slopes, *box)
-    return mixture_law(RUNTIME, value, climb, proposal, uniform, jax.random.key(0))
-
-
-@partial(jax.jit, static_argnames="budget")
-def _tempered(metric: RiemannianMetric, low: Array, high: Array, proposal: UnitMixture, budget: int) -> TemperedLaw:
-    return tempered_law(RUNTIME, partial(slopes, metric, low, high), proposal, jax.random.key(0), budget)
-
-
-def _known_mixture(metric: RiemannianMetric, low: Array, high: Array) -> UnitMixture:
-    """One Gaussian for each of the peaks that a traced metric knows of, and a uniform part."""
-    known, width = metric.peaks(), high - low
-    if known is None:
-        none = jnp.zeros((0, metric.dim), low.dtype)
-        return mixture(jnp, none, none, jnp.zeros(1, low.dtype))
-    loc, covariance = (known.loc - low) / width, known.covariance / (width[:, None] * width)
-    variance = jnp.diagonal(covariance, axis1=-2, axis2=-1)
-    if isinstance(metric, KernelMetric) and metric.is_diagonal:
-        covariance = variance  # a tenth of the work
-    seeds = scipy.stats.qmc.Sobol(metric.dim, scramble=True, seed=np.random.default_rng(0)).random(256)
-    places = jnp.concatenate([loc.clip(0, 1), jnp.asarray(seeds, low.dtype)])
-    height = log_density(metric, low, high, places)
-    root = jnp.sqrt(covariance) if covariance.ndim == 2 else jnp.linalg.cholesky(covariance)
-    area = log_area(jnp, root if root.ndim == 2 else jnp.diagonal(root, axis1=-2, axis2=-1))
-    near = (jnp.abs(loc - loc.clip(0, 1)) < _REACH * jnp.sqrt(variance)).all(-1)
-    log_mass = jnp.where(near, height[: len(loc)] + area, _NEVER)
-    rest = jnp.median(height[len(loc) :])
-    return mixture(jnp, loc, covariance, shares(jnp, log_mass, jax.nn.logsumexp(log_mass), rest))
-
-
-@partial(jax.jit, static_argnames=("shape", "num_moves"))
-def _resampled(
-    metric: RiemannianMetric,
-    low: Array,
-    high: Array,
-    proposal: UnitMixture,
-    key: Array,
-    shape: tuple[int, int, int],
-    num_moves: int,
-) -> tuple[Weighed, int]:
-    drawn = resampled(RUNTIME, partial(log_density, metric, low, high), proposal, shape, key)
-    return spread(RUNTIME, partial(slopes, metric, low, high), drawn, proposal.scale(RUNTIME), num_moves, key)
-
-
-@partial(jax.jit, static_argnames=("islands", "particles", "num_moves"))
-def _population(
-    metric: RiemannianMetric,
-    low: Array,
-    high: Array,
-    proposal: UnitMixture,
-    key: Array,
-    islands: int,
-    particles: int,
-    num_moves: int,
-) -> TemperedState:
-    return temper(RUNTIME, partial(slopes, metric, low, high), proposal, islands, particles, key, num_moves)

@@ -1,148 +1,22 @@
-"""Command line: ``python -m pyro_riemann`` or ``pyro-riemann``."""
+"""The commands that run the experiments of the papers."""
 
 from __future__ import annotations
 
-import enum
-import signal
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from pyro_riemann import __version__, _work
+from pyro_riemann import _work
+from pyro_riemann.cli._clear import check_device, clear_errors
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 reproduce = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
-app.add_typer(reproduce, name="reproduce")
-
-
-class Dataset(enum.StrEnum):
-    """Data sets of the quickstart."""
-
-    digits = "digits"
-    mnist = "mnist"
-    fashion_mnist = "fashion-mnist"
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"pyro-riemann {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
-) -> None:
-    """Pyro models with Riemannian priors."""
 
 
 @reproduce.callback()
 def reproduce_group() -> None:
     """Experiments of the papers, each resumable; tables and figures are made from the saved results."""
-
-
-@app.command()
-def quickstart(
-    dataset: Annotated[
-        Dataset, typer.Option(help="Digits come with scikit-learn; the others need --data.")
-    ] = Dataset.digits,
-    data: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw or FashionMNIST/raw.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of results [default: runs/quickstart-DATASET].")] = None,
-    warm_up_epochs: Annotated[int | None, typer.Option(min=0, help="Epochs of phase 1, each model.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Epochs of phase 2, each model.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
-    num_centers: Annotated[int | None, typer.Option(min=1, help="Centres of the precision network.")] = None,
-    resolution: Annotated[int | None, typer.Option(min=8, help="Nodes an axis of the tabulated metric.")] = None,
-    image: Annotated[int, typer.Option(min=0, help="Test image whose latent posterior NUTS samples.")] = 0,
-    warmup: Annotated[int, typer.Option(min=1, help="Adaptation steps of each chain.")] = 250,
-    draws: Annotated[int, typer.Option(min=4, help="Draws kept of each chain.")] = 750,
-    iwae_draws: Annotated[int, typer.Option(min=1, help="Draws of the importance-weighted likelihood.")] = 500,
-    limit: Annotated[int | None, typer.Option(min=10, help="Use only so many training images, for a trial.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever the output folder holds.")] = False,
-) -> None:
-    """Train an R-VAE and a plain VAE on digits, run NUTS in the latent space, judge and draw the result.
-
-    Run again with the same options after an interruption: training resumes from the checkpoints in the output folder.
-    """
-    import torch
-
-    from pyro_riemann.experiments.quickstart import configure, run
-
-    _check_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    config = configure(
-        dataset.value,
-        data=data,
-        output=output,
-        warm_up_epochs=warm_up_epochs,
-        epochs=epochs,
-        batch_size=batch_size,
-        num_centers=num_centers,
-        resolution=resolution,
-        image=image,
-        warmup=warmup,
-        draws=draws,
-        iwae_draws=iwae_draws,
-        limit=limit,
-        seed=seed,
-        device=device,
-        resume=not fresh,
-        quiet=quiet,
-    )
-    stopped = f"Stopped. The same command again resumes from {config.output}/checkpoints."
-    with _clear_errors(stopped):
-        run(config)
-
-
-@app.command()
-def explore(
-    run: Annotated[Path, typer.Argument(help="Output folder of the quickstart.")],
-    model: Annotated[str, typer.Option(help="rvae or vae.")] = "rvae",
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of MNIST or Fashion-MNIST [default: that of PYRO_RIEMANN_DATA].")
-    ] = None,
-    export: Annotated[
-        Path | None, typer.Option(help="Write the page to this HTML file, which needs no server, and stop.")
-    ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any that is free.")] = 0,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
-    resolution: Annotated[int, typer.Option(min=8, max=400, help="Nodes an axis of the metric's table.")] = 200,
-) -> None:
-    """Show the latent plane of a trained model in the browser: geodesics, Brownian motion, decoded images.
-
-    The page is served to this machine alone, until Ctrl-C.
-    """
-    from pyro_riemann._store import write_file
-    from pyro_riemann.explorer import PageServer, load_run, run_page
-
-    with _clear_errors("Stopped."):
-        page = run_page(load_run(run, model, data), resolution=resolution)
-        if export is not None:
-            if not export.parent.is_dir():
-                raise FileNotFoundError(f"there is no folder {export.parent} to write {export.name} to.")
-            write_file(export, page)
-            typer.echo(export)
-            return
-        with PageServer(page, port) as server:
-            typer.echo(f"The latent explorer is at {server.url} (Ctrl-C ends it).")
-            if not no_browser:
-                typer.launch(server.url)
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:  # the ordinary end, not an error
-                typer.echo("\nStopped.")
 
 
 @reproduce.command()
@@ -190,10 +64,10 @@ def kalatzis2020(
 
     devices = device or ["cpu"]
     for name in devices:
-        _check_device(name)
+        check_device(name)
     if threads is not None:
         torch.set_num_threads(threads)
-    with _clear_errors(f"Stopped. The same command again goes on from {checkpoints}."):
+    with clear_errors(f"Stopped. The same command again goes on from {checkpoints}."):
         check_one_of("protocol", protocol, tuple(experiment.PROTOCOLS))
         for name in [] if report else dataset or ["mnist"]:
             experiment.run(
@@ -241,11 +115,11 @@ def chadebec2022(
     from pyro_riemann._checks import check_one_of
     from pyro_riemann.experiments import chadebec2022 as experiment
 
-    _check_device(device)
+    check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     folder = results or Path(f"runs/chadebec2022-{protocol}")
-    with _clear_errors(f"Stopped. The same command again does what is missing in {folder}."):
+    with clear_errors(f"Stopped. The same command again does what is missing in {folder}."):
         check_one_of("protocol", protocol, tuple(experiment.PROTOCOLS))
         chosen = experiment.PROTOCOLS[protocol]
         if seeds is not None:
@@ -273,7 +147,7 @@ def earth(
     """Fit densities to places on Earth, the benchmark of Mathieu & Nickel (2020); start again to go on."""
     from pyro_riemann.experiments import earth as experiment
 
-    with _clear_errors(f"Stopped. The same command again does what is missing in {results}."):
+    with clear_errors(f"Stopped. The same command again does what is missing in {results}."):
         if not report:
             experiment.run(results, data)
         written = page or results.with_suffix(".md")
@@ -299,7 +173,7 @@ def single_cell(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    with _clear_errors(f"Stopped. The same command again does what is missing in {results}."):
+    with clear_errors(f"Stopped. The same command again does what is missing in {results}."):
         if not report:
             experiment.run(results, data, console=Console())
         written = page or results.with_suffix(".md")
@@ -324,56 +198,8 @@ def identifiability(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    with _clear_errors(f"Stopped. The same command again goes on from {checkpoints}."):
+    with clear_errors(f"Stopped. The same command again goes on from {checkpoints}."):
         if not report:
             experiment.run(results, data, console=Console(), checkpoints=checkpoints)
         for path in experiment.write_report(results, page or results.with_suffix(".md")):
             typer.echo(path)
-
-
-class _Terminated(BaseException):
-    """SIGTERM: what ends jobs of a scheduler or a container."""
-
-
-@contextmanager
-def _clear_errors(stopped: str) -> Iterator[None]:
-    """Turn what the user can mend into one line, and an interruption into how to go on."""
-    try:
-        with warnings.catch_warnings(), _termination():
-            # torch's own forward mode uses torch.jit.script and announces its end to whoever differentiates
-            warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
-            warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
-            yield
-    except (KeyboardInterrupt, _Terminated) as error:
-        typer.echo(f"\n{stopped}", err=True)
-        raise typer.Exit(143 if isinstance(error, _Terminated) else 130) from None
-    except (ValueError, OSError, ImportError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from None
-
-
-@contextmanager
-def _termination() -> Iterator[None]:
-    """SIGTERM raises :class:`_Terminated` inside, as SIGINT raises ``KeyboardInterrupt``."""
-
-    def terminate(number: int, frame: Any) -> None:
-        raise _Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # others can have no handlers
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise typer.BadParameter(f"{name!r} cannot be used here: {reason}", param_hint="--device") from None

@@ -1,0 +1,134 @@
+"""The search for the curves of least energy: where it starts, on what it runs, and as many at a time as fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pyro_riemann._formulas import memory
+from pyro_riemann._interface import Energy, Metric
+from pyro_riemann._memory import in_pieces
+from pyro_riemann.geodesics import _graph, _spline
+from pyro_riemann.geodesics._newton import Solution, descend, polish
+
+
+class Search:
+    """What :class:`GeodesicSolver`, whose settings it has, does before anything is checked."""
+
+    num_knots: int
+    num_segments: int
+    max_iterations: int
+    max_polish: int
+    tolerance: float
+    richardson: bool
+    init: str
+    constant_hessian: bool
+    graph_resolution: int
+
+    def energy(self, metric: Metric, guide: Tensor | None = None) -> Energy:
+        """The discrete energy that is minimised.
+
+        Args:
+            metric: any metric.
+            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
+        """
+        return metric.energy(self, guide)
+
+    @torch.no_grad()
+    def control_points(self, metric: Metric, z: Tensor, y: Tensor) -> Solution:
+        """Control points ``(P, num_knots + 3, d)`` of the geodesics between two lists of points, without gradient.
+
+        Args:
+            metric: any metric.
+            z: starts, ``(P, d)``.
+            y: ends, ``(P, d)``.
+
+        Returns:
+            Control points, convergence ``(P,)`` and iterations ``(P,)``.
+        """
+        energy, line = self.energy(metric), _spline.line(self.num_knots, z, y)
+        if self.init == "line" or torch.jit.is_tracing() or z.shape[0] == 0:
+            return self._in_chunks(metric, self._minimise, energy, line)
+        if metric.dim > _graph.MAX_GRID_DIM:
+            path = _graph.neighbour_curves(metric, z, y, self.num_knots)
+            return self._best(
+                metric, energy, [self._in_chunks(metric, self._minimise, energy, start) for start in (path, line)]
+            )
+        return self._on_grid(metric, energy, z, y, line)
+
+    def _on_grid(self, metric: Metric, energy: Energy, z: Tensor, y: Tensor, line: Tensor) -> Solution:
+        """Search on a table of the metric, where a shortest path and many iterations cost little; then polish."""
+        table = _graph.table_around(metric, z, y, self.graph_resolution)
+        if table is None:
+            return self._in_chunks(metric, self._minimise, energy, line)
+        rough = self.energy(table)
+        path = _graph.grid_curves(table, z, y, self.num_knots, self.graph_resolution)
+        if table is metric:
+            return self._minimise(rough, path)
+        found = self._best(table, rough, [self._minimise(rough, start) for start in (path, line)])
+
+        def finish(energy: Energy, control: Tensor) -> Solution:
+            done = polish(energy, control, self.max_polish, self.tolerance, rough.exact_system(control))
+            failed = (~done.converged).nonzero().squeeze(-1)
+            if failed.numel() == 0:
+                return done
+            again = self._minimise(energy, done.control[failed])  # the table was too coarse here
+            return Solution(*(old.index_put((failed,), new) for old, new in zip(done, again, strict=True)))
+
+        return self._in_chunks(metric, finish, energy, found.control)
+
+    def _in_chunks(
+        self, metric: Metric, method: Callable[[Energy, Tensor], Solution], energy: Energy, start: Tensor
+    ) -> Solution:
+        """Apply ``method`` to as many curves at a time as memory allows."""
+        if torch.jit.is_tracing() or start.shape[0] == 0:
+            return method(energy, start)
+        parts = [method(energy, chunk) for chunk in start.split(self.room(metric, start))]
+        return Solution(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def room(self, metric: Metric, start: Tensor) -> int:
+        """Number of curves in work at a time.
+
+        Args:
+            metric: any metric.
+            start: control points of all of them, ``(P, num_knots + 3, d)``.
+        """
+        # images have their Jacobians at all nodes; what other metrics hold at a node is bounded by themselves
+        point = 4 * metric.dim**3 if metric.immersed() is None else metric.footprint(0)
+        numbers = memory.curves(point, metric.dim, self.num_knots, self.num_segments + 1)
+        return memory.room(metric.max_memory, numbers, start.element_size())
+
+    def _values(self, metric: Metric, energy: Energy, control: Tensor) -> Tensor:
+        """Energies of curves, as many at a time as memory allows."""
+
+        def of(part: slice) -> Tensor:
+            return energy.rows(rows[part]).value(control[part])
+
+        rows = torch.arange(len(control), device=control.device)
+        value: Tensor = in_pieces(of, len(control), self.room(metric, control))
+        return value
+
+    def _best(self, metric: Metric, energy: Energy, solutions: list[Solution]) -> Solution:
+        """Curve by curve, the one of least energy."""
+        best = solutions[0]
+        for other in solutions[1:]:
+            shorter = self._values(metric, energy, other.control) < self._values(metric, energy, best.control)
+            best = Solution(*(torch.where(_like(shorter, new), new, old) for new, old in zip(other, best, strict=True)))
+        return best
+
+    def _minimise(self, energy: Energy, start: Tensor) -> Solution:
+        iterations, polishing = self.max_iterations, self.max_polish
+        if torch.jit.is_tracing():  # every curve runs them all
+            iterations, polishing = min(iterations, 12), min(polishing, 3)
+        if polishing == 0:
+            return descend(energy, start, iterations, self.tolerance, self.constant_hessian)
+        # the tangential Hessian converges linearly near the end: hand over early to the full one
+        rough = descend(energy, start, iterations, max(self.tolerance, 1e-2), self.constant_hessian)
+        fine = polish(energy, rough.control, polishing, self.tolerance)
+        return fine._replace(iterations=rough.iterations + fine.iterations)
+
+
+def _like(mask: Tensor, value: Tensor) -> Tensor:
+    return mask.reshape(-1, *(1,) * (value.dim() - 1))

@@ -1,0 +1,135 @@
+"""How many steps Brownian motion takes where nobody says so, and what is reported of its ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_riemann import (
+    GridMetric,
+    Hyperbolic,
+    PullbackMetric,
+    RiemannianHeatKernel,
+    RiemannianMetric,
+    Sphere,
+    _walk,
+    brownian,
+    brownian_motion,
+)
+from pyro_riemann.brownian import choose_steps
+from tests import charts
+
+
+def exact_distance(space: RiemannianMetric, time: float) -> float:
+    """E of the distance of Brownian motion in a space of constant curvature, from the exact heat kernel."""
+    positive = isinstance(space, Sphere)
+    top = math.pi if positive else space.dim * time / 2 + 10 * time**0.5
+    r = (torch.arange(3000, dtype=torch.float64) + 0.5) / 3000 * top
+    y = torch.zeros(3000, space.dim, dtype=torch.float64)
+    y[:, 0] = (r / 2).tan() if positive else r.sinh()
+    sine = r.sin() if positive else r.sinh()
+    kernel = space.log_heat_kernel(torch.zeros(space.dim, dtype=torch.float64), y, time)  # type: ignore[operator]
+    weight = (kernel + (space.dim - 1) * sine.log()).exp()
+    return ((weight * r).sum() / weight.sum()).item()
+
+
+@pytest.mark.parametrize("time", [0.3, 1.6])
+@pytest.mark.parametrize("dim", [2, 5, 11])
+@pytest.mark.parametrize("chart", [charts.hyperboloid_chart, charts.half_space_log_height, Sphere])
+def test_default_steps_keep_the_mean_distance(chart: Callable[[int], RiemannianMetric], dim: int, time: float) -> None:
+    metric, start = chart(dim), torch.zeros(2, 3000, dim, dtype=torch.float64)
+    r = metric.dist(start, brownian_motion(metric, start, time))
+    exact = exact_distance(Sphere(dim) if chart is Sphere else charts.hyperboloid_chart(dim), time)
+    assert abs(r.mean().item() / exact - 1) < 0.01 + 3 * r.std().item() / r.numel() ** 0.5 / exact
+
+
+@pytest.mark.parametrize(("dim", "time", "method"), [(2, 0.7, "euler"), (3, 0.4, "second_order"), (6, 0.15, None)])
+def test_default_steps_of_a_users_metric(dim: int, time: float, method: str | None) -> None:
+    base = charts.hyperboloid_chart(dim)
+    metric, start = charts.OnlyMetric(base), torch.zeros(1500, dim, dtype=torch.float64)
+    state = torch.get_rng_state()
+    num_steps = choose_steps(metric, start, torch.full((1500, 1), time, dtype=torch.float64), method or "second_order")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert 32 <= num_steps <= 512
+    cosh = base.dist(start, brownian_motion(metric, start, time, method=method)).cosh() / math.exp(dim * time / 2)
+    assert abs(cosh.mean().item() - 1) < 0.015 + 3 * cosh.std().item() / 1500**0.5
+
+
+def test_default_steps_are_tried_once_and_again_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def step(metric: RiemannianMetric, z: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        tried.append(len(z))
+        return _walk.step(metric, z, *arguments, **named)
+
+    monkeypatch.setattr(brownian, "step", step)
+    wave = [1.0]
+    metric = PullbackMetric(lambda z: torch.cat([z, (wave[0] * z).sin()], -1), 2, jitter=0.0)
+    law = RiemannianHeatKernel(torch.zeros(2, dtype=torch.float64), 0.3, metric)
+    law.sample()
+    few = len(tried)
+    tried.clear()
+    law.sample()
+    RiemannianHeatKernel(torch.zeros(2, dtype=torch.float64), 0.3, metric).sample((3,))
+    once = len(tried) // 2
+    assert few >= 64 + 16 + once
+    tried.clear()
+    wave[0] = 2.0  # a change that no registered state shows
+    law.sample()
+    assert len(tried) >= 64 + 16 + once
+    assert law.num_steps is None
+
+
+def test_default_steps_near_the_edge_of_a_table() -> None:
+    """Pilots that would leave the box stay where they are: they say nothing of steps, and are no reason to warn."""
+    metric = GridMetric(charts.OnlyMetric(Sphere(2)), -1.0, 1.0, 12, outside="error")
+    start = torch.full((4, 2), 0.9)
+    assert choose_steps(metric, start, torch.full((4, 1), 0.002), "second_order") <= 64
+    assert choose_steps(metric, start, torch.full((4, 1), 50.0), "second_order") == 64
+    with pytest.raises(ValueError, match="outside the box"):
+        brownian_motion(metric, start.expand(100, 4, 2), 0.5, 8)
+
+
+def test_default_steps_follow_time_and_noise() -> None:
+    metric, start = Hyperbolic(6), torch.zeros(3, 6, dtype=torch.float64)
+    counts = [len(brownian_motion(metric, start, time, return_path=True)) - 1 for time in (0.1, 4.0)]
+    assert counts[0] == 16 < counts[1]
+    assert len(brownian_motion(metric, start, 4.0, return_path=True, noise=torch.zeros(7, 3, 6).double())) == 8
+    with pytest.warns(UserWarning, match=r"needs about \d+ steps .* with an error of about \d+%"):
+        assert choose_steps(metric, start, torch.full((3, 1), 200.0), "geodesic") == 512
+
+
+@pytest.mark.parametrize("space", [Sphere, charts.hyperboloid_chart])
+def test_geodesic_steps_are_of_weak_order_two(space: Callable[[int], RiemannianMetric]) -> None:
+    """One step: E cosh l = exp(d h / 2) (1 + O(h^3)), by quadrature over the length of the step."""
+    dim, metric = 5, space(5)
+    curvature = metric.scalar_curvature(torch.zeros(5)).sign().item()
+
+    def error(time: float) -> float:
+        length = torch.linspace(0, 12, 4000, dtype=torch.float64)
+        noise = torch.zeros(1, 4000, dim, dtype=torch.float64)
+        noise[..., 0] = length
+        start = torch.zeros(4000, dim, dtype=torch.float64)
+        r = metric.dist(start, brownian_motion(metric, start, time, 1, "geodesic", noise=noise))
+        weight = length ** (dim - 1) * (-length.square() / 2).exp()
+        mean = ((r.cosh() if curvature < 0 else r.cos()) * weight).sum() / weight.sum()
+        return abs(mean.item() - math.exp(-curvature * dim * time / 2))
+
+    assert error(0.1) / error(0.05) == pytest.approx(8, rel=0.25)
+
+
+# ---------------------------------------------------------------- floors
+
+
+def test_paths_that_run_off_to_the_floor_are_reported() -> None:
+    metric = PullbackMetric(lambda z: torch.tanh(torch.cat([z, 0.5 * z], -1)), 2)
+    start = torch.full((400, 2), 3.2, dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"\d+% of 400 Brownian paths end where the PullbackMetric is only its floor"):
+        end = brownian_motion(metric, start, 0.2, 16)
+    assert metric.on_floor(end).double().mean() > 0.05  # type: ignore[union-attr]
+    brownian_motion(metric, torch.zeros(400, 2, dtype=torch.float64), 0.01, 8)  # no warning: an error in these tests
