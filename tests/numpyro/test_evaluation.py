@@ -20,10 +20,13 @@ X, Y = X.astype(np.float32), Y.astype(np.float32)
 
 
 def test_the_report_is_that_of_the_other_face() -> None:
-    metrics = [
-        PullbackMetric(lambda z, s=s: jnp.concatenate([z / s, jnp.sin(z / s)], -1), 2, jitter=0.0) for s in SCALES
-    ]
-    others = [TorchPullback(lambda z, s=s: torch.cat([z / s, (z / s).sin()], -1), 2, jitter=0.0) for s in SCALES]
+    def ours_of(s: float) -> PullbackMetric:
+        return PullbackMetric(lambda z: jnp.concatenate([z / s, jnp.sin(z / s)], -1), 2, jitter=0.0)
+
+    def theirs_of(s: float) -> TorchPullback:
+        return TorchPullback(lambda z: torch.cat([z / s, (z / s).sin()], -1), 2, jitter=0.0)
+
+    metrics, others = [ours_of(s) for s in SCALES], [theirs_of(s) for s in SCALES]
     ours = identifiability_report(metrics, (jnp.asarray(X), jnp.asarray(Y)))
     theirs = of_torch(others, (torch.from_numpy(X), torch.from_numpy(Y)))
     np.testing.assert_allclose(ours.geodesic, theirs.geodesic, rtol=1e-4)
