@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self, cast
+from typing import Self
 
-import torch
 from torch import Tensor, nn
 
-from pyro_riemann import _linalg
-from pyro_riemann._interface import Discretisation, Energy, Immersed
+from pyro_riemann._formulas.ensemble import Ensemble
+from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
 
 
-class EnsembleMetric(RiemannianMetric):
+class EnsembleMetric(Ensemble[Tensor], RiemannianMetric):
     r"""Expected metric :math:`G(z) = \frac1K \sum_k G_k(z)` of K metrics in one chart, such as decoders on one code.
 
     Of pullbacks it is the pullback through all immersions side by side, :math:`(f_1, \dots, f_K) / \sqrt K`, exactly:
@@ -52,63 +51,9 @@ class EnsembleMetric(RiemannianMetric):
         knots = [metric.solver.num_knots for metric in metrics]
         self.solver = metrics[knots.index(max(knots))].solver
 
-    def __len__(self) -> int:
-        """The number of members."""
-        return len(self.members)
-
-    @property
-    def _metrics(self) -> list[RiemannianMetric]:
-        return cast(list[RiemannianMetric], list(self.members))
-
-    def metric(self, z: Tensor) -> Tensor:
-        return torch.stack([member.metric(z) for member in self._metrics]).mean(0)
-
-    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        pairs = zip(*(member.metric_jacobian(z) for member in self._metrics), strict=True)
-        metric, slope = (torch.stack(part).mean(0) for part in pairs)
-        return metric, slope
-
-    def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = zip(*(member.metric_derivatives(z, v) for member in self._metrics), strict=True)
-        metric, slope, along = (torch.stack(part).mean(0) for part in parts)
-        return metric, slope, along
-
-    def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
-        return torch.stack([member.speed_hessian(z, v) for member in self._metrics]).mean(0)
-
-    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
-        # G Gamma(v, v), the covector, is linear in the metric
-        pairs = [(member.metric(z), member.christoffel(z, v)) for member in self._metrics]
-        forces = torch.stack([torch.einsum("...ij,...j->...i", *pair) for pair in pairs])
-        return _linalg.solve(torch.stack([pair[0] for pair in pairs]).mean(0), forces.mean(0))
-
-    def on_floor(self, z: Tensor) -> Tensor | None:
-        """Where all members are on their floors, ``(*batch)``, of points z ``(*batch, d)``; None if one has none."""
-        floors = [member.on_floor(z) for member in self._metrics]
-        known = [floor for floor in floors if floor is not None]
-        return torch.stack(known).all(0) if len(known) == len(floors) else None
-
-    def covers(self, z: Tensor) -> Tensor | None:
-        """Where all members are known, ``(*batch)`` bool, of points z ``(*batch, d)``; None if everywhere."""
-        known = [where for member in self._metrics if (where := member.covers(z)) is not None]
-        return torch.stack(known).all(0) if known else None
-
-    # ---------------------------------------------------------------- as a surface
-
-    def _surfaces(self) -> list[Immersed] | None:
-        surfaces = [member.immersed() for member in self._metrics]
-        found = [surface for surface in surfaces if surface is not None]
-        return found if len(found) == len(surfaces) else None
-
     def immersed(self) -> Self | None:
         """This metric, if all members are those of surfaces; else None."""
         return None if self._surfaces() is None else self
-
-    @property
-    def has_jets(self) -> bool:
-        """Whether second derivatives of all immersions are cheap."""
-        surfaces = self._surfaces()
-        return surfaces is not None and all(surface.has_jets for surface in surfaces)
 
     def energy(self, settings: Discretisation, guide: Tensor | None = None) -> Energy:
         """The discrete energy that the solver minimises: the mean of the members', by chords if all are surfaces.
@@ -120,37 +65,3 @@ class EnsembleMetric(RiemannianMetric):
         if self._surfaces() is None:
             return super().energy(settings, guide)
         return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
-
-    def embed(self, z: Tensor) -> Tensor:
-        """Immersed points of all members side by side, over the root of K: z ``(*batch, d)`` gives ``(*batch, D)``.
-
-        Raises:
-            ValueError: if a member is the metric of no surface.
-        """
-        return torch.cat([surface.embed(z) for surface in self._known_surfaces()], -1) / len(self) ** 0.5
-
-    def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``.
-
-        Raises:
-            ValueError: if a member is the metric of no surface.
-        """
-        pairs = [surface.embed_jacobian(z) for surface in self._known_surfaces()]
-        value, jacobian = torch.cat([pair[0] for pair in pairs], -1), torch.cat([pair[1] for pair in pairs], -2)
-        return value / len(self) ** 0.5, jacobian / len(self) ** 0.5
-
-    def _known_surfaces(self) -> list[Immersed]:
-        if (surfaces := self._surfaces()) is None:
-            raise ValueError("A member of this ensemble is the metric of no surface: there is no immersion.")
-        return surfaces
-
-    # ---------------------------------------------------------------- the spread
-
-    def dist_samples(self, z: Tensor, y: Tensor) -> Tensor:
-        """Distances under each member, ``(K, *batch)``: their spread is what the ensemble does not know.
-
-        Args:
-            z: points, ``(*batch, d)``.
-            y: points, ``(*batch, d)``.
-        """
-        return torch.stack([member.dist(z, y) for member in self._metrics])

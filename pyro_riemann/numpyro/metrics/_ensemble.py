@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-import jax.numpy as jnp
 from jax import Array
 
-from pyro_riemann.numpyro._interface import Discretisation, Energy, Immersed
+from pyro_riemann._formulas.ensemble import Ensemble
+from pyro_riemann.numpyro._interface import Discretisation, Energy
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 
 
-class EnsembleMetric(RiemannianMetric):
+class EnsembleMetric(Ensemble[Array], RiemannianMetric):
     r"""Expected metric :math:`G(z) = \frac1K \sum_k G_k(z)` of K metrics in one chart, such as decoders on one code.
 
     Of pullbacks it is the pullback through all immersions side by side, :math:`(f_1, \dots, f_K) / \sqrt K`, exactly:
@@ -53,60 +53,9 @@ class EnsembleMetric(RiemannianMetric):
         knots = [metric.solver.num_knots for metric in metrics]
         self.solver = metrics[knots.index(max(knots))].solver
 
-    def __len__(self) -> int:
-        """The number of members."""
-        return len(self.members)
-
-    def metric(self, z: Array) -> Array:
-        return jnp.stack([member.metric(z) for member in self.members]).mean(0)
-
-    def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
-        pairs = zip(*(member.metric_jacobian(z) for member in self.members), strict=True)
-        metric, slope = (jnp.stack(part).mean(0) for part in pairs)
-        return metric, slope
-
-    def metric_derivatives(self, z: Array, v: Array) -> tuple[Array, Array, Array]:
-        parts = zip(*(member.metric_derivatives(z, v) for member in self.members), strict=True)
-        metric, slope, along = (jnp.stack(part).mean(0) for part in parts)
-        return metric, slope, along
-
-    def speed_hessian(self, z: Array, v: Array) -> Array:
-        return jnp.stack([member.speed_hessian(z, v) for member in self.members]).mean(0)
-
-    def christoffel(self, z: Array, v: Array) -> Array:
-        # G Gamma(v, v), the covector, is linear in the metric
-        pairs = [(member.metric(z), member.christoffel(z, v)) for member in self.members]
-        forces = jnp.stack([jnp.einsum("...ij,...j->...i", *pair) for pair in pairs])
-        mean = jnp.stack([pair[0] for pair in pairs]).mean(0)
-        return jnp.linalg.solve(mean, forces.mean(0)[..., None])[..., 0]
-
-    def on_floor(self, z: Array) -> Array | None:
-        """Where all members are on their floors, ``(*batch)``, of points z ``(*batch, d)``; None if one has none."""
-        floors = [member.on_floor(z) for member in self.members]
-        known = [floor for floor in floors if floor is not None]
-        return jnp.stack(known).all(0) if len(known) == len(floors) else None
-
-    def covers(self, z: Array) -> Array | None:
-        """Where all members are known, ``(*batch)`` bool, of points z ``(*batch, d)``; None if everywhere."""
-        known = [where for member in self.members if (where := member.covers(z)) is not None]
-        return jnp.stack(known).all(0) if known else None
-
-    # ---------------------------------------------------------------- as a surface
-
-    def _surfaces(self) -> list[Immersed] | None:
-        surfaces = [member.immersed() for member in self.members]
-        found = [surface for surface in surfaces if surface is not None]
-        return found if len(found) == len(surfaces) else None
-
     def immersed(self) -> Self | None:
         """This metric, if all members are those of surfaces; else None."""
         return None if self._surfaces() is None else self
-
-    @property
-    def has_jets(self) -> bool:
-        """Whether second derivatives of all immersions are cheap."""
-        surfaces = self._surfaces()
-        return surfaces is not None and all(surface.has_jets for surface in surfaces)
 
     def energy(self, settings: Discretisation, guide: Array | None = None) -> Energy:
         """The discrete energy that the solver minimises: the mean of the members', by chords if all are surfaces.
@@ -118,40 +67,3 @@ class EnsembleMetric(RiemannianMetric):
         if self._surfaces() is None:
             return super().energy(settings, guide)
         return ChordEnergy(self, settings.num_knots, settings.num_segments, settings.richardson, guide)
-
-    def embed(self, z: Array) -> Array:
-        """Immersed points of all members side by side, over the root of K: z ``(*batch, d)`` gives ``(*batch, D)``.
-
-        Raises:
-            ValueError: if a member is the metric of no surface.
-        """
-        return jnp.concatenate([surface.embed(z) for surface in self._known_surfaces()], -1) / len(self) ** 0.5
-
-    def embed_jacobian(self, z: Array) -> tuple[Array, Array]:
-        """Immersed points ``(*batch, D)`` and their Jacobian ``(*batch, D, d)`` at ``z``.
-
-        Raises:
-            ValueError: if a member is the metric of no surface.
-        """
-        pairs = [surface.embed_jacobian(z) for surface in self._known_surfaces()]
-        value, jacobian = (
-            jnp.concatenate([pair[0] for pair in pairs], -1),
-            jnp.concatenate([pair[1] for pair in pairs], -2),
-        )
-        return value / len(self) ** 0.5, jacobian / len(self) ** 0.5
-
-    def _known_surfaces(self) -> list[Immersed]:
-        if (surfaces := self._surfaces()) is None:
-            raise ValueError("A member of this ensemble is the metric of no surface: there is no immersion.")
-        return surfaces
-
-    # ---------------------------------------------------------------- the spread
-
-    def dist_samples(self, z: Array, y: Array) -> Array:
-        """Distances under each member, ``(K, *batch)``: their spread is what the ensemble does not know.
-
-        Args:
-            z: points, ``(*batch, d)``.
-            y: points, ``(*batch, d)``.
-        """
-        return jnp.stack([member.dist(z, y) for member in self.members])
