@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -13,6 +14,7 @@ import pyro
 import pytest
 import torch
 
+SLOW = frozenset(Path(__file__).with_name("slow.txt").read_text().splitlines())
 QUICKER = "--xla_cpu_use_fusion_emitters=false"
 
 
@@ -35,6 +37,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         if "XLA_FLAGS" not in os.environ and is_known(QUICKER):
             os.environ["XLA_FLAGS"] = QUICKER
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the cases of ``slow.txt``: what they test, another case of the same test does in every run."""
+    for item in items:
+        if item.nodeid in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

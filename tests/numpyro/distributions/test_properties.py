@@ -173,6 +173,7 @@ def test_draws_are_pathwise_where_the_class_says_so(law: Builder) -> None:
         assert abs((moved[0] - moved[1]) / 2e-5 - gradients[index]) < 1e-7
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_twice() -> None:
     def use(x: Array, scale: Array, bandwidth: float) -> None:
         normal = RiemannianNormal(x, scale, kernel(bandwidth), num_directions=16)
