@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from pyro_riemann._formulas import Array, Namespace, memory, smooth
+from pyro_riemann._formulas import Array, Namespace, densities, memory, smooth
 from pyro_riemann._formulas.memory import MAX_MEMORY
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._formulas.radial import RadialLaw
@@ -231,6 +231,13 @@ class MetricAlgebra(Generic[A]):
         """
         return None
 
+    def _log_carried_normal(self, z: A, y: A, factor: A) -> A:
+        """The same by the shortest geodesic alone."""
+        xp, log_van_vleck = self.face.xp, self.log_van_vleck(z, y)
+        noise = xp.square(self.face.solve(factor, self.logmap(z, y))).sum(-1)
+        log_det = self.face.log_abs_det(factor)
+        return densities.tangent_normal(xp, self.dim, noise, log_det, self.logdet(z), log_van_vleck)
+
     def log_heat_kernel(self, z: A, y: A, time: float | A) -> A:
         """Log transition density of Brownian motion with respect to dM, ``(*batch)``, where it has a closed form.
 
@@ -262,3 +269,7 @@ class MetricAlgebra(Generic[A]):
     def logmap(self, z: A, y: A) -> A:
         """Initial velocity of the shortest geodesic from ``z`` to ``y``, ``(*batch, d)``."""
         return self.solver.logmap(self, z, y)
+
+    def log_van_vleck(self, z: A, y: A) -> A:
+        """Log of the Van Vleck-Morette determinant V(z, y), shape ``(*batch)``; 0 at ``z == y``."""
+        raise NotImplementedError

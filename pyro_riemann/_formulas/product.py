@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pyro_riemann._formulas import Array, densities
+from pyro_riemann._formulas import Array
 from pyro_riemann._formulas.metric import A, MetricAlgebra
 
 
@@ -186,10 +186,7 @@ class Product(MetricAlgebra[A]):
                 f"A tangent Gaussian with a covariance of its own on a product with {folding}, where geodesics meet "
                 "again, has no density in closed form. Give `time`, or a law for every factor."
             )
-        xp, log_van_vleck = self.face.xp, self.log_van_vleck(z, y)
-        noise = xp.square(self.face.solve(factor, self.logmap(z, y))).sum(-1)
-        log_det = self.face.log_abs_det(factor)
-        return densities.tangent_normal(xp, self.dim, noise, log_det, self.logdet(z), log_van_vleck)
+        return self._log_carried_normal(z, y, factor)
 
     def log_heat_kernel(self, z: A, y: A, time: float | A) -> A:
         """Log heat kernel, ``(*batch)``, with respect to dM: the sum of those of the factors, which move independently.

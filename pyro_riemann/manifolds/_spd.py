@@ -8,7 +8,6 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from pyro_riemann import _linalg
 from pyro_riemann._checks import check_dtype, check_point, holds
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas import positive_definite as formulas
@@ -163,11 +162,7 @@ class SPD(RiemannianMetric):
         return densities.single_geodesic(torch, self.dim, time, squared, log_van_vleck)
 
     def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
-        noise = _linalg.solve(factor, self.logmap(z, y)).square().sum(-1)
-        log_van_vleck = self.log_van_vleck(z, y)
-        return densities.tangent_normal(
-            torch, self.dim, noise, _linalg.log_abs_det(factor), self.logdet(z), log_van_vleck
-        )
+        return self._log_carried_normal(z, y, factor)
 
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)

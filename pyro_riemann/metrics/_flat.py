@@ -7,7 +7,6 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from pyro_riemann import _linalg
 from pyro_riemann._checks import check_dtype, check_finite
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.radial import RadialLaw
@@ -95,8 +94,7 @@ class ConstantMetric(RiemannianMetric):
     def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
         if type(self).squared_dist is not ConstantMetric.squared_dist:
             return None
-        noise, zero = _linalg.solve(factor, y - z).square().sum(-1), self.log_van_vleck(z, y)
-        return densities.tangent_normal(torch, self.dim, noise, _linalg.log_abs_det(factor), self.logdet(z), zero)
+        return self._log_carried_normal(z, y, factor)
 
     def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)

@@ -170,11 +170,7 @@ class SPD(RiemannianMetric):
         return densities.single_geodesic(jnp, self.dim, time, squared, log_van_vleck)
 
     def log_folded_normal(self, z: Array, y: Array, factor: Array) -> Array | None:
-        noise = jnp.square(jnp.linalg.solve(factor, self.logmap(z, y)[..., None])[..., 0]).sum(-1)
-        log_van_vleck = self.log_van_vleck(z, y)
-        return densities.tangent_normal(
-            jnp, self.dim, noise, jnp.linalg.slogdet(factor).logabsdet, self.logdet(z), log_van_vleck
-        )
+        return self._log_carried_normal(z, y, factor)
 
     def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)

@@ -95,10 +95,7 @@ class ConstantMetric(RiemannianMetric):
     def log_folded_normal(self, z: Array, y: Array, factor: Array) -> Array | None:
         if type(self).squared_dist is not ConstantMetric.squared_dist:
             return None
-        noise, zero = jnp.square(jnp.linalg.solve(factor, (y - z)[..., None])[..., 0]).sum(-1), self.log_van_vleck(z, y)
-        return densities.tangent_normal(
-            jnp, self.dim, noise, jnp.linalg.slogdet(factor).logabsdet, self.logdet(z), zero
-        )
+        return self._log_carried_normal(z, y, factor)
 
     def geodesic(self, z: Array, y: Array, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
         return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)
