@@ -33,12 +33,9 @@ Step = Callable[[Array, Array], Array]
 
 @pytest.fixture(scope="module", autouse=True)
 def double_precision() -> Iterator[None]:
-    """float64 for this module, and quick compilation, which takes longer than what is compiled."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    """float64 for this module."""
     with enable_x64(True):
         yield
-    jax.config.update("jax_disable_most_optimizations", before)
     jax.clear_caches()
 
 

@@ -22,10 +22,10 @@ def double_precision() -> Iterator[None]:
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Halve the time of compilations; a module that computes more than it compiles replaces this fixture."""
+@pytest.fixture(scope="module")
+def optimised() -> Iterator[None]:
+    """XLA's optimisations, for a module that computes longer than it compiles."""
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.numpyro.conftest import double_precision, quick_compilation
+from tests.numpyro.conftest import double_precision
 
-__all__ = ["double_precision", "quick_compilation"]
+__all__ = ["double_precision"]

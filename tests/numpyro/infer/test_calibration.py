@@ -14,10 +14,7 @@ from scipy import stats
 from pyro_riemann.numpyro import Sphere
 from tests.numpyro.infer.models import NOISE, kernel, law, replications
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> None:
-    """Not here: chains run for longer than they compile."""
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def ranks(name: str, problems: int, thin: int, kept: int) -> np.ndarray:

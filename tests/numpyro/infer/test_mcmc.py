@@ -22,10 +22,7 @@ from numpyro.infer import HMC, MCMC, NUTS
 from pyro_riemann.numpyro import EuclideanMetric, RiemannianUniform, summary
 from tests.numpyro.infer.models import CENTRE, LAWS, NOISE, kernel, law, model, observations
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> None:
-    """Not here: chains run for longer than they compile."""
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def grid_moments(log_density: Callable[[Array], Array], reach: float) -> tuple[np.ndarray, np.ndarray]:
