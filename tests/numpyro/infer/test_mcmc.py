@@ -131,7 +131,8 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("sampler", ["HMC", pytest.param("NUTS", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["HMC", "NUTS"])
 def test_chain_methods_give_the_same_chains(sampler: str) -> None:
     """Two chains one after the other, on two devices, and side by side in one program."""
     flags = f"--xla_force_host_platform_device_count=2 {os.environ.get('XLA_FLAGS', '')}"
