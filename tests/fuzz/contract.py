@@ -82,12 +82,15 @@ def cases(names: tuple[str, ...], largest: int = 8, shapes: tuple[tuple[int, ...
     )
 
 
-def answer(call: Callable[[], Any], allow: Callable[[np.ndarray], Any] = np.isfinite) -> tuple[Any, ...] | None:
-    """What the call returns; None where it refused clearly, or warned.
+def answer(
+    call: Callable[[], Any], allow: Callable[[np.ndarray], Any] = np.isfinite, sure: bool = False
+) -> tuple[Any, ...] | None:
+    """What the call returns; None where it refused clearly, or warned of numbers that are not right.
 
     Args:
         call: of a public routine.
         allow: which numbers are right.
+        sure: None as well where it warned of anything, as a solver does that did not converge.
 
     Raises:
         AssertionError: if it returned a number that is not allowed in silence, or refused without naming a culprit.
@@ -108,7 +111,7 @@ def answer(call: Callable[[], Any], allow: Callable[[np.ndarray], Any] = np.isfi
     if not all(bool(allow(part).all()) for part in numbers):
         assert any(issubclass(one.category, UserWarning) for one in told), f"not a word of {numbers}"
         return None
-    return parts
+    return None if sure and told else parts
 
 
 def with_gradients(function: Callable[..., Tensor], *points: Tensor) -> tuple[Tensor, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,9 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from pyro_riemann.numpyro import to_numpyro
+from pyro_riemann.numpyro import (
+    RiemannianHeatKernel,
+    RiemannianNormal,
+    RiemannianUniform,
+    RiemannianWrappedNormal,
+    to_numpyro,
+)
 from tests.fuzz.contract import F32, F64, PHASES, Case, answer, cases
+from tests.fuzz.test_laws import QUICK, Draw, draws, finite_or_nowhere
 from tests.precision import enable_x64
 
 few = settings(max_examples=1, deadline=None, derandomize=True, database=None, phases=PHASES)
@@ -48,6 +56,54 @@ def check(case: Case) -> None:
     answer(lambda: metric.expmap(z, v))
     answer(lambda: metric.logmap(z, y))
     answer(lambda: metric.norm(z, v))
+
+
+LAWS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "heat kernel": lambda loc, time, metric: RiemannianHeatKernel(loc, time, metric, normalize=True),
+    "wrapped normal": RiemannianWrappedNormal,
+    "normal": lambda loc, time, metric: RiemannianNormal(loc, jnp.sqrt(time), metric),
+    "uniform": lambda loc, time, metric: RiemannianUniform(metric, loc - jnp.sqrt(time), loc + jnp.sqrt(time)),
+}
+
+
+def check_law(one: Draw) -> None:
+    """Density with gradients in all arguments, and draws."""
+    place, centre = Case(one.metric, one.dtype).place()
+    metric, loc = to_numpyro(place), jnp.asarray(centre.numpy())
+    time = jnp.asarray(10.0**one.time, loc.dtype)
+    step = np.random.default_rng(one.seed).normal(size=loc.shape).astype(loc.dtype)
+    value = loc if one.far is None else loc + jnp.asarray(10.0**one.far, loc.dtype) * step
+
+    def density(x: Any, t: Any, z: Any) -> Any:
+        return LAWS[one.law](x, t, metric).log_prob(z)
+
+    bounds = finite_or_nowhere if one.law == "uniform" else np.isfinite
+    found = answer(lambda: density(loc, time, value), bounds, sure=True)
+    if found is not None:
+        assert found[0].dtype == loc.dtype
+        if np.isfinite(found[0]):
+            slopes = jax.grad(density, (0, 1, 2))(loc, time, value)
+            assert all(bool(jnp.isfinite(slope).all()) for slope in slopes), (found, slopes)
+    drawn = answer(lambda: LAWS[one.law](loc, time, metric).sample(jax.random.key(one.seed), (3,)))
+    assert drawn is None or drawn[0].shape == (3, metric.dim)
+
+
+def twins(metrics: tuple[str, ...], smallest: int = -8, largest: int = 8) -> st.SearchStrategy[Draw]:
+    """Laws of the twin on some metrics."""
+    return draws(metrics, smallest, largest).map(lambda one: one._replace(law=sorted(LAWS)[one.seed % len(LAWS)]))
+
+
+@settings(few, max_examples=4)
+@given(twins(("HalfSpace",)))
+def test_laws(one: Draw) -> None:
+    check_law(one)
+
+
+@pytest.mark.slow
+@settings(few, max_examples=60)
+@given(twins(QUICK))
+def test_laws_at_length(one: Draw) -> None:
+    check_law(one)
 
 
 @few
