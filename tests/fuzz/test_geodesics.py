@@ -77,7 +77,7 @@ def test_numeric_geodesics(case: Case) -> None:
 
 
 @pytest.mark.slow
-@settings(few, max_examples=60)
+@settings(few, max_examples=30)
 @given(cases(NAMES, largest=8))
 def test_numeric_geodesics_at_length(case: Case) -> None:
     check_contract(case)
