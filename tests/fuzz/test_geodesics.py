@@ -20,7 +20,7 @@ NAMES = ("RiemannianMetric", "KernelMetric", "PullbackMetric", "GridMetric", "Co
 COARSE = GeodesicSolver(num_knots=4, num_segments=16, init="line", max_iterations=20)
 ERROR = 2e-2  # of the spline, relative
 some = cases(NAMES, largest=1, shapes=((2,),))
-few = settings(max_examples=4, deadline=None, derandomize=True, database=None, phases=PHASES)
+few = settings(max_examples=2, deadline=None, derandomize=True, database=None, phases=PHASES)
 
 
 def points(case: Case) -> tuple[RiemannianMetric, Tensor, Tensor, Tensor]:

@@ -93,7 +93,7 @@ def twins(metrics: tuple[str, ...], smallest: int = -8, largest: int = 8) -> st.
     return draws(metrics, smallest, largest).map(lambda one: one._replace(law=sorted(LAWS)[one.seed % len(LAWS)]))
 
 
-@settings(few, max_examples=4)
+@settings(few, max_examples=3)
 @given(twins(("HalfSpace",)))
 def test_laws(one: Draw) -> None:
     check_law(one)
