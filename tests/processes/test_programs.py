@@ -72,6 +72,7 @@ def test_an_array_of_slurm(tmp_path: Path) -> None:
     assert "PART must be between 0 and 1" in refused.stderr
 
 
+@pytest.mark.slow
 def test_joblib_by_loky_and_on_a_cluster_of_dask(tmp_path: Path) -> None:
     program = [sys.executable, str(PROGRAMS / "cluster_draws.py")]
     here = run(*program, folder=tmp_path)
