@@ -145,10 +145,6 @@ def _acquire(path: Path, wait: bool) -> int:
             return handle  # there an open file cannot be removed, and nothing else is promised
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.path.lexists(path) and os.path.samestat(os.fstat(handle), os.lstat(path)):
-                os.ftruncate(handle, 0)
-                os.write(handle, str(os.getpid()).encode())
-                return handle
         except BlockingIOError:
             owner = os.read(handle, 20).decode("ascii", "replace")
             os.close(handle)
@@ -163,4 +159,17 @@ def _acquire(path: Path, wait: bool) -> int:
                 stacklevel=4,
             )
             return handle
+        if _is_at(handle, path):
+            with contextlib.suppress(OSError):  # a full disk; who holds it is only for the message
+                os.ftruncate(handle, 0)
+                os.write(handle, str(os.getpid()).encode())
+            return handle
         os.close(handle)  # its holder has just removed it
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is the one at that path, which others remove and make anew."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False

@@ -21,6 +21,7 @@ from pyro_riemann.experiments.single_cell import load_cells, most_variable, repo
 from pyro_riemann.experiments.single_cell._data import LINES
 from pyro_riemann.vae import Decoder, PoissonLikelihood
 
+CURVES = ("mean", "fisher", "ensemble")
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "single_cell"
 MEANS = ("mean", "encoder_mean")
 KINDS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.68, 0.16, 0.16], [0.16, 0.68, 0.16], [0.33, 0.33, 0.33]])
@@ -99,6 +100,26 @@ def test_findings_are_those_of_the_results() -> None:
             off = [(torch.tensor(nuts[key]) - torch.tensor(nuts["lattice_mean"])).abs() / deviation for key in MEANS]
             assert off[0].max() < 0.2
             assert off[1].max() > 1
+
+
+def test_findings_in_ten_dimensions_are_those_of_the_results() -> None:
+    records = [load(path) for path in RESULTS.glob("*.json")]
+    results = [record["result"] for record in records if "latent_dim" in record["settings"]]
+    assert len(results) == 4
+    mixed = [result for result in results if "mixtures" in result]
+    rank = {
+        name: [statistics.mean(result["mixtures"][name]["rank"]) for result in mixed] for name in ("straight", *CURVES)
+    }
+    assert all(mine < line + 0.01 for name in CURVES for mine, line in zip(rank[name], rank["straight"], strict=True))
+    for result in mixed:
+        bare = {key: statistics.mean(result["profiles"][key]) for key in ("rank", "error")}
+        assert abs(statistics.mean(result["mixtures"]["straight"]["rank"]) - bare["rank"]) < 0.01
+        error = {name: statistics.mean(result["mixtures"][name]["error"]) for name in ("straight", *CURVES)}
+        assert error["ensemble"] < min(error["straight"], bare["error"])
+        assert error["straight"] < min(error["mean"], error["fisher"])
+    for result in results:
+        assert result["gain"]["standard"][0] < 0
+        assert result["gain"]["mixture"][0] < -5
 
 
 def test_files_are_read(data: Path) -> None:

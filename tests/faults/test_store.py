@@ -171,6 +171,23 @@ def test_a_lock_can_be_waited_for_while_its_file_comes_and_goes(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lock_file_that_goes_while_it_is_looked_at_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lstat, looked = tmp_path / "job.lock", os.lstat, []
+
+    def gone(name: Path) -> os.stat_result:
+        if name == path and not looked:
+            looked.append(name)
+            path.unlink()
+        return lstat(name)
+
+    monkeypatch.setattr(os, "lstat", gone)
+    with locked(path), pytest.raises(OSError, match="in use"), locked(path):
+        pass
+    assert looked
+
+
 # -------------------------------------------------------------------- what the disk refuses
 
 
