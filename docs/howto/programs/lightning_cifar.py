@@ -33,8 +33,8 @@ class VAE(lightning.LightningModule):
 images = datasets.ImageFolder(sys.argv[1], transforms.ToTensor())  # CIFAR-10 as files: train/<class>/<number>.jpg
 loader, vae = torch.utils.data.DataLoader(images, 20, shuffle=True), VAE()
 lightning.Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False).fit(vae, loader)
-metric = KernelMetric.from_posterior(loader, vae.encode, num_centroids=50)
-print(sampling.sample_uniform(metric, 200, seed=0))
+print(sampling.sample(vae, loader, 200).items.shape)
+metric = KernelMetric.from_posterior(loader, vae.encode, num_centroids=50, bandwidth="mahalanobis")  # for curves
 ends = vae.encode(torch.stack([images[0][0], images[-1][0]])).mean.detach()
 rows = [sampling.interpolate(metric, *ends, vae.decode, kind) for kind in ("line", "volume")]
 plotting.plot_interpolations(rows, (3, 32, 32), limits=(0, 1))[0].figure.savefig("interpolations.png")
