@@ -193,6 +193,7 @@ def test_predictive_samples_from_the_model(prior: str):
     assert bool(torch.isfinite(draws["x"]).all())
 
 
+@pytest.mark.slow
 def test_evaluation_adds_up_and_reports_the_mass():
     data = curve_data(60)
     vae = phase_two_vae(data, "heat_kernel", "wrapped_normal", "grid")
@@ -229,7 +230,8 @@ def mass_by_shortest_paths(vae: VAE, data: torch.Tensor, count: int = 100) -> fl
     return float(log_density.logsumexp(0) + ((high - low) / count).log().sum() - (2 * math.pi * time).log())
 
 
-@pytest.mark.parametrize("metric", ["fixed", pytest.param("grid", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["fixed", "grid"])
 def test_mass_of_the_prior_agrees_with_quadrature_of_its_density(metric: str):
     vae = phase_two_vae(curve_data(60), "heat_kernel", "normal", metric)
     value, error = prior_mass(vae)
