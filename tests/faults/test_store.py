@@ -174,7 +174,8 @@ def test_a_lock_can_be_waited_for_while_its_file_comes_and_goes(tmp_path: Path) 
 def test_a_lock_file_that_goes_while_it_is_looked_at_is_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, lstat, looked = tmp_path / "job.lock", os.lstat, []
+    path, lstat = tmp_path / "job.lock", os.lstat
+    looked: list[Path] = []
 
     def gone(name: Path) -> os.stat_result:
         if name == path and not looked:
