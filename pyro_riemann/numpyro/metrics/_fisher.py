@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as distributions
 from jax import Array
+from numpyro.distributions.discrete import ZeroInflatedLogits, ZeroInflatedProbs  # NumPyro 0.19 has them there alone
 from numpyro.distributions.kl import kl_divergence
 
 from pyro_riemann._decoded import OutputError
@@ -81,7 +82,7 @@ def _chart(laws: tuple[Law, ...], own_scale: bool) -> Chart:
     if family is not None and not varying:
         immersion = _Broadcast(family.immersion)
         return Chart(name, immersion, family.fixed, Flat(), immersion(law).size)
-    if isinstance(base, distributions.ZeroInflatedProbs) and _is_negative_binomial(_base(base.base_dist)):
+    if isinstance(base, ZeroInflatedProbs) and _is_negative_binomial(_base(base.base_dist)):
         counts = jnp.stack([jnp.ravel(_counts_of(each).concentration) * 1.0 for each in laws])
         if not holds(unvarying(counts)):
             raise OutputError(
@@ -174,14 +175,14 @@ def _is_negative_binomial(law: Law) -> bool:
 
 def _counts_of(law: Law) -> distributions.GammaPoisson:
     """The law without the added zeros, or one that has the same attributes."""
-    inflated = cast(distributions.ZeroInflatedProbs, _base(law))
+    inflated = cast(ZeroInflatedProbs, _base(law))
     return cast(distributions.GammaPoisson, _base(inflated.base_dist))
 
 
 def _zero_inflated(law: Law) -> Array:
-    inflated, shape = cast(distributions.ZeroInflatedProbs, _base(law)), _within(law).batch_shape
+    inflated, shape = cast(ZeroInflatedProbs, _base(law)), _within(law).batch_shape
     counts = _counts_of(law)
-    if isinstance(inflated, distributions.ZeroInflatedLogits):
+    if isinstance(inflated, ZeroInflatedLogits):
         gate = jnp.asarray(inflated.gate_logits)
     else:
         gate = jnp.log(inflated.gate) - jnp.log1p(-inflated.gate)
