@@ -11,6 +11,13 @@ import typer
 from pyro_riemann import _work
 from pyro_riemann.cli._clear import check_device, clear_errors
 
+# options of several commands
+Results = Annotated[Path, typer.Option(help="Folder of the results.")]
+Models = Annotated[Path, typer.Option(help="Folder of the models.")]
+Page = Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")]
+Report = Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")]
+
 reproduce = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 
 
@@ -35,15 +42,15 @@ def kalatzis2020(
     protocol: Annotated[
         str, typer.Option(help="paper: appendix C, 300 epochs; reduced: hours on two cores; smoke: a trial.")
     ] = "reduced",
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/kalatzis2020/results"),
-    checkpoints: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("runs/kalatzis2020/models"),
+    results: Results = Path("runs/kalatzis2020/results"),
+    checkpoints: Models = Path("runs/kalatzis2020/models"),
     processes: Annotated[int, typer.Option(min=1, help="Runs at a time, on this machine.")] = 1,
     device: Annotated[
         list[str] | None, typer.Option(help="cpu, cuda, cuda:1, ...; repeat it for several [default: cpu].")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads, all processes together.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
-    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    page: Page = None,
     beside: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of another protocol's results, for the same page; repeat it for several."),
@@ -99,11 +106,11 @@ def chadebec2022(
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds [default: the protocol's].")] = None,
     report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...: where models are trained.")] = "cpu",
-    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
+    page: Page = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do all of these runs again, whatever results and models there are.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
+    threads: Threads = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run the experiments of Chadebec & Allassonniere (2022); start again after an interruption to go on."""
@@ -140,9 +147,9 @@ def chadebec2022(
 @reproduce.command()
 def earth(
     data: Annotated[Path | None, typer.Option(help="Folder with earth/*.csv [default: PYRO_RIEMANN_DATA].")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/earth"),
-    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")] = False,
+    results: Results = Path("runs/earth"),
+    page: Page = None,
+    report: Report = False,
 ) -> None:
     """Fit densities to places on Earth, the benchmark of Mathieu & Nickel (2020); start again to go on."""
     from pyro_riemann.experiments import earth as experiment
@@ -160,10 +167,10 @@ def single_cell(
     data: Annotated[
         Path | None, typer.Option(help="Folder with single-cell/*.csv.gz [default: PYRO_RIEMANN_DATA].")
     ] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/single_cell"),
-    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
+    results: Results = Path("runs/single_cell"),
+    page: Page = None,
+    report: Report = False,
+    threads: Threads = None,
 ) -> None:
     """Fit negative binomial VAEs to cells and to mixtures of Tian et al. (2019); start again to go on."""
     import torch
@@ -184,11 +191,11 @@ def single_cell(
 @reproduce.command()
 def identifiability(
     data: Annotated[Path | None, typer.Option(help="Folder with MNIST/raw [default: PYRO_RIEMANN_DATA].")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/identifiability/results"),
-    checkpoints: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("runs/identifiability/models"),
-    page: Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
+    results: Results = Path("runs/identifiability/results"),
+    checkpoints: Models = Path("runs/identifiability/models"),
+    page: Page = None,
+    report: Report = False,
+    threads: Threads = None,
 ) -> None:
     """Compare distances over retrainings of a VAE, as Syrota et al. (2025) do; start again to go on."""
     import torch
