@@ -14,6 +14,8 @@ import pyro
 import pytest
 import torch
 
+from tests.zero_tangents import infer_quickly
+
 SLOW = frozenset(Path(__file__).with_name("slow.txt").read_text().splitlines())
 QUICKER = "--xla_cpu_use_fusion_emitters=false"
 
@@ -25,11 +27,11 @@ def is_known(flag: str) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each pytest-xdist worker one thread, as the workers are the parallelism; let XLA compile quickly.
+    """Give each pytest-xdist worker one thread, as the workers are the parallelism; be quick where no test looks.
 
     Tests of the twin compile much and compute little: without most of its optimisations, and with its older emitter of
     loops, XLA takes a third of the time for the same programs. JAX reads both when it is imported. Benchmarks are run
-    with what users have; so is everything where JAX_DISABLE_MOST_OPTIMIZATIONS is 0.
+    with what users have; so is everything where JAX_DISABLE_MOST_OPTIMIZATIONS is 0. For torch: ``zero_tangents``.
     """
     if os.environ.get("PYTEST_XDIST_WORKER"):
         torch.set_num_threads(1)  # the rest is inherited
@@ -37,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         if "XLA_FLAGS" not in os.environ and is_known(QUICKER):
             os.environ["XLA_FLAGS"] = QUICKER
+    if config.option.markexpr != "benchmark":
+        infer_quickly()
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses

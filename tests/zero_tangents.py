@@ -1,0 +1,42 @@
+"""Shapes of zero tangents, found quickly: half the time of most tests with a network of their own.
+
+In forward mode torch asks for the shape of each product or sum with a tangent that is zero, and answers in Python by rules
+that also serve its compiler, half a millisecond each. These know the shape and dtype alone, which is all that a tangent
+without numbers has. `test_zero_tangents.py` compares them with torch's own; a test's numbers do not depend on them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_KEPT: list[Any] = []  # torch forgets the rules of a library that nobody holds
+
+
+def combined(a: Tensor, b: Tensor, **_: Any) -> Tensor:
+    """Of a sum, difference or product."""
+    shape = torch.broadcast_shapes(a.shape, b.shape)
+    return torch.empty(shape, dtype=torch.result_type(a, b), device="meta")
+
+
+def divided(a: Tensor, b: Tensor) -> Tensor:
+    """Of a quotient, which is never an integer."""
+    shape, dtype = torch.broadcast_shapes(a.shape, b.shape), torch.result_type(a, b)
+    exact = dtype.is_floating_point or dtype.is_complex
+    return torch.empty(shape, dtype=dtype if exact else torch.get_default_dtype(), device="meta")
+
+
+RULES = {"mul.Tensor": combined, "add.Tensor": combined, "sub.Tensor": combined, "div.Tensor": divided}
+
+
+def infer_quickly() -> None:
+    """Have torch use these rules until the process ends, where it lets one."""
+    library = torch.library.Library("aten", "IMPL", "Meta")
+    if _KEPT or "allow_override" not in inspect.signature(library.impl).parameters:
+        return
+    for name, rule in RULES.items():
+        library.impl(name, rule, allow_override=True)
+    _KEPT.append(library)
