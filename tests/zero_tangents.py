@@ -1,8 +1,8 @@
 """Shapes of zero tangents, found quickly: half the time of most tests with a network of their own.
 
-In forward mode torch asks for the shape of each product or sum with a tangent that is zero, and answers in Python by rules
-that also serve its compiler, half a millisecond each. These know the shape and dtype alone, which is all that a tangent
-without numbers has. `test_zero_tangents.py` compares them with torch's own; a test's numbers do not depend on them.
+In forward mode torch asks for the shape of each product or sum with a tangent that is zero, and answers in Python, by
+rules that also serve its compiler, half a millisecond each. These know the shape and dtype alone, which is all that a
+tangent without numbers has. `tests/meta/test_zero_tangents.py` compares them with torch's own.
 """
 
 from __future__ import annotations

@@ -18,6 +18,9 @@ from pyro_riemann._formulas.shortest_paths import adjacency
 
 _REACH = 3  # cells between a node and the foot of its characteristic
 _PATIENCE = 8  # sweeps without progress
+_PROGRESS = 0.98  # what moves after a sweep that made some, of what moved at best before
+_RESTING = 0.1  # of the tolerance: what moves less does not move its neighbours
+_AROUND = _REACH + 2  # cells within which a value hangs on another: the foot's, and those of its spline
 _GAUSS = ((0.5 - math.sqrt(0.15), 5 / 18), (0.5, 8 / 18), (0.5 + math.sqrt(0.15), 5 / 18))
 
 
@@ -30,13 +33,20 @@ class DistanceTable(NamedTuple):
 
 
 def distance_table(
-    grid: Sequence[Array], loc: Array, resolution: tuple[int, ...], max_sweeps: int, tolerance: float
+    grid: Sequence[Array],
+    loc: Array,
+    resolution: tuple[int, ...],
+    max_sweeps: int,
+    tolerance: float,
+    horizon: float = math.inf,
 ) -> DistanceTable:
     """Squared distances from ``loc`` under a tabulated metric; ``grid`` holds its coefficients and both corners."""
     metric = _TabulatedMetric(*(np.asarray(array, np.float64) for array in grid))
     builder = _Builder(metric, np.asarray(loc, np.float64), resolution)
-    distance, num_sweeps = builder.refine(builder.shortest_paths(), max_sweeps, tolerance)
-    error = builder.eikonal_error(builder.spline(distance))
+    paths = builder.shortest_paths()
+    within = paths <= horizon
+    distance, num_sweeps = builder.refine(paths, within, max_sweeps, tolerance)
+    error = builder.eikonal_error(builder.spline(distance), within)
     return DistanceTable((distance**2).reshape(*resolution, 1), error, num_sweeps)
 
 
@@ -146,29 +156,36 @@ class _Builder:
         graph = adjacency(rows, columns, lengths, num_nodes + 1)
         return np.asarray(scipy.sparse.csgraph.dijkstra(graph, indices=num_nodes)[:-1])
 
-    def refine(self, distance: Array, max_sweeps: int, tolerance: float) -> tuple[Array, int]:
+    def refine(self, distance: Array, within: Array, max_sweeps: int, tolerance: float) -> tuple[Array, int]:
         """Replace each value by u(p) + |p, x|, p a few cells up the characteristic through x, until nothing moves.
 
-        Correct values spread from the centre by a few cells a sweep. Two candidates for p: a step along
+        Correct values spread from the centre by a few cells a sweep; a sweep takes the nodes around those that moved in
+        the last one, of those ``within`` alone. Two candidates for p: a step along
         the best edge of the graph (right also at the cut locus, where the spline's gradient is not), and the last p,
         moved so that the geodesic that leaves it along grad u meets x. Nodes at the cut locus or along a
         wall may swap sides for ever: it ends once 99 % rest, or their share has stopped growing.
         """
         distance = distance.copy()
         spline = self.spline(distance)
-        far = np.flatnonzero(~self.near)
-        foot = np.full_like(self.nodes[far], np.nan)
-        sweep, limit, fewest, waited = 0, tolerance * distance.max(), math.inf, 0
-        while sweep < max_sweeps:
+        refined = within & ~self.near
+        active = np.flatnonzero(refined)
+        count, foot = len(active), np.full_like(self.nodes, np.nan)
+        sweep, limit, fewest, waited = 0, tolerance * distance[within].max(), math.inf, 0
+        while sweep < max_sweeps and len(active):
             sweep += 1
-            value, foot = self._update(spline, distance, far, foot)
-            moving = float((np.abs(value - distance[far]) > limit).mean())
-            distance[far] = value
+            value, foot[active] = self._update(spline, distance, active, foot[active])
+            change = np.abs(value - distance[active])
+            distance[active] = value
             spline = self.spline(distance)
-            waited = 0 if moving < fewest else waited + 1
+            moving = (change > limit).sum() / count
+            waited = 0 if moving < _PROGRESS * fewest else waited + 1
             fewest = min(moving, fewest)
             if moving <= 0.01 or waited >= _PATIENCE:
                 break
+            moved = np.zeros(self.resolution, bool)
+            moved.flat[active[change > _RESTING * limit]] = True
+            around = scipy.ndimage.maximum_filter(moved, 2 * _AROUND + 1)
+            active = np.flatnonzero(around.ravel() & refined)
         return distance, sweep
 
     def _update(self, spline: Array, distance: Array, active: Array, last: Array) -> tuple[Array, Array]:
@@ -211,9 +228,9 @@ class _Builder:
         cells = np.abs(miss / self.step).max(-1, keepdims=True)
         return self._clip(foot + miss / np.maximum(cells, 1))  # one cell at most
 
-    def eikonal_error(self, spline: Array) -> float:
-        """Median violation of |grad u| = 1 at the centres of the cells away from the loc."""
-        inner = (self.index < self.sizes - 1).all(-1) & ~self.near
+    def eikonal_error(self, spline: Array, within: Array) -> float:
+        """Median violation of |grad u| = 1 at the centres of the cells away from the loc, ``within`` alone."""
+        inner = (self.index < self.sizes - 1).all(-1) & within & ~self.near
         points = self.nodes[inner] + 0.5 * self.step
         _, slope = self._value(spline, points)
         squared = (slope * np.linalg.solve(self.metric.metric(points), slope[..., None])[..., 0]).sum(-1)

@@ -20,6 +20,7 @@ from pyro_riemann.metrics import GridMetric, RiemannianMetric
 _RESOLUTIONS = {1: (200, 400, 800), 2: (60, 120, 180, 256)}
 _TOLERANCE = 1e-6  # at which distances stop moving, relative: what they are off by then no difference shows
 _SETTLED = 1e-2
+_FAR = 30.0  # negative log of the density, relative to the centre's, from which on distances may be a little long
 _SHARE = 1e-3  # of the mass, beyond the box on one axis, above which it is enlarged
 _GROWTH = 0.5  # by that share of its width
 _ENLARGEMENTS = 5
@@ -93,9 +94,12 @@ def _midpoint(
     steps = (torch.arange(count, dtype=low.dtype, device=low.device) + 0.5) / count
     axes = [a + steps * (b - a) for a, b in zip(low, high, strict=True)]
     nodes = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, metric.dim)
-    squared = table.distance_field(loc, resolution, tolerance=_TOLERANCE).squared_dist(nodes).double()
+    log_volume = 0.5 * table.logdet(nodes).double()
+    reach = _FAR + (log_volume.max() - 0.5 * table.logdet(loc)).clamp(min=0)
+    field = table.distance_field(loc, resolution, tolerance=_TOLERANCE, horizon=float((2 * variance * reach).sqrt()))
+    squared = field.squared_dist(nodes).double()
     cell = ((high - low).double() / count).log().sum() - 0.5 * metric.dim * (2 * math.pi * variance.double()).log()
-    log_mass = (0.5 * table.logdet(nodes).double() - 0.5 * squared / variance).reshape((count,) * metric.dim)
+    log_mass = (log_volume - 0.5 * squared / variance).reshape((count,) * metric.dim)
     return log_mass.flatten().logsumexp(0) + cell, _beyond(log_mass)
 
 

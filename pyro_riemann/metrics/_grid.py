@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -191,10 +192,13 @@ class TableMetric(GenericMetric):
         return metric.index_put((beyond,), outer_metric), jacobian.index_put((beyond,), outer_jacobian)
 
     def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
-        if self._beyond(z) is not None:
-            return super().christoffel(z, v)
+        beyond = self._beyond(z)
+        if beyond is not None and z.dim() == 1:
+            return self.christoffel(z.unsqueeze(0), v.unsqueeze(0)).squeeze(0)
         contraction: Tensor = log_cholesky.christoffel(torch, *self.table.with_jacobian(z), v)
-        return contraction
+        if beyond is None or self.base is None:
+            return contraction
+        return contraction.index_put((beyond,), self.base.christoffel(z[beyond], v[beyond]))
 
     def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
         beyond = self._beyond(z)
@@ -236,7 +240,12 @@ class TableMetric(GenericMetric):
         return self
 
     def distance_field(
-        self, loc: Tensor, resolution: int | Sequence[int] | None = None, max_sweeps: int = 200, tolerance: float = 1e-6
+        self,
+        loc: Tensor,
+        resolution: int | Sequence[int] | None = None,
+        max_sweeps: int = 200,
+        tolerance: float = 1e-6,
+        horizon: float = math.inf,
     ) -> DistanceField:
         """Distances from ``loc`` to every point of the box at once.
 
@@ -248,19 +257,22 @@ class TableMetric(GenericMetric):
             resolution: nodes an axis; the table's own by default, at most 100 (d = 2) or 20 (d = 3).
             max_sweeps: limit of the refinement.
             tolerance: it stops once no value moves by more than this share of the largest.
+            horizon: distances beyond it are left as the shortest paths on the grid give them, up to a few per cent too
+                long.
 
         Raises:
-            ValueError: if ``loc`` is not one point inside the box.
+            ValueError: if ``loc`` is not one point inside the box, or ``horizon`` is not positive.
             TypeError: if ``loc`` is not a floating tensor.
         """
         check_finite("loc", check_point("loc", loc, self.dim))
         if loc.dim() != 1 or not bool(self.table.contains(loc)):
             raise ValueError(f"`loc` must be one point ({self.dim},) inside the box, got {loc.tolist()}.")
+        if not horizon > 0:
+            raise ValueError(f"`horizon` must be positive, got {horizon}.")
         limit = {1: 1000, 2: 100, 3: 20}[self.dim]
         given = tuple(min(limit, r) for r in self.table.resolution) if resolution is None else resolution
-        return DistanceField(
-            self, loc.to(self.table.low), grid_table.check_sizes(given, self.dim), max_sweeps, tolerance
-        )
+        sizes = grid_table.check_sizes(given, self.dim)
+        return DistanceField(self, loc.to(self.table.low), sizes, max_sweeps, tolerance, horizon)
 
     def extra_repr(self) -> str:
         low, high = ([round(x, 4) for x in c.tolist()] for c in (self.table.low, self.table.high))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -34,10 +35,12 @@ class DistanceField(nn.Module):
         resolution: nodes an axis.
         max_sweeps: limit of the refinement.
         tolerance: it stops once no value moves by more than this share of the largest.
+        horizon: distances beyond it are left as the shortest paths on the grid give them.
 
     Attributes:
         loc: the centre, ``(d,)``; the field is not differentiable in it.
-        eikonal_error: median of :math:`\bigl| |\nabla u|_{G^{-1}} - 1 \bigr|` at the centres of the cells.
+        eikonal_error: median of :math:`\bigl| |\nabla u|_{G^{-1}} - 1 \bigr|` at the centres of the cells
+            within the horizon.
         num_sweeps: sweeps that the refinement took.
 
     Source: Sethian (1999), *Level Set Methods and Fast Marching Methods*; Dijkstra (1959), *A note on two
@@ -53,13 +56,19 @@ class DistanceField(nn.Module):
     eikonal_error: Tensor
 
     def __init__(
-        self, metric: _Tabulated, loc: Tensor, resolution: tuple[int, ...], max_sweeps: int, tolerance: float
+        self,
+        metric: _Tabulated,
+        loc: Tensor,
+        resolution: tuple[int, ...],
+        max_sweeps: int,
+        tolerance: float,
+        horizon: float = math.inf,
     ) -> None:
         super().__init__()
         self.dim = metric.dim
         low, high = metric.table.low, metric.table.high
         table = [tensor.detach().cpu().numpy() for tensor in (metric.table.coefficients.movedim(0, -1), low, high)]
-        found = distance_table(table, loc.detach().cpu().numpy(), resolution, max_sweeps, tolerance)
+        found = distance_table(table, loc.detach().cpu().numpy(), resolution, max_sweeps, tolerance, horizon)
         self.num_sweeps = found.num_sweeps
         self.register_buffer("loc", loc.detach().clone())
         self.register_buffer("eikonal_error", loc.new_tensor(found.eikonal_error))

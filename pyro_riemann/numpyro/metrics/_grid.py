@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -198,7 +199,12 @@ class TableMetric(GenericMetric):
         return self
 
     def distance_field(
-        self, loc: Array, resolution: int | Sequence[int] | None = None, max_sweeps: int = 200, tolerance: float = 1e-6
+        self,
+        loc: Array,
+        resolution: int | Sequence[int] | None = None,
+        max_sweeps: int = 200,
+        tolerance: float = 1e-6,
+        horizon: float = math.inf,
     ) -> DistanceField:
         """Distances from ``loc`` to every point of the box at once.
 
@@ -210,18 +216,22 @@ class TableMetric(GenericMetric):
             resolution: nodes an axis; the table's own by default, at most 100 (d = 2) or 20 (d = 3).
             max_sweeps: limit of the refinement.
             tolerance: it stops once no value moves by more than this share of the largest.
+            horizon: distances beyond it are left as the shortest paths on the grid give them, up to a few per cent too
+                long.
 
         Raises:
-            ValueError: if ``loc`` is not one point inside the box.
+            ValueError: if ``loc`` is not one point inside the box, or ``horizon`` is not positive.
             TypeError: if ``loc`` is not a floating array.
         """
         loc = check_finite("loc", check_point("loc", loc, self.dim))
         if loc.ndim != 1 or not bool(self.table.contains(loc)):
             raise ValueError(f"`loc` must be one point ({self.dim},) inside the box, got {loc.tolist()}.")
+        if not horizon > 0:
+            raise ValueError(f"`horizon` must be positive, got {horizon}.")
         limit = {1: 1000, 2: 100, 3: 20}[self.dim]
         given = tuple(min(limit, r) for r in self.table.resolution) if resolution is None else resolution
         sizes = grid_table.check_sizes(given, self.dim)
-        return DistanceField(self, loc.astype(self.table.low.dtype), sizes, max_sweeps, tolerance)
+        return DistanceField(self, loc.astype(self.table.low.dtype), sizes, max_sweeps, tolerance, horizon)
 
     def __repr__(self) -> str:
         return f"GridMetric(dim={self.dim}, resolution={self.table.resolution}, outside={self.outside!r})"

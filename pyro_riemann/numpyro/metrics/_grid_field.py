@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import jax.numpy as jnp
@@ -35,10 +36,12 @@ class DistanceField(Pytree):
         resolution: nodes an axis.
         max_sweeps: limit of the refinement.
         tolerance: it stops once no value moves by more than this share of the largest.
+        horizon: distances beyond it are left as the shortest paths on the grid give them.
 
     Attributes:
         loc: the centre, ``(d,)``; the field is not differentiable in it.
-        eikonal_error: median of :math:`\bigl| |\nabla u|_{G^{-1}} - 1 \bigr|` at the centres of the cells.
+        eikonal_error: median of :math:`\bigl| |\nabla u|_{G^{-1}} - 1 \bigr|` at the centres of the cells
+            within the horizon.
         num_sweeps: sweeps that the refinement took.
 
     Source: Sethian (1999), *Level Set Methods and Fast Marching Methods*; Dijkstra (1959), *A note on two
@@ -57,11 +60,17 @@ class DistanceField(Pytree):
     table: SplineTable
 
     def __init__(
-        self, metric: _Tabulated, loc: Array, resolution: tuple[int, ...], max_sweeps: int, tolerance: float
+        self,
+        metric: _Tabulated,
+        loc: Array,
+        resolution: tuple[int, ...],
+        max_sweeps: int,
+        tolerance: float,
+        horizon: float = math.inf,
     ) -> None:
         self.dim, table = metric.dim, metric.table
         arrays = [np.asarray(array) for array in (table.coefficients, table.low, table.high)]
-        found = distance_table(arrays, np.asarray(loc), resolution, max_sweeps, tolerance)
+        found = distance_table(arrays, np.asarray(loc), resolution, max_sweeps, tolerance, horizon)
         self.loc, self.num_sweeps = loc, jnp.asarray(found.num_sweeps)
         self.eikonal_error = jnp.asarray(found.eikonal_error, loc.dtype)
         self.table = SplineTable(found.squared, table.low, table.high)
