@@ -1,5 +1,6 @@
 """Riemannian distributions for Pyro, one a file."""
 
+from pyro_riemann.distributions._exponential_map import ExponentialMap
 from pyro_riemann.distributions._heat_kernel import RiemannianHeatKernel
 from pyro_riemann.distributions._kl import monte_carlo_kl
 from pyro_riemann.distributions._normal import RiemannianNormal
@@ -15,6 +16,7 @@ __all__ = [
     "RiemannianNormal",
     "RiemannianUniform",
     "VampPrior",
+    "ExponentialMap",
     "monte_carlo_kl",
     "SamplingReport",
     "SamplerReport",

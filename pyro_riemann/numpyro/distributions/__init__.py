@@ -1,5 +1,6 @@
 """Riemannian distributions for NumPyro, one a file."""
 
+from pyro_riemann.numpyro.distributions._exponential_map import ExponentialMap
 from pyro_riemann.numpyro.distributions._heat_kernel import RiemannianHeatKernel
 from pyro_riemann.numpyro.distributions._kl import monte_carlo_kl
 from pyro_riemann.numpyro.distributions._normal import RiemannianNormal
@@ -15,6 +16,7 @@ __all__ = [
     "RiemannianNormal",
     "RiemannianUniform",
     "VampPrior",
+    "ExponentialMap",
     "monte_carlo_kl",
     "SamplingReport",
     "SamplerReport",
