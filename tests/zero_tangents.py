@@ -16,17 +16,16 @@ from torch import Tensor
 _KEPT: list[Any] = []  # torch forgets the rules of a library that nobody holds
 
 
-def combined(a: Tensor, b: Tensor, **_: Any) -> Tensor:
-    """Of a sum, difference or product."""
-    shape = torch.broadcast_shapes(a.shape, b.shape)
+def combined(a: Tensor | float, b: Tensor | float, **_: Any) -> Tensor:
+    """Of a sum, difference or product, of which one may be a number."""
+    shape = torch.broadcast_shapes(getattr(a, "shape", ()), getattr(b, "shape", ()))
     return torch.empty(shape, dtype=torch.result_type(a, b), device="meta")
 
 
-def divided(a: Tensor, b: Tensor) -> Tensor:
+def divided(a: Tensor | float, b: Tensor | float) -> Tensor:
     """Of a quotient, which is never an integer."""
-    shape, dtype = torch.broadcast_shapes(a.shape, b.shape), torch.result_type(a, b)
-    exact = dtype.is_floating_point or dtype.is_complex
-    return torch.empty(shape, dtype=dtype if exact else torch.get_default_dtype(), device="meta")
+    found = combined(a, b)
+    return found if found.is_floating_point() or found.is_complex() else found.to(torch.get_default_dtype())
 
 
 RULES = {"mul.Tensor": combined, "add.Tensor": combined, "sub.Tensor": combined, "div.Tensor": divided}

@@ -21,6 +21,10 @@ def test_shape_and_dtype_are_those_of_numbers(name: str) -> None:
         numbers = operation(a, b)
         shape = RULES[name](a.to("meta"), b.to("meta"))
         assert (shape.shape, shape.dtype) == (numbers.shape, numbers.dtype)
+    for number in (2, 2.0):
+        a = torch.ones(2, dtype=torch.float32)
+        found = RULES[name](a.to("meta"), number), RULES[name](number, a.to("meta"))
+        assert all((part.shape, part.dtype) == (a.shape, a.dtype) for part in found)
     assert RULES[name](torch.ones(0, 3, device="meta"), torch.ones(1, device="meta")).shape == (0, 3)
 
 
