@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import copy
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import numpy as np
@@ -21,6 +22,16 @@ class Pytree:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, _unflattener(cls), _flatten)
+
+
+P = TypeVar("P")
+
+
+def replaced(value: P, **fields: Any) -> P:
+    """A copy with other values of some attributes."""
+    twin = copy.copy(value)
+    vars(twin).update(fields)
+    return twin
 
 
 def _data_names(value: Pytree) -> list[str]:

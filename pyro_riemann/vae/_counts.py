@@ -6,10 +6,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann._checks import check_one_of, check_positive
-from pyro_riemann.vae._likelihoods import Likelihood, refuse_values
-
-EXPOSURES = ("none", "total")
+from pyro_riemann._checks import check_one_of, check_positive, holds
+from pyro_riemann._formulas import likelihoods as formulas
+from pyro_riemann.vae._likelihoods import Likelihood
 
 
 class CountLikelihood(Likelihood):
@@ -27,7 +26,7 @@ class CountLikelihood(Likelihood):
 
     def __init__(self, exposure: str = "none") -> None:
         super().__init__()
-        self.exposure_rule = check_one_of("exposure", exposure, EXPOSURES)
+        self.exposure_rule = check_one_of("exposure", exposure, formulas.EXPOSURES)
         self.register_buffer("reference", torch.ones(()))
 
     def log_mean(self, output: Tensor, exposure: Tensor | None) -> Tensor:
@@ -48,10 +47,7 @@ class CountLikelihood(Likelihood):
         Raises:
             ValueError: for what is no count, or a datum without any where its total is its exposure.
         """
-        refuse_values(name, x, (x >= 0) & (x == x.floor()), "a likelihood of counts needs whole numbers from 0 on")
-        if self.exposure_rule == "total":
-            total = x.sum(-1)
-            refuse_values(name, total, total > 0, "the exposure of a datum, its total count, must be positive")
+        formulas.refuse(name, formulas.of_counts(x, self.exposure_rule), holds)
         return x
 
     @torch.no_grad()
@@ -59,18 +55,17 @@ class CountLikelihood(Likelihood):
         exposure = self.exposure(data)
         if exposure is not None:
             self.reference.copy_(exposure.double().mean())
-        mean = data.double().mean(0).clamp(min=0.5 / len(data))  # of an entry that was never seen
-        return (mean / self.reference).log(), data.new_ones(())
+        return formulas.count_start(torch, data.double(), self.reference), data.new_ones(())
 
     def features(self) -> nn.Module:
         return _LogCounts()
 
 
 class _LogCounts(nn.Module):
-    """log(1 + x): counts span orders of magnitude."""
+    """log(1 + x)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(min=0).log1p()  # learned pseudo-inputs may leave the counts
+        return formulas.log_counts(torch, x)
 
 
 class PoissonLikelihood(CountLikelihood):

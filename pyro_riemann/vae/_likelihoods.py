@@ -7,11 +7,9 @@ import math
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pyro_riemann._checks import check_one_of, holds
-
-LINKS = ("identity", "sigmoid")
+from pyro_riemann._formulas import likelihoods as formulas
 
 
 class Likelihood(nn.Module):
@@ -90,7 +88,7 @@ class GaussianLikelihood(Likelihood):
         super().__init__()
         if not 0 < scale < math.inf:
             raise ValueError(f"`scale` must be positive, got {scale}.")
-        self.fixed_scale, self.link = None if learn_scale else float(scale), check_one_of("link", link, LINKS)
+        self.fixed_scale, self.link = None if learn_scale else float(scale), check_one_of("link", link, formulas.LINKS)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale))) if learn_scale else None
 
     @property
@@ -113,18 +111,15 @@ class GaussianLikelihood(Likelihood):
             ValueError: for data outside [0, 1] where the mean is a sigmoid.
         """
         if self.link == "sigmoid":
-            refuse_values(name, x, (x >= 0) & (x <= 1), "a sigmoid needs data in [0, 1]: rescale them")
+            formulas.refuse(name, formulas.of_sigmoid(x), holds)
         return x
 
     @torch.no_grad()
     def standardize(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        mean = data.double().mean(0)
-        deviation = (data.double() - mean).square().mean().sqrt().clamp(min=1e-6)
+        output, unit, deviation = formulas.gaussian_start(torch, data.double(), self.link)
         if self.log_scale is not None:
             self.log_scale.copy_(deviation.log())
-        if self.link == "sigmoid":
-            return _logit(mean), torch.ones_like(deviation)
-        return mean, deviation
+        return output, unit
 
 
 class BernoulliLikelihood(Likelihood):
@@ -147,15 +142,11 @@ class BernoulliLikelihood(Likelihood):
         return dist.Bernoulli(logits=output).to_event(1)
 
     def check(self, name: str, x: Tensor) -> Tensor:
-        refuse_values(
-            name, x, (x >= 0) & (x <= 1), "a Bernoulli likelihood needs zeros and ones, nothing outside [0, 1]"
-        )
-        hint = "binarise grey values by `x > 0.5` or `torch.bernoulli(x)`, or use a Gaussian likelihood"
-        refuse_values(name, x, (x == 0) | (x == 1), f"a Bernoulli likelihood needs zeros and ones: {hint}")
+        formulas.refuse(name, formulas.of_bits(x), holds)
         return x
 
     def standardize(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        return _logit(data.double().mean(0)), data.new_ones(())
+        return formulas.logit(torch, data.double().mean(0)), data.new_ones(())
 
 
 class CategoricalLikelihood(Likelihood):
@@ -194,36 +185,22 @@ class CategoricalLikelihood(Likelihood):
         return output.unflatten(-1, (-1, self.num_categories)).argmax(-1).to(output)
 
     def check(self, name: str, x: Tensor) -> Tensor:
-        proper, most = (x >= 0) & (x < self.num_categories) & (x == x.floor()), self.num_categories - 1
-        refuse_values(name, x, proper, f"a categorical likelihood needs whole numbers from 0 to {most}")
+        formulas.refuse(name, formulas.of_categories(x, self.num_categories), holds)
         return x
 
     def standardize(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        counts = functional.one_hot(data.long(), self.num_categories).double().sum(0) + 1
-        return (counts / counts.sum(-1, keepdim=True)).log().flatten(), data.new_ones(())
+        return formulas.categorical_start(torch, data.double(), self.num_categories), data.new_ones(())
 
     def features(self) -> nn.Module:
         return _OneHot(self.num_categories)
 
 
 class _OneHot(nn.Module):
-    """Categories as unit vectors: no encoder should take their numbers for amounts."""
+    """Categories as unit vectors."""
 
     def __init__(self, num_categories: int) -> None:
         super().__init__()
         self.num_categories = num_categories
 
     def forward(self, x: Tensor) -> Tensor:
-        categories = torch.arange(self.num_categories, device=x.device)
-        # by distance, so that learned pseudo-inputs between two categories have a gradient
-        return (1 - (x.unsqueeze(-1) - categories).abs()).clamp(min=0).flatten(-2)
-
-
-def _logit(mean: Tensor, margin: float = 0.02) -> Tensor:
-    return torch.logit(mean.clamp(margin, 1 - margin))
-
-
-def refuse_values(name: str, x: Tensor, proper: Tensor, need: str) -> None:
-    if not holds(proper):
-        bad = x[~proper]
-        raise ValueError(f"`{name}` has {bad.numel()} of {x.numel()} values such as {float(bad[0]):.4g}: {need}.")
+        return formulas.one_hot(torch, x, self.num_categories)

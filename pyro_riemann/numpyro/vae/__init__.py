@@ -1,6 +1,13 @@
-"""Decoder networks of the Riemannian VAE as pytrees."""
+"""Variational autoencoders as NumPyro model/guide pairs, and their parts as pytrees."""
 
+from pyro_riemann.numpyro.vae._counts import NegativeBinomialLikelihood, PoissonLikelihood
 from pyro_riemann.numpyro.vae._layers import Activation, Linear, Rescale, Sequential, mlp
+from pyro_riemann.numpyro.vae._likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+)
 from pyro_riemann.numpyro.vae._networks import DistanceImmersion, Encoder, GaussianDecoder, RBFPrecision
 
 __all__ = [
@@ -13,4 +20,10 @@ __all__ = [
     "Rescale",
     "Sequential",
     "mlp",
+    "Likelihood",
+    "GaussianLikelihood",
+    "BernoulliLikelihood",
+    "CategoricalLikelihood",
+    "PoissonLikelihood",
+    "NegativeBinomialLikelihood",
 ]

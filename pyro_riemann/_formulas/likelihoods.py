@@ -1,0 +1,104 @@
+"""What likelihoods ask of their data, what encoders see of these, and outputs of the marginal law of data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from pyro_riemann._formulas import Array, Namespace, places
+
+LINKS = ("identity", "sigmoid")
+EXPOSURES = ("none", "total")
+
+
+class Need(NamedTuple):
+    """Which of some values are proper, and what to say of the others."""
+
+    values: Array
+    proper: Array
+    text: str
+
+
+def refuse(name: str, needs: Iterator[Need], holds: Callable[[Array], bool]) -> None:
+    """Raise at the first need that is not met, as far as ``holds`` can see.
+
+    Args:
+        name: of the argument.
+        needs: in their order.
+        holds: whether a mask is true everywhere.
+    """
+    for values, proper, text in needs:
+        if not holds(proper):
+            bad = values[~proper]
+            total = math.prod(values.shape)
+            raise ValueError(f"`{name}` has {len(bad)} of {total} values such as {float(bad[0]):.4g}: {text}.")
+
+
+def of_sigmoid(x: Array) -> Iterator[Need]:
+    """What Gaussian data ask whose mean is a sigmoid."""
+    yield Need(x, (x >= 0) & (x <= 1), "a sigmoid needs data in [0, 1]: rescale them")
+
+
+def of_bits(x: Array) -> Iterator[Need]:
+    """What Bernoulli data ask."""
+    yield Need(x, (x >= 0) & (x <= 1), "a Bernoulli likelihood needs zeros and ones, nothing outside [0, 1]")
+    hint = "binarise grey values by `x > 0.5` or by drawing, or use a Gaussian likelihood"
+    yield Need(x, (x == 0) | (x == 1), f"a Bernoulli likelihood needs zeros and ones: {hint}")
+
+
+def of_categories(x: Array, num_categories: int) -> Iterator[Need]:
+    """What data of categories ask."""
+    proper = (x >= 0) & (x < num_categories) & (x % 1 == 0)
+    yield Need(x, proper, f"a categorical likelihood needs whole numbers from 0 to {num_categories - 1}")
+
+
+def of_counts(x: Array, exposure: str) -> Iterator[Need]:
+    """What counts ``(*batch, D)`` ask, with one of :data:`EXPOSURES`."""
+    yield Need(x, (x >= 0) & (x % 1 == 0), "a likelihood of counts needs whole numbers from 0 on")
+    if exposure == "total":
+        total = x.sum(-1)
+        yield Need(total, total > 0, "the exposure of a datum, its total count, must be positive")
+
+
+def one_hot(xp: Namespace, x: Array, num_categories: int) -> Array:
+    """Categories ``(*batch, D)`` as unit vectors ``(*batch, D k)``: no encoder should take their numbers for amounts.
+
+    By distance, so that learned pseudo-inputs between two categories have a gradient.
+    """
+    apart = xp.abs(x[..., None] - places(xp, np.arange(num_categories), x))
+    return xp.clip(1 - apart, 0, None).reshape(*x.shape[:-1], -1)
+
+
+def log_counts(xp: Namespace, x: Array) -> Array:
+    """log(1 + x), as counts span orders of magnitude; learned pseudo-inputs may leave the counts."""
+    return xp.log1p(xp.clip(x, 0, None))
+
+
+def logit(xp: Namespace, mean: Array, margin: float = 0.02) -> Array:
+    """Log odds of means in [0, 1], at most those of the margin."""
+    inner = xp.clip(mean, margin, 1 - margin)
+    return xp.log(inner) - xp.log1p(-inner)
+
+
+def gaussian_start(xp: Namespace, data: Array, link: str) -> tuple[Array, Array, Array]:
+    """Outputs ``(D,)`` at which Gaussian data ``(n, D)`` have their mean, their unit and the standard deviation."""
+    mean = data.mean(0)
+    deviation = xp.clip(xp.sqrt(((data - mean) ** 2).mean()), 1e-6, None)
+    return (logit(xp, mean), xp.ones_like(deviation), deviation) if link == "sigmoid" else (mean, deviation, deviation)
+
+
+def categorical_start(xp: Namespace, data: Array, num_categories: int) -> Array:
+    """Log shares ``(D k,)`` of the categories in ``data`` ``(n, D)``, each counted once more than it was seen."""
+    counts = one_hot(xp, data, num_categories).sum(0).reshape(-1, num_categories) + 1
+    return xp.log(counts / counts.sum(-1)[..., None]).reshape(-1)
+
+
+def count_start(xp: Namespace, data: Array, reference: Array) -> Array:
+    """Outputs ``(D,)`` at which counts ``(n, D)`` have their mean at the ``reference`` exposure.
+
+    An entry that was never seen has half a count in all.
+    """
+    return xp.log(xp.clip(data.mean(0), 0.5 / len(data), None) / reference)
