@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyro_riemann._formulas.likelihoods import logit, units_of
+
 
 class Rescale(nn.Module):
     """The affine map ``loc + scale * x``, whose numbers are learned from data once and are no parameters.
@@ -46,11 +48,9 @@ class Rescale(nn.Module):
         """
         if self.fitted:
             return
-        rows = data.double()
-        loc = rows.mean(0)
-        deviation = (rows - loc).square().mean().sqrt()
+        loc, scale = units_of(torch, data.double())
         self.loc.copy_(loc)
-        self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))  # constant data have no scale
+        self.scale.copy_(scale)
 
     @torch.no_grad()
     def start(self, loc: Tensor, scale: Tensor) -> None:
@@ -73,4 +73,4 @@ class Rescale(nn.Module):
                 'use `output="linear"`.'
             )
         if not self.fitted:
-            self.loc.copy_(torch.logit(data.double().mean(0).clamp(margin, 1 - margin)))
+            self.loc.copy_(logit(torch, data.double().mean(0), margin))

@@ -23,7 +23,7 @@ SLOW = {  # compile for seconds what another example compiles too
     "sampling._front.tempered_smc",
     "sampling._result.SamplingResult.novelty",
     "statistics._kmeans.Clusters",
-    "vae._networks.DistanceImmersion",
+    "vae._decoders.DistanceImmersion",
 }
 
 

@@ -83,6 +83,13 @@ def logit(xp: Namespace, mean: Array, margin: float = 0.02) -> Array:
     return xp.log(inner) - xp.log1p(-inner)
 
 
+def units_of(xp: Namespace, data: Array) -> tuple[Array, Array]:
+    """Mean of each entry of ``data`` ``(n, D)``, and one standard deviation for all; 1 for constant data."""
+    mean = data.mean(0)
+    deviation = xp.sqrt(((data - mean) ** 2).mean())
+    return mean, xp.where(deviation > 0, deviation, 1.0)
+
+
 def gaussian_start(xp: Namespace, data: Array, link: str) -> tuple[Array, Array, Array]:
     """Outputs ``(D,)`` at which Gaussian data ``(n, D)`` have their mean, their unit and the standard deviation."""
     mean = data.mean(0)

@@ -1,5 +1,6 @@
 """Variational autoencoders with Riemannian priors as Pyro model/guide pairs."""
 
+from pyro_riemann._formulas.training import History
 from pyro_riemann.vae._bounds import ELBOTerms, elbo_terms, importance_log_likelihood
 from pyro_riemann.vae._callbacks import Callback, ProgressBar, ScalarWriter
 from pyro_riemann.vae._checkpoint import load_checkpoint, save_checkpoint
@@ -18,7 +19,7 @@ from pyro_riemann.vae._phases import encode_all, set_phase, start_phase_two
 from pyro_riemann.vae._posteriors import HeatKernelPosterior, NormalPosterior, Posterior, WrappedNormalPosterior
 from pyro_riemann.vae._precision import RBFPrecision
 from pyro_riemann.vae._priors import HeatKernelPrior, NormalPrior, Prior, UniformPrior, VampMixturePrior
-from pyro_riemann.vae._settings import History, TrainingConfig
+from pyro_riemann.vae._settings import TrainingConfig
 from pyro_riemann.vae._training import train
 
 __all__ = [

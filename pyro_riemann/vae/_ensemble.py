@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pyro_riemann._formulas.training import History, check_seeds
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import EnsembleMetric, PullbackMetric
 from pyro_riemann.vae._callbacks import Watcher, as_callbacks
 from pyro_riemann.vae._data import Data, as_rows
 from pyro_riemann.vae._loop import run_training
 from pyro_riemann.vae._models import VAE
-from pyro_riemann.vae._settings import History, TrainingConfig
+from pyro_riemann.vae._settings import TrainingConfig
 from pyro_riemann.vae._training import TwoPhases
 
 
@@ -115,8 +116,7 @@ def train_ensemble(
         >>> ensemble.metric.dist_samples(torch.zeros(1), torch.ones(1)).shape
         torch.Size([2])
     """
-    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
-        raise ValueError(f"`seeds` must be two different ones or more, got {list(seeds)}.")
+    check_seeds(seeds)
     config, watchers = config or TrainingConfig(), as_callbacks(callbacks, progress)
     models: list[VAE] = []
     histories = []

@@ -14,6 +14,7 @@ import torch
 from pyro.infer import SVI
 from torch import Tensor
 
+from pyro_riemann._formulas.training import History
 from pyro_riemann._safe_points import SafePoints
 from pyro_riemann._seed import seeded
 from pyro_riemann.vae._callbacks import Callback, told
@@ -21,7 +22,6 @@ from pyro_riemann.vae._checkpoint import generators, load_checkpoint, open_folde
 from pyro_riemann.vae._data import Data, as_rows
 from pyro_riemann.vae._objective import Objective
 from pyro_riemann.vae._saved_run import RunState, identity_of, load_run, save_run
-from pyro_riemann.vae._settings import History
 
 
 def run_training(

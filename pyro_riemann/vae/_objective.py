@@ -8,8 +8,8 @@ import pyro
 from pyro.infer import SVI
 from torch import Tensor, nn
 
+from pyro_riemann._formulas.training import History
 from pyro_riemann.vae._processes import Processes
-from pyro_riemann.vae._settings import History
 
 
 class Settings(Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_riemann._formulas.training import active_groups
 from pyro_riemann._modes import full_precision
 from pyro_riemann._seed import seeded
 from pyro_riemann.vae._models import VAE
@@ -50,9 +51,7 @@ def set_phase(vae: VAE, phase: int, phase_two: Iterable[str] = ("precision", "pr
         (False, False)
     """
     vae.warm_up = phase == 1
-    active = {"encoder", "posterior", "decoder"} if phase == 1 else set(phase_two)
-    if phase == 1 and not vae.prior.riemannian:
-        active.add("prior")
+    active = active_groups(phase, phase_two, vae.prior.riemannian)
     for name, values in parameter_groups(vae).items():
         for value in values:
             value.requires_grad_(name in active)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann._formulas import precision as formulas
 from pyro_riemann._jets import Jet
 
 
@@ -135,46 +136,26 @@ class RBFPrecision(nn.Module):
         Raises:
             ValueError: if there are fewer distinct codes than centres, or codes of the wrong shape.
         """
-        from sklearn.cluster import KMeans
-
-        if codes.dim() != 2 or codes.shape[-1] != self.latent_dim:
-            raise ValueError(f"`codes` must have shape (n, {self.latent_dim}), got {tuple(codes.shape)}.")
+        sample = codes[:: max(1, len(codes) // max_codes)]
+        points = formulas.check_codes(sample.cpu().double().numpy(), self.latent_dim, bandwidth)
         check_finite("codes", codes)
-        if bandwidth is not None and not bandwidth > 0:
-            raise ValueError(f"`bandwidth` must be positive, got {bandwidth}.")
-        num_centers = len(self.centers)
-        every = max(1, len(codes) // max_codes)
-        sample = codes[::every]
-        if len(torch.unique(sample, dim=0)) < num_centers:
-            raise ValueError(
-                f"{num_centers} centres need as many distinct codes, got {len(torch.unique(sample, dim=0))}: "
-                "lower `num_centers` or encode more data."
-            )
-        means = KMeans(num_centers, n_init=1, random_state=seed).fit(sample.cpu().double().numpy())
-        self.centers.copy_(torch.from_numpy(means.cluster_centers_))
+        self.centers.copy_(torch.from_numpy(formulas.cluster_centers(points, len(self.centers), seed)))
         distance, nearest = torch.cdist(codes.to(self.centers), self.centers).min(-1)
         counts = torch.zeros_like(self.bandwidth).index_add_(0, nearest, torch.ones_like(distance))
         radius = torch.zeros_like(self.bandwidth).index_add_(0, nearest, distance) / counts.clamp(min=1)
-        # a cluster of one code has radius 0: a spike, not a bump
-        radius = radius.clamp(min=float(radius[radius > 0].median()) * 0.5)
-        self.bandwidth.copy_(torch.full_like(radius, bandwidth) if bandwidth is not None else bandwidth_factor * radius)
+        median = float(radius[radius > 0].median())
+        self.bandwidth.copy_(formulas.bandwidths(torch, radius, median, bandwidth, bandwidth_factor))
         if residuals is not None:
             self._fit_weights(codes.to(self.centers), residuals.to(self.centers), nearest)
 
     def _fit_weights(self, codes: Tensor, residuals: Tensor, nearest: Tensor) -> None:
         """Weights for which the precision at a centre is the inverse mean residual of its cluster."""
-        if residuals.shape != (len(codes), self.data_dim):
-            raise ValueError(
-                f"`residuals` must have shape {(len(codes), self.data_dim)}, got {tuple(residuals.shape)}."
-            )
+        formulas.check_residuals(residuals, len(codes), self.data_dim)
         total = torch.zeros_like(self.log_weight.mT).index_add_(0, nearest, residuals)
         counts = torch.zeros_like(self.bandwidth).index_add_(0, nearest, torch.ones_like(residuals[:, 0]))
-        overall = residuals.mean(0)
-        variance = (total + 5 * overall) / (counts[:, None] + 5)  # shrunk: a small cluster knows little
-        target = 1 / (variance + max(self.min_scale, 1e-3) ** 2)
-        # basis functions overlap: divide by their sum at each centre, so that they add up to the target
-        overlap = torch.exp(-0.5 * (torch.cdist(self.centers, self.centers) / self.bandwidth).square()).sum(-1)
-        self.log_weight.copy_((target / overlap[:, None]).clamp(min=1e-6).log().mT)
+        apart = torch.cdist(self.centers, self.centers) / self.bandwidth
+        weights = formulas.log_weights(torch, total, counts[:, None], residuals.mean(0), self.min_scale, apart)
+        self.log_weight.copy_(weights)
 
 
 def _bump(exponent: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann._formulas.priors import heat_kernel_start
 from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianUniform, VampPrior
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.vae._interface import EncoderProtocol
@@ -151,14 +152,9 @@ class HeatKernelPrior(Prior):
         Raises:
             ValueError: if there is no metric.
         """
-        metric = assert_metric(metric)
-        probes = codes[:: max(1, len(codes) // sample)][:sample]
-        middle = (probes - probes.mean(0)).square().sum(-1).argsort()[:candidates]
-        squared = metric.squared_dist(probes[middle, None], probes[None])
-        mean = squared.mean(-1)
-        best = int(mean.argmin())
-        self.loc.copy_(probes[middle[best]])
-        self.log_time.fill_(math.log(float(mean[best]) / codes.shape[-1]))
+        loc, time = heat_kernel_start(assert_metric(metric).squared_dist, codes, candidates, sample)
+        self.loc.copy_(loc)
+        self.log_time.fill_(math.log(float(time)))
 
 
 class UniformPrior(Prior):

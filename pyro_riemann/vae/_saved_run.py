@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_riemann._formulas.training import History
 from pyro_riemann._identity import describe, fingerprint
 from pyro_riemann._store import check_tensors
 from pyro_riemann.vae._checkpoint import (
@@ -26,7 +27,6 @@ from pyro_riemann.vae._checkpoint import (
     save_checkpoint,
 )
 from pyro_riemann.vae._objective import Objective
-from pyro_riemann.vae._settings import History
 
 
 class RunState:

@@ -1,15 +1,14 @@
-"""What training is told, and what it records."""
+"""What training is told."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-GROUPS = ("encoder", "posterior", "decoder", "precision", "prior")
+from pyro_riemann._formulas.training import TwoPhaseSettings, check_count
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(TwoPhaseSettings):
     """Settings of :func:`train`; defaults are those of K20, appendix C.1, but for the number of epochs.
 
     Attributes:
@@ -37,54 +36,11 @@ class TrainingConfig:
         100
     """
 
-    warm_up_epochs: int = 10
-    epochs: int = 20
-    batch_size: int = 100
-    learning_rate: float = 1e-3
-    prior_learning_rate: float = 1e-2
-    kl_ramp: float = 0.5
-    kl_weight: float = 1.0
-    phase_two: tuple[str, ...] = ("precision", "prior")
     refresh_every: int = 1
-    patience: int | None = None
-    num_particles: int = 1
     checkpoint_every: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("warm_up_epochs", "epochs"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
-        for name in ("batch_size", "refresh_every", "num_particles", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("learning_rate", "prior_learning_rate", "kl_weight"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
-        if unknown := set(self.phase_two) - set(GROUPS):
-            raise ValueError(f"`phase_two` names unknown groups {sorted(unknown)}; there are {GROUPS}.")
-
-
-@dataclasses.dataclass
-class History:
-    """What a training recorded, one entry an epoch; ``history["validation"]`` is the list of one of its numbers.
-
-    Attributes:
-        epochs: each with ``phase``, ``epoch`` within it, ``seconds`` on the wall and ``processor_seconds``. Of
-            :func:`train`, in nats per datum, ``elbo`` and ``validation``, the ELBO of held-out data; of
-            :meth:`Autoencoder.fit <pyro_riemann.autoencoders.Autoencoder.fit>` ``loss``, ``validation``, the loss of
-            held-out data, and ``learning_rate``.
-
-    Example:
-        >>> history = History([{"phase": 1, "epoch": 1, "elbo": -10.0, "validation": -11.0, "seconds": 0.1}])
-        >>> len(history), history["elbo"]
-        (1, [-10.0])
-    """
-
-    epochs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    def __getitem__(self, key: str) -> list[Any]:
-        return [entry[key] for entry in self.epochs]
-
-    def __len__(self) -> int:
-        return len(self.epochs)
+        super().__post_init__()
+        for name in ("refresh_every", "checkpoint_every"):
+            check_count(name, getattr(self, name))

@@ -11,6 +11,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
+from pyro_riemann._formulas.training import GROUPS, History
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._callbacks import Watcher, as_callbacks
@@ -22,7 +23,7 @@ from pyro_riemann.vae._models import VAE
 from pyro_riemann.vae._objective import Objective
 from pyro_riemann.vae._phases import encode_all, parameter_groups, set_phase, start_phase_one, start_phase_two
 from pyro_riemann.vae._processes import Group
-from pyro_riemann.vae._settings import GROUPS, History, TrainingConfig
+from pyro_riemann.vae._settings import TrainingConfig
 
 MAX_TABLE_ERROR = 0.1  # relative error of G, see `GridMetric.interpolation_error`
 
@@ -124,17 +125,12 @@ class TwoPhases(Objective):
         return self.processes.svi(self.module, elbo, optimizer)
 
     def step(self, svi: SVI, rows: Tensor, size: int, phase: int, epoch: int) -> float:
-        loss: float = svi.step(rows, size=size, kl_weight=self.kl_weight(phase, epoch))
+        loss: float = svi.step(rows, size=size, kl_weight=self.config.kl_weight_of(phase, epoch))
         return loss / size
 
     def total_loss(self, rows: Tensor) -> float:
         loss: float = Trace_ELBO().loss(self.module.model, self.module.guide, rows)
         return loss
-
-    def kl_weight(self, phase: int, epoch: int) -> float:
-        """Weight of the KL term: it rises over the first share of phase 1."""
-        ramp = max(1, round(self.config.kl_ramp * self.config.warm_up_epochs))
-        return self.config.kl_weight * (min(1.0, (epoch + 1) / ramp) if phase == 1 else 1.0)
 
     def rate(self, name: str, phase: int, history: History) -> float:
         """Learning rate of a parameter: in phase 2 the few of the prior have their own."""
@@ -183,7 +179,7 @@ class TwoPhases(Objective):
 
     def comparable(self, phase: int, epoch: int) -> bool:
         """ELBOs of the ramp do not compare."""
-        return self.kl_weight(phase, epoch) >= self.config.kl_weight
+        return self.config.kl_weight_of(phase, epoch) >= self.config.kl_weight
 
     def stopped(self, stale: int) -> bool:
         return self.config.patience is not None and stale >= self.config.patience

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from pyro_riemann._formulas.likelihoods import units_of
 from pyro_riemann.numpyro._checks import check_one_of
 from pyro_riemann.numpyro._pytree import Pytree
 
@@ -94,6 +96,8 @@ class Linear(Pytree):
 class Rescale(Pytree):
     """The affine map ``loc + scale * x``: from the units of a network to those of the data.
 
+    Its numbers are taken from data once and not learned: no gradient reaches them.
+
     Args:
         loc: ``(n,)``.
         scale: a number.
@@ -112,11 +116,28 @@ class Rescale(Pytree):
 
     def __call__(self, x: Array) -> Array:
         """The map at ``x``, ``(*batch, n)``."""
-        return self.loc + self.scale * x
+        loc, scale = jax.lax.stop_gradient((self.loc, self.scale))
+        return loc + scale * x
 
     def inverse(self, y: Array) -> Array:
         """``(y - loc) / scale``, ``(*batch, n)``."""
-        return (y - self.loc) / self.scale
+        loc, scale = jax.lax.stop_gradient((self.loc, self.scale))
+        return (y - loc) / scale
+
+    @property
+    def fitted(self) -> bool:
+        """True once the map is another than the identity."""
+        return bool((self.loc != 0).any() | (self.scale != 1))
+
+    def fit(self, data: Array) -> Rescale:
+        """The map with the mean of each entry, and one scale for all, of ``data`` ``(m, n)``; itself if fitted before.
+
+        One scale, since a scale of its own would blow up the noise of an entry that hardly varies.
+        """
+        if self.fitted:
+            return self
+        loc, scale = units_of(np, np.asarray(data, np.float64))
+        return Rescale(jnp.asarray(loc, self.loc.dtype), jnp.asarray(scale, self.loc.dtype))
 
 
 class Sequential(Pytree):
