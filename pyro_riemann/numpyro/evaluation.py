@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,30 @@ from jax import Array
 from pyro_riemann._formulas.retrainings import Retrainings, check_codes, check_pairs, check_straight
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
-__all__ = ["IdentifiabilityReport", "identifiability_report"]
+__all__ = ["EncodingModel", "IdentifiabilityReport", "identifiability_report"]
+
+
+@runtime_checkable
+class EncodingModel(Protocol):
+    """A trained model that says where data lie and what is far there, as those of ``pyro_riemann.numpyro.vae`` do.
+
+    Attributes:
+        metric: the geometry of its codes.
+
+    Example:
+        >>> from pyro_riemann.numpyro.vae import make_vae
+        >>> isinstance(make_vae(4, likelihood="gaussian", key=jax.random.key(0)), EncodingModel)
+        True
+    """
+
+    @property
+    def metric(self) -> RiemannianMetric:
+        """The metric of its latent space."""
+        ...
+
+    def encode(self, x: Array) -> Array:
+        """Codes ``(n, d)`` of data x, ``(n, *shape)``."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,16 +67,20 @@ class IdentifiabilityReport(Retrainings[Array]):
         return np.asarray(values, np.float64)
 
 
-def identifiability_report(members: Sequence[RiemannianMetric], pairs: tuple[Array, Array]) -> IdentifiabilityReport:
+def identifiability_report(
+    members: Sequence[RiemannianMetric | EncodingModel], pairs: tuple[Array, Array]
+) -> IdentifiabilityReport:
     """Geodesic and Euclidean distances of the same pairs under models that were trained again, from other seeds.
 
     Args:
-        members: metrics of K models.
-        pairs: two batches of codes ``(K, P, d)``, those of each model.
+        members: K models, or their metrics.
+        pairs: for models, two batches of data ``(P, *shape)``, which each model encodes; for metrics, two batches of
+            codes ``(K, P, d)``, those of each.
 
     Raises:
         ValueError: for fewer than two members or pairs, batches of different shape or of the wrong one, or a pair whose
             codes coincide.
+        TypeError: for a member that is neither.
 
     Source: Syrota, Zainchkovskyy, Xi, Bloem-Reddy and Hauberg (2025), *Identifying metric structures of deep latent
     variable models*: 100 pairs of test data, coefficients of variation over retrainings, Student's t-test.
@@ -67,9 +95,18 @@ def identifiability_report(members: Sequence[RiemannianMetric], pairs: tuple[Arr
     """
     x, y = pairs
     check_pairs(members, x.shape, y.shape)
-    check_codes(members, x.shape)
-    euclidean = jnp.linalg.norm(x - y, axis=-1)
-    for index, lengths in enumerate(np.asarray(euclidean)):
-        check_straight(index, lengths)
-    geodesic = jnp.stack([member.dist(*ends) for member, *ends in zip(members, x, y, strict=True)])
-    return IdentifiabilityReport(geodesic, euclidean)
+    geodesic, euclidean = [], []
+    for index, member in enumerate(members):
+        if isinstance(member, RiemannianMetric):
+            check_codes(members, x.shape)
+            metric, codes = member, (x[index], y[index])
+        elif isinstance(member, EncodingModel):
+            metric, codes = member.metric, (member.encode(x), member.encode(y))
+        else:
+            raise TypeError(
+                f"`members` must be metrics or models with `metric` and `encode`, got {type(member).__name__}."
+            )
+        euclidean.append(jnp.linalg.norm(codes[0] - codes[1], axis=-1))
+        check_straight(index, np.asarray(euclidean[-1]))
+        geodesic.append(metric.dist(*codes))
+    return IdentifiabilityReport(jnp.stack(geodesic), jnp.stack(euclidean))

@@ -7,10 +7,11 @@ from typing import Any
 from pyro_riemann.numpyro import metrics
 from pyro_riemann.numpyro._convert._laws import LAWS
 from pyro_riemann.numpyro._convert._metrics import METRICS
+from pyro_riemann.numpyro._convert._models import MODELS
 from pyro_riemann.numpyro._convert._networks import NETWORKS
 from pyro_riemann.numpyro._convert._reader import Converter, Reader, package_name, title
 
-_CONVERTERS: dict[str, Converter] = METRICS | NETWORKS | LAWS
+_CONVERTERS: dict[str, Converter] = METRICS | NETWORKS | MODELS | LAWS
 
 
 def to_numpyro(value: Any, *, dtype: Any = None, metric: metrics.RiemannianMetric | None = None) -> Any:
@@ -19,8 +20,8 @@ def to_numpyro(value: Any, *, dtype: Any = None, metric: metrics.RiemannianMetri
     Converts every metric of the package (kernel, pullback, conformal, tabulated, flat, warped, scaled, products, the
     manifolds),
     pullbacks through ``nn.Sequential`` of linear layers and elementwise activations or through the decoders of
-    :mod:`pyro_riemann.vae`, these networks themselves, and the package's distributions with their settings. The
-    settings of the geodesic solver come along. Twins agree to rounding.
+    :mod:`pyro_riemann.vae`, these networks themselves, VAEs with a normal posterior and their parts, and the package's
+    distributions with their settings. The settings of the geodesic solver come along. Twins agree to rounding.
 
     Args:
         value: the torch object.
@@ -41,9 +42,10 @@ def to_numpyro(value: Any, *, dtype: Any = None, metric: metrics.RiemannianMetri
     read = Reader(_CONVERTERS, dtype, metric)
     name = package_name(value)
     if name not in _CONVERTERS:
+        known = sorted(name for name in _CONVERTERS if not name.startswith("_"))
         raise TypeError(
-            f"`to_numpyro` knows no twin of {title(value)}. It converts the metrics, manifolds, decoder networks and "
-            f"distributions of pyro_riemann ({', '.join(sorted(_CONVERTERS))}). A metric of your own is a subclass of "
+            f"`to_numpyro` knows no twin of {title(value)}. It converts the metrics, manifolds, networks, VAEs and "
+            f"distributions of pyro_riemann ({', '.join(known)}). A metric of your own is a subclass of "
             "pyro_riemann.numpyro.RiemannianMetric that implements `metric(z)`; give it as `metric=` to convert a "
             "distribution on it."
         )

@@ -7,7 +7,6 @@ from typing import Any
 
 from pyro_riemann.numpyro import vae
 from pyro_riemann.numpyro._convert._reader import Converter, Reader
-from pyro_riemann.numpyro._pytree import replaced
 
 
 def _linear(layer: Any, read: Reader) -> vae.Linear:
@@ -46,23 +45,6 @@ def _distance_immersion(network: Any, read: Reader) -> vae.DistanceImmersion:
     return twin
 
 
-def _gaussian(law: Any, read: Reader) -> vae.GaussianLikelihood:
-    if law.log_scale is None:
-        return vae.GaussianLikelihood(law.fixed_scale, learn_scale=False, link=law.link)
-    return replaced(vae.GaussianLikelihood(link=law.link), log_scale=read.array(law.log_scale))
-
-
-def _poisson(law: Any, read: Reader) -> vae.PoissonLikelihood:
-    return replaced(vae.PoissonLikelihood(law.exposure_rule), reference=read.array(law.reference))
-
-
-def _negative_binomial(law: Any, read: Reader) -> vae.NegativeBinomialLikelihood:
-    twin = vae.NegativeBinomialLikelihood(
-        learn_total_count="log_total_count" in dict(law.named_parameters()), exposure=law.exposure_rule
-    )
-    return replaced(twin, reference=read.array(law.reference), log_total_count=read.array(law.log_total_count))
-
-
 NETWORKS: dict[str, Converter] = {
     "Linear": _linear,
     "Rescale": _rescale,
@@ -75,9 +57,4 @@ NETWORKS: dict[str, Converter] = {
     "RBFPrecision": _rbf_precision,
     "GaussianDecoder": _gaussian_decoder,
     "DistanceImmersion": _distance_immersion,
-    "GaussianLikelihood": _gaussian,
-    "BernoulliLikelihood": lambda law, read: vae.BernoulliLikelihood(),
-    "CategoricalLikelihood": lambda law, read: vae.CategoricalLikelihood(law.num_categories),
-    "PoissonLikelihood": _poisson,
-    "NegativeBinomialLikelihood": _negative_binomial,
 }

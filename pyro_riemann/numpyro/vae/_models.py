@@ -94,23 +94,24 @@ class VAE(Pytree):
 
     @property
     def metric(self) -> PullbackMetric:
-        """Metric of the latent space: the pullback of the decoder as it is, to whose weights no gradient passes."""
-        return PullbackMetric(self.decoder.distance_immersion(), self.latent_dim)
+        """Metric of the latent space: the pullback of the decoder as it is, to whose weights no gradient passes.
+
+        Its distances are those of :func:`~pyro_riemann.numpyro.geodesics.training_solver`; set its ``solver`` to
+        another, as ``GeodesicSolver()``, to evaluate.
+        """
+        metric = PullbackMetric(self.decoder.distance_immersion(), self.latent_dim)
+        metric.solver = training_solver(self.latent_dim)
+        return metric
 
     # ---------------------------------------------------------------- the distributions
 
     def prior_distribution(self) -> dist.Distribution:
-        """Prior of a code, event shape ``(d,)``, a density with respect to dz.
-
-        A Riemannian prior has the distances of :func:`~pyro_riemann.numpyro.geodesics.training_solver`.
-        """
+        """Prior of a code, event shape ``(d,)``, a density with respect to dz."""
         if not self.prior.riemannian:
             return self.prior.distribution(None, self.encoder)
         if self.warm_up:
             return NormalPrior(self.latent_dim).distribution(None, self.encoder)
-        metric = self.metric
-        metric.solver = training_solver(self.latent_dim)
-        return self.prior.distribution(metric, self.encoder)
+        return self.prior.distribution(self.metric, self.encoder)
 
     def posterior(self, x: Array) -> dist.Distribution:
         """Approximate posterior q(z | x): ``(*batch, D) ->`` batch shape ``(*batch)``, event shape ``(d,)``."""

@@ -242,8 +242,7 @@ def _begin(vae: VAE, phase: int, data: Array, key: Array) -> VAE:
     for_noise, for_centers = jax.random.split(key)
     draws = loc + scale * jax.random.normal(for_noise, loc.shape, loc.dtype)
     vae = replaced(vae, decoder=vae.decoder.start_precision(draws, data, for_centers), warm_up=False)
-    metric = vae.metric if vae.prior.riemannian else None
-    return replaced(vae, prior=vae.prior.initialize(metric, loc)) if vae.prior.riemannian else vae
+    return replaced(vae, prior=vae.prior.initialize(vae.metric, loc)) if vae.prior.riemannian else vae
 
 
 def _rows(name: str, data: Array, vae: VAE) -> Array:
