@@ -39,7 +39,7 @@ class Decoder(Pytree, DecoderProtocol):
     Source: Kingma & Welling (2014), *Auto-encoding variational Bayes*, appendix C.
 
     Example:
-        >>> from pyro_riemann.numpyro.vae import PoissonLikelihood
+        >>> from pyro_riemann.numpyro.vae import PoissonLikelihood, mlp
         >>> decoder = Decoder(mlp([2, 16, 5], key=jax.random.key(0)), 2, 5, PoissonLikelihood())
         >>> decoder = decoder.standardize(jnp.full((10, 5), 3.0))
         >>> decoder.observation(jnp.zeros((4, 2))).sample(jax.random.key(1)).shape
@@ -114,6 +114,7 @@ class GaussianDecoder(Pytree, DecoderProtocol):
         log_warm_up_scale: logarithm of the standard deviation in the warm-up, a number.
 
     Example:
+        >>> from pyro_riemann.numpyro.vae import mlp
         >>> std = RBFPrecision(jnp.zeros((10, 2)), jnp.ones(10), jnp.zeros((64, 10)))
         >>> decoder = GaussianDecoder(mlp([2, 30, 64], key=jax.random.key(0)), std)
         >>> PullbackMetric(decoder, dim=2).metric(jnp.zeros((5, 2))).shape
@@ -201,6 +202,7 @@ class DistanceImmersion(Pytree):
     Source: Golub & Van Loan (2013), *Matrix Computations*, chapter 5, for the QR decomposition.
 
     Example:
+        >>> from pyro_riemann.numpyro.vae import mlp
         >>> std = RBFPrecision(jnp.zeros((10, 2)), jnp.ones(10), jnp.zeros((500, 10)))
         >>> decoder = GaussianDecoder(mlp([2, 20, 20, 500], key=jax.random.key(0)), std)
         >>> reduced, _ = decoder.distance_immersion()(jnp.zeros((2, 2)))

@@ -57,7 +57,7 @@ class VAE(Pytree):
     Example:
         >>> from numpyro.infer import SVI, Trace_ELBO
         >>> from numpyro.optim import Adam
-        >>> from pyro_riemann.numpyro.vae import BernoulliLikelihood, Decoder, Encoder
+        >>> from pyro_riemann.numpyro.vae import BernoulliLikelihood, Decoder, Encoder, mlp
         >>> first, second = jax.random.split(jax.random.key(0))
         >>> decoder = Decoder(mlp([2, 30, 64], key=first), 2, 64, BernoulliLikelihood())
         >>> vae = VAE(Encoder(64, 2, (30,), key=second), decoder)
