@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite
+from pyro_riemann._formulas import codes as formulas
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._front import sample_uniform
 from pyro_riemann.sampling._result import SamplingResult
@@ -70,14 +71,9 @@ class GaussianMixtureSampler:
     """
 
     def __init__(self, codes: Tensor, num_components: int = 10, max_codes: int = 20_000, seed: int = 0) -> None:
-        from sklearn.mixture import GaussianMixture
-
-        if codes.dim() != 2 or len(codes) < num_components:
-            raise ValueError(f"`codes` must be at least {num_components} rows, got shape {tuple(codes.shape)}.")
-        rows = check_finite("codes", codes)[:: -(-len(codes) // max_codes)].cpu().double().numpy()
-        # scikit-learn's 1e-6 is an absolute variance: at the codes' own scale it neither bites nor fails
-        floor = max(1e-6 * float(rows.var(0).mean()), 1e-12)
-        self.mixture = GaussianMixture(num_components, random_state=seed, reg_covar=floor).fit(rows)
+        formulas.check_enough(tuple(codes.shape), num_components)
+        rows = formulas.thinned(check_finite("codes", codes), max_codes).cpu().double().numpy()
+        self.mixture = formulas.fitted_mixture(rows, num_components, seed)
         # double precision: a component of fewer codes than dimensions is only as definite as the floor makes it
         weights, means, covariances = (
             torch.from_numpy(part).double()
@@ -151,11 +147,7 @@ class PosteriorSampler:
     """
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        if loc.dim() != 2 or not len(loc) or scale.shape not in (loc.shape, (*loc.shape, loc.shape[-1])):
-            raise ValueError(
-                "`loc` and `scale` must have shapes (n, d), or `scale` (n, d, d) for Cholesky factors, got "
-                f"{tuple(loc.shape)} and {tuple(scale.shape)}."
-            )
+        formulas.check_posteriors(tuple(loc.shape), tuple(scale.shape))
         self.loc, self.scale = check_finite("loc", loc.detach()), check_finite("scale", scale.detach())
 
     def sample(self, num_samples: int) -> Tensor:
@@ -168,5 +160,4 @@ class PosteriorSampler:
 
     def _draw(self, rows: Tensor) -> Tensor:
         loc, scale = self.loc[rows], self.scale[rows]
-        noise = torch.randn_like(loc)
-        return loc + (scale * noise if scale.dim() == 2 else (scale @ noise.unsqueeze(-1)).squeeze(-1))
+        return formulas.from_noise(loc, scale, torch.randn_like(loc))

@@ -54,6 +54,7 @@ EXCEPTIONS = {
     ("vae.ScalarWriter", "source"): "an interface",
     ("brownian.default_method", "source"): "a choice by what is cheap, not a theorem",
     ("evaluation.stack_classes", "source"): "joins tensors",
+    ("numpyro.sampling.LatentSampler", "source"): "an interface",
     ("numpyro.vae.Activation", "source"): "an elementwise function",
     ("numpyro.vae.Linear", "source"): "a matrix product",
     ("numpyro.vae.Sequential", "source"): "a composition of functions",

@@ -13,6 +13,13 @@ from pyro_riemann._formulas.unit_tempering import TemperedInfo, TemperedState
 from pyro_riemann._lazy import lazily
 
 if TYPE_CHECKING:
+    from pyro_riemann.numpyro.sampling._codes import (
+        GaussianMixtureSampler,
+        LatentSampler,
+        NormalSampler,
+        PosteriorSampler,
+        UniformSampler,
+    )
     from pyro_riemann.numpyro.sampling._door import default_box
     from pyro_riemann.numpyro.sampling._front import importance_resampling, sample_uniform, tempered_smc
     from pyro_riemann.numpyro.sampling._kernels import HamiltonianKernel, TemperedKernel
@@ -35,10 +42,15 @@ __all__ = [
     "HamiltonianKernel",
     "HamiltonianState",
     "HamiltonianInfo",
+    "LatentSampler",
+    "NormalSampler",
+    "GaussianMixtureSampler",
+    "PosteriorSampler",
+    "UniformSampler",
 ]
 
 _MODULES = dict.fromkeys(("_law", "_door", "_kernels"), "jax")
-_JUDGED = dict.fromkeys(("_front", "_result"), "diagnostics")
+_JUDGED = dict.fromkeys(("_front", "_result", "_codes"), "diagnostics")
 
 if not TYPE_CHECKING:  # the distributions are built on some of these, and need no table of chains
     __getattr__, __dir__ = lazily(__name__, __all__, _MODULES | _JUDGED)
