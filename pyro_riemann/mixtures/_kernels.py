@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
+from pyro_riemann._formulas import stacking as formulas
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.mixtures._mixture import ROWS, HeatKernelMixture
@@ -70,16 +71,8 @@ def fit_kernels(
     check_finite("points", check_point("points", points, metric.dim))
     check_positive("times", times)
     multiples = times.new_zeros(0) if multiples is None else check_positive("multiples", multiples)
-    if num_groups < 1 or num_neighbours < 1 or num_folds < 2:
-        raise ValueError(
-            f"`num_groups` and `num_neighbours` must be at least 1 and `num_folds` at least 2, got {num_groups}, "
-            f"{num_neighbours} and {num_folds}."
-        )
-    if points.dim() != 2 or len(points) * (num_folds - 1) // num_folds < 2 * max(num_groups, num_neighbours):
-        raise ValueError(
-            f"`points` must have shape (n, {metric.dim}) with two points for every group and neighbour, got "
-            f"{tuple(points.shape)} for {num_groups} groups and {num_neighbours} neighbours."
-        )
+    formulas.check_settings(num_groups, num_neighbours, num_folds)
+    formulas.check_points(tuple(points.shape), metric.dim, num_groups, num_neighbours, num_folds)
     settings = _Settings(metric, times, multiples, background, num_groups, num_neighbours)
     generator = torch.Generator("cpu").manual_seed(seed)
     fold = torch.randperm(len(points), generator=generator, device="cpu").to(points.device) % num_folds
@@ -87,7 +80,7 @@ def fit_kernels(
         # a row is a point, a column a group and a time: its mean kernel, without the points of the row's fold
         parts = [_columns(points[fold == f], points[fold != f], settings) for f in range(num_folds)]
         table = torch.cat(parts)
-        weights = _concave_maximum(table)
+        weights = formulas.concave_maximum(torch, table)
         return _mixture(points, settings, weights.log())[0]
 
 
@@ -102,22 +95,13 @@ class _Settings(NamedTuple):
 
 def _mixture(points: Tensor, settings: _Settings, log_weights: Tensor | None) -> tuple[HeatKernelMixture, Tensor]:
     """The mixture with these weights of the columns, or 1 for each; and the column of each kernel, ``(n, K)``."""
-    count, times, metric = settings.num_groups, settings.times, settings.metric
+    metric = settings.metric
     neighbour = nearest(points, points, metric, settings.num_neighbours + 1)
     squared = metric.squared_dist(points, points[neighbour])
-    order = squared.argsort().argsort()
-    group = order * count // len(points)
-    own = (squared[:, None] * settings.multiples).clamp(min=float(times.min()))
-    time = torch.cat([times.expand(len(points), -1), own], 1)
-    column = group[:, None] * time.shape[1] + torch.arange(time.shape[1], device=points.device)
-    if settings.background is not None:
-        time = torch.cat([time, torch.full_like(time[:, :1], settings.background)], 1)
-        column = torch.cat([column, torch.full_like(column[:, :1], count * (time.shape[1] - 1))], 1)
-    size = group.bincount(minlength=count)[group].log()[:, None]
-    logits = (torch.zeros_like(time) if log_weights is None else log_weights[column]) - size
-    if settings.background is not None:
-        logits[:, -1] = -torch.inf
-        logits[0, -1] = 0.0 if log_weights is None else log_weights[-1]
+    time, column, share = formulas.kernels(
+        torch, squared, settings.times, settings.multiples, settings.background, settings.num_groups
+    )
+    logits = share if log_weights is None else share + log_weights[column]
     return HeatKernelMixture(points, time, logits, metric), column
 
 
@@ -132,16 +116,3 @@ def _columns(held_out: Tensor, points: Tensor, settings: _Settings) -> Tensor:
             row.index_add_(0, q * count + column[i, k], (term + law.logits[i, k]).exp())
         rows.append(row.view(len(part), count))
     return torch.cat(rows)
-
-
-def _concave_maximum(table: Tensor, num_steps: int = 500, tolerance: float = 1e-7) -> Tensor:
-    """Weights of the columns that maximise the mean log of their mixture, by expectation maximisation."""
-    weights = table.new_full((table.shape[1],), 1 / table.shape[1])
-    table = table[(table > 0).any(1)]  # a row that no column reaches is the same for all weights
-    for _ in range(num_steps):
-        # an upper bound of what any weights could gain: the largest mean ratio of a column to the mixture
-        ratio = (table / (table @ weights)[:, None]).mean(0)
-        weights = weights * ratio
-        if ratio.max() < 1 + tolerance:
-            break
-    return weights / weights.sum()

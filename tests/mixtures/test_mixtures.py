@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributions.transforms import ExpTransform
 
 from pyro_riemann import EuclideanMetric, FlatTorus, Hyperbolic, KernelMetric, RiemannianMetric, Sphere, WarpedMetric
+from pyro_riemann._formulas.stacking import concave_maximum
 from pyro_riemann.mixtures import HeatKernelMixture, _em, fit_kernels, fit_mixture
-from pyro_riemann.mixtures._kernels import _concave_maximum
 from pyro_riemann.mixtures._neighbours import nearest, pairs_within
 from tests.distributions._shared import F64, derivative, sphere_rule, total_mass
 
@@ -173,7 +173,7 @@ def test_weights_are_at_the_maximum() -> None:
     """Optimality of a concave problem: every column's mean ratio to the mixture is 1, or less where its weight is 0."""
     table = torch.rand(200, 6, dtype=F64, generator=torch.Generator().manual_seed(0)) ** 4
     table[:, 5] = 0.2 * table[:, 4]
-    weights = _concave_maximum(table, num_steps=20000, tolerance=1e-9)
+    weights = concave_maximum(torch, table, num_steps=20000, tolerance=1e-9)
     ratio = (table / (table @ weights)[:, None]).mean(0)
     assert ratio.max() < 1 + 1e-6
     assert ((ratio - 1).abs() < 1e-4)[weights > 1e-3].all()

@@ -58,6 +58,11 @@ def _mixture(law: Any, read: Reader) -> Any:
     return mixtures.RiemannianMixture(read(law.components), read.array(law.logits), validate_args=law._validate_args)
 
 
+def _heat_kernels(law: Any, read: Reader) -> Any:
+    arrays = read.array(law.loc), read.array(law.time), read.array(law.logits)
+    return mixtures.HeatKernelMixture(*arrays, read.metric_of(law), validate_args=law._validate_args)
+
+
 def _normal(law: Any, read: Reader) -> Any:
     return dist.Normal(read.array(law.loc), read.array(law.scale), validate_args=law._validate_args)
 
@@ -79,6 +84,7 @@ LAWS: dict[str, Converter] = {
     "RiemannianUniform": _uniform,
     "VampPrior": _vamp_prior,
     "RiemannianMixture": _mixture,
+    "HeatKernelMixture": _heat_kernels,
     "Normal": _normal,
     "Independent": _independent,
 }
