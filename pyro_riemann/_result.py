@@ -58,5 +58,5 @@ class Result(Generic[A]):
 def judged(chains: Any) -> Summary:
     """The table of chains ``(chains, length, d)``, which may well be more than they are long."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="More chains", category=UserWarning)
+        warnings.filterwarnings("ignore", message="More chains|Found chain dimension", category=UserWarning)
         return judge(chains, None)

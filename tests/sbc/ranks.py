@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from arviz.stats.ecdf_utils import ecdf_confidence_band
 
 import pyro_riemann as here
 import pyro_riemann.numpyro as twin
@@ -147,7 +146,9 @@ def shares() -> np.ndarray:
 
 @lru_cache
 def band(replicates: int, probability: float) -> tuple[np.ndarray, np.ndarray]:
-    """Simultaneous band for the distribution function of ranks at 0, ..., KEPT - 1."""
+    """Simultaneous band for the distribution function of ranks at 0, ..., KEPT - 1; by ArviZ 0.x, which 1.x is not."""
+    from arviz.stats.ecdf_utils import ecdf_confidence_band
+
     points = shares()
     low, high = ecdf_confidence_band(replicates, points, points, prob=probability, method="optimized")
     return low, high
