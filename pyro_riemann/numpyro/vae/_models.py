@@ -151,8 +151,7 @@ class VAE(Pytree):
             with handlers.scale(scale=kl_weight):
                 z: Array = numpyro.sample("z", vae.prior_distribution())
             law = vae.observation(z, x)
-            # NumPyro's categories are indices
-            numpyro.sample("x", law, obs=x if x is None or not law.is_discrete else x.astype(int))
+            numpyro.sample("x", law, obs=None if x is None else _observed(law, x))
         return z
 
     def guide(self, x: Array, size: int | None = None, kl_weight: float | Array = 1.0) -> Array:
@@ -210,3 +209,9 @@ def _share(count: int, size: int | None) -> float:
     if size is not None and size < count:
         raise ValueError(f"`size` is that of the whole data set: at least the {count} rows given, got {size}.")
     return 1.0 if size is None else size / count
+
+
+def _observed(law: dist.Distribution, x: Array) -> Array:
+    """Data as the law takes them: NumPyro's categories are indices, and other counts may be."""
+    base = law.base_dist if isinstance(law, dist.Independent) else law  # in NumPyro 0.19 only the base is discrete
+    return x.astype(int) if base.is_discrete else x

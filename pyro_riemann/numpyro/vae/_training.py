@@ -91,14 +91,16 @@ def run_training(
     rows = _rows("data", data, vae)
     held_out = None if validation is None else _rows("validation", validation, vae)
     for_start, for_epochs = jax.random.split(check_key(key))
-    with _bar(config.warm_up_epochs + config.epochs, progress) as show:
+    present = set(jax.tree.leaves(vae.groups)) - kept
+    trained = {phase: active_groups(phase, config.phase_two, vae.prior.riemannian) & present for phase in (1, 2)}
+    epochs = {1: config.warm_up_epochs, 2: config.epochs}
+    with _bar(sum(epochs[phase] for phase in epochs if trained[phase]), progress) as show:
         run = _Run(config, rows, held_out, for_epochs, history, (show, *callbacks))
-        for phase in (1, 2):
+        for phase, groups in trained.items():
             vae = _begin(vae, phase, rows, jax.random.fold_in(for_start, phase))
-            active = active_groups(phase, config.phase_two, vae.prior.riemannian) - kept
-            vae = replaced(vae, frozen=tuple(group for group in GROUPS if group not in active))
-            if active & set(jax.tree.leaves(vae.groups)):
-                vae = run.phase(vae, phase)
+            if groups and epochs[phase]:
+                vae = replaced(vae, frozen=tuple(group for group in GROUPS if group not in groups))
+                vae = run.phase(vae, phase, epochs[phase])
     return replaced(vae, warm_up=False, frozen=()), history
 
 
@@ -117,14 +119,14 @@ class _Run:
         self.config, self.data, self.validation = config, data, validation
         self.key, self.history, self.watchers = key, history, watchers
 
-    def phase(self, vae: VAE, phase: int) -> VAE:
+    def phase(self, vae: VAE, phase: int, num_epochs: int) -> VAE:
         """The best model of the epochs of a phase."""
         config = self.config
         slow = config.prior_learning_rate if phase == 2 else config.learning_rate
         rates = jax.tree.map(lambda group: slow if group == "prior" else config.learning_rate, vae.groups)
         state, vae = _start(vae, rates, self.data, self.key, num_particles=config.num_particles)
         best, best_vae, stale = math.inf, None, 0
-        for epoch in range(config.epochs if phase == 2 else config.warm_up_epochs):
+        for epoch in range(num_epochs):
             began = time.perf_counter(), time.process_time()
             weight = config.kl_weight_of(phase, epoch)
             key = jax.random.fold_in(self.key, len(self.history))

@@ -178,9 +178,10 @@ class OwnDecoder(DecoderProtocol):
         return dist.Laplace(self(z), 0.5).to_event(1)
 
 
-def test_parts_of_ones_own(arc: Array) -> None:
+def test_parts_of_ones_own(arc: Array, capsys: pytest.CaptureFixture[str]) -> None:
     vae = VAE(OwnEncoder(jnp.full((4, 2), 0.1)), OwnDecoder(jnp.full((1, 4), 0.1)), name="own")
-    trained, history = train(vae, arc.reshape(200, 2, 2), config=TrainingConfig(20, learning_rate=0.02), key=KEY)
+    trained, history = train_aloud(vae, arc.reshape(200, 2, 2), config=TrainingConfig(20, learning_rate=0.02), key=KEY)
+    assert "20/20" in capsys.readouterr().err  # the progress bar
     assert history["elbo"][-1] > history["elbo"][10]
     weight = trained.decoder.weight
     np.testing.assert_allclose(trained.metric.metric(jnp.zeros(1)), weight @ weight.T, rtol=1e-5)
