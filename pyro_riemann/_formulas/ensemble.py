@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from pyro_riemann._formulas import Array
-from pyro_riemann._formulas.metric import A, MetricAlgebra
+from pyro_riemann._formulas.calculus import A, Surface
+from pyro_riemann._formulas.metric import MetricAlgebra
 
 
 class Ensemble(MetricAlgebra[A]):
     """The mean of metrics in one chart, ``members``."""
 
-    members: Any
+    members: Sequence[MetricAlgebra[A]]
 
     def __len__(self) -> int:
         """The number of members."""
@@ -57,7 +57,7 @@ class Ensemble(MetricAlgebra[A]):
 
     # ---------------------------------------------------------------- as a surface
 
-    def _surfaces(self) -> list[Any] | None:
+    def _surfaces(self) -> list[Surface[A]] | None:
         surfaces = [member.immersed() for member in self.members]
         found = [surface for surface in surfaces if surface is not None]
         return found if len(found) == len(surfaces) else None
@@ -87,7 +87,7 @@ class Ensemble(MetricAlgebra[A]):
         value, jacobian = self.face.xp.concatenate(values, -1), self.face.xp.concatenate(jacobians, -2)
         return value / len(self) ** 0.5, jacobian / len(self) ** 0.5
 
-    def _known_surfaces(self) -> list[Any]:
+    def _known_surfaces(self) -> list[Surface[A]]:
         if (surfaces := self._surfaces()) is None:
             raise ValueError("A member of this ensemble is the metric of no surface: there is no immersion.")
         return surfaces

@@ -2,52 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic
 
-from pyro_riemann._formulas import Array, Namespace, densities, memory, smooth
+from pyro_riemann._formulas import densities, memory, smooth
+from pyro_riemann._formulas.calculus import A, Calculus, Surface
 from pyro_riemann._formulas.memory import MAX_MEMORY
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._formulas.radial import RadialLaw
-
-A = TypeVar("A")
-
-
-class Calculus(Protocol):
-    """What algebra needs of an array library beside the names that all of them share."""
-
-    @property
-    def xp(self) -> Namespace:
-        """Namespace of the arrays."""
-        ...
-
-    def check_point(self, name: str, value: Any, dim: int) -> Array:
-        """The value; raise unless it is a floating array ``(*batch, dim)``."""
-        ...
-
-    def broadcast(self, *arrays: Array) -> Any:
-        """The arrays, expanded to one shape."""
-        ...
-
-    def solve(self, matrix: Array, right: Array) -> Array:
-        """``matrix^{-1} right`` for ``(*batch, d, d)`` and vectors ``(*batch, d)``."""
-        ...
-
-    def log_abs_det(self, matrix: Array) -> Array:
-        """``log |det matrix|`` for ``(*batch, d, d)``, shape ``(*batch)``."""
-        ...
-
-    def jacobian(self, function: Callable[[Array], Array], z: Array, dim: int) -> tuple[Array, Array]:
-        """Value ``(*batch, *out)`` and Jacobian ``(*batch, *out, d)`` of a function of points."""
-        ...
-
-    def directional(self, function: Callable[[Array], Array], z: Array, v: Array) -> tuple[Array, Array]:
-        """Its value and its derivative along ``v``."""
-        ...
-
-    def second_directional(self, function: Callable[[Array], Array], z: Array, v: Array) -> tuple[Array, Array, Array]:
-        """The same with the second derivative."""
-        ...
 
 
 class MetricAlgebra(Generic[A]):
@@ -68,6 +29,23 @@ class MetricAlgebra(Generic[A]):
     def metric(self, z: A) -> A:
         """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
         raise NotImplementedError(f"{type(self).__name__} must implement `metric(z)`.")
+
+    # each face solves for the first two, and knows the others in its own way
+    def expmap(self, z: A, v: A) -> A:
+        """Exponential map at ``z``, ``(*batch, d)``."""
+        raise NotImplementedError
+
+    def expmap_log_van_vleck(self, z: A, v: A) -> tuple[A, A]:
+        """The same with ``log V`` of the geodesic, ``(*batch)``."""
+        raise NotImplementedError
+
+    def scalar_curvature(self, z: A) -> A:
+        """Scalar curvature at ``z``, ``(*batch)``."""
+        raise NotImplementedError
+
+    def immersed(self) -> Surface[A] | None:
+        """The metric as that of an immersed surface, if it is one."""
+        return None
 
     def footprint(self, order: int) -> int:
         """Numbers that are held at one point while G (``order`` 0) or its derivatives of this order are computed.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pyro_riemann._formulas import Array
-from pyro_riemann._formulas.metric import A, MetricAlgebra
+from pyro_riemann._formulas.calculus import A
+from pyro_riemann._formulas.metric import MetricAlgebra
 
 
 class Product(MetricAlgebra[A]):
     """Metrics side by side, ``factors``; a face splits points and pads matrices."""
 
-    factors: Any
+    @property
+    def factors(self) -> Sequence[MetricAlgebra[A]]:
+        """The metrics."""
+        raise NotImplementedError
 
     def split(self, z: A) -> tuple[A, ...]:
         """Points or vectors as those of the factors: of dimension k, ``(*batch, k)``.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pyro_riemann._formulas import Array
-from pyro_riemann._formulas.metric import A, MetricAlgebra
+from pyro_riemann._formulas.calculus import A
+from pyro_riemann._formulas.metric import MetricAlgebra
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann._formulas.radial import RadialLaw
 
@@ -13,7 +14,7 @@ from pyro_riemann._formulas.radial import RadialLaw
 class Rewritten(MetricAlgebra[A]):
     """A metric whose geodesics are those of another one, ``base``."""
 
-    base: Any
+    base: MetricAlgebra[A]
 
     @property
     def solver(self) -> Any:

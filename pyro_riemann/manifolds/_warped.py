@@ -53,6 +53,8 @@ class WarpedMetric(Warped[Tensor], RiemannianMetric):
         2.0
     """
 
+    base: RiemannianMetric
+
     def __init__(self, base: RiemannianMetric, diffeomorphism: Transform | tuple[Map, Map]) -> None:
         super().__init__()
         if not isinstance(base, RiemannianMetric):

@@ -47,7 +47,7 @@ class EnsembleMetric(Ensemble[Tensor], RiemannianMetric):
         dims = [metric.dim for metric in metrics]
         if len(set(dims)) > 1:
             raise ValueError(f"`metrics` must have one dimension, got {dims}.")
-        self.dim, self.members = dims[0], nn.ModuleList(metrics)
+        self.dim, self.members = dims[0], nn.ModuleList(metrics)  # type: ignore[assignment]  # torch does not say of what
         knots = [metric.solver.num_knots for metric in metrics]
         self.solver = metrics[knots.index(max(knots))].solver
 

@@ -12,7 +12,8 @@ from torch.distributions import constraints
 
 from pyro_riemann import _calculus
 from pyro_riemann._checks import holds
-from pyro_riemann._formulas.metric import Calculus, MetricAlgebra
+from pyro_riemann._formulas.calculus import Calculus
+from pyro_riemann._formulas.metric import MetricAlgebra
 from pyro_riemann._interface import Discretisation, Energy, Immersed, Settings, Tabulated
 from pyro_riemann._members import adopt
 from pyro_riemann._modes import guarded_metric

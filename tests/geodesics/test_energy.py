@@ -66,7 +66,7 @@ def test_tangential_hessian_is_positive_and_the_full_one_where_space_is_flat(nam
     tangential = METRICS[name].energy(SETTINGS[kind], None).system(control)
     assert bool((torch.linalg.eigvalsh(tangential.hessian) > -1e-9).all())
     matrix = torch.tensor([[1.0, 0.4], [-0.3, 0.9], [0.2, 0.7]], dtype=F64)
-    flat = PullbackMetric(lambda z: z @ matrix.mT, 2, jitter=0.0)
+    flat: RiemannianMetric = PullbackMetric(lambda z: z @ matrix.mT, 2, jitter=0.0)
     if name == "tensor alone":
         flat = charts.OnlyMetric(flat)
     energy = flat.energy(SETTINGS["chords"], None)

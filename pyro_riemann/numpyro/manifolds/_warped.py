@@ -61,6 +61,8 @@ class WarpedMetric(Warped[Array], RiemannianMetric):
 
     pytree_data_fields = ("base", "_to", "_back")
 
+    base: RiemannianMetric
+
     def __init__(self, base: RiemannianMetric, diffeomorphism: Transform | tuple[Map, Map]) -> None:
         if not isinstance(base, RiemannianMetric):
             raise TypeError(f"`base` must be a RiemannianMetric, got {type(base).__name__}.")

@@ -11,7 +11,8 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 
-from pyro_riemann._formulas.metric import Calculus, MetricAlgebra
+from pyro_riemann._formulas.calculus import Calculus
+from pyro_riemann._formulas.metric import MetricAlgebra
 from pyro_riemann._members import adopt
 from pyro_riemann.numpyro import _calculus
 from pyro_riemann.numpyro._checks import guarded_metric, holds
