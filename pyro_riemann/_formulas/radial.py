@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyro_riemann._formulas import Array, Namespace, table
 
 _DROP = 40.0  # nats below the mode at which integrals end
-_BISECTIONS = 40
+_BISECTIONS = 16
 _GAUSS = 96  # nodes of the rule that checks the other one
 _CELLS = 1024  # of the table that draws are made from
 
@@ -107,14 +107,20 @@ def _log_integrand(xp: Namespace, curvature: float, dim: int, scaled: Array, pow
 
 
 def _ends(xp: Namespace, curvature: float, dim: int, scaled: Array, power: float) -> tuple[Array, Array]:
-    """Where the integrand has fallen by 40 nats on both sides of its mode, or its domain ends."""
+    """Where the integrand has fallen by 40 nats on both sides of its mode, or its domain ends.
+
+    The mode is where ``(d - 1) (p / tn x + (1 - p) / x) = x / t``. As ``1 / tan x <= 1 / x`` and
+    ``1 <= 1 / tanh x <= 1 + 1 / x``, it is in a bracket of about the integrand's own width, a fraction of which will do.
+    """
     inverse = 1 / scaled
     if curvature > 0:  # the second derivative of log sin is at most -1, that of log x at most -1 / pi^2
         inverse = inverse + (dim - 1) * (power + (1 - power) / math.pi**2)
     width = (2 * _DROP / inverse) ** 0.5
     grown = (dim - 1) * scaled
-    low = xp.zeros_like(scaled)
-    high = xp.full_like(scaled, math.pi) if curvature > 0 else grown + grown**0.5
+    if curvature > 0:
+        low, high = xp.zeros_like(scaled), xp.clip(grown**0.5, max=math.pi)
+    else:
+        low, high = power * grown, grown + grown**0.5
     for _ in range(_BISECTIONS):  # the mode: the slope is positive to the left of it
         middle = 0.5 * (low + high)
         safe = xp.clip(middle, min=xp.finfo(middle.dtype).tiny ** 0.5)
