@@ -110,7 +110,7 @@ def _ends(xp: Namespace, curvature: float, dim: int, scaled: Array, power: float
     """Where the integrand has fallen by 40 nats on both sides of its mode, or its domain ends.
 
     The mode is where ``(d - 1) (p / tn x + (1 - p) / x) = x / t``. As ``1 / tan x <= 1 / x`` and
-    ``1 <= 1 / tanh x <= 1 + 1 / x``, it is in a bracket of about the integrand's own width, a fraction of which will do.
+    ``1 <= 1 / tanh x <= 1 + 1 / x``, it is in a bracket of about the integrand's width, a fraction of which will do.
     """
     inverse = 1 / scaled
     if curvature > 0:  # the second derivative of log sin is at most -1, that of log x at most -1 / pi^2

@@ -63,6 +63,8 @@ def test_a_job_is_run_once_and_says_how_many_rows_were_seen(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fits, "COMPONENTS", (2, 5))
+    monkeypatch.setattr(fits, "MULTIPLES", (0.15, 1.5))
+    monkeypatch.setattr(fits, "SVI_STEPS", 20)
     results = tmp_path / "results"
     jobs = [("flood", "recorded", "kernels"), ("flood", "distinct", "em"), ("flood", "distinct", "svi")]
     run(results, data, jobs)

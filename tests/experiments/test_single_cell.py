@@ -260,15 +260,15 @@ def test_gaussians_are_nested(flat: GridMetric) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*interpolat.*:UserWarning")  # a model of five epochs
-@pytest.mark.filterwarnings("ignore:.*no converged geodesic:UserWarning")  # in ten dimensions, of 42 cells
+@pytest.mark.filterwarnings("ignore:.*no converged geodesic:UserWarning")  # in three dimensions, of 42 cells
 def test_a_run_is_kept_and_reported(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "GRID", (("RNAmix_celseq2", 1.0, (0, 1)),))
     monkeypatch.setattr(grid, "SOLVED_GRID", (("RNAmix_celseq2", 1.0, (0,)),))
     tiny = {"resolution": 16, "field": 12, "nodes": 5, "evaluations": 4, "importance": 5}
-    chains = {"chains": 2, "warmup": 20, "draws": 30}
+    chains = {"chains": 2, "warmup": 5, "draws": 10}
     protocol = grid.Protocol(genes=20, hidden=(8,), epochs=5, members=2, **tiny, **chains)
     small = {"nodes": 5, "importance": 3, "mass_draws": 200, "steps": 1}
-    many = grid.SolvedProtocol(genes=20, hidden=(8,), epochs=5, members=2, **small)
+    many = grid.SolvedProtocol(latent_dim=3, genes=20, hidden=(8,), epochs=5, members=2, **small)
     results = tmp_path / "results"
     run(results, data, protocol, many)
     written = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
@@ -279,8 +279,8 @@ def test_a_run_is_kept_and_reported(data: Path, tmp_path: Path, monkeypatch: pyt
         result = load(path)["result"]
         assert result["cells"] == [42, 6, 12]
         assert ("nuts" in result) == (path.stem == "RNAmix_celseq2-kl1-seed0")
-        assert ("mass_error" in result) == ("d10" in path.stem)
+        assert ("mass_error" in result) == ("d3" in path.stem)
     page = report(results)
     assert page.count("| Fisher-Rao, ensemble |") == 4
-    assert "### With 10 dimensions" in page
+    assert "### With 3 dimensions" in page
     assert "nan" not in page

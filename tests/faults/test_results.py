@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -141,7 +141,7 @@ def test_settings_come_back_but_for_the_folders() -> None:
     assert again.to_json() == {**config.to_json(), "data": None, "output": str(QuickstartConfig().output)}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@FUZZ
 @given(draw=st.data())
 def test_random_settings_are_refused_or_sane(draw: st.DataObject) -> None:
     values = copy.deepcopy(configure("digits").to_json())

@@ -168,13 +168,15 @@ def test_single_precision_batches_and_determinism() -> None:
 @pytest.mark.parametrize("name", ["sphere2, sheared pullback", "ball2, metric only"])
 def test_traced_distance_equals_the_eager_one(name: str) -> None:
     _, metric = PAIRS[name]
-    metric.solver = GeodesicSolver()
+    metric.solver = GeodesicSolver(num_knots=4, num_segments=16)
     z, y = ends(2, 4)
     traced = torch.jit.trace(lambda a, b: metric.squared_dist(a, b), (z, y), check_trace=False)
     other_z, other_y = y + 0.1, z
-    torch.testing.assert_close(traced(other_z, other_y), metric.squared_dist(other_z, other_y), rtol=1e-8, atol=0)
     at = other_z.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(traced(at, other_y).sum(), at)
+    with torch.jit.optimized_execution(False):  # which takes a graph of this size longer than the program itself
+        value = traced(at, other_y)
+        (slope,) = torch.autograd.grad(value.sum(), at)
+    torch.testing.assert_close(value.detach(), metric.squared_dist(other_z, other_y), rtol=1e-8, atol=0)
     (eager,) = torch.autograd.grad(metric.squared_dist(at, other_y).sum(), at)
     torch.testing.assert_close(slope, eager, rtol=1e-6, atol=1e-8)
 

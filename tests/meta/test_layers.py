@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ ASKED = {
 }
 
 
+@cache
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
@@ -82,7 +84,8 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(source: str, module: str, is_package: bool) -> set[str]:
+@cache
+def imports(source: str, module: str, is_package: bool) -> frozenset[str]:
     """Dotted names of everything a module imports, at its top or inside a function."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -98,7 +101,7 @@ def imports(source: str, module: str, is_package: bool) -> set[str]:
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"import_module", "importlib.import_module"}:
             if node.args and isinstance(node.args[0], ast.Constant):
                 found.add(str(node.args[0].value))
-    return found
+    return frozenset(found)
 
 
 def backward_arrows(source: str, module: str, is_package: bool) -> list[str]:
@@ -148,7 +151,7 @@ def drawing() -> dict[str, set[str]]:
     found = {dotted(path): path for path in modules()}
     arrows: dict[str, set[str]] = {}
     for module, path in found.items():
-        targets = imports(path.read_text(), module, path.name == "__init__.py") & set(found)
+        targets = imports(path.read_text(), module, path.name == "__init__.py") & found.keys()
         # `from package import module` is an arrow to the module: the package is only on the way
         passed = {name.rpartition(".")[0] for name in targets}
         arrows[module] = {name for name in targets - {module} if name not in passed or names_in(path, name)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -65,23 +66,23 @@ def test_mass_one_on_a_sheared_torus_and_on_a_cylinder() -> None:
             assert abs(density.mean() * periods[0] * 2 * reach - 1) < 1e-9
 
 
-@pytest.mark.parametrize("time", [0.3, 5.0, 300.0])
-def test_gradients_of_the_folded_density(time: float) -> None:
-    metric, z = warped_sphere(2), jnp.array([-0.3, 0.9])
+def test_gradients_of_the_folded_density() -> None:
+    metric = warped_sphere(2)
 
+    @partial(jax.value_and_grad, argnums=(0, 1, 2))
     def log_prob(centre: Array, value: Array, t: Array) -> Array:
         return RiemannianWrappedNormal(centre, t, metric).log_prob(value)
 
-    at = [jnp.asarray(LOC[:2]), z, jnp.asarray(time)]
-    gradients = jax.jit(jax.grad(log_prob, (0, 1, 2)))(*at)
-    for index, gradient in enumerate(gradients):
-        direction = jnp.ones_like(at[index])
-        ends = []
-        for step in (1e-5, -1e-5):
-            moved = list(at)
-            moved[index] = at[index] + step * direction
-            ends.append(log_prob(*moved))
-        assert abs((ends[0] - ends[1]) / 2e-5 - gradient.sum()) < 1e-7
+    found = jax.jit(log_prob)
+    for time in (0.3, 5.0, 300.0):
+        at = [jnp.asarray(LOC[:2]), jnp.array([-0.3, 0.9]), jnp.asarray(time)]
+        for index, gradient in enumerate(found(*at)[1]):
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = list(at)
+                moved[index] = at[index] + step
+                ends.append(found(*moved)[0])
+            assert abs((ends[0] - ends[1]) / 2e-5 - gradient.sum()) < 1e-7
 
 
 def test_the_poles_are_large_and_finite() -> None:
