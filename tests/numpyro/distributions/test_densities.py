@@ -263,15 +263,12 @@ def test_long_times_warn() -> None:
 
 
 def test_a_metric_that_has_only_its_tensor() -> None:
-    """The generic route through the solver, the flow and rays against closed forms; draws by the same rays."""
+    """The generic route through the solver, the flow and rays against closed forms."""
     exact = half_space_log_height(2)
     loc, z = jnp.array([0.2, -0.1]), jnp.array([[0.3, 0.1], [0.0, -0.3]])
-    wrapped, normal = RiemannianWrappedNormal(loc, 0.2, exact), RiemannianNormal(loc, 0.2, exact)
-    generic = RiemannianNormal(loc, 0.2, OnlyMetric(exact), num_directions=16)
-    for law, closed in ((RiemannianWrappedNormal(loc, 0.2, OnlyMetric(exact)), wrapped), (generic, normal)):
-        assert jnp.abs(law.log_prob(z) - closed.log_prob(z)).max() < 1e-4
-    radius = exact.dist(loc, generic.sample(KEY, (300,)))
-    assert stats.kstest(np.asarray(radius), radial_cdf(2, -1, 0.2)).pvalue > 1e-3
+    for law in (RiemannianWrappedNormal, lambda *a: RiemannianNormal(*a, num_directions=16)):
+        generic, closed = law(loc, 0.2, OnlyMetric(exact)).log_prob(z), law(loc, 0.2, exact).log_prob(z)
+        assert jnp.abs(generic - closed).max() < 1e-4
 
 
 def test_a_heat_kernel_as_a_guide_says_that_there_is_no_bound() -> None:
