@@ -200,16 +200,18 @@ def test_radius_of_the_draws_of_the_riemannian_normal(metric, scale: float, curv
     assert (jnp.abs(v.mean(0)) < 4 * v.std(0) / len(z) ** 0.5).all()  # no direction is preferred
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("curvature", (1, -1), ids=["S8", "H8"])
-def test_radii_along_rays_in_eight_dimensions(curvature: int) -> None:
+@pytest.mark.parametrize(
+    ("dim", "curvature"),
+    [(3, 1), pytest.param(8, 1, marks=pytest.mark.slow), pytest.param(8, -1, marks=pytest.mark.slow)],
+)
+def test_radii_along_rays(dim: int, curvature: int) -> None:
     """Draws by rays where the metric is all that is known."""
-    metric, scale = Sphere(8) if curvature > 0 else half_space_log_height(8), 0.7
-    loc = 0.1 * jnp.ones(8)
+    metric, scale = Sphere(dim) if curvature > 0 else half_space_log_height(dim), 0.7
+    loc = 0.1 * jnp.ones(dim)
     normal = RiemannianNormal(loc, scale, OnlyMetric(metric), num_directions=16)
     z = normal.sample(KEY, (200,))
     radius = np.asarray(metric.dist(jnp.broadcast_to(loc, z.shape), z))
-    assert stats.kstest(radius, radial_cdf(8, curvature, scale)).pvalue > 1e-3
+    assert stats.kstest(radius, radial_cdf(dim, curvature, scale)).pvalue > 1e-3
 
 
 def test_one_batch_of_draws_has_the_law_of_each_entry() -> None:
