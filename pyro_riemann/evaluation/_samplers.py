@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann._formulas.novelty import novelty
+from pyro_riemann._formulas.sampler_table import all_laws, row
 from pyro_riemann._lazy import needs
 from pyro_riemann._seed import seeded
 from pyro_riemann._work import announced
@@ -97,11 +97,7 @@ def compare_samplers(
         "aggregate posterior": PosteriorSampler(loc, scale),
         "held-out posterior": PosteriorSampler(*held_out),
     }
-    metrics, samplers = dict(metrics or {}), dict(samplers or {})
-    if len(laws | metrics | samplers) < len(laws) + len(metrics) + len(samplers):
-        raise ValueError(f"`metrics` and `samplers` must have names that no other row has; taken: {sorted(laws)}.")
-    laws |= metrics
-    laws |= samplers
+    laws = all_laws(laws, metrics or {}, samplers or {})
 
     def seen(data: Tensor) -> Tensor:
         return (data if features is None else features(data)).reshape(len(data), -1)
@@ -123,13 +119,7 @@ def compare_samplers(
             else:
                 draws = law.sample(num_samples).to(loc)
             drawn = image(draws)
-            found = novelty(drawn.cpu().numpy(), against.cpu().numpy(), other.cpu().numpy())
-            rows[name] = {
-                "frechet": frechet_distance(target, drawn),
-                "novelty": found.ratio,
-                "coverage": found.coverage,
-                "recall": precision_recall(target, drawn).recall,
-                "to_codes": float("nan") if reach is None else reach.draws,
-                "effective": float("nan") if reach is None else reach.effective,
-            }
+            frechet, recall = frechet_distance(target, drawn), precision_recall(target, drawn).recall
+            own, known, unknown = (part.cpu().numpy() for part in (drawn, against, other))
+            rows[name] = row(own, known, unknown, frechet, recall, reach)
     return pandas.DataFrame.from_dict(rows, orient="index")

@@ -10,7 +10,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from numpyro.util import is_prng_key
 
 from pyro_riemann import _work
 from pyro_riemann._members import each_public
+
+Given = TypeVar("Given", Array, np.ndarray, Array | np.ndarray)
 
 _ANSWERS = frozenset(
     ("metric", "logdet", "cholesky", "inner", "norm", "logdet_gradient", "metric_jacobian", "metric_derivatives")
@@ -75,7 +77,7 @@ def is_traced(*trees: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def check_finite(name: str, value: Array) -> Array:
+def check_finite(name: str, value: Given) -> Given:
     """Raise if ``value`` is known to have a NaN or an infinity."""
     if is_traced(value):
         return value

@@ -13,8 +13,6 @@ from jax import Array
 from pyro_riemann._formulas.retrainings import Retrainings, check_codes, check_pairs, check_straight
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
-__all__ = ["EncodingModel", "IdentifiabilityReport", "identifiability_report"]
-
 
 @runtime_checkable
 class EncodingModel(Protocol):
