@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,16 +13,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point
-from pyro_riemann._decoded import OutputError, outputs
+from pyro_riemann._formulas.interpolation import BARE, FINE, KINDS, LOOKS, NOT_FINITE, ON_FLOOR, data_of
 from pyro_riemann._formulas.unit_samplers import check_count
 from pyro_riemann._modes import full_precision
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
-
-_FINE = 512  # points of the curve from which its length in the chart is summed
-_LOOKS = 65  # points of a line at which the determinant is looked up
-_BARE = 0.05  # least coverage of a curve that is passed over in silence
-_read = partial(outputs, output=None, array=Tensor, law=Distribution)  # what decoders return
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +95,7 @@ def interpolate(
         >>> path.points.shape, bool(path.frames.min() > 0.8)  # it follows the arc
         (torch.Size([10, 2]), True)
     """
-    check_one_of("kind", kind, ("geodesic", "volume", "line"))
+    check_one_of("kind", kind, KINDS)
     check_count("num_frames", num_frames, 2)
     for name, code in (("start", start), ("end", end)):
         check_finite(name, check_point(name, code, metric.dim))
@@ -120,30 +114,14 @@ def interpolate(
                 curve = metric.geodesic(start, end, **settings)
             points = _equally_spaced(curve, times).to(start.dtype)
             if not bool(torch.isfinite(points).all() & torch.isfinite(curve.length).all()):
-                raise ValueError(
-                    f"A curve of kind {kind!r} is not finite: the metric varies by more orders of magnitude between "
-                    "`start` and `end` than its dtype holds. Use float64, a larger `regularization` or `bandwidth`."
-                )
+                raise ValueError(NOT_FINITE.format(kind=kind))
             coverage = _coverage(metric, points)
     frames = None
     if decoder is not None:
         with torch.no_grad():
-            decoded = _data(decoder(points.reshape(-1, metric.dim)))
+            decoded = data_of(decoder(points.reshape(-1, metric.dim)), Tensor, Distribution)
         frames = decoded.reshape(points.shape[:-1] + decoded.shape[1:])
     return Interpolation(kind, points, frames, curve, coverage)
-
-
-def _data(result: object) -> Tensor:
-    """The data in what a decoder returned."""
-    first = result[0] if isinstance(result, tuple) and result else result
-    try:
-        (decoded, *_) = _read(first)
-    except OutputError as error:
-        raise TypeError(
-            f"`decoder` must return a tensor, or what holds just one, got a {type(first).__name__}: give one that "
-            "takes the data out, such as `lambda z: model.decode(z).sample`."
-        ) from error
-    return decoded.mean if isinstance(decoded, Distribution) else decoded
 
 
 def _volume_metric(metric: RiemannianMetric, start: Tensor, end: Tensor) -> RiemannianMetric:
@@ -152,7 +130,7 @@ def _volume_metric(metric: RiemannianMetric, start: Tensor, end: Tensor) -> Riem
     Single precision ends at e^88, which the determinant of a kernel metric passes from about twelve dimensions on.
     """
     wide = copy.deepcopy(metric).double()
-    steps = torch.linspace(0, 1, _LOOKS, dtype=torch.float64, device=start.device)
+    steps = torch.linspace(0, 1, LOOKS, dtype=torch.float64, device=start.device)
     line = torch.stack([torch.lerp(start.double(), end.double(), step) for step in steps])
     low, high = wide.logdet(line).aminmax()
     return wide.conformal(float(low + high) / 2)
@@ -164,26 +142,20 @@ def _coverage(metric: RiemannianMetric, points: Tensor) -> float | None:
     if known is None:
         return None
     coverage = float(known)
-    if coverage < _BARE:
-        warnings.warn(
-            f"The metric is just its floor on all but {coverage:.2f} of the interpolation: no code is near, and the "
-            "curve there is the straight line. Use a larger `bandwidth` or more centroids; `metric.coverage(codes)` "
-            "should be near 1.",
-            UserWarning,
-            stacklevel=3,
-        )
+    if coverage < BARE:
+        warnings.warn(ON_FLOOR.format(coverage=coverage), UserWarning, stacklevel=3)
     return coverage
 
 
 def _equally_spaced(curve: Geodesic, times: Tensor) -> Tensor:
     """Points of the curve at equal steps of Euclidean length, ``(len(times), *batch, d)``."""
-    fine = curve(torch.linspace(0, 1, _FINE + 1, dtype=times.dtype, device=times.device))
+    fine = curve(torch.linspace(0, 1, FINE + 1, dtype=times.dtype, device=times.device))
     times = times.to(fine)
     batch, dim = fine.shape[1:-1], fine.shape[-1]
-    path = fine.reshape(_FINE + 1, -1, dim).transpose(0, 1)  # (batch, fine, d)
+    path = fine.reshape(FINE + 1, -1, dim).transpose(0, 1)  # (batch, fine, d)
     passed = torch.cat([torch.zeros_like(path[:, :1, 0]), path.diff(dim=1).norm(dim=-1).cumsum(1)], dim=1)
     wanted = passed[:, -1:] * times
-    after = torch.searchsorted(passed.contiguous(), wanted.contiguous()).clamp(1, _FINE)
+    after = torch.searchsorted(passed.contiguous(), wanted.contiguous()).clamp(1, FINE)
     left, right = passed.gather(1, after - 1), passed.gather(1, after)
     share = ((wanted - left) / (right - left).clamp(min=torch.finfo(times.dtype).tiny)).unsqueeze(-1)
     before_point, after_point = (path.gather(1, i.unsqueeze(-1).expand(-1, -1, dim)) for i in (after - 1, after))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from pyro_riemann.numpyro.sampling._door import default_box
     from pyro_riemann.numpyro.sampling._front import importance_resampling, sample_uniform, tempered_smc
+    from pyro_riemann.numpyro.sampling._interpolation import Interpolation, interpolate
     from pyro_riemann.numpyro.sampling._kernels import HamiltonianKernel, TemperedKernel
     from pyro_riemann.numpyro.sampling._law import BoxLaw
     from pyro_riemann.numpyro.sampling._result import SamplingResult
@@ -33,6 +34,8 @@ __all__ = [
     "Novelty",
     "SamplerReport",
     "default_box",
+    "interpolate",
+    "Interpolation",
     "importance_resampling",
     "tempered_smc",
     "BoxLaw",
@@ -49,7 +52,7 @@ __all__ = [
     "UniformSampler",
 ]
 
-_MODULES = dict.fromkeys(("_law", "_door", "_kernels"), "jax")
+_MODULES = dict.fromkeys(("_law", "_door", "_kernels", "_interpolation"), "jax")
 _JUDGED = dict.fromkeys(("_front", "_result", "_codes"), "diagnostics")
 
 if not TYPE_CHECKING:  # the distributions are built on some of these, and need no table of chains
