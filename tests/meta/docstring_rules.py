@@ -229,15 +229,22 @@ def raised(function: Callable[..., Any], owner: type | None, seen: set[Any] | No
     assert isinstance(definition, ast.FunctionDef | ast.Assign | ast.Expr)
     if is_abstract(definition):
         return set()
-    found: set[str] = set()
-    for node in ast.walk(definition):
+
+    def within(node: ast.AST) -> set[str]:
+        found: set[str] = set()
         if isinstance(node, ast.Raise) and node.exc is not None:
             error = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
             if isinstance(error, ast.Name) and error.id[0].isupper():  # not one that was caught and goes on
                 found.add(error.id)
         elif isinstance(node, ast.Call) and (helper := called(node.func, function, owner)) is not None:
             found |= raised(helper, owner, seen)
-    return found
+        if not isinstance(node, ast.Try):
+            return found.union(*map(within, ast.iter_child_nodes(node)))
+        caught = {name.id for one in node.handlers for name in ast.walk(one.type or one) if isinstance(name, ast.Name)}
+        tried = set().union(*map(within, node.body)) - caught
+        return tried.union(*map(within, (*node.handlers, *node.orelse, *node.finalbody)))
+
+    return within(definition)
 
 
 def is_abstract(definition: ast.AST) -> bool:

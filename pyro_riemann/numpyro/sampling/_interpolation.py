@@ -32,7 +32,7 @@ class Interpolation:
         coverage: share of the curve where the metric is not just its floor; None without a floor, and for lines.
 
     Example:
-        >>> interpolate(EuclideanMetric(2), jnp.zeros(2), jnp.ones(2), num_frames=3).points[1].tolist()
+        >>> interpolate(EuclideanMetric(2), jnp.zeros(2), jnp.ones(2), num_frames=3).points[1].round(3).tolist()
         [0.5, 0.5]
     """
 
