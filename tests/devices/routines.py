@@ -171,9 +171,7 @@ OTHERS: dict[str, Routine] = {
     "metric of a posterior": lambda _, a: KernelMetric.from_posterior(a.many, 0.3 + a.many**2, 5).metric(a.y),
     "interpolation": lambda metric, a: interpolate(metric, a.z[0], a.y[0], num_frames=3).points,
     "mixture fitted": lambda _, a: fit_mixture(a.many, Sphere(2), 2, num_steps=2).mixture.loc,
-    "normals fitted": lambda _, a: (
-        fit_normals(a.many[:3], EuclideanMetric(2).to(a.z), 2, num_steps=2).mixture.components.loc
-    ),
+    "normals fitted": lambda _, a: fit_normals(a.many[:3], HalfSpace(2), 2, num_steps=2).mixture.components.loc,
     "kernels fitted": lambda _, a: fit_kernels(a.many, Sphere(2), a.time * (1 + a.z[0] ** 2)).log_prob(a.z),
     "gaussian mixture": lambda _, a: GaussianMixtureSampler(a.many, 2).sample(3).to(a.z),
     "inverse volume": volume,
