@@ -18,6 +18,7 @@ class Pytree:
     """
 
     pytree_data_fields: ClassVar[tuple[str, ...]] = ()
+    pytree_fixed_fields: ClassVar[tuple[str, ...]] = ()  # of these, what training leaves as it is, see `fixed`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -32,6 +33,19 @@ def replaced(value: P, **fields: Any) -> P:
     twin = copy.copy(value)
     vars(twin).update(fields)
     return twin
+
+
+def fixed(value: P) -> P:
+    """The same values, but no gradient reaches what training leaves as it is, here and in all parts."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(fixed, value))
+    if not isinstance(value, Pytree):
+        return value
+    parts = {name: getattr(value, name) for name in _data_names(value)}
+    kept = type(value).pytree_fixed_fields
+    return replaced(
+        value, **{name: jax.lax.stop_gradient(part) if name in kept else fixed(part) for name, part in parts.items()}
+    )
 
 
 def _data_names(value: Pytree) -> list[str]:

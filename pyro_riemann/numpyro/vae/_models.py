@@ -15,7 +15,7 @@ from jax.tree_util import keystr, tree_map_with_path
 from numpyro import handlers
 
 from pyro_riemann.numpyro._checks import check_finite
-from pyro_riemann.numpyro._pytree import Pytree
+from pyro_riemann.numpyro._pytree import Pytree, fixed
 from pyro_riemann.numpyro.geodesics import training_solver
 from pyro_riemann.numpyro.metrics import PullbackMetric
 from pyro_riemann.numpyro.vae._interface import DecoderProtocol, EncoderProtocol
@@ -172,7 +172,7 @@ class VAE(Pytree):
 
     def _parameter(self) -> VAE:
         """This model, or the one that inference puts in its place; no gradient reaches what is frozen."""
-        vae: VAE = numpyro.param(self.name, self)
+        vae: VAE = fixed(numpyro.param(self.name, self))
         if not self.frozen:
             return vae
         return jax.tree.map(lambda at, group: stop_gradient(at) if group in self.frozen else at, vae, self.groups)

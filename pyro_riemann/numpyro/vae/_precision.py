@@ -41,6 +41,7 @@ class RBFPrecision(Pytree):
     """
 
     pytree_data_fields = ("bandwidth", "centers", "log_weight")
+    pytree_fixed_fields = ("bandwidth", "centers")  # `fit` places them
     has_jets: ClassVar[bool] = True
 
     def __init__(
@@ -61,11 +62,10 @@ class RBFPrecision(Pytree):
 
     def precision(self, z: Array) -> Array:
         """Precision beta(z) before the least standard deviation: ``(*batch, d) -> (*batch, D)``."""
-        centers, bandwidth = jax.lax.stop_gradient((self.centers, self.bandwidth))  # `fit` places them
-        rate = 0.5 / bandwidth**2
+        rate = 0.5 / self.bandwidth**2
         # from differences, which XLA fuses, axis by axis: the expanded square cancels digits of float32
         exponent = sum(
-            (rate * (z[..., axis, None] - centers[:, axis]) ** 2 for axis in range(z.shape[-1])), jnp.zeros(())
+            (rate * (z[..., axis, None] - self.centers[:, axis]) ** 2 for axis in range(z.shape[-1])), jnp.zeros(())
         )
         # below -80 single precision has subnormal numbers, which slow matrix products tenfold
         basis = jnp.exp(-jnp.minimum(exponent, 80.0))
