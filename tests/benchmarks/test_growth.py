@@ -87,7 +87,7 @@ CASES: dict[str, Case] = {
     "outputs: G at 20,000 points, d = 10": ((196, 784, 3136, 12_544), tensors),
     "outputs: ten distances, d = 10": ((196, 784, 3136, 12_544), lambda n: distances(10, 10, n)),
     "kernels: G at 100 points, d = 16": ((1000, 4000, 16_000, 64_000), kernel_tensors),
-    "kernels: 1,000 draws of the uniform with set-up, d = 16": ((1000, 4000, 16_000, 64_000), uniform),
+    "kernels: 1,000 draws of the uniform with set-up, d = 16": ((250, 1000, 4000), uniform),
     "images: two epochs of a VAE, d = 2": ((2000, 4000, 8000, 16_000), lambda n: training(False, n)),
     "images: two epochs of an R-VAE, d = 2": ((2000, 4000, 8000, 16_000), lambda n: training(True, n)),
 }
