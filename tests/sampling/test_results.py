@@ -38,7 +38,7 @@ class Exponential(RiemannianMetric):
     def __init__(self, rate: float, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.rate = nn.Buffer(torch.tensor(rate))
+        self.register_buffer("rate", torch.tensor(rate))
 
     def metric(self, z: Tensor) -> Tensor:
         return torch.diag_embed((2 * self.rate * z).exp())
