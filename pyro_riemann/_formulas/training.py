@@ -9,20 +9,18 @@ from typing import Any
 GROUPS = ("encoder", "posterior", "decoder", "precision", "prior")
 
 
-@dataclasses.dataclass(frozen=True)
 class TwoPhaseSettings:
-    """What both faces let be set of the two phases, see their ``TrainingConfig``."""
+    """What both faces let be set of the two phases; order and defaults are in the ``TrainingConfig`` of each."""
 
-    warm_up_epochs: int = 10
-    epochs: int = 20
-    batch_size: int = 100
-    learning_rate: float = 1e-3
-    prior_learning_rate: float = 1e-2
-    kl_ramp: float = 0.5
-    kl_weight: float = 1.0
-    phase_two: tuple[str, ...] = ("precision", "prior")
-    patience: int | None = None
-    num_particles: int = 1
+    warm_up_epochs: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    prior_learning_rate: float
+    kl_ramp: float
+    kl_weight: float
+    phase_two: tuple[str, ...]
+    num_particles: int
 
     def __post_init__(self) -> None:
         for name in ("warm_up_epochs", "epochs"):

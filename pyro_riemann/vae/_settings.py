@@ -36,7 +36,17 @@ class TrainingConfig(TwoPhaseSettings):
         100
     """
 
+    warm_up_epochs: int = 10
+    epochs: int = 20
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    prior_learning_rate: float = 1e-2
+    kl_ramp: float = 0.5
+    kl_weight: float = 1.0
+    phase_two: tuple[str, ...] = ("precision", "prior")
     refresh_every: int = 1
+    patience: int | None = None
+    num_particles: int = 1
     checkpoint_every: int = 1
     seed: int = 0
 

@@ -77,8 +77,8 @@ def test_the_density_of_a_draw_needs_no_inverse(monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(known, law.log_prob(z.clone()), atol=1e-4, rtol=0)
 
 
-def test_in_a_model_its_bound_is_the_evidence() -> None:
-    """Prior and guide alike, on one metric: the bound is 0 whatever the draw, with shapes of a plate."""
+def test_the_guide_by_its_draw_and_the_model_by_the_inverse_agree() -> None:
+    """The same law on both sides: a guide knows its velocity, the model solves for it. With the shapes of a plate."""
     loc = torch.tensor([0.3, 0.1], dtype=F64)
 
     def law() -> dist.TransformedDistribution:

@@ -23,7 +23,7 @@ from pyro_riemann.vae._saved_run import load_run
 from pyro_riemann.vae._training import TwoPhases
 from tests.faults._cases import CASES, CONFIG, data, manifest, tensors, tiny_vae
 
-FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,12 @@ def test_shapes_and_dtypes(dtype: torch.dtype, batch: tuple[int, ...]) -> None:
     outside = z + 3
     torch.testing.assert_close(grid.metric(outside), grid.base.metric(outside))  # type: ignore[union-attr]
     torch.testing.assert_close(grid.metric_jacobian(outside)[1], grid.base.metric_jacobian(outside)[1])  # type: ignore[union-attr]
+    # of some points within and some beyond, from the derivatives of G
+    both = torch.stack([z, outside])
+    v = torch.ones_like(both)
+    torch.testing.assert_close(
+        grid.christoffel(both, v), RiemannianMetric.christoffel(grid, both, v), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_each_axis_has_its_own_box_and_resolution() -> None:

@@ -115,6 +115,22 @@ def test_shortest_paths_go_around_a_wall() -> None:
     assert field.dist(z[0]).item() > 1.5 * (z[0] - loc).norm().item()
 
 
+def test_within_the_horizon_distances_are_exact_and_beyond_it_those_of_the_graph() -> None:
+    grid, z = grid_of(warped_sphere(2)), inner_points(2)
+    found = grid.distance_field(CENTRE[:2], resolution=40, horizon=1.0).dist(z)
+    exact = warped_sphere(2).dist(CENTRE[:2].expand_as(z), z)
+    relative = (found - exact) / exact.clamp(min=0.25)
+    near, far = exact < 0.8, exact > 1.1  # a spline feels what happens a few cells away
+    assert int(near.sum()) > 50
+    assert int(far.sum()) > 50
+    assert relative[near].abs().median().item() < 1e-3
+    assert relative[near].abs().max().item() < 4e-3
+    assert relative[far].min().item() > -4e-3  # a path is never shorter than the shortest
+    assert 1e-3 < relative[far].median().item() < 0.03
+    with pytest.raises(ValueError, match="`horizon` must be positive"):
+        grid.distance_field(CENTRE[:2], horizon=0.0)
+
+
 def test_shapes_trace_pickle_and_dtype() -> None:
     field = grid_of(Sphere(2)).distance_field(CENTRE[:2], resolution=20)
     z = inner_points(2, 6).reshape(2, 3, 2)

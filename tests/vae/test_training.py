@@ -16,6 +16,12 @@ from tests.vae._models import curve_data, small_vae
 CONFIG = TrainingConfig(warm_up_epochs=2, epochs=2, batch_size=40, seed=3)
 
 
+def test_settings_by_position_mean_what_they_meant() -> None:
+    config = TrainingConfig(1, 2, 3, 0.1, 0.2, 0.3, 0.4, ("prior",), 5, 6, 7, 8, 9)
+    assert (config.refresh_every, config.patience, config.num_particles) == (5, 6, 7)
+    assert (config.checkpoint_every, config.seed) == (8, 9)
+
+
 def snapshot(vae) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in vae.state_dict().items()}
 

@@ -47,8 +47,8 @@ def test_of_a_gaussian_it_makes_the_wrapped_normal() -> None:
     assert jnp.allclose(mapped(loc, z), whole.log_prob(z), atol=1e-9)
 
 
-def test_in_a_model_its_bound_is_the_evidence() -> None:
-    """Prior and guide alike: the bound is 0 whatever the draw, whose intermediates SVI keeps."""
+def test_the_guide_by_its_draw_and_the_model_by_the_inverse_agree() -> None:
+    """The same law on both sides: SVI keeps the velocity of a guide's draw, the model solves for it."""
 
     def model() -> None:
         base = dist.StudentT(4.0, jnp.zeros(2), 0.2).to_event(1)
