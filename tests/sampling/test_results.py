@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_riemann import EuclideanMetric, Hyperbolic, KernelMetric, RiemannianMetric, summary, to_arviz
 from pyro_riemann.sampling import (
