@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import math
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +54,12 @@ class Job:
     def path(self, folder: Path) -> Path:
         """Where its result is kept."""
         return folder / f"{self.name}.json"
+
+
+def plain(protocol: Any) -> dict[str, Any]:
+    """The fields of a dataclass as JSON gives them back."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(protocol)))
+    return values
 
 
 def is_done(job: Job, folder: Path) -> bool:

@@ -12,7 +12,7 @@ import torch
 from pyro_riemann import Sphere
 from pyro_riemann.experiments.earth import _fits as fits
 from pyro_riemann.experiments.earth import load_places, report, run, split, to_chart, to_degrees
-from pyro_riemann.experiments.earth._run import GRID
+from pyro_riemann.experiments.earth._fits import GRID
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "earth"
 

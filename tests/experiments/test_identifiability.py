@@ -9,8 +9,9 @@ import scipy.stats
 import torch
 
 from pyro_riemann.evaluation import IdentifiabilityReport
+from pyro_riemann.experiments import identifiability
 from pyro_riemann.experiments._jobs import load
-from pyro_riemann.experiments.identifiability import Protocol, _run, report, run, write_report
+from pyro_riemann.experiments.identifiability import Protocol, report, run, write_report
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "identifiability"
 
@@ -20,7 +21,7 @@ def test_the_page_is_that_of_the_results() -> None:
 
 
 def test_results_are_those_of_the_protocol() -> None:
-    (job,) = _run.jobs(Protocol())
+    (job,) = identifiability.jobs(Protocol())
     record = load(RESULTS / f"{job.name}.json")
     assert record["settings"] == job.settings
     geodesic, straight = (torch.tensor(record["result"][name]).double() for name in ("geodesic", "euclidean"))
@@ -32,7 +33,7 @@ def test_results_are_those_of_the_protocol() -> None:
 
 
 def test_a_run_is_kept_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_run, "DATASETS", ("digits",))
+    monkeypatch.setattr(identifiability, "DATASETS", ("digits",))
     tiny = Protocol(hidden=(4,), images=100, epochs=1, models=2, pairs=3)
     results, models = tmp_path / "results", tmp_path / "models"
     run(results, protocol=tiny, checkpoints=models)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from pyro_riemann.experiments._jobs import Record
+from pyro_riemann.experiments._report import Records, page_of, prose, spread, table
 from pyro_riemann.experiments.earth._data import FILES
 
 #: negative log likelihoods as others report them, rows as recorded; in the order of FILES
@@ -56,104 +55,67 @@ that it is the uniform law.
   ({func}`~pyro_riemann.mixtures.fit_mixture`); or 60, by 300 steps of Pyro's SVI on batches of 200 places, with a
   hundredth of the mass for the uniform law."""
 
-
-def write_report(results: Path, page: Path) -> None:
-    """Write the ``page`` from the files in ``results``.
-
-    Args:
-        results: folder of the JSON files.
-        page: Markdown file.
-
-    Raises:
-        FileNotFoundError: if there are no results.
-    """
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(report(results))
+_EQUAL_ROWS = """
+Rows repeat: a volcano erupts again where it stands, and places are recorded to a thousandth of a degree. Test rows that
+also stand in the training part have a density that grows without limit as the kernel on their twin shrinks. The score
+of a benchmark with such rows says how small a model dares to be, and has no lowest value. Here the smallest time is the
+variance of rounding to a thousandth of a degree, 2.5e-11 (30 m), or 1e-6 (6 km). Fires and floods hardly repeat; but
+half of the fires lie within 1.2 km of another, as pixels of a satellite's image do, and small kernels gain from that.
+"""
+_VERDICT = """
+The figures of others are quoted second-hand and were not checked against the texts of the papers; nothing of others was
+run again, and their splits are not ours. Mean of the five splits against the lowest of them:
+"""
 
 
-def report(results: Path) -> str:
-    """Text of the page.
-
-    Args:
-        results: folder of the JSON files.
-
-    Raises:
-        FileNotFoundError: if there are no results.
-    """
-    records = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
-    if not records:
-        raise FileNotFoundError(f"there are no results in {results}.")
-    sections = [_HEAD.format(uniform=math.log(4 * math.pi)), *_equal_rows(records), *_scores(records), _METHODS]
-    return "\n\n".join([*sections, _cost(records)]) + "\n"
+def _load(path: Path) -> Record:
+    return {"name": path.stem, "result": json.loads(path.read_text())}
 
 
-def _get(records: dict[str, Any], variant: str, method: str, key: str) -> list[list[float]]:
-    """Values of the five splits, for each data set; empty where there is no file."""
-    files = (records.get(f"{name}-{variant}-{method}", {"splits": []}) for name in FILES)
-    return [[split[key] for split in file["splits"]] for file in files]
+def _sections(records: Records) -> list[str]:
+    files = {record["name"]: record["result"] for record in records}
 
+    def splits(variant: str, method: str, key: str = "test") -> list[list[float]]:
+        """Values of the five splits, for each data set; empty where there is no file."""
+        found = (files.get(f"{name}-{variant}-{method}", {"splits": []}) for name in FILES)
+        return [[split[key] for split in file["splits"]] for file in found]
 
-def _cell(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}" if values else "–"
+    def scores(label: str, variant: str, method: str, key: str = "test") -> list[str]:
+        return [label, *(f"{spread(values):.2f}" or "–" for values in splits(variant, method, key))]
 
-
-def _table(head: str, rows: list[tuple[str, list[str]]]) -> str:
-    lines = [f"| {head} | {' | '.join(FILES)} |", f"| --- |{' ---: |' * len(FILES)}"]
-    return "\n".join([*lines, *(f"| {label} | {' | '.join(cells)} |" for label, cells in rows)])
-
-
-def _equal_rows(records: dict[str, Any]) -> list[str]:
-    """How much of the benchmark is equal rows, and what that does to its score."""
+    # how much of the benchmark is equal rows, and what that does to its score
     counts = [
-        (label, [f"{records[f'{name}-{variant}-kernels']['points']:,}" for name in FILES])
+        [label, *(f"{files[f'{name}-{variant}-kernels']['points']:,}" for name in FILES)]
         for label, variant in (("rows", "recorded"), ("different rows", "distinct"))
     ]
-    seen = [f"{100 * statistics.mean(values):.1f} %" for values in _get(records, "recorded", "kernels", "seen_share")]
-    text = (
-        "Rows repeat: a volcano erupts again where it stands, and places are recorded to a thousandth of a degree. "
-        "Test rows that also stand in the training part have a density that grows without limit as the kernel on their "
-        "twin shrinks. The score of a benchmark with such rows says how small a model dares to be, and has no lowest "
-        "value. Here the smallest time is the variance of rounding to a thousandth of a degree, 2.5e-11 (30 m), or "
-        "1e-6 (6 km). Fires and floods hardly repeat; but half of the fires lie within 1.2 km of another, as pixels of "
-        "a satellite's image do, and small kernels gain from that."
-    )
-    table = _table("", [*counts, ("test rows that stand in the training part", seen)])
-    return ["## Equal rows", text, table]
-
-
-def _scores(records: dict[str, Any]) -> list[str]:
-    rows = [
-        (label, [_cell(values) for values in _get(records, *key, "test")])
-        for key, label in ROWS.items()
-        if any(_get(records, *key, "test"))
-    ]
-    fresh = [_cell(values) for values in _get(records, "recorded", "kernels", "test_fresh")]
-    rows.append(("the same fit (2.5e-11), test rows not in the training part", fresh))
-    quoted = [(label, [f"{value:.2f}" for value in values]) for label, values in QUOTED.items()]
-    return ["## Scores", _table("heat kernels", rows), _table("others, rows as recorded", quoted), _verdict(records)]
-
-
-def _verdict(records: dict[str, Any]) -> str:
-    """Which of the quoted figures the kernels on all points are below, with and without equal rows."""
-    lines = [
-        "The figures of others are quoted second-hand and were not checked against the texts of the papers; nothing of "
-        "others was run again, and their splits are not ours. Mean of the five splits against the lowest of them:",
-        "",
-    ]
-    for index, name in enumerate(FILES):
-        label, lowest = min(((label, values[index]) for label, values in QUOTED.items()), key=lambda pair: pair[1])
-        ours = {
-            variant: statistics.mean(_get(records, variant, "kernels", "test")[index])
-            for variant in ("recorded", "distinct")
-        }
-        said = {variant: "below" if value < lowest else "not below" for variant, value in ours.items()}
+    seen = [f"{100 * spread(shares).mean:.1f} %" for shares in splits("recorded", "kernels", "seen_share")]
+    rows = [scores(label, *key) for key, label in ROWS.items() if any(splits(*key))]
+    fresh = "the same fit (2.5e-11), test rows not in the training part"
+    quoted = ([label, *(f"{value:.2f}" for value in values)] for label, values in QUOTED.items())
+    # which of the quoted figures the kernels on all points are below, with and without equal rows
+    means = [[spread(values).mean for values in splits(variant, "kernels")] for variant in ("recorded", "distinct")]
+    lines = []
+    for name, of_others, recorded, distinct in zip(FILES, zip(*QUOTED.values(), strict=True), *means, strict=True):
+        lowest, label = min(zip(of_others, QUOTED, strict=True))
+        first, second = ("below" if value < lowest else "not below" for value in (recorded, distinct))
         lines.append(
-            f"- {name}: {lowest:.2f}, {label}. Rows as recorded {ours['recorded']:.2f}, {said['recorded']}; equal rows "
-            f"once {ours['distinct']:.2f}, {said['distinct']}."
+            f"- {name}: {lowest:.2f}, {label}. Rows as recorded {recorded:.2f}, {first}; equal rows once "
+            f"{distinct:.2f}, {second}."
         )
-    return "\n".join(lines)
+    seconds = sum(split["seconds"] for file in files.values() for split in file["splits"])
+    return [
+        _HEAD.format(uniform=math.log(4 * math.pi)),
+        "## Equal rows",
+        prose(_EQUAL_ROWS),
+        table(["", *FILES], [*counts, ["test rows that stand in the training part", *seen]]),
+        "## Scores",
+        table(["heat kernels", *FILES], [*rows, scores(fresh, "recorded", "kernels", "test_fresh")]),
+        table(["others, rows as recorded", *FILES], quoted),
+        prose(_VERDICT),
+        "\n".join(lines),
+        _METHODS,
+        f"All fits together took {seconds / 60:.0f} minutes of one processor core.",
+    ]
 
 
-def _cost(records: dict[str, Any]) -> str:
-    seconds = sum(split["seconds"] for record in records.values() for split in record["splits"])
-    return f"All fits together took {seconds / 60:.0f} minutes of one processor core."
+report, write_report = page_of(_sections, load=_load)
