@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-
-class Ambient(Protocol):
-    """A metric that may know where points of the wrong shape come from."""
-
-    def ambient_hint(self, shape: tuple[int, ...]) -> str:
-        """What to do with points of this shape; empty where that is not known."""
-        ...
+from pyro_riemann._formulas.calculus import Ambient
 
 
 def check_dtype(name: str, value: Tensor) -> Tensor:

@@ -22,7 +22,10 @@ def each_public(cls: C, decorate: Callable[[Callable[..., object]], Callable[...
         if (name.startswith("_") and name not in ("__init__", "__call__")) or name.startswith("tree_"):
             continue
         if inspect.isfunction(member):
-            setattr(cls, name, decorate(member))
+            decorated = decorate(member)
+            # also what it has adopted is its own by name, so that a pickle of a bound method finds it
+            decorated.__module__, decorated.__qualname__ = cls.__module__, f"{cls.__qualname__}.{name}"
+            setattr(cls, name, decorated)
         elif type(member) is property and member.fget is not None:
             setattr(cls, name, property(decorate(member.fget), member.fset, member.fdel, member.__doc__))
         elif isinstance(member, classmethod):

@@ -23,6 +23,11 @@ def places(xp: Namespace, values: Any, like: Array) -> Array:
     return xp.asarray(values, device=_device(like))
 
 
+def eye(xp: Namespace, size: int, like: Array) -> Array:
+    """The identity matrix of the dtype of ``like``, on its device."""
+    return xp.eye(size, dtype=like.dtype, device=_device(like))
+
+
 def _device(like: Array) -> Any:
     """The device of ``like`` if it is a tensor of torch, else None.
 

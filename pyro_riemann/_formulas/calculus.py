@@ -7,7 +7,15 @@ from typing import Any, Protocol, TypeVar
 
 from pyro_riemann._formulas import Array, Namespace
 
-A = TypeVar("A")
+A = TypeVar("A", bound=Any)
+
+
+class Ambient(Protocol):
+    """A metric that may know where points of the wrong shape come from."""
+
+    def ambient_hint(self, shape: tuple[int, ...]) -> str:
+        """What to do with points of this shape; empty where that is not known."""
+        ...
 
 
 class Calculus(Protocol):
@@ -18,8 +26,32 @@ class Calculus(Protocol):
         """Namespace of the arrays."""
         ...
 
-    def check_point(self, name: str, value: Any, dim: int) -> Array:
-        """The value; raise unless it is a floating array ``(*batch, dim)``."""
+    def check_point(self, name: str, value: Any, dim: int, metric: Ambient | None = None) -> Array:
+        """The value; raise unless it is a floating array ``(*batch, dim)``, with the hint of ``metric``."""
+        ...
+
+    def check_array(self, name: str, value: Any) -> Array:
+        """The value; raise unless it is a floating array."""
+        ...
+
+    def check_positive(self, name: str, value: Array) -> Array:
+        """The value; raise unless all of it that can be read is positive and finite."""
+        ...
+
+    def holds(self, mask: Array) -> bool:
+        """Whether a mask is true everywhere, or cannot be read."""
+        ...
+
+    def cast(self, value: Any, like: Array) -> Array:
+        """A number or an array as one of the dtype and device of ``like``."""
+        ...
+
+    def double(self, value: Array, /) -> Array:
+        """The value in the widest dtype."""
+        ...
+
+    def freeze(self, value: Array, /) -> Array:
+        """The value without derivatives."""
         ...
 
     def broadcast(self, *arrays: Array) -> Any:
@@ -28,6 +60,14 @@ class Calculus(Protocol):
 
     def solve(self, matrix: Array, right: Array) -> Array:
         """``matrix^{-1} right`` for ``(*batch, d, d)`` and vectors ``(*batch, d)``."""
+        ...
+
+    def cholesky(self, matrix: Array) -> tuple[Array, Array]:
+        """Lower Cholesky factor, and where it exists, ``(*batch)`` bool."""
+        ...
+
+    def expm(self, matrix: Array, /) -> Array:
+        """The exponential of matrices."""
         ...
 
     def log_abs_det(self, matrix: Array) -> Array:

@@ -9,7 +9,7 @@ Mitchell (1981), *Rao's distance measure*; Costa, Santos and Strapasson (2015), 
 
 from __future__ import annotations
 
-from pyro_riemann._formulas import Array, Namespace, space_form
+from pyro_riemann._formulas import Array, Namespace, smooth
 
 
 def root(xp: Namespace, x: Array) -> Array:
@@ -54,7 +54,7 @@ def half_plane_squared_dist(xp: Namespace, loc: Array, scale: Array, other_loc: 
     """
     gap, stretch = loc - other_loc, scale - other_scale
     s = (gap * gap / 2 + stretch * stretch) / (4 * scale * other_scale)
-    return 2 * space_form.squared_dist(xp, s, 1 + s, -1)
+    return 2 * smooth.squared_dist(xp, s, 1 + s, -1)
 
 
 def half_plane_turn(

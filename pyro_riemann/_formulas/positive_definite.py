@@ -9,15 +9,18 @@ action of triangular matrices keeps both.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyro_riemann._formulas import Array, Namespace, places, smooth, table
+from pyro_riemann._formulas import Array, densities, eye, places, smooth
+from pyro_riemann._formulas.calculus import A
+from pyro_riemann._formulas.exact_kernels import ExactKernels
+from pyro_riemann._formulas.metric import MetricAlgebra
+from pyro_riemann._formulas.radial import RadialLaw
 
-Function = Callable[[Array], Array]
 _ORDERS = 3  # derivatives of the logarithm of a matrix that are right
 _RESOLVED = 1e-3  # relative error of a log determinant beyond which singular values are not believed
 
@@ -32,146 +35,243 @@ def _places(size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np
     return rows, columns, place
 
 
-def _assembled(xp: Namespace, values: Array, size: int) -> Array:
-    """Lower triangular matrices of their entries ``(*batch, d)``."""
-    return xp.concat([values, xp.zeros_like(values[..., :1])], axis=-1)[..., places(xp, _places(size)[2], values)]
+class PositiveDefinite(MetricAlgebra[A]):
+    """Matrices of ``size`` rows; L, A and S are ``(*batch, n, n)``."""
 
+    kernels: ClassVar[ExactKernels]
+    is_symmetric = True
+    is_uniquely_geodesic: bool | None = True
 
-def _entries(xp: Namespace, matrix: Array, size: int) -> Array:
-    rows, columns = (places(xp, part, matrix) for part in _places(size)[:2])
-    return matrix[..., rows, columns]
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"`size` must be at least 1, got {size}.")
+        self.size, self.dim = size, size * (size + 1) // 2
 
+    def ambient_hint(self, shape: tuple[int, ...]) -> str:
+        if tuple(shape[-2:]) != (self.size, self.size):
+            return ""
+        return " If these are matrices, `SPD.from_matrix` has their coordinates."
 
-def factor(xp: Namespace, z: Array, size: int) -> Array:
-    """L, ``(*batch, n, n)``; NaN on a diagonal whose reciprocal the dtype does not hold."""
-    logs = z[..., -size:]
-    held = xp.abs(logs) < -math.log(xp.finfo(z.dtype).tiny)
-    diagonal = xp.where(held, xp.exp(xp.where(held, logs, xp.zeros_like(logs))), xp.full_like(logs, math.nan))
-    return _assembled(xp, xp.concat([z[..., :-size], diagonal], axis=-1), size)
+    def to_matrix(self, z: A) -> A:
+        """The matrices ``(*batch, n, n)`` of points ``z``."""
+        lower = self._lower(self._check("z", z))
+        return lower @ lower.mT
 
+    def from_matrix(self, matrix: A) -> A:
+        """The points ``(*batch, d)`` of matrices ``(*batch, n, n)``.
 
-def coordinates(xp: Namespace, lower: Array, size: int) -> Array:
-    """Coordinates ``(*batch, d)`` of factors L with a positive diagonal."""
-    values = _entries(xp, lower, size)
-    return xp.concat([values[..., :-size], xp.log(values[..., -size:])], axis=-1)
+        Raises:
+            TypeError: if ``matrix`` is not a floating array.
+            ValueError: if it does not have this shape, or is not symmetric and positive definite.
+        """
+        xp, matrix = self.face.xp, self.face.check_array("matrix", matrix)
+        if tuple(matrix.shape[-2:]) != (self.size, self.size):
+            raise ValueError(f"`matrix` must have shape (*batch, {self.size}, {self.size}), got {tuple(matrix.shape)}.")
+        gap, level = xp.abs(matrix - matrix.mT), xp.amax(xp.abs(matrix), (-2, -1))[..., None, None]
+        if not self.face.holds(gap <= 1e3 * xp.finfo(matrix.dtype).eps * level):
+            raise ValueError("`matrix` must be symmetric; use (matrix + matrix.mT) / 2.")
+        lower, definite = self.face.cholesky(matrix)
+        if not self.face.holds(definite):
+            count = math.prod(definite.shape)
+            raise ValueError(f"`matrix` is not positive definite at {int((~definite).sum())} of {count} entries.")
+        return self._coordinates(lower)
 
+    def _check(self, name: str, z: A) -> A:
+        return self.face.check_point(name, z, self.dim, self)
 
-def frame(xp: Namespace, z: Array, v: Array, size: int) -> Array:
-    """A, ``(*batch, n, n)``, of vectors ``v``."""
-    lower = factor(xp, z, size)
-    slope = _assembled(xp, xp.concat([v[..., :-size], xp.exp(z[..., -size:]) * v[..., -size:]], axis=-1), size)
-    return xp.linalg.inv(lower) @ slope
+    # ---------------------------------------------------------------- points, vectors and matrices
 
+    def _assembled(self, values: A) -> A:
+        """Lower triangular matrices of their entries ``(*batch, d)``."""
+        xp = self.face.xp
+        padded = xp.concat([values, xp.zeros_like(values[..., :1])], axis=-1)
+        return padded[..., places(xp, _places(self.size)[2], values)]
 
-def vector(xp: Namespace, z: Array, a: Array, size: int) -> Array:
-    """The vector ``(*batch, d)`` with this A."""
-    inner = _entries(xp, a, size)
-    return xp.concat([_entries(xp, factor(xp, z, size) @ a, size)[..., :-size], inner[..., -size:]], axis=-1)
+    def _entries(self, matrix: A) -> A:
+        rows, columns = (places(self.face.xp, part, matrix) for part in _places(self.size)[:2])
+        return matrix[..., rows, columns]
 
+    def _split(self, values: A) -> tuple[A, A]:
+        """Entries below the diagonal and on it."""
+        return values[..., : -self.size], values[..., -self.size :]
 
-def inner(xp: Namespace, a: Array, b: Array) -> Array:
-    """Inner product of two vectors by their A."""
-    return 2 * (xp.sum(a * b, (-2, -1)) + xp.sum(_diagonal(xp, a) * _diagonal(xp, b), -1))
+    def _lower(self, z: A) -> A:
+        """L; NaN on a diagonal whose reciprocal the dtype does not hold."""
+        xp, (below, logs) = self.face.xp, self._split(z)
+        held = xp.abs(logs) < -math.log(xp.finfo(z.dtype).tiny)
+        diagonal = xp.where(held, xp.exp(xp.where(held, logs, xp.zeros_like(logs))), xp.full_like(logs, math.nan))
+        return self._assembled(xp.concat([below, diagonal], axis=-1))
 
+    def _coordinates(self, lower: A) -> A:
+        """Coordinates ``(*batch, d)`` of factors L with a positive diagonal."""
+        below, diagonal = self._split(self._entries(lower))
+        return self.face.xp.concat([below, self.face.xp.log(diagonal)], axis=-1)
 
-def logdet(xp: Namespace, z: Array, size: int) -> Array:
-    """Log determinant of the metric, ``(*batch)``: linear in the coordinates."""
-    below = xp.sum(z[..., -size:] * _range(xp, z, size), -1)
-    return (size * (size - 1) / 2 + 2 * size) * math.log(2) - 2 * below
+    def _frame(self, z: A, v: A) -> A:
+        """A of vectors ``v``."""
+        xp = self.face.xp
+        z, v = self.face.broadcast(self._check("z", z), self.face.check_point("v", v, self.dim))
+        below, logs = self._split(v)
+        slope = self._assembled(xp.concat([below, xp.exp(self._split(z)[1]) * logs], axis=-1))
+        return xp.linalg.inv(self._lower(z)) @ slope
 
+    def _relative(self, z: A, y: A) -> A:
+        """The factor M of ``y`` seen from ``z``: ``L_y = L_z M``."""
+        z, y = self.face.broadcast(self._check("z", z), self._check("y", y))
+        start = self._lower(z)  # and exactly the identity where the two meet
+        step = self.face.xp.linalg.inv(start) @ (self._lower(y) - start)
+        return eye(self.face.xp, self.size, start) + step
 
-def christoffel(xp: Namespace, z: Array, v: Array, size: int) -> Array:
-    """Christoffel symbols contracted with ``v`` twice: along a geodesic A' is the lower half of A^T A - A A^T."""
-    a = frame(xp, z, v, size)
-    bend = lower_half(xp, a.mT @ a - a @ a.mT)
-    straight = _entries(xp, factor(xp, z, size) @ (a @ a + bend), size)
-    return -xp.concat([straight[..., :-size], _diagonal(xp, bend)], axis=-1)
+    def _diagonal(self, matrix: A) -> A:
+        return self.face.xp.diagonal(matrix, 0, -2, -1)
 
+    def _axes(self, like: A) -> Array:
+        """Numbers of the rows, for every point."""
+        return self.face.xp.cumsum(self.face.xp.ones_like(like[..., -self.size :]), -1) - 1
 
-def drift(xp: Namespace, z: Array, size: int) -> Array:
-    """Ito drift of Brownian motion: its acceleration in an orthonormal frame, summed."""
-    axis = _range(xp, z, size)
-    lower = factor(xp, z, size) * (size - 2 * axis)[..., None, :] / 8
-    diagonal = (size - 1 - 2 * axis) / 8
-    return xp.concat([_entries(xp, lower, size)[..., :-size], diagonal], axis=-1)
+    def _lower_half(self, symmetric: A) -> A:
+        """The lower triangular A with ``A + A^T = symmetric``."""
+        return self.face.xp.tril(symmetric) - 0.5 * self.face.xp.tril(self.face.xp.triu(symmetric))
 
+    def _whole(self, matrix: A) -> tuple[A, A]:
+        """The matrices with the identity in place of what LAPACK refuses, all that are not finite; and which are."""
+        whole = self.face.xp.isfinite(matrix).all((-2, -1))
+        return self.face.xp.where(whole[..., None, None], matrix, eye(self.face.xp, self.size, matrix)), whole
 
-def lower_half(xp: Namespace, symmetric: Array) -> Array:
-    """The lower triangular A with ``A + A^T = symmetric``."""
-    return xp.tril(symmetric) - 0.5 * xp.tril(xp.triu(symmetric))
+    # ---------------------------------------------------------------- pointwise
 
+    def metric(self, z: A) -> A:
+        xp, z = self.face.xp, self._check("z", z)
+        a = self._frame(z[..., None, :], eye(xp, self.dim, z))
+        return self._inner(a[..., None, :, :], a[..., None, :, :, :])
 
-def expmap(xp: Namespace, expm: Function, z: Array, v: Array, size: int) -> Array:
-    """End of the geodesic that leaves ``z`` with velocity ``v``."""
-    a = frame(xp, z, v, size)
-    # the Cholesky factor of exp(S) by way of its root, whose condition is the root of that of exp(S)
-    upper = xp.linalg.qr(expm(0.5 * (a + a.mT)))[1]
-    lower = (xp.sign(_diagonal(xp, upper))[..., None] * upper).mT
-    end = coordinates(xp, lower, size)
-    straight = _entries(xp, factor(xp, z, size) @ lower, size)[..., :-size]
-    return xp.concat([straight, z[..., -size:] + end[..., -size:]], axis=-1)
+    def logdet(self, z: A) -> A:
+        # linear in the coordinates
+        below = self.face.xp.sum(self._split(self._check("z", z))[1] * self._axes(z), -1)
+        return (self.size * (self.size - 1) / 2 + 2 * self.size) * math.log(2) - 2 * below
 
+    def inner(self, z: A, u: A, v: A) -> A:
+        return self._inner(self._frame(z, u), self._frame(z, v))
 
-def relative(xp: Namespace, z: Array, y: Array, size: int) -> Array:
-    """The factor M of ``y`` seen from ``z``: ``L_y = L_z M``."""
-    start = factor(xp, z, size)
-    one = table(xp, np.eye(size), start)  # exact where the two meet
-    return one + xp.linalg.inv(start) @ (factor(xp, y, size) - start)
+    def _inner(self, a: A, b: A) -> A:
+        xp = self.face.xp
+        return 2 * (xp.sum(a * b, (-2, -1)) + xp.sum(self._diagonal(a) * self._diagonal(b), -1))
 
+    def christoffel(self, z: A, v: A) -> A:
+        # along a geodesic A' is the lower half of A^T A - A A^T
+        a = self._frame(z, v)
+        bend = self._lower_half(a.mT @ a - a @ a.mT)
+        straight = self._entries(self._lower(z) @ (a @ a + bend))
+        return -self.face.xp.concat([self._split(straight)[0], self._diagonal(bend)], axis=-1)
 
-def log_gram(xp: Namespace, expm: Function, freeze: Function, lower: Array) -> Array:
-    """The symmetric logarithm S of ``M M^T``, ``(*batch, n, n)``.
+    def drift(self, z: A) -> A:
+        # the acceleration in an orthonormal frame, summed
+        axis = self._axes(self._check("z", z))
+        straight = self._entries(self._lower(z) * (self.size - 2 * axis)[..., None, :] / 8)
+        return self.face.xp.concat([self._split(straight)[0], (self.size - 1 - 2 * axis) / 8], axis=-1)
 
-    The value is that of a singular value decomposition, whose derivatives are infinite where singular values meet. The
-    logarithm is smooth there: its derivatives are those of steps of Newton's method for ``exp(S) = M M^T``.
-    NaN where singular values are so far apart that the small ones are rounding, as the determinant tells.
+    def scalar_curvature(self, z: A) -> A:
+        n = self.size
+        return self.face.xp.full_like(self._check("z", z)[..., 0], -n * (n - 1) * (n + 2) / 8)
 
-    Args:
-        xp: array namespace.
-        expm: the exponential of matrices.
-        freeze: identity without derivatives.
-        lower: M.
-    """
-    frozen, whole = _whole(xp, freeze(lower))
-    vectors, values, _ = xp.linalg.svd(frozen)
-    logs = 2 * xp.log(values)
-    trace = 2 * xp.sum(xp.log(_diagonal(xp, frozen)), -1)
-    resolved = whole & (xp.abs(xp.sum(logs, -1) - trace) < _RESOLVED * (1 + xp.abs(trace)))
-    value = (vectors * logs[..., None, :]) @ vectors.mT
-    value = xp.where(resolved[..., None, None], value, xp.full_like(value, math.nan))
-    mean, half = (logs[..., :, None] + logs[..., None, :]) / 2, (logs[..., :, None] - logs[..., None, :]) / 2
-    log_slope = mean + smooth.log_sinhc(xp, xp.square(half))  # of the divided differences of exp
-    gram, step = lower @ lower.mT, value
-    for _ in range(_ORDERS):
-        change = vectors.mT @ (gram - expm(step)) @ vectors
-        step = step + vectors @ (change * xp.exp(-log_slope)) @ vectors.mT
-    return value + (step - freeze(step))
+    def radial_law(self) -> RadialLaw | None:
+        return RadialLaw(0.0) if self.size == 1 else None
 
+    def injectivity_radius(self, z: A) -> A | None:
+        return self.face.xp.full_like(self._check("z", z)[..., 0], math.inf)
 
-def log_van_vleck(xp: Namespace, symmetric: Array) -> Array:
-    """``log V`` from S: ``-sum over i < j of log sinhc((s_i - s_j) / 2)`` over its eigenvalues."""
-    symmetric, whole = _whole(xp, symmetric)
-    values = xp.linalg.eigvalsh(symmetric)
-    gaps = (values[..., :, None] - values[..., None, :]) / 2
-    value = -0.5 * xp.sum(smooth.log_sinhc(xp, xp.square(gaps)), (-2, -1))
-    return xp.where(whole, value, xp.full_like(value, math.nan))
+    # ---------------------------------------------------------------- geodesics
 
+    def expmap(self, z: A, v: A) -> A:
+        xp, a = self.face.xp, self._frame(z, v)
+        # the Cholesky factor of exp(S) by way of its root, whose condition is the root of that of exp(S)
+        upper = xp.linalg.qr(self.face.expm(0.5 * (a + a.mT)))[1]
+        lower = (xp.sign(self._diagonal(upper))[..., None] * upper).mT
+        end = self._split(self._coordinates(lower))[1]
+        straight = self._split(self._entries(self._lower(z) @ lower))[0]
+        return xp.concat([straight, self._split(z)[1] + end], axis=-1)
 
-def split_of_two(xp: Namespace, lower: Array) -> tuple[Array, Array]:
-    """Of 2 x 2 matrices, which are R times H^2: the distance along R, and ``sinh(l/2)^2`` in H^2 of curvature -1."""
-    a, b, c = lower[..., 0, 0], lower[..., 1, 0], lower[..., 1, 1]
-    return math.sqrt(2) * xp.log(a * c), (xp.square(a - c) + xp.square(b)) / (4 * a * c)
+    def expmap_log_van_vleck(self, z: A, v: A) -> tuple[A, A]:
+        a = self._frame(z, v)
+        return self.expmap(z, v), self._log_van_vleck(a + a.mT)
 
+    def logmap(self, z: A, y: A) -> A:
+        a = self._lower_half(self._log_gram(z, y))
+        straight = self._split(self._entries(self._lower(z) @ a))[0]
+        return self.face.xp.concat([straight, self._diagonal(a)], axis=-1)
 
-def _whole(xp: Namespace, matrix: Array) -> tuple[Array, Array]:
-    """The matrices with the identity in place of those that are not finite, which LAPACK refuses; and which are."""
-    whole = xp.isfinite(matrix).all((-2, -1))
-    return xp.where(whole[..., None, None], matrix, table(xp, np.eye(matrix.shape[-1]), matrix)), whole
+    def squared_dist(self, z: A, y: A) -> A:
+        return self.face.xp.square(self._log_gram(z, y)).sum((-2, -1))
 
+    def log_van_vleck(self, z: A, y: A) -> A:
+        return self._log_van_vleck(self._log_gram(z, y))
 
-def _diagonal(xp: Namespace, matrix: Array) -> Array:
-    return xp.diagonal(matrix, 0, -2, -1)
+    def _log_gram(self, z: A, y: A) -> A:
+        """The symmetric logarithm S of ``M M^T``.
 
+        The value is that of a singular value decomposition, whose derivatives are infinite where singular values meet.
+        The logarithm is smooth there: its derivatives are those of steps of Newton's method for ``exp(S) = M M^T``.
+        NaN where singular values are so far apart that the small ones are rounding, as the determinant tells.
+        """
+        xp, freeze, lower = self.face.xp, self.face.freeze, self._relative(z, y)
+        frozen, whole = self._whole(freeze(lower))
+        vectors, values, _ = xp.linalg.svd(frozen)
+        logs = 2 * xp.log(values)
+        trace = 2 * xp.sum(xp.log(self._diagonal(frozen)), -1)
+        resolved = whole & (xp.abs(xp.sum(logs, -1) - trace) < _RESOLVED * (1 + xp.abs(trace)))
+        value = (vectors * logs[..., None, :]) @ vectors.mT
+        value = xp.where(resolved[..., None, None], value, xp.full_like(value, math.nan))
+        mean, half = (logs[..., :, None] + logs[..., None, :]) / 2, (logs[..., :, None] - logs[..., None, :]) / 2
+        log_slope = mean + smooth.log_sinhc(xp, xp.square(half))  # of the divided differences of exp
+        gram, step = lower @ lower.mT, value
+        for _ in range(_ORDERS):
+            change = vectors.mT @ (gram - self.face.expm(step)) @ vectors
+            step = step + vectors @ (change * xp.exp(-log_slope)) @ vectors.mT
+        return value + (step - freeze(step))
 
-def _range(xp: Namespace, like: Array, size: int) -> Array:
-    return xp.cumsum(xp.ones_like(like[..., -size:]), -1) - 1
+    def _log_van_vleck(self, symmetric: A) -> A:
+        """From S: ``-sum over i < j of log sinhc((s_i - s_j) / 2)`` over its eigenvalues."""
+        xp, (symmetric, whole) = self.face.xp, self._whole(symmetric)
+        values = xp.linalg.eigvalsh(symmetric)
+        gaps = (values[..., :, None] - values[..., None, :]) / 2
+        value = -0.5 * xp.sum(smooth.log_sinhc(xp, xp.square(gaps)), (-2, -1))
+        return xp.where(whole, value, xp.full_like(value, math.nan))
+
+    # ---------------------------------------------------------------- densities
+
+    def log_folded_density(self, z: A, y: A, time: A) -> A | None:
+        xp, symmetric = self.face.xp, self._log_gram(z, y)
+        squared, log_van_vleck = xp.square(symmetric).sum((-2, -1)), self._log_van_vleck(symmetric)
+        return densities.single_geodesic(xp, self.dim, time, squared, log_van_vleck)
+
+    def log_folded_normal(self, z: A, y: A, factor: A) -> A | None:
+        return self._log_carried_normal(z, y, factor)
+
+    def log_heat_kernel(self, z: A, y: A, time: float | A) -> A:
+        """Log transition density of Brownian motion with respect to dM, exact for n <= 2; shape ``(*batch)``.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
+            time: variance of small steps, positive, a number or ``(*batch)``.
+
+        Raises:
+            NotImplementedError: for n > 2, where no closed form is known.
+            ValueError: as ``Hyperbolic.log_heat_kernel``.
+        """
+        if self.size > 2:
+            return super().log_heat_kernel(z, y, time)
+        xp, points = self.face.xp, (self._check("z", z), self._check("y", y))
+        wide, other = self.face.broadcast(*map(self.face.double, points))
+        duration = self.kernels.as_time(time, wide)
+        if self.size == 1:
+            along, rest = 2 * (other - wide)[..., 0], xp.zeros_like(wide[..., 0])
+        else:
+            # R times the hyperbolic plane: the distance along R, and sinh(l/2)^2 at curvature -1
+            lower = self._relative(wide, other)
+            a, b, c = lower[..., 0, 0], lower[..., 1, 0], lower[..., 1, 1]
+            along, s = math.sqrt(2) * xp.log(a * c), (xp.square(a - c) + xp.square(b)) / (4 * a * c)
+            rest = self.kernels.hyperbolic(s, duration / 2, 2) - math.log(2)  # of curvature -1/2
+        value = rest - 0.5 * (xp.square(along) / duration + xp.log(2 * math.pi * duration))
+        return self.face.cast(value, z + y)

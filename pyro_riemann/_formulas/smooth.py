@@ -92,3 +92,30 @@ def squared_arc_ratio(xp: Namespace, s: Array, c: Array, curvature: int) -> Arra
 def arc_series(xp: Namespace, s: Array) -> Array:
     """``asin(sqrt(s))^2 / s`` for small ``s``, real or complex, to all digits up to ``|s| = 0.02``."""
     return _horner(xp, _ARC, s)
+
+
+# ---------------------------------------------------------------- of s and c, the squared sine and cosine of l / 2
+
+
+def squared_dist(xp: Namespace, s: Array, c: Array, curvature: int) -> Array:
+    """Squared distance ``l^2``."""
+    return 4 * s * squared_arc_ratio(xp, s, c, curvature)
+
+
+def arc_over_sine(xp: Namespace, ratio: Array, c: Array) -> Array:
+    """``l / sin(l)`` or ``l / sinh(l)`` from ``ratio = (l/2)^2 / s``; large but finite where c is 0 (the antipode)."""
+    return xp.sqrt(_over(xp, ratio, c))
+
+
+def log_van_vleck(xp: Namespace, s: Array, c: Array, curvature: int, dim: int) -> Array:
+    """``log V = (d - 1) log(l / sin l)``, large but finite at the antipode."""
+    ratio = squared_arc_ratio(xp, s, c, curvature)
+    if curvature < 0:  # far out the quotient would underflow
+        return (dim - 1) / 2 * (xp.log(ratio) - xp.log1p(s))
+    return (dim - 1) / 2 * xp.log(_over(xp, ratio, c))
+
+
+def _over(xp: Namespace, ratio: Array, c: Array) -> Array:
+    tiny = xp.finfo(c.dtype).tiny
+    # not a clip: JAX multiplies its gradient of 0 by that of the quotient, which is infinite there
+    return ratio / xp.where(c < tiny, xp.full_like(c, float(tiny)), c)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_riemann._formulas import densities, heat_kernel, space_form
+from pyro_riemann._formulas import densities, heat_kernel
+from pyro_riemann._formulas import smooth as formulas
 
 _LARGEST_S = 0.8  # l = 2.21; the singularity at the antipode, s = 1, sets the rate of convergence
 _DEGREES = 28, 10
@@ -45,8 +46,8 @@ def _rows(s: Tensor, c: Tensor, time: Tensor, table: Tensor, dim: int) -> Tensor
 
 
 def _short_time(s: Tensor, c: Tensor, time: Tensor, dim: int) -> Tensor:
-    squared = space_form.squared_dist(torch, s, c, 1)
-    return densities.short_time(torch, dim, time, squared, space_form.log_van_vleck(torch, s, c, 1, dim))
+    squared = formulas.squared_dist(torch, s, c, 1)
+    return densities.short_time(torch, dim, time, squared, formulas.log_van_vleck(torch, s, c, 1, dim))
 
 
 def _chebyshev(x: Tensor, count: int) -> Tensor:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
-from pyro_riemann._checks import holds
-from pyro_riemann.manifolds import _heat_kernel
-from pyro_riemann.manifolds._space_form import ConformalSpaceForm
+from pyro_riemann._formulas import conformal
+from pyro_riemann.manifolds._space_form import SpaceForm
 
 
-class Sphere(ConformalSpaceForm):
+class Sphere(conformal.StereographicSphere[Tensor], SpaceForm):
     r"""The sphere :math:`S^d` of radius R in stereographic coordinates, :math:`G(z) = 4 R^2 I / (1 + |z|^2)^2`.
 
     The chart :math:`\mathbb{R}^d` covers the sphere but one pole: ``z = 0`` is the other pole,
@@ -39,74 +35,10 @@ class Sphere(ConformalSpaceForm):
         1.5708
         >>> sphere.to_ambient(z)
         tensor([1., 0., 0.])
+        >>> kernel = sphere.log_heat_kernel(torch.zeros(2), torch.ones(2), time=20.0)
+        >>> round(kernel.exp().item() * 4 * torch.pi, 4)  # uniform after a long time
+        1.0
     """
-
-    sign = 1
-
-    def __init__(self, dim: int, radius: float = 1.0) -> None:
-        if not 0 < radius < math.inf:
-            raise ValueError(f"`radius` must be positive and finite, got {radius}.")
-        super().__init__(dim, radius**-2.0)
-        self.radius = float(radius)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, radius={self.radius:g}"
-
-    def to_ambient(self, z: Tensor) -> Tensor:
-        """Vectors of length R, ``(*batch, d + 1)``, of points ``z``; the origin goes to the pole (0, ..., 0, -R)."""
-        inverse = 1 / self._denominator("z", z)[..., None]
-        return self.radius * torch.cat([2 * z * inverse, 1 - 2 * inverse], dim=-1)
-
-    def from_ambient(self, x: Tensor) -> Tensor:
-        """Chart coordinates of vectors ``(*batch, d + 1)`` of length R; the pole (0, ..., 0, R) has none: infinite.
-
-        Raises:
-            ValueError: if ``x`` does not have d + 1 entries, or is not of length R.
-        """
-        if x.dim() == 0 or x.shape[-1] != self.dim + 1:
-            raise ValueError(f"`x` must have shape (*batch, {self.dim + 1}), got {tuple(x.shape)}.")
-        x = x / self.radius
-        if not holds((x.detach().square().sum(-1) - 1).abs() < 1e-3):
-            length = "unit length" if self.radius == 1 else f"length {self.radius:g}"
-            raise ValueError(f"`x` must be of {length}; divide it by `x.norm(dim=-1, keepdim=True)`.")
-        return x[..., :-1] / (1 - x[..., -1:])
-
-    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
-        if self.dim == 1:  # the circle, where the heat kernel is the wrapped normal
-            return self.log_heat_kernel(z, y, time)
-        return super().log_folded_density(z, y, time)
-
-    def log_heat_kernel(self, z: Tensor, y: Tensor, time: float | Tensor) -> Tensor:
-        """Log transition density of Brownian motion with respect to dM, exact; shape ``(*batch)``.
-
-        The generator is half the Laplace-Beltrami operator, so ``time`` is the variance of small
-        steps. One contour integral serves every dimension at small times, spherical harmonics at large ones.
-        Accurate in the logarithm at all times and distances, the antipode included: to 1e-12, or to the
-        rounding of the exponent ``l^2 / 2t`` where this is more.
-        Computed in float64 from float32 points as well.
-
-        Args:
-            z: points, ``(*batch, d)``.
-            y: points, ``(*batch, d)``; the kernel is a density in ``y``.
-            time: variance of small steps, positive, a number or ``(*batch)``.
-
-        Raises:
-            ValueError: if ``time`` is not finite and positive, or so short that the rounding of ``l^2 / 2t``
-                exceeds 0.1.
-
-        Source: Camporesi (1990), *Harmonic analysis and propagators on homogeneous spaces*.
-
-        Example:
-            >>> sphere = Sphere(2)
-            >>> kernel = sphere.log_heat_kernel(torch.zeros(2), torch.ones(2), time=20.0)
-            >>> round(kernel.exp().item() * 4 * torch.pi, 4)  # uniform after a long time
-            1.0
-        """
-        wide, other = z.double(), y.double()
-        time = time / self._factor
-        if self.dim == 1:
-            turn = 2 * (torch.atan(other) - torch.atan(wide)).squeeze(-1)
-            value = _heat_kernel.circle(turn, _heat_kernel.as_time(time, turn), 2 * torch.pi)
-        else:
-            value = _heat_kernel.sphere(*self._half_angle(wide, other), time, self.dim)
-        return (value - self._log_density_factor).to(torch.result_type(z, y))

@@ -7,15 +7,32 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from pyro_riemann._checks import check_dtype, check_finite
-from pyro_riemann._formulas import densities
-from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._checks import check_finite, check_tensor
+from pyro_riemann._formulas.constant import Constant
 from pyro_riemann._interface import Settings
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics._base import RiemannianMetric
 
 
-class ConstantMetric(RiemannianMetric):
+class ClosedForm(RiemannianMetric):
+    """A metric whose geodesics are known in closed form."""
+
+    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
+        """Shortest curve from ``z`` to ``y`` in closed form, batches broadcast.
+
+        Args:
+            z: start, ``(*batch, d)``.
+            y: end, ``(*batch, d)``.
+            init: without effect: nothing is searched for.
+            **settings: of the solver's settings only ``num_segments`` matters.
+
+        Raises:
+            ValueError: for an unknown ``init``, or settings out of range.
+        """
+        return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)
+
+
+class ConstantMetric(Constant[Tensor], ClosedForm):
     """The same metric tensor at every point; geodesics are straight lines.
 
     Args:
@@ -34,70 +51,11 @@ class ConstantMetric(RiemannianMetric):
     """
 
     matrix: Tensor
-    is_symmetric = True
-    is_uniquely_geodesic: bool | None = True
 
     def __init__(self, matrix: Tensor) -> None:
         super().__init__()
-        if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise ValueError(f"`matrix` must have shape (d, d), got {tuple(matrix.shape)}.")
-        check_finite("matrix", check_dtype("matrix", matrix))
-        if not torch.allclose(matrix, matrix.mT):
-            raise ValueError("`matrix` must be symmetric; use (matrix + matrix.mT) / 2.")
-        if torch.linalg.cholesky_ex(matrix).info.item() != 0:
-            raise ValueError("`matrix` must be positive definite.")
+        self.register_buffer("matrix", self._checked(check_finite("matrix", check_tensor("matrix", matrix))))
         self.dim = matrix.shape[0]
-        self.register_buffer("matrix", matrix)
-
-    def metric(self, z: Tensor) -> Tensor:
-        return self.matrix.to(z).expand(*z.shape, self.dim)
-
-    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return self.metric(z), z.new_zeros(*z.shape, self.dim, self.dim)
-
-    def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
-        return torch.zeros_like(z + v)
-
-    def drift(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(z)
-
-    def scalar_curvature(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(z[..., 0])
-
-    def radial_law(self) -> RadialLaw | None:
-        return RadialLaw(0.0)
-
-    def injectivity_radius(self, z: Tensor) -> Tensor | None:
-        return torch.full_like(z[..., 0], torch.inf)
-
-    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        return z + v
-
-    def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        y = z + v
-        return y, torch.zeros_like(y[..., 0])
-
-    def logmap(self, z: Tensor, y: Tensor) -> Tensor:
-        return y - z
-
-    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.inner(z, y - z, y - z)
-
-    def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
-        return torch.zeros_like((z + y)[..., 0])
-
-    def log_folded_density(self, z: Tensor, y: Tensor, time: Tensor) -> Tensor | None:
-        if type(self).squared_dist is not ConstantMetric.squared_dist:
-            return None  # a subclass that identifies points, of which there are more geodesics than one
-        return densities.single_geodesic(torch, self.dim, time, self.squared_dist(z, y), self.log_van_vleck(z, y))
-
-    def log_folded_normal(self, z: Tensor, y: Tensor, factor: Tensor) -> Tensor | None:
-        if type(self).squared_dist is not ConstantMetric.squared_dist:
-            return None
-        return self._log_carried_normal(z, y, factor)
-
-    def geodesic(self, z: Tensor, y: Tensor, init: str = "graph", **settings: Unpack[Settings]) -> Geodesic:
-        return Geodesic.closed_form(self, z, y, self.solver.replace(init=init, **settings).num_segments)
 
 
 class EuclideanMetric(ConstantMetric):

@@ -10,7 +10,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jax import Array
 from numpyro.util import is_prng_key
 
 from pyro_riemann import _work
+from pyro_riemann._formulas.calculus import Ambient
 from pyro_riemann._members import each_public
 
 Given = TypeVar("Given", Array, np.ndarray, Array | np.ndarray)
@@ -29,14 +30,6 @@ _ANSWERS = frozenset(
     + ("dist", "logmap", "log_van_vleck")
 )
 """Methods of a metric whose results are finite wherever they are right."""
-
-
-class Ambient(Protocol):
-    """A metric that may know where points of the wrong shape come from."""
-
-    def ambient_hint(self, shape: tuple[int, ...]) -> str:
-        """What to do with points of this shape; empty where that is not known."""
-        ...
 
 
 def check_array(name: str, value: Any) -> Array:
