@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Generic
 
 from pyro_riemann._formulas import densities, memory, smooth
@@ -30,17 +31,21 @@ class MetricAlgebra(Generic[A]):
         """Metric tensor G(z): ``(*batch, d) -> (*batch, d, d)``, symmetric positive definite."""
         raise NotImplementedError(f"{type(self).__name__} must implement `metric(z)`.")
 
-    # each face solves for the first two, and knows the others in its own way
+    # each face solves for these in its own way
     def expmap(self, z: A, v: A) -> A:
-        """Exponential map at ``z``, ``(*batch, d)``."""
+        """Point ``(*batch, d)`` that the geodesic from ``z`` with initial velocity ``v`` reaches after unit time."""
         raise NotImplementedError
 
     def expmap_log_van_vleck(self, z: A, v: A) -> tuple[A, A]:
-        """The same with ``log V`` of the geodesic, ``(*batch)``."""
+        """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, along that geodesic.
+
+        ``-log V`` is the log Jacobian determinant of the exponential map between the
+        orthonormal frames of ``T_z`` and ``T_y``, from Jacobi fields.
+        """
         raise NotImplementedError
 
     def scalar_curvature(self, z: A) -> A:
-        """Scalar curvature at ``z``, ``(*batch)``."""
+        """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
         raise NotImplementedError
 
     def immersed(self) -> Surface[A] | None:
@@ -59,8 +64,21 @@ class MetricAlgebra(Generic[A]):
         return memory.footprint(self.dim, order)
 
     def cholesky(self, z: A) -> A:
-        """Lower Cholesky factor of G(z), ``(*batch, d, d)``."""
-        raise NotImplementedError
+        """Lower Cholesky factor of G(z), ``(*batch, d, d)``.
+
+        Raises:
+            ValueError: if G is not positive definite at one of the points; under ``jax.jit`` the factor is NaN there.
+        """
+        factor, definite = self.face.cholesky(self.metric(z))
+        if not self.face.holds(definite):
+            shape, failed = definite.shape, ~definite
+            where = self.face.xp.broadcast_to(z, (*shape, self.dim))[failed][0].tolist()
+            raise ValueError(
+                f"{type(self).__name__}.metric(z) is not positive definite at {int(failed.sum())} of "
+                f"{math.prod(shape)} points, for instance z = {where}. Add a multiple of the identity to it "
+                "(`jitter` of a PullbackMetric, `regularization` of a KernelMetric), or use float64."
+            )
+        return factor
 
     def logdet(self, z: A) -> A:
         """``log det G(z)``, shape ``(*batch)``; twice the log volume element."""

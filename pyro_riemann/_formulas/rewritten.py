@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyro_riemann._formulas import Array
+from pyro_riemann._formulas import Array, eye
 from pyro_riemann._formulas.calculus import A
 from pyro_riemann._formulas.metric import MetricAlgebra
 from pyro_riemann._formulas.peaks import Peaks
@@ -37,11 +37,13 @@ class Rewritten(MetricAlgebra[A]):
 
 
 class Scaled(Rewritten[A]):
-    """``base`` times a number; a face tells it by ``_scale``."""
+    """``base`` times a number, ``factor``."""
+
+    factor: A
 
     def _scale(self, like: A) -> Array:
         """The number, of the dtype and device of ``like``."""
-        raise NotImplementedError
+        return self.face.cast(self.factor, like)
 
     def _root(self, like: A) -> Array:
         return self.face.xp.sqrt(self._scale(like))
@@ -191,6 +193,18 @@ class Warped(Rewritten[A]):
         x, jacobian = self._jacobian(z)
         _, pushed, acceleration = self.face.second_directional(self.to_base, z, v)
         return self.face.solve(jacobian, self.base.christoffel(x, pushed) + acceleration)
+
+    def drift(self, z: A) -> A:
+        """Ito drift at ``z`` by Ito's formula, ``(*batch, d)``.
+
+        That of ``base`` less half the trace of F's second derivative, pulled back.
+        """
+        xp, (x, jacobian) = self.face.xp, self._jacobian(z)
+        factor = xp.linalg.cholesky(jacobian.mT @ self.base.metric(x) @ jacobian)
+        axes = eye(xp, self.dim, factor).reshape(self.dim, *(1,) * (z.ndim - 1), self.dim)
+        frame = self.face.solve(factor.mT, axes)
+        _, _, bend = self.face.second_directional(self.to_base, xp.broadcast_to(z, frame.shape), frame)
+        return self.face.solve(jacobian, self.base.drift(x) - bend.sum(0) / 2)
 
     def radial_law(self) -> RadialLaw | None:
         """What ``base`` knows of the volume around every point; periods of a torus are of the axes of ``base``."""

@@ -1,11 +1,8 @@
 """Manifolds with closed-form geometry, and metrics made of others: scaled, products, in other coordinates."""
 
-from pyro_riemann.manifolds._charts import HalfSpace, Hyperboloid
-from pyro_riemann.manifolds._hyperbolic import Hyperbolic
-from pyro_riemann.manifolds._product import ProductMetric
-from pyro_riemann.manifolds._scaled import ScaledMetric
+from pyro_riemann.manifolds._made_of_others import ProductMetric, ScaledMetric
+from pyro_riemann.manifolds._space_form import HalfSpace, Hyperbolic, Hyperboloid, Sphere
 from pyro_riemann.manifolds._spd import SPD
-from pyro_riemann.manifolds._sphere import Sphere
 from pyro_riemann.manifolds._torus import FlatTorus
 from pyro_riemann.manifolds._warped import WarpedMetric
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._formulas import exact_kernels
-from pyro_riemann._formulas.torus import Torus
+from pyro_riemann._formulas.flat import Torus
 from pyro_riemann._vmap import is_mapped
 from pyro_riemann.manifolds._heat_kernel import ExactKernels
 from pyro_riemann.metrics import EuclideanMetric

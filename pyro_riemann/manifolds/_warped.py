@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.distributions.transforms import Transform
 
-from pyro_riemann import _autodiff
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas.peaks import Peaks, pulled_back
 from pyro_riemann._formulas.rewritten import Warped
@@ -103,18 +102,6 @@ class WarpedMetric(Warped[Tensor], RiemannianMetric):
     def from_base(self, x: Tensor) -> Tensor:
         """The points ``x`` of the chart of ``base`` in this chart, ``(*batch, d)``."""
         return self._back(x) if self._transform is None else self._transform.inv(x)
-
-    def drift(self, z: Tensor) -> Tensor:
-        """Ito drift at ``z`` by Ito's formula, ``(*batch, d)``.
-
-        That of ``base`` less half the trace of F's second derivative, pulled back.
-        """
-        x, jacobian = self._jacobian(z)
-        factor = torch.linalg.cholesky(jacobian.mT @ self.base.metric(x) @ jacobian)
-        eye = torch.eye(self.dim, dtype=z.dtype, device=z.device)
-        frame = torch.linalg.solve_triangular(factor.mT, eye, upper=True).movedim(-1, 0)
-        _, _, bend = _autodiff.second_directional(self.to_base, z.expand_as(frame), frame)
-        return self.face.solve(jacobian, self.base.drift(x) - bend.sum(0) / 2)
 
     @property
     def landmarks(self) -> Tensor | None:  # type: ignore[override]  # others hold it

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_tensor
-from pyro_riemann._formulas.constant import Constant
+from pyro_riemann._formulas.flat import Constant
 from pyro_riemann._interface import Settings
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics._base import RiemannianMetric

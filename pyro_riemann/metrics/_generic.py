@@ -6,12 +6,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Unpack
 
-import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_riemann import _calculus
-from pyro_riemann._checks import holds
 from pyro_riemann._formulas.calculus import Calculus
 from pyro_riemann._formulas.metric import MetricAlgebra
 from pyro_riemann._interface import Discretisation, Energy, Immersed, Settings, Tabulated
@@ -51,38 +49,15 @@ class GenericMetric(MetricAlgebra[Tensor], nn.Module):
 
     # ---------------------------------------------------------------- pointwise algebra
 
-    def cholesky(self, z: Tensor) -> Tensor:
-        """Lower Cholesky factor of G(z), ``(*batch, d, d)``.
-
-        Raises:
-            ValueError: if G is not positive definite at one of the points.
-        """
-        factor, info = torch.linalg.cholesky_ex(self.metric(z))
-        if not holds(info == 0):
-            where = z.broadcast_to((*info.shape, self.dim))[info != 0][0].tolist()
-            raise ValueError(
-                f"{type(self).__name__}.metric(z) is not positive definite at {int((info != 0).sum())} of "
-                f"{info.numel()} points, for instance z = {where}. Add a multiple of the identity to it "
-                "(`jitter` of a PullbackMetric, `regularization` of a KernelMetric), or use float64."
-            )
-        return factor
-
     def scalar_curvature(self, z: Tensor) -> Tensor:
-        """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
         return scalar_curvature(self, z)
 
     # ---------------------------------------------------------------- initial-value problem
 
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        """Point ``(*batch, d)`` that the geodesic from ``z`` with initial velocity ``v`` reaches after unit time."""
         return expmap(self, z, v, self.flow_steps)
 
     def expmap_log_van_vleck(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, along that geodesic.
-
-        ``-log V`` is the log Jacobian determinant of the exponential map between the
-        orthonormal frames of ``T_z`` and ``T_y``, from Jacobi fields.
-        """
         return expmap_log_van_vleck(self, z, v, self.flow_steps)
 
     # ---------------------------------------------------------------- boundary-value problem
@@ -124,7 +99,6 @@ class GenericMetric(MetricAlgebra[Tensor], nn.Module):
         return self.solver.replace(init=init, **settings).solve(self, z, y)
 
     def log_van_vleck(self, z: Tensor, y: Tensor) -> Tensor:
-        """Log of the Van Vleck-Morette determinant V(z, y), shape ``(*batch)``; 0 at ``z == y``."""
         return log_van_vleck(self, z, y)
 
 

@@ -1,11 +1,8 @@
 """Manifolds with closed-form geometry, and metrics made of others: scaled, products, in other coordinates."""
 
-from pyro_riemann.numpyro.manifolds._charts import HalfSpace, Hyperboloid
-from pyro_riemann.numpyro.manifolds._hyperbolic import Hyperbolic
-from pyro_riemann.numpyro.manifolds._product import ProductMetric
-from pyro_riemann.numpyro.manifolds._scaled import ScaledMetric
+from pyro_riemann.numpyro.manifolds._made_of_others import ProductMetric, ScaledMetric
+from pyro_riemann.numpyro.manifolds._space_form import HalfSpace, Hyperbolic, Hyperboloid, Sphere
 from pyro_riemann.numpyro.manifolds._spd import SPD
-from pyro_riemann.numpyro.manifolds._sphere import Sphere
 from pyro_riemann.numpyro.manifolds._torus import FlatTorus
 from pyro_riemann.numpyro.manifolds._warped import WarpedMetric
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import exact_kernels
-from pyro_riemann._formulas.torus import Torus
+from pyro_riemann._formulas.flat import Torus
 from pyro_riemann.numpyro._checks import holds, is_traced
 from pyro_riemann.numpyro.manifolds._heat_kernel import ExactKernels
 from pyro_riemann.numpyro.metrics import EuclideanMetric

@@ -14,7 +14,6 @@ from numpyro.distributions.transforms import Transform
 
 from pyro_riemann._formulas.peaks import Peaks, pulled_back
 from pyro_riemann._formulas.rewritten import Warped
-from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy, Settings
 from pyro_riemann.numpyro._partition import join, split
@@ -112,18 +111,7 @@ class WarpedMetric(Warped[Array], RiemannianMetric):
     expmap = jax.jit(Warped.expmap)
     expmap_log_van_vleck = jax.jit(Warped.expmap_log_van_vleck)
     logmap = jax.jit(Warped.logmap)
-
-    @jax.jit
-    def drift(self, z: Array) -> Array:
-        """Ito drift at ``z`` by Ito's formula, ``(*batch, d)``.
-
-        That of ``base`` less half the trace of F's second derivative, pulled back.
-        """
-        x, jacobian = self._jacobian(z)
-        factor = jnp.linalg.cholesky(jacobian.mT @ self.base.metric(x) @ jacobian)
-        frame = jnp.moveaxis(jnp.linalg.solve(factor.mT, jnp.eye(self.dim, dtype=z.dtype)), -1, 0)
-        _, _, bend = _autodiff.second_directional(self.to_base, jnp.broadcast_to(z, frame.shape), frame)
-        return self.face.solve(jacobian, self.base.drift(x) - bend.sum(0) / 2)
+    drift = jax.jit(Warped.drift)
 
     @property
     def landmarks(self) -> Array | None:  # type: ignore[override]  # others hold it

@@ -7,7 +7,7 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array
 
-from pyro_riemann._formulas.constant import Constant
+from pyro_riemann._formulas.flat import Constant
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point
 from pyro_riemann.numpyro._interface import Settings
 from pyro_riemann.numpyro.geodesics import Geodesic

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Unpack
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
@@ -15,7 +14,7 @@ from pyro_riemann._formulas.calculus import Calculus
 from pyro_riemann._formulas.metric import MetricAlgebra
 from pyro_riemann._members import adopt
 from pyro_riemann.numpyro import _calculus
-from pyro_riemann.numpyro._checks import guarded_metric, holds
+from pyro_riemann.numpyro._checks import guarded_metric
 from pyro_riemann.numpyro._interface import Discretisation, Energy, Immersed, Metric, Settings, Tabulated
 from pyro_riemann.numpyro._memory import bound_memory
 from pyro_riemann.numpyro._pytree import Pytree
@@ -50,39 +49,15 @@ class GenericMetric(MetricAlgebra[Array], Pytree):
 
     # ---------------------------------------------------------------- pointwise algebra
 
-    def cholesky(self, z: Array) -> Array:
-        """Lower Cholesky factor of G(z), ``(*batch, d, d)``.
-
-        Raises:
-            ValueError: if G is not positive definite at one of the points; under ``jit`` the factor is NaN there.
-        """
-        factor = jnp.linalg.cholesky(self.metric(z))
-        definite = jnp.isfinite(factor).all((-2, -1))
-        if not holds(definite):
-            where = np.broadcast_to(z, (*definite.shape, self.dim))[~np.asarray(definite)][0].tolist()
-            raise ValueError(
-                f"{type(self).__name__}.metric(z) is not positive definite at {int((~definite).sum())} of "
-                f"{definite.size} points, for instance z = {where}. Add a multiple of the identity to it "
-                "(`jitter` of a PullbackMetric, `regularization` of a KernelMetric), or use float64."
-            )
-        return factor
-
     def scalar_curvature(self, z: Array) -> Array:
-        """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
         return scalar_curvature(self, z)
 
     # ---------------------------------------------------------------- initial-value problem
 
     def expmap(self, z: Array, v: Array) -> Array:
-        """Point ``(*batch, d)`` that the geodesic from ``z`` with initial velocity ``v`` reaches after unit time."""
         return expmap(self, z, v, self.flow_steps)
 
     def expmap_log_van_vleck(self, z: Array, v: Array) -> tuple[Array, Array]:
-        """``y = expmap(z, v)``, ``(*batch, d)``, and ``log V(z, y)``, ``(*batch)``, along that geodesic.
-
-        ``-log V`` is the log Jacobian determinant of the exponential map between the
-        orthonormal frames of ``T_z`` and ``T_y``, from Jacobi fields.
-        """
         return expmap_log_van_vleck(self, z, v, self.flow_steps)
 
     # ---------------------------------------------------------------- boundary-value problem
@@ -129,7 +104,6 @@ class GenericMetric(MetricAlgebra[Array], Pytree):
         return self.solver.replace(init=init, **settings).solve(self, z, y)
 
     def log_van_vleck(self, z: Array, y: Array) -> Array:
-        """Log of the Van Vleck-Morette determinant V(z, y), shape ``(*batch)``; 0 at ``z == y``."""
         return log_van_vleck(self, z, y)
 
 
