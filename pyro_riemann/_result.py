@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from pyro_riemann._arviz import Summary, judge
-from pyro_riemann._formulas.novelty import CodeDistances
-from pyro_riemann._formulas.unit_samplers import Volume
+from pyro_riemann._formulas import Array
+from pyro_riemann._formulas.novelty import CodeDistances, Novelty, code_distances, novelty
+from pyro_riemann._formulas.unit_samplers import Drawn, Volume, interleaved
+from pyro_riemann._formulas.unit_setup import floor_warnings
 
 A = TypeVar("A")
 
@@ -40,6 +43,40 @@ class Result(Generic[A]):
         """
         return judged(self.chains)
 
+    def novelty(self, train: A, held_out: A, decode: Callable[[A], A] | None = None, neighbors: int = 5) -> Novelty:
+        """Whether the draws are copies of training data, and which share of held-out data they cover.
+
+        Compare like with like: codes with codes, images of codes with images of codes. Held-out codes that are draws of
+        their posteriors, not their means, give the noise that draws have, too.
+
+        Args:
+            train: codes of the training data, ``(N, d)``.
+            held_out: codes of held-out data, ``(m, d)``.
+            decode: maps codes to what is compared, ``(n, ...)``, an image or features of one; default: codes as they
+                are. It gets 1,000 at a time.
+            neighbors: a held-out item is covered by draws nearer than its neighbour of this rank among held-out items.
+
+        Raises:
+            TypeError, ValueError: if these are no finite arrays of one width, or held-out items are training items.
+
+        Source: Meehan, Chaudhuri & Dasgupta (2020), *A non-parametric test to detect data-copying in generative
+        models*; coverage: Naeem et al. (2020), *Reliable fidelity and diversity metrics for generative models*,
+        section 3.
+        """
+        parts = (self.draws, self._checked("train", train), self._checked("held_out", held_out))
+        draws, known, unseen = (self._rows(part, decode) for part in parts)
+        return novelty(draws, known, unseen, neighbors)
+
+    @staticmethod
+    def _checked(name: str, value: Any) -> A:
+        """The value; raise unless it is an array of real numbers."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _rows(codes: Any, decode: Callable[[Any], Any] | None) -> Array:
+        """What is compared of codes, as a matrix on the host."""
+        raise NotImplementedError
+
     def __str__(self) -> str:
         value, error = self.volume.numbers()
         parts = [
@@ -60,3 +97,38 @@ def judged(chains: Any) -> Summary:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="More chains|Found chain dimension", category=UserWarning)
         return judge(chains, None)
+
+
+def gathered(
+    target: Any, drawn: Drawn, num_samples: int, kernel_metric: type[Any], numbers: Callable[[Any], Array]
+) -> dict[str, Any]:
+    """The fields of the result of a sampler; warns where most draws lie in the void.
+
+    Args:
+        target: the law that was sampled.
+        drawn: what the sampler has done.
+        num_samples: how many draws are asked for.
+        kernel_metric: the class of kernel metrics.
+        numbers: copies an array to the host.
+    """
+    chains = target.points(drawn.chains)
+    draws = interleaved(chains, num_samples)
+    flat = target.on_floor(draws)
+    share = None if flat is None else float(numbers(flat).mean())
+    known = None
+    if isinstance(metric := target.metric, kernel_metric):
+        known = code_distances(*map(numbers, (draws, metric.centroids, metric.precisions)))
+    warned = floor_warnings("This sample", share)
+    if known is not None and not warned:
+        warned = known.warning()
+    for warning in warned:
+        warnings.warn(warning, UserWarning, stacklevel=5)
+    return {
+        **drawn._asdict(),
+        "chains": chains,
+        "draws": draws,
+        "low": target.low,
+        "high": target.high,
+        "floor_share": share,
+        "code_distances": known,
+    }

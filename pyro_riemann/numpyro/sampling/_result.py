@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas.novelty import CodeDistances, Novelty, as_matrix, code_distances, novelty
-from pyro_riemann._formulas.unit_samplers import Drawn, interleaved
-from pyro_riemann._formulas.unit_setup import floor_warnings
-from pyro_riemann._result import Result
+from pyro_riemann._formulas.novelty import as_matrix
+from pyro_riemann._formulas.unit_samplers import Drawn
+from pyro_riemann._result import Result, gathered
 from pyro_riemann.numpyro._checks import check_array
 from pyro_riemann.numpyro._estimate import Estimate
-from pyro_riemann.numpyro.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.numpyro.metrics import KernelMetric
 from pyro_riemann.numpyro.sampling._target import Target
 
 _ROWS = 1000  # codes decoded at once
@@ -54,6 +52,8 @@ class SamplingResult(Result[Array]):
         ('table', 0.98, 2.0)
         >>> summary(result).passed(max_r_hat=1.05, min_ess=100)
         True
+        >>> result.novelty(result.draws, jnp.linspace(0.0, 2.0, 50)[:, None]).ratio  # of copies
+        0.0
     """
 
     @cached_property
@@ -76,74 +76,18 @@ class SamplingResult(Result[Array]):
         """Bulk effective sample size of ``chains``, each coordinate, ``(d)``."""
         return jnp.asarray(self.table["ess_bulk"].to_numpy())
 
-    def novelty(
-        self, train: Array, held_out: Array, decode: Callable[[Array], Array] | None = None, neighbors: int = 5
-    ) -> Novelty:
-        """Whether the draws are copies of training data, and which share of held-out data they cover.
+    @staticmethod
+    def _checked(name: str, value: object) -> Array:
+        return check_array(name, value)
 
-        Compare like with like: codes with codes, images of codes with images of codes. Held-out codes that are draws of
-        their posteriors, not their means, give the noise that draws have, too.
-
-        Args:
-            train: codes of the training data, ``(N, d)``.
-            held_out: codes of held-out data, ``(m, d)``.
-            decode: maps codes to what is compared, ``(n, ...)``, an image or features of one; default: codes as they
-                are. It gets 1,000 at a time.
-            neighbors: a held-out item is covered by draws nearer than its neighbour of this rank among held-out items.
-
-        Raises:
-            TypeError, ValueError: if these are no finite arrays of one width, or held-out items are training items.
-
-        Source: Meehan, Chaudhuri & Dasgupta (2020), *A non-parametric test to detect data-copying in generative
-        models*; coverage: Naeem et al. (2020), *Reliable fidelity and diversity metrics for generative models*,
-        section 3.
-
-        Example:
-            >>> from pyro_riemann.numpyro.sampling import sample_uniform
-            >>> codes = jax.random.normal(jax.random.key(0), (400, 2))
-            >>> metric = KernelMetric.from_posterior(codes[:200], jnp.full((200, 2), 0.01), 50, regularization=1e-6)
-            >>> result = sample_uniform(metric, 300, key=jax.random.key(1))
-            >>> result.novelty(codes[:200], codes[200:]).ratio < 0.3  # copies
-            True
-        """
-        parts = (self.draws, check_array("train", train), check_array("held_out", held_out))
-        draws, known, unseen = (rows_of(part, decode) for part in parts)
-        return novelty(draws, known, unseen, neighbors)
+    @staticmethod
+    def _rows(codes: Array, decode: Callable[[Array], Array] | None) -> np.ndarray:
+        return rows_of(codes, decode)
 
 
 def result(target: Target, drawn: Drawn, num_samples: int) -> SamplingResult:
     """The result of a sampler; warns where most draws lie in the void."""
-    chains = target.points(drawn.chains)
-    draws = interleaved(chains, num_samples)
-    flat = target.on_floor(draws)
-    share = None if flat is None else float(flat.mean())
-    known = _code_distances(target.metric, draws)
-    warned = floor_warnings("This sample", share)
-    if known is not None and not warned:
-        warned = known.warning()
-    for warning in warned:
-        warnings.warn(warning, UserWarning, stacklevel=4)
-    return SamplingResult(
-        drawn.method,
-        drawn.reason,
-        draws,
-        chains,
-        target.low,
-        target.high,
-        drawn.efficiency,
-        drawn.acceptance,
-        drawn.volume,
-        share,
-        drawn.evaluations,
-        known,
-    )
-
-
-def _code_distances(metric: RiemannianMetric, draws: Array) -> CodeDistances | None:
-    """Of a kernel metric."""
-    if not isinstance(metric, KernelMetric):
-        return None
-    return code_distances(*(np.asarray(part) for part in (draws, metric.centroids, metric.precisions)))
+    return SamplingResult(**gathered(target, drawn, num_samples, KernelMetric, np.asarray))
 
 
 def rows_of(codes: Array, decode: Callable[[Array], Array] | None) -> np.ndarray:
