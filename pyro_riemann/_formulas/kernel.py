@@ -1,16 +1,16 @@
-"""Derivatives of a kernel metric with diagonal precisions, by matrix products alone.
+"""Metrics by weighted sums: derivatives of a kernel metric with diagonal precisions, and local covariances of data.
 
-With weights ``w_i(z) = exp(factor |z - c_i|^2_{P_i})``, ``factor = -1 / rho^2``, the metric is the diagonal
-``g = sum_i w_i P_i + floor``, and every sum over kernels is a product with ``P`` or ``P c``: time O(n k d), and no
-array over points, centroids and axes. Points ``(*batch, d)``, weights ``(*batch, k)``, centroids and precisions
-``(k, d)``.
+The former are matrix products alone. With weights ``w_i(z) = exp(factor |z - c_i|^2_{P_i})``, ``factor = -1 / rho^2``,
+the metric is the diagonal ``g = sum_i w_i P_i + floor``, and every sum over kernels is a product with ``P`` or ``P c``:
+time O(n k d), and no array over points, centroids and axes. Points ``(*batch, d)``, weights ``(*batch, k)``, centroids
+and precisions ``(k, d)``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from pyro_riemann._formulas import Array
+from pyro_riemann._formulas import Array, Namespace
 
 
 def pull(z: Array, amounts: Array, centroids: Array, precisions: Array, factor: Array) -> Array:
@@ -59,3 +59,21 @@ def drift(z: Array, weights: Array, centroids: Array, precisions: Array, factor:
     own = 2 * factor * (z * (weights @ square) - weights @ (square * centroids)) / diagonal
     volume = pull(z, weights * ((1 / diagonal) @ precisions.mT), centroids, precisions, factor)
     return -0.5 * (own - 0.5 * volume) / diagonal
+
+
+def local_variance(xp: Namespace, z: Array, data: Array, bandwidth: float) -> Array:
+    """``S_j = sum over n of w_n (x_nj - z_j)^2``, ``(*batch, d)``, with ``w_n = exp(-|x_n - z|^2 / 2 bandwidth^2)``."""
+    gap, weight = _around(xp, z, data, bandwidth)
+    return xp.einsum("...n,...nj->...j", weight, xp.square(gap))
+
+
+def local_variance_jacobian(xp: Namespace, z: Array, data: Array, bandwidth: float, eye: Array) -> Array:
+    """``d S_j / d z_k``, ``(*batch, d, d)``."""
+    gap, weight = _around(xp, z, data, bandwidth)
+    moved = xp.einsum("...n,...nj,...nk->...jk", weight, xp.square(gap), gap) / bandwidth**2
+    return moved - 2 * xp.einsum("...n,...nj->...j", weight, gap)[..., None] * eye
+
+
+def _around(xp: Namespace, z: Array, data: Array, bandwidth: float) -> tuple[Array, Array]:
+    gap = data - z[..., None, :]
+    return gap, xp.exp(-xp.sum(xp.square(gap), -1) / (2 * bandwidth**2))

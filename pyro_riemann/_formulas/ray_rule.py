@@ -7,13 +7,15 @@ geodesic that is integrated with its Jacobi fields passes through all radii of i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from pyro_riemann._formulas import Array, Namespace
-from pyro_riemann._formulas.tangent_rule import REPLICATES
+from pyro_riemann._formulas.tangent_rule import REPLICATES, sobol_normal
 
 Table = NDArray[np.float64]
 
@@ -143,3 +145,31 @@ def next_step(xp: Namespace, step: Array, error: Array) -> Array:
     """The length of the next step, from the error of this one relative to its tolerance."""
     sane = xp.where(error == error, error, xp.full_like(error, 1e10))  # NaN: far too long
     return step * xp.clip(0.9 * xp.clip(sane, min=1e-10) ** -0.2, min=0.2, max=4.0)
+
+
+def even_directions(dim: int, count: int) -> Table:
+    """Unit vectors ``(count, d)`` that fill the sphere evenly; both of them for d = 1; fixed."""
+    if dim == 1:
+        return np.array([[1.0], [-1.0]])
+    if dim == 2:
+        angle = 2 * np.pi * (np.arange(count) + 0.5) / count
+        return np.stack([np.cos(angle), np.sin(angle)], -1)
+    points = sobol_normal(dim, count, seed=0)
+    return np.asarray(points / np.linalg.norm(points, axis=-1, keepdims=True))
+
+
+def reach(dim: int, tail: float = 1e-5) -> float:
+    """The radius beyond which a standard normal of ``dim`` dimensions has the mass ``tail``."""
+    return float(np.sqrt(scipy.special.chdtri(dim, tail)))
+
+
+def runge_kutta(christoffel: Callable[[Array, Array], Array], z: Array, v: Array, length: Array) -> tuple[Array, Array]:
+    """Position and velocity ``(*batch, d)`` after one step along a geodesic; its ``length`` broadcasts against them.
+
+    Source: Hairer, Norsett & Wanner (1993), *Solving Ordinary Differential Equations I*, section II.1.
+    """
+    v2 = v - 0.5 * length * (a1 := christoffel(z, v))
+    v3 = v - 0.5 * length * (a2 := christoffel(z + 0.5 * length * v, v2))
+    v4 = v - length * (a3 := christoffel(z + 0.5 * length * v2, v3))
+    a4 = christoffel(z + length * v3, v4)
+    return z + length / 6 * (v + 2 * v2 + 2 * v3 + v4), v - length / 6 * (a1 + 2 * a2 + 2 * a3 + a4)

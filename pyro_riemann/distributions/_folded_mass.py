@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_riemann import _work
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._formulas import rays, runge_kutta
+from pyro_riemann._formulas import ray_rule
 from pyro_riemann._memo import remember
 from pyro_riemann._vmap import is_mapped
 from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
@@ -37,8 +37,8 @@ def folded_mass(
     only if ``closely``. ``spread`` is the law's time, ``(*batch)``, or a factor of its covariance, ``(*batch, d, d)``.
     Returns also points on the rays.
     """
-    dim, longest = metric.dim, rays.reach(metric.dim)
-    unit = torch.as_tensor(rays.directions(dim, num_directions), dtype=loc.dtype, device=loc.device)
+    dim, longest = metric.dim, ray_rule.reach(metric.dim)
+    unit = torch.as_tensor(ray_rule.even_directions(dim, num_directions), dtype=loc.dtype, device=loc.device)
     unit = unit.reshape(-1, *(1,) * (loc.dim() - 1), dim).expand(-1, *loc.shape)
     v = _vectors(metric, loc, spread, longest * unit)
     centre = loc.expand_as(v).reshape(-1, dim)
@@ -144,7 +144,7 @@ def _walk(metric: RiemannianMetric, z: Tensor, v: Tensor, parts: int) -> tuple[T
 def _step(metric: RiemannianMetric, z: Tensor, v: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """One Runge-Kutta step of each geodesic; NaN for those on which the metric is singular, the others' step intact."""
     try:
-        return runge_kutta.step(metric.christoffel, z, v, share.unsqueeze(-1))
+        return ray_rule.runge_kutta(metric.christoffel, z, v, share.unsqueeze(-1))
     except torch.linalg.LinAlgError:
         if len(z) == 1:
             return torch.full_like(z, torch.nan), torch.full_like(v, torch.nan)

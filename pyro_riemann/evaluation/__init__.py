@@ -10,9 +10,8 @@ from pyro_riemann.evaluation._classifier import (
 )
 from pyro_riemann.evaluation._frechet import Features, fid, frechet_distance, inception_features
 from pyro_riemann.evaluation._identifiability import EncodingModel, IdentifiabilityReport, identifiability_report
-from pyro_riemann.evaluation._manifold import PrecisionRecall, precision_recall
 from pyro_riemann.evaluation._nearest import NearestImages, Neighbors, nearest, nearest_images
-from pyro_riemann.evaluation._prd import PRD, prd, prd_of_histograms
+from pyro_riemann.evaluation._precision_recall import PRD, PrecisionRecall, prd, prd_of_histograms, precision_recall
 from pyro_riemann.evaluation._samplers import compare_samplers
 
 __all__ = [

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann._formulas.sampler_table import all_laws, row
+from pyro_riemann._formulas.codes import all_laws, row
 from pyro_riemann._lazy import needs
 from pyro_riemann._seed import seeded
 from pyro_riemann._work import announced
 from pyro_riemann.evaluation._frechet import frechet_distance
-from pyro_riemann.evaluation._manifold import precision_recall
+from pyro_riemann.evaluation._precision_recall import precision_recall
 from pyro_riemann.metrics import RiemannianMetric, k_medoids
 from pyro_riemann.sampling import (
     GaussianMixtureSampler,

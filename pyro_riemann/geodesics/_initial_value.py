@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_riemann import _autodiff, _linalg, _work
 from pyro_riemann._checks import check_finite, check_point, holds
-from pyro_riemann._formulas import runge_kutta
+from pyro_riemann._formulas import ray_rule
 from pyro_riemann._interface import Metric
 from pyro_riemann._modes import full_precision
 from pyro_riemann._vmap import over_batches
@@ -126,7 +126,7 @@ def _runge_kutta(metric: Metric, z: Tensor, v: Tensor, steps: int | Tensor) -> t
     """End point and velocity after a number of steps of one length, or after steps of lengths ``(count, *batch)``."""
     lengths = [1.0 / steps] * steps if isinstance(steps, int) else list(steps.unsqueeze(-1))
     for step in _work.turns("steps along geodesics", lengths):
-        z, v = runge_kutta.step(metric.christoffel, z, v, step)
+        z, v = ray_rule.runge_kutta(metric.christoffel, z, v, step)
     return z, v
 
 
@@ -141,7 +141,7 @@ def _own_steps(metric: Metric, z: Tensor, v: Tensor) -> Tensor:
     for _ in _work.turns("steps along geodesics", range(_TRIALS)):
         step = torch.minimum(step, 1 - time)
         try:
-            end, velocity = runge_kutta.step(metric.christoffel, z, v, step.unsqueeze(-1))
+            end, velocity = ray_rule.runge_kutta(metric.christoffel, z, v, step.unsqueeze(-1))
             change = (metric.inner(end, velocity, velocity) - energy).abs()
             good = change <= energy * _SLACK * (time + step).clamp(min=0.1)  # false for NaN
         except torch.linalg.LinAlgError:

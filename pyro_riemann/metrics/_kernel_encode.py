@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal
 
 from pyro_riemann._checks import check_finite
-from pyro_riemann._formulas.medoids import scale_fault, triangular_fault
-from pyro_riemann._formulas.moments import moments_of_draws
+from pyro_riemann._formulas.medoids import moments_of_draws, scale_fault, triangular_fault
 
 Select = str | Callable[[object], object] | None
 _MIN_DRAWS = 256

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_tensor
-from pyro_riemann._formulas.medoids import bandwidth_by_rule, select_medoids
-from pyro_riemann._formulas.moments import moments_of_draws
+from pyro_riemann._formulas.medoids import bandwidth_by_rule, moments_of_draws, select_medoids
 
 
 def k_medoids(codes: Tensor, num_centroids: int, seed: int = 0, max_codes: int = 10_000) -> Tensor:

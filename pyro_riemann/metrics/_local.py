@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_dtype, check_finite, check_point
-from pyro_riemann._formulas import local
+from pyro_riemann._formulas import kernel
 from pyro_riemann.metrics._base import RiemannianMetric
 
 _LANDMARKS = 512  # of the data, at most
@@ -69,7 +69,7 @@ class LocalMetric(RiemannianMetric):
         return self.data.numel() * (3 + self.dim * max(order, 0))
 
     def _variance(self, z: Tensor) -> Tensor:
-        return local.variance(torch, check_point("z", z, self.dim), self.data.to(z), self.bandwidth)
+        return kernel.local_variance(torch, check_point("z", z, self.dim), self.data.to(z), self.bandwidth)
 
     def metric(self, z: Tensor) -> Tensor:
         return torch.diag_embed(1 / (self._variance(z) + self.regularization))
@@ -86,7 +86,7 @@ class LocalMetric(RiemannianMetric):
     def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         scale = 1 / (self._variance(z) + self.regularization)
         eye = torch.eye(self.dim, dtype=z.dtype, device=z.device)
-        slope = local.variance_jacobian(torch, z, self.data.to(z), self.bandwidth, eye)
+        slope = kernel.local_variance_jacobian(torch, z, self.data.to(z), self.bandwidth, eye)
         return torch.diag_embed(scale), -(scale.square()[..., None] * slope)[..., :, None, :] * eye[..., None]
 
     def on_floor(self, z: Tensor) -> Tensor | None:

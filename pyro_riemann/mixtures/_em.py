@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_point
-from pyro_riemann._formulas.maximisation import maximise
+from pyro_riemann._formulas.mixtures import maximise
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.mixtures._mixture import ROWS, HeatKernelMixture

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
-from pyro_riemann._formulas import stacking as formulas
+from pyro_riemann._formulas import mixtures as formulas
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
-from pyro_riemann.mixtures._mixture import ROWS, HeatKernelMixture
-from pyro_riemann.mixtures._neighbours import nearest
+from pyro_riemann.mixtures._mixture import ROWS, HeatKernelMixture, nearest
 
 
 @full_precision

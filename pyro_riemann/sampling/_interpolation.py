@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_riemann._checks import check_finite, check_one_of, check_point
-from pyro_riemann._formulas.interpolation import BARE, FINE, KINDS, LOOKS, NOT_FINITE, ON_FLOOR, data_of
+from pyro_riemann._formulas.codes import BARE, FINE, KINDS, LOOKS, NOT_FINITE, ON_FLOOR, data_of
 from pyro_riemann._formulas.unit_samplers import check_count
 from pyro_riemann._modes import full_precision
 from pyro_riemann.geodesics import Geodesic

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_riemann._checks import check_finite
-from pyro_riemann._formulas import precision as formulas
+from pyro_riemann._formulas import likelihoods as formulas
 from pyro_riemann._jets import Jet
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._checks import check_finite
-from pyro_riemann._formulas.priors import heat_kernel_start
+from pyro_riemann._formulas.likelihoods import heat_kernel_start
 from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianUniform, VampPrior
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.vae._interface import EncoderProtocol

@@ -104,11 +104,11 @@ def test_a_subset_is_precise_but_covers_little() -> None:
 
 
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyro_riemann.evaluation import _manifold
+    from pyro_riemann.evaluation import _precision_recall
 
     real, generated = torch.randn(250, 4), 0.7 * torch.randn(130, 4)
     whole = precision_recall(real, generated)
-    monkeypatch.setattr(_manifold, "_ROWS", 37)
+    monkeypatch.setattr(_precision_recall, "_ROWS", 37)
     assert precision_recall(real, generated) == whole
     radii = torch.cdist(real.double(), real.double()).topk(4, largest=False).values[:, -1]
     inside = (torch.cdist(generated.double(), real.double()) <= radii).any(-1).double().mean()

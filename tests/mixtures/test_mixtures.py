@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributions.transforms import ExpTransform
 
 from pyro_riemann import EuclideanMetric, FlatTorus, Hyperbolic, KernelMetric, RiemannianMetric, Sphere, WarpedMetric
-from pyro_riemann._formulas.stacking import concave_maximum
+from pyro_riemann._formulas.mixtures import concave_maximum
 from pyro_riemann.mixtures import HeatKernelMixture, _em, fit_kernels, fit_mixture
-from pyro_riemann.mixtures._neighbours import nearest, pairs_within
+from pyro_riemann.mixtures._mixture import nearest, pairs_within
 from tests.distributions._shared import F64, derivative, sphere_rule, total_mass
 
 SPHERE = Sphere(2)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import gammaincc
 
-from pyro_riemann._formulas import rays, runge_kutta
+from pyro_riemann._formulas import ray_rule
 from pyro_riemann.numpyro._checks import holds
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.distributions._tangent import is_closed_form, tangent_vectors
@@ -36,8 +36,10 @@ def folded_mass(metric: RiemannianMetric, loc: Array, spread: Array, num_directi
     ``(*batch)``, or a factor of its covariance, ``(*batch, d, d)``.
     """
     metric, loc, spread = jax.lax.stop_gradient((metric, loc, spread))
-    dim, longest = metric.dim, rays.reach(metric.dim)
-    unit = jnp.asarray(rays.directions(dim, num_directions), loc.dtype).reshape(-1, *(1,) * (loc.ndim - 1), dim)
+    dim, longest = metric.dim, ray_rule.reach(metric.dim)
+    unit = jnp.asarray(ray_rule.even_directions(dim, num_directions), loc.dtype).reshape(
+        -1, *(1,) * (loc.ndim - 1), dim
+    )
     white = longest * jnp.broadcast_to(unit, (len(unit), *loc.shape))
     is_time = spread.ndim < loc.ndim
     v = tangent_vectors(metric, loc, spread, white) if is_time else (spread @ white[..., None])[..., 0]
@@ -50,7 +52,7 @@ def folded_mass(metric: RiemannianMetric, loc: Array, spread: Array, num_directi
         index = jnp.clip((share * _STEPS).astype(int), max=_STEPS - 1)
         there = [jnp.take_along_axis(path, index[None, ..., None], 0)[0] for path in (points, velocities)]
         rest = (share - index / _STEPS)[..., None]
-        end, _ = runge_kutta.step(metric.christoffel, there[0], there[1], rest)
+        end, _ = ray_rule.runge_kutta(metric.christoffel, there[0], there[1], rest)
         return _dist(metric, centre, end) < _SHORTER * share * length  # false for NaN
 
     def halve(ends: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
@@ -101,7 +103,7 @@ def _walk(metric: RiemannianMetric, z: Array, v: Array) -> tuple[Array, Array, A
     ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
         z, v, going = state
         end, velocity = jax.lax.fori_loop(
-            0, _PARTS, lambda _, at: runge_kutta.step(metric.christoffel, at[0], at[1], step), (z, v)
+            0, _PARTS, lambda _, at: ray_rule.runge_kutta(metric.christoffel, at[0], at[1], step), (z, v)
         )
         change = jnp.abs(metric.inner(end, velocity, velocity) - energy)
         going = going & (change <= _SLACK * energy)  # false for NaN

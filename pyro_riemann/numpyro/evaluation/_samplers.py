@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas.sampler_table import all_laws, row
+from pyro_riemann._formulas.codes import all_laws, row
 from pyro_riemann._lazy import needs
 from pyro_riemann.numpyro._checks import check_key
 from pyro_riemann.numpyro.evaluation._features import frechet_distance, precision_recall

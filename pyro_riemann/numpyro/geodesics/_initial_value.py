@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pyro_riemann._formulas import runge_kutta
+from pyro_riemann._formulas import ray_rule
 from pyro_riemann._work import announced
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_finite, check_point, holds
@@ -123,7 +123,7 @@ def _flow(metric: Metric, z: Array, v: Array, num_steps: int) -> tuple[Array, Ar
     step = 1.0 / num_steps
 
     def advance(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
-        return runge_kutta.step(metric.christoffel, *state, step), None
+        return ray_rule.runge_kutta(metric.christoffel, *state, step), None
 
     return jax.lax.scan(advance, (z, v), length=num_steps)[0]
 

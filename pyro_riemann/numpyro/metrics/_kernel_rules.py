@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas.medoids import bandwidth_by_rule, select_medoids
-from pyro_riemann._formulas.moments import moments_of_draws
+from pyro_riemann._formulas.medoids import bandwidth_by_rule, moments_of_draws, select_medoids
 from pyro_riemann.numpyro._checks import check_array, check_finite
 
 

@@ -7,7 +7,7 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from pyro_riemann._formulas import local
+from pyro_riemann._formulas import kernel
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 
@@ -68,7 +68,7 @@ class LocalMetric(RiemannianMetric):
         return self.data.size * (3 + self.dim * max(order, 0))
 
     def _variance(self, z: Array) -> Array:
-        return local.variance(jnp, check_point("z", z, self.dim), self.data.astype(z.dtype), self.bandwidth)
+        return kernel.local_variance(jnp, check_point("z", z, self.dim), self.data.astype(z.dtype), self.bandwidth)
 
     def metric(self, z: Array) -> Array:
         scale = 1 / (self._variance(z) + self.regularization)
@@ -86,7 +86,7 @@ class LocalMetric(RiemannianMetric):
     def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
         scale = 1 / (self._variance(z) + self.regularization)
         eye = jnp.eye(self.dim, dtype=scale.dtype)
-        slope = local.variance_jacobian(jnp, z, self.data.astype(z.dtype), self.bandwidth, eye)
+        slope = kernel.local_variance_jacobian(jnp, z, self.data.astype(z.dtype), self.bandwidth, eye)
         return scale[..., None] * eye, -(jnp.square(scale)[..., None] * slope)[..., :, None, :] * eye[..., None]
 
     def on_floor(self, z: Array) -> Array | None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import stacking as formulas
+from pyro_riemann._formulas import mixtures as formulas
 from pyro_riemann.numpyro._checks import check_finite, check_key, check_point, check_positive, is_traced
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 from pyro_riemann.numpyro.mixtures._mixture import HeatKernelMixture

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pyro_riemann._formulas.maximisation import maximise
+from pyro_riemann._formulas.mixtures import maximise
 from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point, is_traced
 from pyro_riemann.numpyro.distributions import RiemannianNormal, RiemannianWrappedNormal, VampPrior
 from pyro_riemann.numpyro.metrics import RiemannianMetric

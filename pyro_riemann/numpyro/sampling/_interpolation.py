@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution
 
-from pyro_riemann._formulas.interpolation import BARE, FINE, KINDS, LOOKS, NOT_FINITE, ON_FLOOR, data_of
+from pyro_riemann._formulas.codes import BARE, FINE, KINDS, LOOKS, NOT_FINITE, ON_FLOOR, data_of
 from pyro_riemann._formulas.unit_samplers import check_count
 from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point
 from pyro_riemann.numpyro.geodesics import Geodesic

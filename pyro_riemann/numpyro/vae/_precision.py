@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import precision as formulas
+from pyro_riemann._formulas import likelihoods as formulas
 from pyro_riemann.numpyro._checks import check_finite, check_key
 from pyro_riemann.numpyro._pytree import Pytree, replaced
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
-from pyro_riemann._formulas.priors import heat_kernel_start
+from pyro_riemann._formulas.likelihoods import heat_kernel_start
 from pyro_riemann.numpyro._checks import check_array, check_finite
 from pyro_riemann.numpyro._pytree import Pytree, replaced
 from pyro_riemann.numpyro.distributions import RiemannianHeatKernel, VampPrior
