@@ -1,13 +1,19 @@
-"""Building the table of a metric: its nodes, its fields, its error. On the host, in double precision."""
+"""The table of a metric: its nodes, its fields and its error, on the host in double precision, and what it knows."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
-from pyro_riemann._formulas import Array, log_cholesky
+from pyro_riemann._formulas import Array, log_cholesky, table
+from pyro_riemann._formulas.calculus import A
+from pyro_riemann._formulas.metric import MetricAlgebra
+
+F = TypeVar("F")
 
 _NUM_PROBES = 512
 
@@ -96,3 +102,118 @@ def relative_error(estimate: Array, exact: Array) -> Array:
     error = np.linalg.solve(root, estimate.astype(np.float64) - exact.astype(np.float64))
     error = np.linalg.solve(root, np.swapaxes(error, -1, -2))
     return np.asarray(np.linalg.norm(error, 2, axis=(-2, -1)))
+
+
+class TableAlgebra(MetricAlgebra[A], Generic[A, F]):
+    """What a table knows whatever its arrays are."""
+
+    _path_table: ClassVar[Any]  # classes of the face
+    _field: ClassVar[Any]
+    base: Any
+    table: Any
+    paths: Any
+    _floor: A | None
+
+    @property
+    def landmarks(self) -> A | None:  # type: ignore[override]  # others hold it
+        """Points ``(k, d)`` that every search for a path should know of: those of the true metric, if it is kept."""
+        return None if self.base is None else self.base.landmarks
+
+    def tabulated(self) -> Self:
+        """This metric."""
+        return self
+
+    def interpolation_error_at(self, z: A) -> A:
+        r"""Relative error of G at points of the box, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`; on the host.
+
+        Args:
+            z: ``(*batch, d)``.
+
+        Returns:
+            ``(*batch)``, without gradient; 0 outside the box, where the true metric is used.
+
+        Raises:
+            ValueError: if the true metric is not kept (``outside="error"``).
+        """
+        self._checked("z", z)
+        if self.base is None:
+            raise ValueError('the true metric is not kept with `outside="error"`: give the points as `points=`.')
+        return self._error_at(z, self.base)
+
+    def _checked(self, name: str, z: A) -> Array:
+        raise NotImplementedError
+
+    def _error_at(self, z: A, original: Any) -> A:
+        raise NotImplementedError
+
+    def _refuse_beyond(self, z: Array, beyond: Array) -> None:
+        """Raise for points ``(*batch, d)`` of which some, ``(*batch)``, lie outside; both of NumPy."""
+        raise ValueError(
+            f"{int(beyond.sum())} of {beyond.size} points lie outside the box {self.table.low.tolist()} to "
+            f"{self.table.high.tolist()} of the table, for instance z = {z[beyond][0].tolist()}. "
+            'Tabulate a larger box, or use `outside="metric"`.'
+        )
+
+    def on_floor(self, z: A) -> A | None:
+        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if it has none.
+
+        A table that has forgotten the metric knows it at its nodes, and answers for the nearest.
+        """
+        if self.base is not None:
+            return self.base.on_floor(z)
+        return None if self._floor is None else self._floor_near(z, self._floor)
+
+    def _floor_near(self, z: A, floor: A) -> A:
+        raise NotImplementedError
+
+    def covers(self, z: A) -> A | None:
+        if self.base is None:
+            return self.table.contains(z)
+        beyond = self.base.covers(z)
+        return None if beyond is None else self.table.contains(z) | beyond
+
+    def prepare_paths(self, resolution: int = 64) -> Self:
+        """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
+
+        Worth about a thousand calls for single pairs. Call it again after the table has changed.
+
+        Args:
+            resolution: nodes per axis (d = 2) of the graph.
+        """
+        self.paths = self._path_table(self, resolution)
+        return self
+
+    def distance_field(
+        self,
+        loc: A,
+        resolution: int | Sequence[int] | None = None,
+        max_sweeps: int = 200,
+        tolerance: float = 1e-6,
+        horizon: float = math.inf,
+    ) -> F:
+        """Distances from ``loc`` to every point of the box at once.
+
+        Shortest paths on a grid (Dijkstra, many neighbours), refined to high order along the
+        characteristics of the eikonal equation, then interpolated. Built on the host.
+
+        Args:
+            loc: the centre, ``(d,)``, inside the box.
+            resolution: nodes an axis; the table's own by default, at most 100 (d = 2) or 20 (d = 3).
+            max_sweeps: limit of the refinement.
+            tolerance: it stops once no value moves by more than this share of the largest.
+            horizon: distances beyond it are left as the shortest paths on the grid give them, up to a few per cent too
+                long.
+
+        Raises:
+            ValueError: if ``loc`` is not one point inside the box, or ``horizon`` is not positive.
+            TypeError: if ``loc`` is not a floating array.
+        """
+        centre = self._checked("loc", loc)
+        if centre.ndim != 1 or not bool(self.table.contains(centre)):
+            raise ValueError(f"`loc` must be one point ({self.dim},) inside the box, got {centre.tolist()}.")
+        if not horizon > 0:
+            raise ValueError(f"`horizon` must be positive, got {horizon}.")
+        limit = {1: 1000, 2: 100, 3: 20}[self.dim]
+        given = tuple(min(limit, r) for r in self.table.resolution) if resolution is None else resolution
+        sizes = check_sizes(given, self.dim)
+        return self._field(self, table(self.face.xp, centre, self.table.low), sizes, max_sweeps, tolerance, horizon)

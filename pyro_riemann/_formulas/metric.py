@@ -48,6 +48,15 @@ class MetricAlgebra(Generic[A]):
         """Scalar curvature R(z), shape ``(*batch)``; ``d (d - 1)`` on the unit sphere."""
         raise NotImplementedError
 
+    def energy(self, settings: Any, guide: A | None = None) -> Any:
+        """The discrete energy that the solver minimises: by quadrature along a spline, which is right for any metric.
+
+        Args:
+            settings: a :class:`GeodesicSolver`, or whatever has its ``num_knots``, ``num_segments`` and ``richardson``.
+            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
+        """
+        raise NotImplementedError
+
     def immersed(self) -> Surface[A] | None:
         """The metric as that of an immersed surface, if it is one."""
         return None

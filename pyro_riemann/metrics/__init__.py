@@ -4,11 +4,11 @@ from pyro_riemann.metrics._base import ConformalMetric, GridMetric, RiemannianMe
 from pyro_riemann.metrics._ensemble import EnsembleMetric
 from pyro_riemann.metrics._families import register_immersion
 from pyro_riemann.metrics._flat import ConstantMetric, EuclideanMetric
-from pyro_riemann.metrics._grid_field import DistanceField
 from pyro_riemann.metrics._kernel import KernelMetric
 from pyro_riemann.metrics._kernel_rules import k_medoids, kernel_bandwidth, posterior_moments
 from pyro_riemann.metrics._local import LocalMetric
 from pyro_riemann.metrics._pullback import PullbackMetric
+from pyro_riemann.metrics._spline_table import DistanceField
 
 __all__ = [
     "RiemannianMetric",

@@ -63,12 +63,6 @@ class GenericMetric(MetricAlgebra[Tensor], nn.Module):
     # ---------------------------------------------------------------- boundary-value problem
 
     def energy(self, settings: Discretisation, guide: Tensor | None = None) -> Energy:
-        """The discrete energy that the solver minimises: by quadrature along a spline, which is right for any metric.
-
-        Args:
-            settings: a :class:`GeodesicSolver`, or whatever has its ``num_knots``, ``num_segments`` and ``richardson``.
-            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
-        """
         return QuadratureEnergy(self, settings.num_knots, settings.num_segments, guide)
 
     def immersed(self) -> Immersed | None:

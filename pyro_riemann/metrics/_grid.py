@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 import torch
@@ -15,14 +13,15 @@ from pyro_riemann._formulas import grid_table, log_cholesky
 from pyro_riemann._formulas.peaks import Peaks
 from pyro_riemann.geodesics import PathTable
 from pyro_riemann.metrics._generic import Corner, GenericMetric
-from pyro_riemann.metrics._grid_field import DistanceField
-from pyro_riemann.metrics._spline_table import SplineTable
+from pyro_riemann.metrics._spline_table import DistanceField, SplineTable
 
 
-class TableMetric(GenericMetric):
+class TableMetric(grid_table.TableAlgebra[Tensor, DistanceField], GenericMetric):
     """What :class:`GridMetric` does, but for what every public metric offers."""
 
+    _path_table, _field = PathTable, DistanceField
     base: GenericMetric | None
+    table: SplineTable
     paths: PathTable | None = None
     interpolation_error: Tensor
     mean_interpolation_error: Tensor
@@ -103,40 +102,20 @@ class TableMetric(GenericMetric):
         beyond = ~self.table.contains(outer.loc)
         return Peaks(*(torch.cat([mine, other[beyond]]) for mine, other in zip(inner, outer, strict=True)))
 
-    @property
-    def landmarks(self) -> Tensor | None:  # type: ignore[override]  # others hold it
-        """Points ``(k, d)`` that every search for a path should know of: those of the true metric, if it is kept."""
-        return None if self.base is None else self.base.landmarks
-
-    def tabulated(self) -> Self:
-        """This metric."""
-        return self
-
     @torch.no_grad()
     def _error(self, metric: GenericMetric, z: Tensor) -> Tensor:
         """Relative error of the table against the ``metric`` at ``z`` ``(n, d)`` in the box, ``(n,)``."""
         estimate = self._assemble(self.table(z))[0].cpu().numpy()
         return torch.from_numpy(grid_table.relative_error(estimate, self._evaluate(metric, z.cpu().numpy(), z))).to(z)
 
-    def interpolation_error_at(self, z: Tensor) -> Tensor:
-        r"""Relative error of G at points of the box, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`.
+    def _checked(self, name: str, z: Tensor) -> Tensor:
+        return check_finite(name, check_point(name, z, self.dim))
 
-        Args:
-            z: ``(*batch, d)``.
-
-        Returns:
-            ``(*batch)``, without gradient; 0 outside the box, where the true metric is used.
-
-        Raises:
-            ValueError: if the true metric is not kept (``outside="error"``).
-        """
-        check_finite("z", check_point("z", z, self.dim))
-        if self.base is None:
-            raise ValueError('the true metric is not kept with `outside="error"`: give the points as `points=`.')
+    def _error_at(self, z: Tensor, original: GenericMetric) -> Tensor:
         flat = z.detach().reshape(-1, self.dim).to(self.table.low)
         inside = self.table.contains(flat)
         error = flat.new_zeros(len(flat))
-        error[inside] = self._error(self.base, flat[inside])
+        error[inside] = self._error(original, flat[inside])
         return error.reshape(z.shape[:-1])
 
     # ---------------------------------------------------------------- evaluation
@@ -153,11 +132,7 @@ class TableMetric(GenericMetric):
             return None
         beyond = ~inside
         if self.outside == "error":
-            raise ValueError(
-                f"{int(beyond.sum())} of {beyond.numel()} points lie outside the box {self.table.low.tolist()} to "
-                f"{self.table.high.tolist()} of the table, for instance z = {z[beyond][0].tolist()}. "
-                'Tabulate a larger box, or use `outside="metric"`.'
-            )
+            self._refuse_beyond(z.detach().cpu().numpy(), beyond.cpu().numpy())
         return beyond
 
     def metric(self, z: Tensor) -> Tensor:
@@ -208,71 +183,11 @@ class TableMetric(GenericMetric):
             return total
         return total.index_put((beyond,), self.base.speed_hessian(z[beyond], v[beyond]))
 
-    def on_floor(self, z: Tensor) -> Tensor | None:
-        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if it has none.
-
-        A table that has forgotten the metric knows it at its nodes, and answers for the nearest.
-        """
-        if self.base is not None:
-            return self.base.on_floor(z)
-        if self._floor is None:
-            return None
-        sizes = torch.tensor(self._floor.shape, dtype=z.dtype, device=z.device)
+    def _floor_near(self, z: Tensor, floor: Tensor) -> Tensor:
+        sizes = torch.tensor(floor.shape, dtype=z.dtype, device=z.device)
         low, high = self.table.low.to(z), self.table.high.to(z)
         node = ((z.clamp(low, high) - low) / (high - low) * (sizes - 1)).round().long()
-        return self._floor[node.unbind(-1)]
-
-    def covers(self, z: Tensor) -> Tensor | None:
-        if self.base is None:
-            return self.table.contains(z)
-        beyond = self.base.covers(z)
-        return None if beyond is None else self.table.contains(z) | beyond
-
-    def prepare_paths(self, resolution: int = 64) -> Self:
-        """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
-
-        Worth about a thousand calls for single pairs. Call it again after the table has changed.
-
-        Args:
-            resolution: nodes per axis (d = 2) of the graph.
-        """
-        self.paths = PathTable(self, resolution)
-        return self
-
-    def distance_field(
-        self,
-        loc: Tensor,
-        resolution: int | Sequence[int] | None = None,
-        max_sweeps: int = 200,
-        tolerance: float = 1e-6,
-        horizon: float = math.inf,
-    ) -> DistanceField:
-        """Distances from ``loc`` to every point of the box at once.
-
-        Shortest paths on a grid (Dijkstra, many neighbours), refined to high order along the
-        characteristics of the eikonal equation, then interpolated.
-
-        Args:
-            loc: the centre, ``(d,)``, inside the box.
-            resolution: nodes an axis; the table's own by default, at most 100 (d = 2) or 20 (d = 3).
-            max_sweeps: limit of the refinement.
-            tolerance: it stops once no value moves by more than this share of the largest.
-            horizon: distances beyond it are left as the shortest paths on the grid give them, up to a few per cent too
-                long.
-
-        Raises:
-            ValueError: if ``loc`` is not one point inside the box, or ``horizon`` is not positive.
-            TypeError: if ``loc`` is not a floating tensor.
-        """
-        check_finite("loc", check_point("loc", loc, self.dim))
-        if loc.dim() != 1 or not bool(self.table.contains(loc)):
-            raise ValueError(f"`loc` must be one point ({self.dim},) inside the box, got {loc.tolist()}.")
-        if not horizon > 0:
-            raise ValueError(f"`horizon` must be positive, got {horizon}.")
-        limit = {1: 1000, 2: 100, 3: 20}[self.dim]
-        given = tuple(min(limit, r) for r in self.table.resolution) if resolution is None else resolution
-        sizes = grid_table.check_sizes(given, self.dim)
-        return DistanceField(self, loc.to(self.table.low), sizes, max_sweeps, tolerance, horizon)
+        return floor[node.unbind(-1)]
 
     def extra_repr(self) -> str:
         low, high = ([round(x, 4) for x in c.tolist()] for c in (self.table.low, self.table.high))

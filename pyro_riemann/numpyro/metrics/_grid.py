@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +16,13 @@ from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point
 from pyro_riemann.numpyro.geodesics import PathTable
 from pyro_riemann.numpyro.metrics import _grid_programs
 from pyro_riemann.numpyro.metrics._generic import Corner, GenericMetric
-from pyro_riemann.numpyro.metrics._grid_field import DistanceField
-from pyro_riemann.numpyro.metrics._spline_table import SplineTable
+from pyro_riemann.numpyro.metrics._spline_table import DistanceField, SplineTable
 
 
-class TableMetric(GenericMetric):
+class TableMetric(grid_table.TableAlgebra[Array, DistanceField], GenericMetric):
     """What :class:`GridMetric` does, but for what every public metric offers."""
 
+    _path_table, _field = PathTable, DistanceField
     pytree_data_fields = (
         "_floor",
         "_peaks",
@@ -72,26 +71,15 @@ class TableMetric(GenericMetric):
         self.interpolation_error = jnp.asarray(reported, ends.dtype)
         self.mean_interpolation_error = jnp.asarray(mean, ends.dtype)
 
-    def interpolation_error_at(self, z: Array) -> Array:
-        r"""Relative error of G at points of the box, :math:`\max_v |v^\top (\hat G - G) v| / v^\top G v`; on the host.
+    def _checked(self, name: str, z: Array) -> Array:
+        return check_finite(name, check_point(name, z, self.dim))
 
-        Args:
-            z: ``(*batch, d)``.
-
-        Returns:
-            ``(*batch)``; 0 outside the box, where the true metric is used.
-
-        Raises:
-            ValueError: if the true metric is not kept (``outside="error"``).
-        """
-        check_finite("z", check_point("z", z, self.dim))
-        if self.base is None:
-            raise ValueError('the true metric is not kept with `outside="error"`: give the points as `points=`.')
+    def _error_at(self, z: Array, original: GenericMetric) -> Array:
         flat = np.asarray(z, self.table.low.dtype).reshape(-1, self.dim)
         inside = np.asarray(self.table.contains(jnp.asarray(flat)))
         error = np.zeros(len(flat), flat.dtype)
         if inside.any():
-            exact = _grid_programs.evaluate_in_chunks(self.base, flat[inside], 4096)
+            exact = _grid_programs.evaluate_in_chunks(original, flat[inside], 4096)
             estimate = np.asarray(_grid_programs.metric(self, jnp.asarray(flat[inside]), inside=True))
             error[inside] = grid_table.relative_error(estimate, exact)
         return jnp.asarray(error.reshape(z.shape[:-1]))
@@ -120,15 +108,6 @@ class TableMetric(GenericMetric):
         both = jax.tree.map(lambda mine, other: jnp.concatenate([mine, other[~np.asarray(beyond)]]), self._peaks, outer)
         return jax.lax.stop_gradient(both)
 
-    @property
-    def landmarks(self) -> Array | None:  # type: ignore[override]  # others hold it
-        """Points ``(k, d)`` that every search for a path should know of: those of the true metric, if it is kept."""
-        return None if self.base is None else self.base.landmarks
-
-    def tabulated(self) -> Self:
-        """This metric."""
-        return self
-
     # ---------------------------------------------------------------- evaluation
 
     def _inside(self, z: Array) -> bool:
@@ -139,12 +118,7 @@ class TableMetric(GenericMetric):
         if holds(inside):
             return True
         if self.outside == "error":
-            beyond, low, high = ~np.asarray(inside), self.table.low.tolist(), self.table.high.tolist()
-            raise ValueError(
-                f"{int(beyond.sum())} of {beyond.size} points lie outside the box {low} to {high} of the table, "
-                f"for instance z = {np.asarray(z)[beyond][0].tolist()}. "
-                'Tabulate a larger box, or use `outside="metric"`.'
-            )
+            self._refuse_beyond(np.asarray(z), ~np.asarray(inside))
         return False
 
     def metric(self, z: Array) -> Array:
@@ -167,71 +141,11 @@ class TableMetric(GenericMetric):
         z = check_point("z", z, self.dim)
         return _grid_programs.speed_hessian(self, z, v, inside=self._inside(z))
 
-    def on_floor(self, z: Array) -> Array | None:
-        """Where the tabulated metric is on its floor at ``z``, ``(*batch)``; None if it has none.
-
-        A table that has forgotten the metric knows it at its nodes, and answers for the nearest.
-        """
-        if self.base is not None:
-            return self.base.on_floor(z)
-        if self._floor is None:
-            return None
-        sizes = jnp.asarray(self._floor.shape, z.dtype)
+    def _floor_near(self, z: Array, floor: Array) -> Array:
+        sizes = jnp.asarray(floor.shape, z.dtype)
         low, high = self.table.low.astype(z.dtype), self.table.high.astype(z.dtype)
         node = jnp.round((jnp.clip(z, low, high) - low) / (high - low) * (sizes - 1)).astype(int)
-        return self._floor[tuple(jnp.moveaxis(node, -1, 0))] > 0
-
-    def covers(self, z: Array) -> Array | None:
-        if self.base is None:
-            return self.table.contains(z)
-        beyond = self.base.covers(z)
-        return None if beyond is None else self.table.contains(z) | beyond
-
-    def prepare_paths(self, resolution: int = 64) -> Self:
-        """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.
-
-        Worth about a thousand calls for single pairs. Call it again after the table has changed.
-
-        Args:
-            resolution: nodes per axis (d = 2) of the graph.
-        """
-        self.paths = PathTable(self, resolution)
-        return self
-
-    def distance_field(
-        self,
-        loc: Array,
-        resolution: int | Sequence[int] | None = None,
-        max_sweeps: int = 200,
-        tolerance: float = 1e-6,
-        horizon: float = math.inf,
-    ) -> DistanceField:
-        """Distances from ``loc`` to every point of the box at once.
-
-        Shortest paths on a grid (Dijkstra, many neighbours), refined to high order along the
-        characteristics of the eikonal equation, then interpolated. Built on the host.
-
-        Args:
-            loc: the centre, ``(d,)``, inside the box.
-            resolution: nodes an axis; the table's own by default, at most 100 (d = 2) or 20 (d = 3).
-            max_sweeps: limit of the refinement.
-            tolerance: it stops once no value moves by more than this share of the largest.
-            horizon: distances beyond it are left as the shortest paths on the grid give them, up to a few per cent too
-                long.
-
-        Raises:
-            ValueError: if ``loc`` is not one point inside the box, or ``horizon`` is not positive.
-            TypeError: if ``loc`` is not a floating array.
-        """
-        loc = check_finite("loc", check_point("loc", loc, self.dim))
-        if loc.ndim != 1 or not bool(self.table.contains(loc)):
-            raise ValueError(f"`loc` must be one point ({self.dim},) inside the box, got {loc.tolist()}.")
-        if not horizon > 0:
-            raise ValueError(f"`horizon` must be positive, got {horizon}.")
-        limit = {1: 1000, 2: 100, 3: 20}[self.dim]
-        given = tuple(min(limit, r) for r in self.table.resolution) if resolution is None else resolution
-        sizes = grid_table.check_sizes(given, self.dim)
-        return DistanceField(self, loc.astype(self.table.low.dtype), sizes, max_sweeps, tolerance, horizon)
+        return floor[tuple(jnp.moveaxis(node, -1, 0))] > 0
 
     def __repr__(self) -> str:
         return f"GridMetric(dim={self.dim}, resolution={self.table.resolution}, outside={self.outside!r})"
