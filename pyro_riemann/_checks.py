@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_riemann._formulas import check_one_of as check_one_of
 from pyro_riemann._formulas.calculus import Ambient
 
 
@@ -77,11 +78,4 @@ def check_positive(name: str, value: Tensor) -> Tensor:
     """Raise unless every entry of ``value`` is finite and strictly positive."""
     if not holds(torch.isfinite(value) & (value > 0)):
         raise ValueError(f"`{name}` must be finite and strictly positive, got {value.detach().flatten()[:5].tolist()}.")
-    return value
-
-
-def check_one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
-    """Raise unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value

@@ -10,6 +10,13 @@ from pyro_riemann._formulas.metric import MetricAlgebra
 
 C = TypeVar("C", bound=type)
 
+ANSWERS = frozenset(
+    ("metric", "logdet", "cholesky", "inner", "norm", "logdet_gradient", "metric_jacobian", "metric_derivatives")
+    + ("speed_hessian", "christoffel", "drift", "scalar_curvature", "expmap", "expmap_log_van_vleck", "squared_dist")
+    + ("dist", "logmap", "log_van_vleck")
+)
+"""Methods of a metric whose results are finite wherever they are right."""
+
 
 def each_public(cls: C, decorate: Callable[[Callable[..., object]], Callable[..., object]]) -> C:
     """The class with ``decorate`` around every public method and property that it writes, and around its constructor.

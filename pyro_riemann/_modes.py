@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 from pyro_riemann import _memory, _work
 from pyro_riemann._checks import holds
 from pyro_riemann._formulas import memory
-from pyro_riemann._members import each_public
+from pyro_riemann._members import ANSWERS, each_public
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,12 +28,6 @@ C = TypeVar("C", bound=type)
 
 _DEVICES = ("cpu", "cuda")
 _DTYPES = (torch.float32, torch.float64)
-_ANSWERS = frozenset(
-    ("metric", "logdet", "cholesky", "inner", "norm", "logdet_gradient", "metric_jacobian", "metric_derivatives")
-    + ("speed_hessian", "christoffel", "drift", "scalar_curvature", "expmap", "expmap_log_van_vleck", "squared_dist")
-    + ("dist", "logmap", "log_van_vleck")
-)
-"""Methods of a metric whose results are finite wherever they are right."""
 
 
 @contextmanager
@@ -164,7 +158,7 @@ def guarded_metric(cls: C) -> C:
         return full_precision(function, widen=function.__name__ != "__init__")
 
     each_public(cls, guarded)
-    for name in _ANSWERS & vars(cls).keys():
+    for name in ANSWERS & vars(cls).keys():
         setattr(cls, name, refuse_no_number(vars(cls)[name]))
     for name in {"metric", "logdet"} & vars(cls).keys():
         setattr(cls, name, refuse_nan(vars(cls)[name]))

@@ -13,6 +13,13 @@ Namespace: TypeAlias = Any
 Array: TypeAlias = Any
 
 
+def check_one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """Raise unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value
+
+
 def table(xp: Namespace, values: Any, like: Array) -> Array:
     """Constants (a list or a NumPy array) as an array of the dtype of ``like``, on its device."""
     return xp.asarray(values, dtype=like.dtype, device=_device(like))

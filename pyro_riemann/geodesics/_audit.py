@@ -14,8 +14,8 @@ from pyro_riemann import _autodiff
 from pyro_riemann._formulas import splines
 from pyro_riemann._interface import Energy
 from pyro_riemann.geodesics import _spline
-from pyro_riemann.geodesics._blocks import solve_small
 from pyro_riemann.geodesics._energy import ChordEnergy, QuadratureEnergy
+from pyro_riemann.geodesics._spline import solve_small
 
 # a distance is promised to 0.1 %; where a spline is too coarse to follow the geodesic, what the audit can see of the
 # error is a third to a quarter of it (measured on spheres in the stereographic chart)

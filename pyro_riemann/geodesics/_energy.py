@@ -25,7 +25,7 @@ from pyro_riemann import _autodiff
 from pyro_riemann._checks import holds
 from pyro_riemann._interface import Immersed, Metric, System
 from pyro_riemann.geodesics import _spline
-from pyro_riemann.geodesics._blocks import assemble, chord_diagonal, contract, solve_small
+from pyro_riemann.geodesics._spline import assemble, chord_diagonal, contract, solve_small
 
 _EVEN = 0.002  # share of time that passes evenly
 

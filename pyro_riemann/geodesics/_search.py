@@ -8,33 +8,15 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._formulas import memory
+from pyro_riemann._formulas.solver_settings import SolverSettings
 from pyro_riemann._interface import Energy, Metric
 from pyro_riemann._memory import in_pieces
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._newton import Solution, descend, polish
 
 
-class Search:
+class Search(SolverSettings[Metric, Tensor]):
     """What :class:`GeodesicSolver`, whose settings it has, does before anything is checked."""
-
-    num_knots: int
-    num_segments: int
-    max_iterations: int
-    max_polish: int
-    tolerance: float
-    richardson: bool
-    init: str
-    constant_hessian: bool
-    graph_resolution: int
-
-    def energy(self, metric: Metric, guide: Tensor | None = None) -> Energy:
-        """The discrete energy that is minimised.
-
-        Args:
-            metric: any metric.
-            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
-        """
-        return metric.energy(self, guide)
 
     @torch.no_grad()
     def control_points(self, metric: Metric, z: Tensor, y: Tensor) -> Solution:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
-from pyro_riemann._checks import check_one_of
+from pyro_riemann._checks import check_finite, check_point, holds
+from pyro_riemann._formulas.solver_settings import for_training
 from pyro_riemann._interface import AllSettings, Metric
 from pyro_riemann._memory import by_points, in_pieces
 from pyro_riemann._modes import full_precision
@@ -18,7 +19,6 @@ from pyro_riemann._vmap import over_batches
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._audit import report
 from pyro_riemann.geodesics._curve import Geodesic
-from pyro_riemann.geodesics._pairs import flat_pairs
 from pyro_riemann.geodesics._pieces import (
     KNOWN,
     Piece,
@@ -76,28 +76,6 @@ class GeodesicSolver(Search):
         64
     """
 
-    num_knots: int = 8
-    num_segments: int = 32
-    max_iterations: int = 50
-    max_polish: int = 20
-    tolerance: float = 1e-12
-    richardson: bool = True
-    init: str = "line"
-    constant_hessian: bool = False
-    graph_resolution: int = 96
-    on_failure: str = "warn"
-
-    def __post_init__(self) -> None:
-        check_one_of("init", self.init, ("line", "graph"))
-        check_one_of("on_failure", self.on_failure, ("warn", "raise", "ignore"))
-        if self.num_knots < 1 or self.num_segments < 2 * self.num_knots or self.num_segments % 2:
-            raise ValueError(
-                "`num_knots` must be at least 1 and `num_segments` even and at least twice that, got "
-                f"{self.num_knots} and {self.num_segments}."
-            )
-        if self.max_iterations < 0 or self.max_polish < 0 or not self.tolerance > 0:
-            raise ValueError("`max_iterations` and `max_polish` must be non-negative and `tolerance` positive.")
-
     def replace(self, **settings: Unpack[AllSettings]) -> GeodesicSolver:
         """A copy with other settings."""
         return dataclasses.replace(self, **settings)
@@ -143,17 +121,6 @@ class GeodesicSolver(Search):
 
     @full_precision
     def solve(self, metric: Metric, z: Tensor, y: Tensor) -> Geodesic:
-        """Shortest curves from ``z`` to ``y``, batches broadcast.
-
-        Args:
-            metric: any metric.
-            z: starts, ``(*batch, d)``.
-            y: ends, ``(*batch, d)``.
-
-        Raises:
-            TypeError: if a point is not a floating tensor.
-            ValueError: if points have the wrong shape, are not finite, or do not broadcast.
-        """
         z, y, shape = flat_pairs(metric, z, y)
         found = self.pieces(metric, z.detach(), y.detach(), checked=True)
         found = [p._replace(control=with_ends(p.control, z[p.rows], y[p.rows])) for p in found]
@@ -213,16 +180,6 @@ class GeodesicSolver(Search):
     @full_precision
     @over_batches
     def logmap(self, metric: Metric, z: Tensor, y: Tensor) -> Tensor:
-        """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
-
-        Args:
-            metric: any metric.
-            z: starts, ``(*batch, d)``.
-            y: ends, ``(*batch, d)``.
-
-        Raises:
-            TypeError, ValueError: as :meth:`solve`.
-        """
         z, y, shape = flat_pairs(metric, z, y)
 
         def momentum(piece: Piece) -> Tensor:
@@ -237,3 +194,43 @@ class GeodesicSolver(Search):
 
         start = gather(self.pieces(metric, z.detach(), y.detach()), momentum)
         return _linalg.solve(metric.metric(z), start).reshape(*shape, metric.dim)
+
+
+def training_solver(dim: int) -> GeodesicSolver:
+    """A cheap, deterministic solver for the thousands of steps of a training.
+
+    Distances are lengths of a spline with few knots after few iterations, and gradients those of that spline. How far
+    off they are on the decoders of the benchmarks stands in ``docs/benchmarks.md``. Nothing is checked and nobody
+    warns: set the default back, or another :class:`GeodesicSolver`, before you evaluate.
+
+    Args:
+        dim: dimension of the metric.
+
+    Source: the energy that is minimised is that of Kalatzis et al. 2020, appendix B.
+
+    Example:
+        >>> metric = PullbackMetric(lambda z: torch.cat([z, z.sin()], -1), 2)
+        >>> metric.solver = training_solver(metric.dim)  # for SVI
+        >>> prior = RiemannianHeatKernel(torch.zeros(2), 0.5, metric)
+        >>> metric.solver = GeodesicSolver()  # for evaluation
+    """
+    return GeodesicSolver(**for_training(dim))
+
+
+def flat_pairs(metric: Metric, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
+    """Check, broadcast and flatten two batches of points."""
+    check_finite("z", check_point("z", z, metric.dim))
+    check_finite("y", check_point("y", y, metric.dim))
+    for name, point in (("z", z), ("y", y)):
+        if (known := metric.covers(point)) is not None and not holds(known):
+            raise ValueError(
+                f"{int((~known).sum())} of {known.numel()} points `{name}` lie outside the box in which "
+                f"{type(metric).__name__} is known, for instance {point[~known][0].tolist()}. Tabulate a larger box, "
+                'or use `outside="metric"`.'
+            )
+    try:
+        z, y = torch.broadcast_tensors(z, y)
+    except RuntimeError as error:
+        raise ValueError(f"`z` {tuple(z.shape)} and `y` {tuple(y.shape)} do not broadcast.") from error
+    dtype = torch.promote_types(z.dtype, y.dtype)
+    return z.reshape(-1, metric.dim).to(dtype), y.reshape(-1, metric.dim).to(dtype), z.shape[:-1]

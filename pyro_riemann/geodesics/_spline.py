@@ -1,4 +1,4 @@
-"""Clamped cubic B-splines on [0, 1]: the curves of the geodesic solver."""
+"""Clamped cubic B-splines on [0, 1], the curves of the geodesic solver, and Hessians made of small blocks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann._formulas import splines
-from pyro_riemann._formulas.splines import basis
-
-__all__ = ["basis", "gauss_rule", "line", "uniform_basis"]
+from pyro_riemann._formulas.splines import basis as basis
 
 
 @lru_cache(maxsize=64)
@@ -42,3 +40,37 @@ def line(num_knots: int, z: Tensor, y: Tensor) -> Tensor:
     """Control points of the straight line from ``z`` to ``y``: ``(P, d) -> (P, num_knots + 3, d)``."""
     t = torch.from_numpy(splines.greville(num_knots)).to(z)[:, None]
     return z.unsqueeze(-2) * (1 - t) + y.unsqueeze(-2) * t
+
+
+def solve_small(matrix: Tensor, right: Tensor) -> Tensor:
+    """``matrix^{-1} right`` for many small matrices."""
+    if matrix.shape[-1] != 2:
+        return torch.linalg.solve_ex(matrix, right).result
+    # Cramer's rule: a batch of 2 x 2 systems costs three times as much by LU
+    (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
+    adjugate = torch.stack([d, -b, -c, a], dim=-1).unflatten(-1, (2, 2))
+    return adjugate @ right / (a * d - b * c)[..., None, None]
+
+
+def chord_diagonal(start: Tensor, end: Tensor) -> Tensor:
+    """Node-diagonal blocks from the two end blocks of every chord: ``(P, N, d, d) -> (P, N + 1, d, d)``."""
+    pad = (0, 0, 0, 0)
+    return torch.nn.functional.pad(start, (*pad, 0, 1)) + torch.nn.functional.pad(end, (*pad, 1, 0))
+
+
+def contract(left: Tensor, blocks: Tensor, right: Tensor) -> Tensor:
+    """``sum_n left[n, k] blocks[p, n, i, j] right[n, l]`` as a matrix ``(P, K d, L d)``: one matrix product."""
+    products = (left.unsqueeze(-1) * right.unsqueeze(-2)).flatten(1)  # (N, K L)
+    count, _, dim, _ = blocks.shape
+    dense = blocks.flatten(2).mT @ products  # (P, d d, K L)
+    dense = dense.reshape(count, dim, dim, left.shape[1], right.shape[1])
+    return dense.permute(0, 3, 1, 4, 2).reshape(count, left.shape[1] * dim, right.shape[1] * dim)
+
+
+def assemble(table: Tensor, diagonal: Tensor, upper: Tensor | None) -> Tensor:
+    """Block-tridiagonal Hessian in the nodes, rewritten for the control points."""
+    hessian = contract(table, diagonal, table)
+    if upper is not None:
+        side = contract(table[:-1], upper, table[1:])
+        hessian = hessian + side + side.mT
+    return hessian

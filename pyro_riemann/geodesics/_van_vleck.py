@@ -12,9 +12,8 @@ from pyro_riemann._interface import Metric
 from pyro_riemann._memory import in_pieces
 from pyro_riemann._modes import full_precision
 from pyro_riemann._vmap import over_batches
-from pyro_riemann.geodesics._pairs import flat_pairs
 from pyro_riemann.geodesics._pieces import Piece, attached, gather
-from pyro_riemann.geodesics._solver import GeodesicSolver
+from pyro_riemann.geodesics._solver import GeodesicSolver, flat_pairs
 
 
 class _Solved(Metric, Protocol):

@@ -12,8 +12,8 @@ from torch.func import vjp
 from pyro_riemann import _autodiff
 from pyro_riemann._interface import Metric, System
 from pyro_riemann.geodesics import _spline
-from pyro_riemann.geodesics._blocks import assemble
 from pyro_riemann.geodesics._energy import QuadratureEnergy, _pace, chord_hessians
+from pyro_riemann.geodesics._spline import assemble
 from pyro_riemann.metrics._ambient import Ambient
 
 

@@ -19,17 +19,11 @@ from jax import Array
 from numpyro.util import is_prng_key
 
 from pyro_riemann import _work
+from pyro_riemann._formulas import check_one_of as check_one_of
 from pyro_riemann._formulas.calculus import Ambient
-from pyro_riemann._members import each_public
+from pyro_riemann._members import ANSWERS, each_public
 
 Given = TypeVar("Given", Array, np.ndarray, Array | np.ndarray)
-
-_ANSWERS = frozenset(
-    ("metric", "logdet", "cholesky", "inner", "norm", "logdet_gradient", "metric_jacobian", "metric_derivatives")
-    + ("speed_hessian", "christoffel", "drift", "scalar_curvature", "expmap", "expmap_log_van_vleck", "squared_dist")
-    + ("dist", "logmap", "log_van_vleck")
-)
-"""Methods of a metric whose results are finite wherever they are right."""
 
 
 def check_array(name: str, value: Any) -> Array:
@@ -84,13 +78,6 @@ def check_positive(name: str, value: Array) -> Array:
     """Raise unless every known entry of ``value`` is finite and strictly positive."""
     if not is_traced(value) and not (np.isfinite(np.asarray(value)) & (np.asarray(value) > 0)).all():
         raise ValueError(f"`{name}` must be finite and strictly positive, got {np.ravel(value)[:5].tolist()}.")
-    return value
-
-
-def check_one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
-    """Raise unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value
 
 
@@ -173,7 +160,7 @@ def tell_of_nan(log_prob: Callable[..., Array]) -> Callable[..., Array]:
 def guarded_metric(cls: type) -> None:
     """Announce what a metric does when it takes long; :func:`in_one_dtype`, and :func:`refuse_no_number`."""
     each_public(cls, _work.announced)
-    for name in _ANSWERS & vars(cls).keys():
+    for name in ANSWERS & vars(cls).keys():
         setattr(cls, name, refuse_no_number(in_one_dtype(vars(cls)[name])))
 
 

@@ -23,7 +23,7 @@ from jax import Array
 from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro._interface import Immersed, Metric, System
 from pyro_riemann.numpyro.geodesics import _spline
-from pyro_riemann.numpyro.geodesics._blocks import assemble, chord_diagonal, contract, products
+from pyro_riemann.numpyro.geodesics._spline import assemble, chord_diagonal, contract, products
 
 _EVEN = 0.002  # share of time that passes evenly
 

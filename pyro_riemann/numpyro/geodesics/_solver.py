@@ -13,10 +13,11 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import splines
+from pyro_riemann._formulas.solver_settings import SolverSettings, for_training
 from pyro_riemann._work import announced
 from pyro_riemann.numpyro import _linalg
-from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point
-from pyro_riemann.numpyro._interface import AllSettings, Energy, Metric, Solver
+from pyro_riemann.numpyro._checks import check_finite, check_point
+from pyro_riemann.numpyro._interface import AllSettings, Metric, Solver
 from pyro_riemann.numpyro.geodesics import _graph, _spline
 from pyro_riemann.numpyro.geodesics._curve import Geodesic, SplineCurve
 from pyro_riemann.numpyro.geodesics._path import by_curves, energies, least_energy, search, shortest_path
@@ -25,7 +26,7 @@ from pyro_riemann.numpyro.geodesics._pieces import Piece, gather, judged, known,
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class GeodesicSolver:
+class GeodesicSolver(SolverSettings[Metric, Array]):
     """Settings of the boundary-value solver, and the solver itself.
 
     The curve is a cubic spline with ``num_knots`` intervals whose energy is discretised with
@@ -70,40 +71,9 @@ class GeodesicSolver:
         64
     """
 
-    num_knots: int = 8
-    num_segments: int = 32
-    max_iterations: int = 50
-    max_polish: int = 20
-    tolerance: float = 1e-12
-    richardson: bool = True
-    init: str = "line"
-    constant_hessian: bool = False
-    graph_resolution: int = 96
-    on_failure: str = "warn"
-
-    def __post_init__(self) -> None:
-        check_one_of("init", self.init, ("line", "graph"))
-        check_one_of("on_failure", self.on_failure, ("warn", "raise", "ignore"))
-        if self.num_knots < 1 or self.num_segments < 2 * self.num_knots or self.num_segments % 2:
-            raise ValueError(
-                "`num_knots` must be at least 1 and `num_segments` even and at least twice that, got "
-                f"{self.num_knots} and {self.num_segments}."
-            )
-        if self.max_iterations < 0 or self.max_polish < 0 or not self.tolerance > 0:
-            raise ValueError("`max_iterations` and `max_polish` must be non-negative and `tolerance` positive.")
-
     def replace(self, **settings: Unpack[AllSettings]) -> GeodesicSolver:
         """A copy with other settings."""
         return dataclasses.replace(self, **settings)
-
-    def energy(self, metric: Metric, guide: Array | None = None) -> Energy:
-        """The discrete energy that is minimised.
-
-        Args:
-            metric: any metric.
-            guide: control points ``(P, num_knots + 3, d)`` of curves that set the pace of time; None for the chart's.
-        """
-        return metric.energy(self, guide)
 
     def starts(self, metric: Metric, z: Array, y: Array) -> Array | None:
         """Where to begin: None for the straight line, or interior control points ``(S, P, num_knots + 1, d)``.
@@ -142,17 +112,6 @@ class GeodesicSolver:
 
     @announced
     def solve(self, metric: Metric, z: Array, y: Array) -> Geodesic:
-        """Shortest curves from ``z`` to ``y``, batches broadcast.
-
-        Args:
-            metric: any metric.
-            z: starts, ``(*batch, d)``.
-            y: ends, ``(*batch, d)``.
-
-        Raises:
-            TypeError: if a point is not a floating array.
-            ValueError: if points have the wrong shape, are not finite, or do not broadcast.
-        """
         z, y, shape = flat_pairs(metric, z, y)
         found = pieces(self, metric, z, y, checked=True)
         if len(found) == 1 and found[0].solver is self:  # not known: solved and judged in one program
@@ -203,22 +162,33 @@ class GeodesicSolver:
 
     @announced
     def logmap(self, metric: Metric, z: Array, y: Array) -> Array:
-        """Initial velocity ``(*batch, d)``, from the momentum ``-d(l^2 / 2) / dz`` of the discrete energy.
-
-        Args:
-            metric: any metric.
-            z: starts, ``(*batch, d)``.
-            y: ends, ``(*batch, d)``.
-
-        Raises:
-            TypeError, ValueError: as :meth:`solve`.
-        """
         z, y, shape = flat_pairs(metric, z, y)
 
         def velocities(piece: Piece, z: Array, y: Array) -> Array:
             return _logmap(piece.solver, metric, z, y, piece.starts, piece.guide)
 
         return gather(pieces(self, metric, z, y), velocities, z, y).reshape(*shape, metric.dim)
+
+
+def training_solver(dim: int) -> GeodesicSolver:
+    """A cheap, deterministic solver for the thousands of steps of a training.
+
+    Distances are lengths of a spline with few knots after few iterations, and gradients those of that spline. How far
+    off they are on the decoders of the benchmarks stands in ``docs/benchmarks.md``. Nothing is checked and nobody
+    warns: set the default back, or another :class:`GeodesicSolver`, before you evaluate.
+
+    Args:
+        dim: dimension of the metric.
+
+    Source: the energy that is minimised is that of Kalatzis et al. 2020, appendix B.
+
+    Example:
+        >>> metric = PullbackMetric(lambda z: jnp.concatenate([z, jnp.sin(z)], -1), 2)
+        >>> metric.solver = training_solver(metric.dim)  # for SVI
+        >>> prior = RiemannianHeatKernel(jnp.zeros(2), 0.5, metric)
+        >>> metric.solver = GeodesicSolver()  # for evaluation
+    """
+    return GeodesicSolver(**for_training(dim))
 
 
 # ---------------------------------------------------------------- compiled

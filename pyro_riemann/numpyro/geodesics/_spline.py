@@ -1,4 +1,4 @@
-"""Clamped cubic B-splines on [0, 1]: the curves of the geodesic solver.
+"""Clamped cubic B-splines on [0, 1], the curves of the geodesic solver, and Hessians made of small blocks.
 
 Curves are built from differences to their start, so that one between coincident points rests exactly.
 """
@@ -60,3 +60,32 @@ def line(num_knots: int, z: Array, y: Array) -> Array:
 def with_ends(interior: Array, z: Array, y: Array) -> Array:
     """Control points from the interior ones and the two ends."""
     return jnp.concatenate([z[:, None], interior, y[:, None]], axis=1)
+
+
+def products(left: Array, right: Array) -> Array:
+    """``left^T right`` of Jacobians ``(P, N, D, d)``: ``(P, N, d, d)``."""
+    return jnp.einsum("pnai,pnaj->pnij", left, right)
+
+
+def chord_diagonal(start: Array, end: Array) -> Array:
+    """Node-diagonal blocks from the two end blocks of every chord: ``(P, N, d, d) -> (P, N + 1, d, d)``."""
+    zero = jnp.zeros_like(start[:, :1])
+    return jnp.concatenate([start, zero], 1) + jnp.concatenate([zero, end], 1)
+
+
+def contract(left: Array, blocks: Array, right: Array) -> Array:
+    """``sum_n left[n, k] blocks[p, n, i, j] right[n, l]`` as a matrix ``(P, K d, L d)``: one matrix product."""
+    products = (left[:, :, None] * right[:, None, :]).reshape(left.shape[0], -1)  # (N, K L)
+    count, nodes, dim, _ = blocks.shape
+    dense = jnp.einsum("pnm,nq->pmq", blocks.reshape(count, nodes, dim * dim), products)
+    dense = dense.reshape(count, dim, dim, left.shape[1], right.shape[1])
+    return dense.transpose(0, 3, 1, 4, 2).reshape(count, left.shape[1] * dim, right.shape[1] * dim)
+
+
+def assemble(table: Array, diagonal: Array, upper: Array | None) -> Array:
+    """Block-tridiagonal Hessian in the nodes, rewritten for the control points."""
+    hessian = contract(table, diagonal, table)
+    if upper is not None:
+        side = contract(table[:-1], upper, table[1:])
+        hessian = hessian + side + side.mT
+    return hessian

@@ -11,8 +11,8 @@ from jax import Array
 
 from pyro_riemann.numpyro._interface import Metric, System
 from pyro_riemann.numpyro.geodesics import _spline
-from pyro_riemann.numpyro.geodesics._blocks import assemble, products
 from pyro_riemann.numpyro.geodesics._energy import QuadratureEnergy, _pace, _root, chord_hessians
+from pyro_riemann.numpyro.geodesics._spline import assemble, products
 from pyro_riemann.numpyro.metrics._ambient import Ambient
 
 
