@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 from pyro_riemann._checks import check_finite
 from pyro_riemann._seed import seeded
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
-from pyro_riemann.autoencoders._training import FitConfig
 from pyro_riemann.sampling import LatentSampler, NormalSampler
 from pyro_riemann.vae import GaussianLikelihood, History
 from pyro_riemann.vae._callbacks import Watcher, as_callbacks
@@ -242,3 +242,38 @@ class _Fit(Objective):
 
     def record(self, loss: float, validation: float, history: History) -> dict[str, float]:
         return {"loss": loss, "validation": validation, "learning_rate": self.rate("", 1, history)}
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """Settings of :meth:`Autoencoder.fit`; the defaults are those of C22, appendix E, for MNIST.
+
+    Attributes:
+        epochs: passes over the training data.
+        batch_size: rows a step.
+        learning_rate: Adam's first rate.
+        patience: halve the rate after so many epochs without a better validation loss.
+        checkpoint_every: epochs between checkpoints.
+        seed: order and noise of epoch e are functions of (seed, e) alone.
+
+    Raises:
+        ValueError: if a count is less than 1, or the rate is not positive.
+
+    Example:
+        >>> FitConfig(epochs=10).learning_rate
+        0.001
+    """
+
+    epochs: int = 100
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    patience: int = 5
+    checkpoint_every: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"`learning_rate` must be positive, got {self.learning_rate}.")

@@ -19,8 +19,7 @@ from pyro_riemann.metrics import _door, _modules
 from pyro_riemann.metrics._ambient_energy import AmbientEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._from_vae import decoding
-from pyro_riemann.metrics._images import Images
-from pyro_riemann.metrics._probed import Immersion, ProbedImmersion
+from pyro_riemann.metrics._probed import Images, Immersion, ProbedImmersion
 
 
 class PullbackMetric(ProbedImmersion):

@@ -5,8 +5,7 @@ and no global matplotlib setting is touched. The latent plots are for two-dimens
 """
 
 from pyro_riemann.plotting._chains import plot_chains
-from pyro_riemann.plotting._images import plot_decoded_curves, plot_images
-from pyro_riemann.plotting._interpolation import plot_interpolations
+from pyro_riemann.plotting._images import plot_decoded_curves, plot_images, plot_interpolations
 from pyro_riemann.plotting._latent import log_volume_element, plot_brownian_paths, plot_geodesics, plot_latent_space
 
 __all__ = [

@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from pyro_riemann.sampling._interpolation import Interpolation, interpolate
     from pyro_riemann.sampling._kernels import HamiltonianKernel, TemperedKernel
     from pyro_riemann.sampling._law import BoxLaw
-    from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis
+    from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis, tempered_smc
     from pyro_riemann.sampling._proposal import MixtureProposal
     from pyro_riemann.sampling._result import SamplingResult
     from pyro_riemann.sampling._sample import Samples, sample
     from pyro_riemann.sampling._target import default_box
-    from pyro_riemann.sampling._tempered import tempered_smc
 
 __all__ = [
     "sample",
@@ -64,7 +63,7 @@ __all__ = [
 ]
 
 _MODULES = dict.fromkeys(("_law", "_target", "_kernels", "_proposal", "_interpolation"), "torch")
-_JUDGED = dict.fromkeys(("_front", "_hmc", "_mixture", "_tempered", "_result", "_codes", "_sample"), "diagnostics")
+_JUDGED = dict.fromkeys(("_front", "_hmc", "_mixture", "_result", "_codes", "_sample"), "diagnostics")
 
 if not TYPE_CHECKING:  # the distributions are built on some of these, and need no table of chains
     __getattr__, __dir__ = lazily(__name__, __all__, _MODULES | _JUDGED)

@@ -10,10 +10,9 @@ from pyro_riemann._formulas.unit_samplers import check_count, choose, from_table
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._hmc import hmc
-from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis
+from pyro_riemann.sampling._mixture import importance_resampling, independence_metropolis, tempered_smc
 from pyro_riemann.sampling._result import SamplingResult, result
 from pyro_riemann.sampling._target import target_of
-from pyro_riemann.sampling._tempered import tempered_smc
 
 _SAMPLERS: dict[str, Callable[..., SamplingResult]] = {
     "metropolis": independence_metropolis,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pyro_riemann import KernelMetric
 from pyro_riemann._store import write_bundle
 from pyro_riemann.metrics import k_medoids, kernel_bandwidth, posterior_moments
-from pyro_riemann.metrics._kernel_store import METRIC
+from pyro_riemann.metrics._kernel import METRIC
 from tests.metrics._kernels import kernels
 
 

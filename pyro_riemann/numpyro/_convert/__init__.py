@@ -7,8 +7,7 @@ from typing import Any
 from pyro_riemann.numpyro import metrics
 from pyro_riemann.numpyro._convert._laws import LAWS
 from pyro_riemann.numpyro._convert._metrics import METRICS
-from pyro_riemann.numpyro._convert._models import MODELS
-from pyro_riemann.numpyro._convert._networks import NETWORKS
+from pyro_riemann.numpyro._convert._models import MODELS, NETWORKS
 from pyro_riemann.numpyro._convert._reader import Converter, Reader, package_name, title
 
 _CONVERTERS: dict[str, Converter] = METRICS | NETWORKS | MODELS | LAWS

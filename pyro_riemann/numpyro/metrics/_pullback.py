@@ -20,8 +20,7 @@ from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.metrics import _probed
 from pyro_riemann.numpyro.metrics._ambient_energy import AmbientEnergy
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
-from pyro_riemann.numpyro.metrics._images import Images
-from pyro_riemann.numpyro.metrics._probed import Immersion, ProbedImmersion
+from pyro_riemann.numpyro.metrics._probed import Images, Immersion, ProbedImmersion
 
 
 class PullbackMetric(ProbedImmersion):
