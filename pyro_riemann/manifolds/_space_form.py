@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from pyro_riemann._formulas import exact_kernels, folding, space_form
+from pyro_riemann._formulas import folding, space_form
 from pyro_riemann._formulas.conformal import PoincareBall, StereographicSphere
 from pyro_riemann._formulas.hyperbolic import LogHalfSpace, LorentzHyperboloid
 from pyro_riemann.manifolds._heat_kernel import ExactKernels
@@ -18,7 +17,7 @@ from pyro_riemann.metrics._flat import ClosedForm
 class SpaceForm(space_form.SpaceForm[Tensor], ClosedForm):
     """The charts of constant curvature on tensors."""
 
-    kernels: ClassVar[exact_kernels.ExactKernels] = ExactKernels()
+    kernels = ExactKernels()
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, curvature={self.curvature:g}"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor
 
-from pyro_riemann._formulas import exact_kernels
 from pyro_riemann._formulas.positive_definite import PositiveDefinite
 from pyro_riemann.manifolds._heat_kernel import ExactKernels
 from pyro_riemann.metrics._flat import ClosedForm
@@ -46,7 +43,7 @@ class SPD(PositiveDefinite[Tensor], ClosedForm):
                 [0.0000, 0.7071]])
     """
 
-    kernels: ClassVar[exact_kernels.ExactKernels] = ExactKernels()
+    kernels = ExactKernels()
 
     def extra_repr(self) -> str:
         return f"size={self.size}"

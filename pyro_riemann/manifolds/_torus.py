@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from pyro_riemann._formulas import exact_kernels
 from pyro_riemann._formulas.flat import Torus
 from pyro_riemann._vmap import is_mapped
 from pyro_riemann.manifolds._heat_kernel import ExactKernels
@@ -47,7 +45,7 @@ class FlatTorus(Torus[Tensor], EuclideanMetric):
         1.0
     """
 
-    kernels: ClassVar[exact_kernels.ExactKernels] = ExactKernels()
+    kernels = ExactKernels()
     periods: Tensor
 
     def __init__(self, dim: int, periods: float | Sequence[float] | Tensor = 2 * math.pi) -> None:

@@ -7,10 +7,15 @@ say so by :meth:`Metric.immersed` and :meth:`Metric.tabulated`. ``RiemannianMetr
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, Self, TypedDict, Unpack
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jax import Array
+
+from pyro_riemann._formulas.calculus import Surface
+from pyro_riemann._formulas.interface import AllSettings, Box, Discretisation, Pointwise, Search, Settings
+
+__all__ = ["AllSettings", "Discretisation", "Energy", "Immersed", "Metric", "Settings", "Solver", "System", "Tabulated"]
 
 
 class System(NamedTuple):
@@ -58,110 +63,8 @@ class Energy(Protocol):
         ...
 
 
-class Settings(TypedDict, total=False):
-    """Fields of a ``GeodesicSolver`` by name, as a metric's ``geodesic`` takes them."""
-
-    num_knots: int
-    num_segments: int
-    max_iterations: int
-    max_polish: int
-    tolerance: float
-    richardson: bool
-    constant_hessian: bool
-    graph_resolution: int
-    on_failure: str
-
-
-class AllSettings(Settings, total=False):
-    """The same with the start of the search, which ``geodesic`` takes by itself."""
-
-    init: str
-
-
-class Discretisation(Protocol):
-    """The settings of a solver that an energy needs."""
-
-    @property
-    def num_knots(self) -> int:
-        """Intervals of the spline."""
-        ...
-
-    @property
-    def num_segments(self) -> int:
-        """Chords or nodes."""
-        ...
-
-    @property
-    def richardson(self) -> bool:
-        """Whether chords are extrapolated."""
-        ...
-
-
-class Metric(Protocol):
-    """Any metric; points and vectors are ``(*batch, d)``."""
-
-    dim: int
-    max_memory: int
-
-    def footprint(self, order: int) -> int:
-        """Numbers held at a point while G, or its derivatives of this order, are computed; -1 for images alone."""
-        ...
-
-    # pointwise
-    def metric(self, z: Array) -> Array:
-        """G, ``(*batch, d, d)``."""
-        ...
-
-    def logdet(self, z: Array) -> Array:
-        """``log det G``, ``(*batch)``."""
-        ...
-
-    def inner(self, z: Array, u: Array, v: Array) -> Array:
-        """``u^T G v``, ``(*batch)``."""
-        ...
-
-    def norm(self, z: Array, v: Array) -> Array:
-        """``sqrt(v^T G v)``, ``(*batch)``."""
-        ...
-
-    def covers(self, z: Array) -> Array | None:
-        """Where G is known, ``(*batch)`` bool; None if everywhere."""
-        ...
-
-    def metric_jacobian(self, z: Array) -> tuple[Array, Array]:
-        """G and its coordinate derivatives, ``(*batch, d, d, d)``."""
-        ...
-
-    def metric_derivatives(self, z: Array, v: Array) -> tuple[Array, Array, Array]:
-        """G, ``d (G v)_i / d z_j`` and the derivative of G along ``v``."""
-        ...
-
-    def speed_hessian(self, z: Array, v: Array) -> Array:
-        """Second derivative of ``v^T G v / 2`` in z."""
-        ...
-
-    def christoffel(self, z: Array, v: Array) -> Array:
-        """The Christoffel symbols contracted with ``v`` twice."""
-        ...
-
-    # maps and distances
-    def expmap(self, z: Array, v: Array) -> Array:
-        """Exponential map."""
-        ...
-
-    def logmap(self, z: Array, y: Array) -> Array:
-        """Its inverse."""
-        ...
-
-    def squared_dist(self, z: Array, y: Array) -> Array:
-        """Squared distance, ``(*batch)``."""
-        ...
-
-    # what a metric may know besides
-    @property
-    def landmarks(self) -> Array | None:
-        """Points ``(k, d)`` that every search for a path should know of."""
-        ...
+class Metric(Pointwise[Array], Protocol):
+    """Any metric."""
 
     def energy(self, settings: Discretisation, guide: Array | None = None) -> Energy:
         """The discrete energy of its boundary-value problem."""
@@ -185,28 +88,8 @@ class Metric(Protocol):
         ...
 
 
-class Immersed(Metric, Protocol):
+class Immersed(Metric, Surface[Array], Protocol):
     """The metric of a surface: the pullback of the Euclidean one through an immersion."""
-
-    @property
-    def has_jets(self) -> bool:
-        """Whether second derivatives of the immersion are cheap."""
-        ...
-
-    def embed(self, z: Array) -> Array:
-        """The immersed points, ``(*batch, D)``."""
-        ...
-
-    def embed_jacobian(self, z: Array) -> tuple[Array, Array]:
-        """These and their Jacobian, ``(*batch, D, d)``."""
-        ...
-
-
-class Box(Protocol):
-    """Where a table reaches: two corners ``(d,)``."""
-
-    low: Array
-    high: Array
 
 
 class Paths(Protocol):
@@ -221,7 +104,7 @@ class Tabulated(Metric, Protocol):
     """A metric on a box, whose evaluation costs nearly nothing."""
 
     @property
-    def table(self) -> Box:
+    def table(self) -> Box[Array]:
         """The box."""
         ...
 
@@ -231,27 +114,8 @@ class Tabulated(Metric, Protocol):
         ...
 
 
-class Solver(Discretisation, Protocol):
+class Solver(Search, Protocol):
     """The settings of a solver that its helpers need."""
-
-    @property
-    def max_iterations(self) -> int:
-        """Bound on the iterations with the tangential Hessian."""
-        ...
-
-    @property
-    def max_polish(self) -> int:
-        """Bound on those with the full one."""
-        ...
-
-    @property
-    def tolerance(self) -> float:
-        """Relative error of the energy."""
-        ...
-
-    def replace(self, **settings: Unpack[Settings]) -> Self:
-        """A copy with other settings."""
-        ...
 
     @property
     def constant_hessian(self) -> bool:

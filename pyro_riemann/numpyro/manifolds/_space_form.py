@@ -6,14 +6,14 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import exact_kernels, folding
+from pyro_riemann._formulas import folding
 from pyro_riemann._formulas import space_form as formulas
 from pyro_riemann._formulas.conformal import PoincareBall, StereographicSphere
 from pyro_riemann._formulas.hyperbolic import LogHalfSpace, LorentzHyperboloid
@@ -45,7 +45,7 @@ def compiled(method: F, static_argnames: str | None = None) -> F:
 class SpaceForm(formulas.SpaceForm[Array], ClosedForm):
     """The charts of constant curvature on arrays."""
 
-    kernels: ClassVar[exact_kernels.ExactKernels] = ExactKernels()
+    kernels = ExactKernels()
 
     squared_dist = compiled(formulas.SpaceForm.squared_dist)
     log_van_vleck = compiled(formulas.SpaceForm.log_van_vleck)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import jax
 from jax import Array
 
-from pyro_riemann._formulas import exact_kernels
 from pyro_riemann._formulas.positive_definite import PositiveDefinite
 from pyro_riemann.numpyro.manifolds._heat_kernel import ExactKernels
 from pyro_riemann.numpyro.metrics._flat import ClosedForm
@@ -46,7 +43,7 @@ class SPD(PositiveDefinite[Array], ClosedForm):
         [[1.4140000343322754, 0.0], [0.0, 0.7070000171661377]]
     """
 
-    kernels: ClassVar[exact_kernels.ExactKernels] = ExactKernels()
+    kernels = ExactKernels()
 
     metric = jax.jit(PositiveDefinite.metric)
     christoffel = jax.jit(PositiveDefinite.christoffel)

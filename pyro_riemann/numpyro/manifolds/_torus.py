@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas import exact_kernels
 from pyro_riemann._formulas.flat import Torus
 from pyro_riemann.numpyro._checks import holds, is_traced
 from pyro_riemann.numpyro.manifolds._heat_kernel import ExactKernels
@@ -50,7 +49,7 @@ class FlatTorus(Torus[Array], EuclideanMetric):
     """
 
     pytree_data_fields = ("periods",)
-    kernels: ClassVar[exact_kernels.ExactKernels] = ExactKernels()
+    kernels = ExactKernels()
     periods: Array
 
     def __init__(self, dim: int, periods: Any = 2 * np.pi) -> None:
