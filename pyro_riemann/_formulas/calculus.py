@@ -1,4 +1,4 @@
-"""What the algebra of metrics needs of a face: its derivatives, its solvers, its immersions."""
+"""What the algebra of metrics needs of a face: derivatives, solvers, immersions; and the curvature that these give."""
 
 from __future__ import annotations
 
@@ -102,3 +102,49 @@ class Surface(Protocol[A]):
     def embed_jacobian(self, z: A) -> tuple[A, A]:
         """These and their Jacobian, ``(*batch, D, d)``."""
         ...
+
+
+def gauss_curvature(
+    face: Calculus, embed_jacobian: Callable[[Array], tuple[Array, Array]], z: Array, dim: int
+) -> Array:
+    r"""Scalar curvature of a pullback metric, :math:`|\mathrm{tr}\, II|^2 - |II|^2` (Gauss equation).
+
+    II is the second fundamental form in an orthonormal frame: the second derivatives of the
+    immersion, projected on the normal space. Shape ``(*batch, d) -> (*batch)``.
+    """
+    xp = face.xp
+    hessian = face.jacobian(lambda point: embed_jacobian(point)[1], z, dim)[1]
+    _, jacobian = embed_jacobian(z)
+    factor = xp.linalg.cholesky(jacobian.mT @ jacobian)
+    frame = xp.linalg.inv(factor).mT
+    tangents = jacobian @ frame
+    form = xp.einsum("...aij,...ik,...jl->...akl", hessian, frame, frame)
+    form = form - xp.einsum("...am,...bm,...bkl->...akl", tangents, tangents, form)
+    trace = xp.linalg.diagonal(form).sum(-1)
+    return xp.square(trace).sum(-1) - xp.square(form).sum((-3, -2, -1))
+
+
+def riemann_curvature(
+    face: Calculus, metric_jacobian: Callable[[Array], tuple[Array, Array]], z: Array, dim: int
+) -> Array:
+    r"""Scalar curvature of any metric from the first and second derivatives of G.
+
+    .. math:: R = g^{ik} g^{jl} \big(\partial_j \partial_k g_{il} - \partial_i \partial_k g_{jl}
+        + g_{mn} (\Gamma^m_{jk} \Gamma^n_{il} - \Gamma^m_{jl} \Gamma^n_{ik})\big)
+
+    Shape ``(*batch, d) -> (*batch)``.
+    """
+    xp = face.xp
+    tensor, slope = metric_jacobian(z)
+    second = face.jacobian(lambda point: metric_jacobian(point)[1], z, dim)[1]
+    inverse = xp.linalg.inv(tensor)
+    # symbols[..., m, j, k] = Christoffel symbols of the first kind
+    symbols = 0.5 * (slope + slope.mT - xp.moveaxis(slope, -1, -3))
+    # symbols of the second kind with one lower index raised
+    linear = xp.einsum("...ik,...jl,...iljk->...", inverse, inverse, second) - xp.einsum(
+        "...ik,...jl,...jlik->...", inverse, inverse, second
+    )
+    contracted = xp.einsum("...mjl,...jl->...m", symbols, inverse)
+    raised = xp.einsum("...mjk,...mn,...jl,...ki->...nli", symbols, inverse, inverse, inverse)
+    mixed = xp.einsum("...nli,...nil->...", raised, symbols)
+    return linear + mixed - xp.einsum("...m,...mn,...n->...", contracted, inverse, contracted)
