@@ -1,13 +1,18 @@
-"""Clamped cubic B-splines on [0, 1]: tables of the basis, in double precision."""
+"""Clamped cubic B-splines on [0, 1]: tables of the basis, in double precision, and what energies of curves share."""
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
+from typing import Any, Self
 
 import numpy as np
 import scipy
 
+from pyro_riemann._formulas import Array, Namespace
+
 DEGREE = 3
+_EVEN = 0.002  # share of time that passes evenly
 
 
 def num_coefficients(num_knots: int) -> int:
@@ -85,3 +90,85 @@ def refinement(num_knots: int, finer: int) -> np.ndarray:
     """Matrix ``(finer + 3, num_knots + 3)`` to the control points of the same spline on a multiple of the intervals."""
     times = np.linspace(0.0, 1.0, 8 * finer + 1)
     return np.linalg.lstsq(basis(finer, times), basis(num_knots, times), rcond=None)[0]
+
+
+# ---------------------------------------------------------------- energies
+
+
+def pace(xp: Namespace, speed: Array, weights: Array | None = None) -> Array:
+    """Time per unit of the parameter, ``(P, Q)``, of mean 1: in proportion to the speed, and never near 0."""
+    mean = (speed.mean(-1) if weights is None else (speed * weights).sum(-1))[..., None]
+    return (speed / xp.where(mean > 0, mean, xp.ones_like(mean)) + _EVEN) / (1 + _EVEN)
+
+
+def chord_hessians(blocks: Any, table: Array, rates: Array, gram: Array, cross: Array) -> tuple[Array, Array]:
+    """Tangential and stiff Hessian of ``1/2 sum rates |chord|^2``.
+
+    Args:
+        blocks: what a face makes of small blocks.
+        table: the spline's basis at the nodes, ``(N + 1, C)``.
+        rates: ``(P, N)`` or broadcastable.
+        gram: products of the Jacobian's columns at each node, ``(P, N + 1, d, d)``.
+        cross: those of each node (rows) with the next (columns), ``(P, N, d, d)``.
+    """
+    start, end, rate = gram[:, :-1], gram[:, 1:], rates[..., None, None]
+    stiff = blocks.assemble(table, blocks.chord_diagonal(rate * start, rate * end), -rate * cross)
+    # chord derivatives projected on the plane of the mean of the two Jacobians
+    left, right = (start + cross) / 2, (cross.mT + end) / 2
+    mean = (left + right) / 2
+    solved_left, solved_right = blocks.solve_small(mean, left.mT), blocks.solve_small(mean, right.mT)
+    diagonal = blocks.chord_diagonal(rate * left @ solved_left, rate * right @ solved_right)
+    return blocks.assemble(table, diagonal, -rate * left @ solved_right), stiff
+
+
+class Paced:
+    """An energy of curves of which each may have a pace of its own."""
+
+    xp: Namespace
+    metric: Any
+    guide: Array | None = None
+    pace: Array | None = None  # (P, Q)
+    rates: Array | None = None  # 1 / (time between two nodes), (P, N); N everywhere without a guide
+
+    def rows(self, index: Array) -> Self:
+        """The energy of some of the curves."""
+        part = copy.copy(self)
+        for name in ("guide", "pace", "rates"):
+            if (value := getattr(self, name)) is not None:
+                setattr(part, name, value[index])
+        return part
+
+    def _constant_hessian(self, points: Array, stiffness: Array) -> Array:
+        """Stiffness ``(C, C)`` of the spline times the metric in the middle of every curve, ``(P, C d, C d)``."""
+        middle = self.metric.metric(points[:, points.shape[1] // 2])
+        size = stiffness.shape[0] * middle.shape[-1]
+        return self.xp.einsum("kl,pij->pkilj", stiffness, middle).reshape(len(middle), size, size)
+
+
+class Chains(Paced):
+    """The energy of chains of images: of the chords between successive ones, and of those between every second."""
+
+    num_segments: int
+    richardson: bool
+
+    def _rates(self, images: Array) -> Array:
+        return self.xp.full_like(images[:1, :1, 0], self.num_segments) if self.rates is None else self.rates
+
+    def _chains(self, images: Array) -> list[tuple[int, Array]]:
+        """(stride, weight): the energy is ``1/2 sum_stride sum weight dist(f_{i+stride}, f_i)^2``."""
+        rates = self._rates(images)
+        if not self.richardson:
+            return [(1, rates)]
+        half = rates / 2 if self.rates is None else 1 / (1 / rates).reshape(len(rates), rates.shape[1] // 2, 2).sum(-1)
+        return [(1, 4 / 3 * rates), (2, -1 / 3 * half)]
+
+    def _chain(self, images: Array, weight: Array) -> Array:
+        return 0.5 * (weight * self._squares(images[:, 1:], images[:, :-1])).sum(-1)
+
+    def _squares(self, x: Array, y: Array) -> Array:
+        return ((x - y) ** 2).sum(-1)
+
+    def of(self, images: Array) -> Array:
+        """Energy ``(P,)`` of the chain of images ``(P, N + 1, D)``."""
+        first, *others = (self._chain(images[:, ::stride], weight) for stride, weight in self._chains(images))
+        return sum(others, first)

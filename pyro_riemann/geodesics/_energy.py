@@ -23,14 +23,13 @@ from torch import Tensor
 
 from pyro_riemann import _autodiff
 from pyro_riemann._checks import holds
+from pyro_riemann._formulas import splines
 from pyro_riemann._interface import Immersed, Metric, System
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._spline import assemble, chord_diagonal, contract, solve_small
 
-_EVEN = 0.002  # share of time that passes evenly
 
-
-class ChordEnergy:
+class ChordEnergy(splines.Chains):
     r"""Energy of a pullback metric from chords in the ambient space: no Jacobian in its value.
 
     With N equal time steps, ``E_N = N/2 sum |f(c_{i+1}) - f(c_i)|^2``; the value is the Richardson
@@ -38,49 +37,24 @@ class ChordEnergy:
     between two nodes is in proportion to the guide's chord.
     """
 
+    xp = torch
+
     def __init__(
         self, metric: Immersed, num_knots: int, num_segments: int, richardson: bool = True, guide: Tensor | None = None
     ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
-        self.rates: Tensor | None = None  # 1 / (time between two nodes), (P, N); N everywhere without a guide
         if guide is not None:
             with torch.no_grad():
-                self.rates = num_segments / _pace(metric.embed(self.nodes(guide)).diff(dim=1).norm(dim=-1))
+                chords = metric.embed(self.nodes(guide)).diff(dim=1).norm(dim=-1)
+                self.rates = num_segments / splines.pace(torch, chords)
         if richardson and num_segments % 2:
             raise ValueError(f"`num_segments` must be even for Richardson extrapolation, got {num_segments}.")
-
-    def rows(self, index: Tensor) -> ChordEnergy:
-        """The energy of some of the curves."""
-        if self.rates is None:
-            return self
-        part = ChordEnergy(self.metric, self.num_knots, self.num_segments, self.richardson)
-        part.rates = self.rates[index]
-        return part
-
-    def _rates(self, like: Tensor) -> Tensor:
-        return self.rates if self.rates is not None else like.new_full((1, 1), self.num_segments)
-
-    def _chord_weights(self, like: Tensor) -> list[tuple[int, Tensor]]:
-        """(stride, weight): the energy is ``1/2 sum_stride sum weight * |f_{i+stride} - f_i|^2``."""
-        rates = self._rates(like)
-        if not self.richardson:
-            return [(1, rates)]
-        half = rates / 2 if self.rates is None else 1 / (1 / rates).unflatten(1, (-1, 2)).sum(-1)
-        return [(1, 4 / 3 * rates), (2, -1 / 3 * half)]
-
-    def of(self, images: Tensor) -> Tensor:
-        """Energy ``(P,)`` of the chain of images ``(P, N + 1, D)``."""
-        terms = [
-            0.5 * (weight * (images[:, stride::stride] - images[:, :-stride:stride]).square().sum(-1)).sum(-1)
-            for stride, weight in self._chord_weights(images)
-        ]
-        return sum(terms[1:], terms[0])
 
     def _image_force(self, images: Tensor) -> Tensor:
         """Derivative of the energy in the images, ``(P, N + 1, D)``."""
         force = torch.zeros_like(images)
-        for stride, weight in self._chord_weights(images):
+        for stride, weight in self._chains(images):
             chord = weight[..., None] * (images[:, stride::stride] - images[:, :-stride:stride])
             force[:, stride::stride] += chord
             force[:, :-stride:stride] -= chord
@@ -100,7 +74,7 @@ class ChordEnergy:
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
         force = torch.einsum("pnai,pna->pni", jacobian, self._image_force(images))
         gram, cross = jacobian.mT @ jacobian, jacobian[:, :-1].mT @ jacobian[:, 1:]
-        tangential, stiff = chord_hessians(table, self._rates(images), gram, cross)
+        tangential, stiff = splines.chord_hessians(_spline, table, self._rates(images), gram, cross)
         return System(self.of(images), table.mT @ force, tangential, stiff - tangential)
 
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +91,7 @@ class ChordEnergy:
         """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1."""
         energy, gradient = self.first_order(control)
         chords = _spline.uniform_basis(self.num_knots, self.num_segments, control).diff(dim=0)
-        hessian = _constant_hessian(self.metric, self.nodes(control), self.num_segments * chords.mT @ chords)
+        hessian = self._constant_hessian(self.nodes(control), self.num_segments * chords.mT @ chords)
         return System(energy, gradient, hessian, hessian)
 
     def exact_system(self, control: Tensor) -> System:
@@ -134,36 +108,13 @@ class ChordEnergy:
 
         bending = _autodiff.jacobian(pulled, nodes, self.metric.dim)[1]
         stiff = torch.zeros_like(control[:, 0, 0])[:, None, None]
-        for stride, rate in self._chord_weights(images):
+        for stride, rate in self._chains(images):
             weight, strided = rate[..., None, None], jacobian[:, ::stride]
             gram, cross = strided.mT @ strided, strided[:, :-1].mT @ strided[:, 1:]
             diagonal = chord_diagonal(weight * gram[:, :-1], weight * gram[:, 1:])
             stiff = stiff + assemble(table[::stride], diagonal, -weight * cross)
         force = table.mT @ torch.einsum("pnai,pna->pni", jacobian, push)
         return System(self.of(images), force, stiff + assemble(table, bending, None), stiff)
-
-
-def chord_hessians(table: Tensor, rates: Tensor, gram: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
-    """Tangential and stiff Hessian of ``1/2 sum rates |chord|^2``.
-
-    Args:
-        table: the spline's basis at the nodes, ``(N + 1, C)``.
-        rates: ``(P, N)`` or broadcastable.
-        gram: products of the Jacobian's columns at each node, ``(P, N + 1, d, d)``.
-        cross: those of each node (rows) with the next (columns), ``(P, N, d, d)``.
-    """
-    start, end, rate = gram[:, :-1], gram[:, 1:], rates[..., None, None]
-    stiff = assemble(table, chord_diagonal(rate * start, rate * end), -rate * cross)
-    # chord derivatives projected on the plane of the mean of the two Jacobians
-    left, right = (start + cross) / 2, (cross.mT + end) / 2
-    mean = (left + right) / 2
-    solved_left, solved_right = solve_small(mean, left.mT), solve_small(mean, right.mT)
-    tangential = assemble(
-        table,
-        chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
-        -rate * left @ solved_right,
-    )
-    return tangential, stiff
 
 
 class Quadrature(NamedTuple):
@@ -195,27 +146,21 @@ class Quadrature(NamedTuple):
         return stiffness, stiffness + contract(rows, blocks, columns)
 
 
-class QuadratureEnergy:
+class QuadratureEnergy(splines.Paced):
     """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity.
 
     Infinite for a curve that leaves where the metric is known: no step goes there.
     """
 
+    xp = torch
+
     def __init__(self, metric: Metric, num_knots: int, num_segments: int, guide: Tensor | None = None) -> None:
         self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
-        self.pace: Tensor | None = None  # (P, Q)
         if guide is not None:
             weights, values, slopes = _spline.gauss_rule(num_knots, num_segments, guide)
             with torch.no_grad():
-                self.pace = _pace(metric.norm(_within(metric, values @ guide)[0], slopes @ guide), weights)
-
-    def rows(self, index: Tensor) -> QuadratureEnergy:
-        """The energy of some of the curves."""
-        if self.pace is None or self.guide is None:
-            return self
-        part = QuadratureEnergy(self.metric, self.num_knots, self.num_segments)
-        part.guide, part.pace = self.guide[index], self.pace[index]
-        return part
+                speed = metric.norm(_within(metric, values @ guide)[0], slopes @ guide)
+                self.pace = splines.pace(torch, speed, weights)
 
     def curve(self, control: Tensor) -> Quadrature:
         """The curves at the nodes."""
@@ -251,7 +196,7 @@ class QuadratureEnergy:
         """The same with the Hessian of a constant metric, that at half time."""
         energy, gradient = self.first_order(control)
         curve = self.curve(control)
-        hessian = _constant_hessian(self.metric, curve.points, (curve.slopes.mT * curve.weights) @ curve.slopes)
+        hessian = self._constant_hessian(curve.points, (curve.slopes.mT * curve.weights) @ curve.slopes)
         return System(energy, gradient, hessian, hessian)
 
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,15 +213,3 @@ def _within(metric: Metric, points: Tensor) -> tuple[Tensor, Tensor | None]:
     first = known.to(torch.uint8).argmax(-1)  # of the curve, that the metric knows
     inside = points.gather(1, first[:, None, None].expand(-1, 1, points.shape[-1]))
     return torch.where(known.unsqueeze(-1), points, inside), known
-
-
-def _pace(speed: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Time per unit of the parameter, ``(P, Q)``, of mean 1: in proportion to the speed, and never near 0."""
-    mean = speed.mean(-1, keepdim=True) if weights is None else (speed * weights).sum(-1, keepdim=True)
-    return (speed / torch.where(mean > 0, mean, torch.ones_like(mean)) + _EVEN) / (1 + _EVEN)
-
-
-def _constant_hessian(metric: Metric, points: Tensor, stiffness: Tensor) -> Tensor:
-    """Stiffness ``(C, C)`` of the spline times the metric in the middle of every curve, ``(P, C d, C d)``."""
-    middle = metric.metric(points[:, points.shape[1] // 2])
-    return torch.einsum("kl,pij->pkilj", stiffness, middle).flatten(3, 4).flatten(1, 2)

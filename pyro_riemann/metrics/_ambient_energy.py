@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.func import vjp
 
 from pyro_riemann import _autodiff
+from pyro_riemann._formulas import splines
 from pyro_riemann._interface import Metric, System
 from pyro_riemann.geodesics import _spline
-from pyro_riemann.geodesics._energy import QuadratureEnergy, _pace, chord_hessians
+from pyro_riemann.geodesics._energy import QuadratureEnergy
 from pyro_riemann.geodesics._spline import assemble
 from pyro_riemann.metrics._ambient import Ambient
 
@@ -29,7 +30,7 @@ class Mapped(Metric, Protocol):
         ...
 
 
-class AmbientEnergy(QuadratureEnergy):
+class AmbientEnergy(splines.Chains, QuadratureEnergy):
     r"""Energy from squared distances of successive images in their space: no Jacobian in its value.
 
     As that of chords, ``E_N = N/2 sum dist(f(c_i), f(c_{i+1}))^2`` and ``(4 E_N - E_{N/2}) / 3``; a curve cannot jump a
@@ -51,40 +52,18 @@ class AmbientEnergy(QuadratureEnergy):
     ) -> None:
         super().__init__(metric, num_knots, num_segments, guide)
         self.space, self.richardson = space, richardson
-        self.rates: Tensor | None = None  # 1 / (time between two nodes), (P, N); N everywhere without a guide
         if guide is not None:
             with torch.no_grad():
                 images = metric.embed(self.nodes(guide))
                 chords = space.squared_dist(images[:, 1:], images[:, :-1]).clamp(min=0).sqrt()
-            self.rates = num_segments / _pace(chords)
-
-    def rows(self, index: Tensor) -> AmbientEnergy:
-        """The energy of some of the curves."""
-        if self.pace is None or self.guide is None or self.rates is None:
-            return self
-        part = AmbientEnergy(self.metric, self.space, self.num_knots, self.num_segments, self.richardson)
-        part.guide, part.pace, part.rates = self.guide[index], self.pace[index], self.rates[index]
-        return part
+            self.rates = num_segments / splines.pace(torch, chords)
 
     def nodes(self, control: Tensor) -> Tensor:
         """Points of the curves at equal times, ``(P, N + 1, d)``."""
         return _spline.uniform_basis(self.num_knots, self.num_segments, control) @ control
 
-    def _chains(self, like: Tensor) -> list[tuple[int, Tensor]]:
-        """(stride, weight): the energy is ``1/2 sum_stride sum weight dist(f_{i+stride}, f_i)^2``."""
-        rates = like.new_full((1, self.num_segments), self.num_segments) if self.rates is None else self.rates
-        if not self.richardson:
-            return [(1, rates)]
-        half = 1 / (1 / rates).unflatten(1, (-1, 2)).sum(-1)
-        return [(1, 4 / 3 * rates), (2, -1 / 3 * half)]
-
-    def of(self, images: Tensor) -> Tensor:
-        """Energy ``(P,)`` of the chain of images ``(P, N + 1, D)``."""
-        terms = [self._chain(images[:, ::stride], weight) for stride, weight in self._chains(images)]
-        return sum(terms[1:], terms[0])
-
-    def _chain(self, images: Tensor, weight: Tensor) -> Tensor:
-        return 0.5 * (weight * self.space.squared_dist(images[:, 1:], images[:, :-1])).sum(-1)
+    def _squares(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.space.squared_dist(x, y)
 
     def _force(self, images: Tensor) -> Tensor:
         """Derivative of the energy in the images, ``(P, N + 1, D)``."""
@@ -130,11 +109,9 @@ class AmbientEnergy(QuadratureEnergy):
 
     def _hessians(self, table: Tensor, images: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
         """As those of chords: Jacobians in orthonormal frames, of which one is carried to the other along the chord."""
-        frames, rates = self.space.frame(images, jacobian), self._chains(images)[0][1]
-        if self.richardson:
-            rates = 3 / 4 * rates
+        frames, rates = self.space.frame(images, jacobian), self._rates(images)
         carried = self.space.carry(images[:, :-1], images[:, 1:], frames[:, 1:])
-        return chord_hessians(table, rates, frames.mT @ frames, frames[:, :-1].mT @ carried)
+        return splines.chord_hessians(_spline, table, rates, frames.mT @ frames, frames[:, :-1].mT @ carried)
 
     def _image_blocks(self, images: Tensor, jacobian: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """``J^T H J`` for the second derivative H of one chain: blocks of each node, and of each with the next.

@@ -20,15 +20,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._formulas import splines
 from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro._interface import Immersed, Metric, System
 from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._spline import assemble, chord_diagonal, contract, products
 
-_EVEN = 0.002  # share of time that passes evenly
 
-
-class ChordEnergy:
+class ChordEnergy(splines.Chains):
     r"""Energy of a pullback metric from chords in the ambient space: no Jacobian in its value.
 
     With N equal time steps, ``E_N = N/2 sum |f(c_{i+1}) - f(c_i)|^2``; the value is the Richardson
@@ -36,46 +35,21 @@ class ChordEnergy:
     between two nodes is in proportion to the guide's chord.
     """
 
+    xp = jnp
+
     def __init__(
         self, metric: Immersed, num_knots: int, num_segments: int, richardson: bool = True, guide: Array | None = None
     ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
-        self.rates: Array | None = None  # 1 / (time between two nodes), (P, N); N everywhere without a guide
         if guide is not None:
             images = jax.lax.stop_gradient(metric.embed(self.nodes(guide)))
-            self.rates = num_segments / _pace(_root(jnp.square(jnp.diff(images, axis=1)).sum(-1)))
-
-    def rows(self, index: Array) -> ChordEnergy:
-        """The energy of some of the curves."""
-        if self.rates is None:
-            return self
-        part = ChordEnergy(self.metric, self.num_knots, self.num_segments, self.richardson)
-        part.rates = self.rates[index]
-        return part
-
-    def _rates(self, like: Array) -> Array:
-        return self.rates if self.rates is not None else jnp.full((1, 1), self.num_segments, like.dtype)
-
-    def _chord_weights(self, like: Array) -> list[tuple[int, Array]]:
-        """(stride, weight): the energy is ``1/2 sum_stride sum weight * |f_{i+stride} - f_i|^2``."""
-        rates = self._rates(like)
-        if not self.richardson:
-            return [(1, rates)]
-        half = rates / 2 if self.rates is None else 1 / (1 / rates).reshape(rates.shape[0], -1, 2).sum(-1)
-        return [(1, 4 / 3 * rates), (2, -1 / 3 * half)]
-
-    def _image_energy(self, images: Array) -> Array:
-        energies = [
-            0.5 * (weight * jnp.square(images[:, stride::stride] - images[:, :-stride:stride]).sum(-1)).sum(-1)
-            for stride, weight in self._chord_weights(images)
-        ]
-        return jnp.stack(energies).sum(0)
+            self.rates = num_segments / splines.pace(jnp, _root(jnp.square(jnp.diff(images, axis=1)).sum(-1)))
 
     def _image_force(self, images: Array) -> Array:
         """Derivative of the energy in the images, ``(P, N + 1, D)``."""
         force = jnp.zeros_like(images)
-        for stride, weight in self._chord_weights(images):
+        for stride, weight in self._chains(images):
             chord = weight[..., None] * (images[:, stride::stride] - images[:, :-stride:stride])
             force = force.at[:, stride::stride].add(chord).at[:, :-stride:stride].add(-chord)
         return force
@@ -92,7 +66,7 @@ class ChordEnergy:
         images = self.metric.embed(self.nodes(control))
         # rows of a matrix product round each in its own way, but the energy of a curve that rests is 0
         rests = (control == control[:, :1]).all((-2, -1))[:, None, None]
-        return self._image_energy(images - jax.lax.stop_gradient(jnp.where(rests, images - images[:, :1], 0.0)))
+        return self.of(images - jax.lax.stop_gradient(jnp.where(rests, images - images[:, :1], 0.0)))
 
     def system(self, control: Array) -> System:
         """Energy, gradient, tangential Hessian and the stiffness normal to the surface."""
@@ -100,19 +74,19 @@ class ChordEnergy:
         table = self._table(control)
         force = jnp.einsum("pnai,pna->pni", jacobian, self._image_force(images))
         gram, cross = products(jacobian, jacobian), products(jacobian[:, :-1], jacobian[:, 1:])
-        tangential, stiff = chord_hessians(table, self._rates(images), gram, cross)
-        return System(self._image_energy(images), table.T @ force, tangential, stiff - tangential)
+        tangential, stiff = splines.chord_hessians(_spline, table, self._rates(images), gram, cross)
+        return System(self.of(images), table.T @ force, tangential, stiff - tangential)
 
     def first_order(self, control: Array) -> tuple[Array, Array]:
         """Energy and gradient, by one reverse pass through the immersion."""
         images, pull = jax.vjp(self.metric.embed, self.nodes(control))
-        return self._image_energy(images), self._table(control).T @ pull(self._image_force(images))[0]
+        return self.of(images), self._table(control).T @ pull(self._image_force(images))[0]
 
     def constant_system(self, control: Array) -> System:
         """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1."""
         energy, gradient = self.first_order(control)
         chords = jnp.diff(self._table(control), axis=0)
-        hessian = _constant_hessian(self.metric, self.nodes(control), self.num_segments * chords.T @ chords)
+        hessian = self._constant_hessian(self.nodes(control), self.num_segments * chords.T @ chords)
         return System(energy, gradient, hessian, hessian)
 
     def exact_system(self, control: Array) -> System:
@@ -130,54 +104,24 @@ class ChordEnergy:
         axes = jnp.eye(nodes.shape[-1], dtype=nodes.dtype)
         (images, force), (jacobian, bending) = jax.vmap(column, out_axes=(None, -1))(axes)
         stiff = jnp.zeros((), control.dtype)
-        for stride, each in self._chord_weights(images):
+        for stride, each in self._chains(images):
             weight, strided = each[..., None, None], jacobian[:, ::stride]
             gram, cross = products(strided, strided), products(strided[:, :-1], strided[:, 1:])
             diagonal = chord_diagonal(weight * gram[:, :-1], weight * gram[:, 1:])
             stiff = stiff + assemble(table[::stride], diagonal, -weight * cross)
-        return System(self._image_energy(images), table.T @ force, stiff + assemble(table, bending, None), stiff)
+        return System(self.of(images), table.T @ force, stiff + assemble(table, bending, None), stiff)
 
 
-def chord_hessians(table: Array, rates: Array, gram: Array, cross: Array) -> tuple[Array, Array]:
-    """Tangential and stiff Hessian of ``1/2 sum rates |chord|^2``.
-
-    Args:
-        table: the spline's basis at the nodes, ``(N + 1, C)``.
-        rates: ``(P, N)`` or broadcastable.
-        gram: products of the Jacobian's columns at each node, ``(P, N + 1, d, d)``.
-        cross: those of each node (rows) with the next (columns), ``(P, N, d, d)``.
-    """
-    start, end, rate = gram[:, :-1], gram[:, 1:], rates[..., None, None]
-    stiff = assemble(table, chord_diagonal(rate * start, rate * end), -rate * cross)
-    # chord derivatives projected on the plane of the mean of the two Jacobians
-    left, right = (start + cross) / 2, (cross.mT + end) / 2
-    mean = (left + right) / 2
-    solved_left, solved_right = _linalg.solve(mean, left.mT), _linalg.solve(mean, right.mT)
-    tangential = assemble(
-        table,
-        chord_diagonal(rate * left @ solved_left, rate * right @ solved_right),
-        -rate * left @ solved_right,
-    )
-    return tangential, stiff
-
-
-class QuadratureEnergy:
+class QuadratureEnergy(splines.Paced):
     """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
 
+    xp = jnp
+
     def __init__(self, metric: Metric, num_knots: int, num_segments: int, guide: Array | None = None) -> None:
-        self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
-        self.pace: Array | None = None  # (P, Q)
+        self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         if guide is not None:
             weights, _, _, points, velocity = self.curve(guide)
-            self.pace = _pace(jax.lax.stop_gradient(metric.norm(points, velocity)), weights)
-
-    def rows(self, index: Array) -> QuadratureEnergy:
-        """The energy of some of the curves."""
-        if self.pace is None:
-            return self
-        part = QuadratureEnergy(self.metric, self.num_knots, self.num_segments)
-        part.pace = self.pace[index]
-        return part
+            self.pace = splines.pace(jnp, jax.lax.stop_gradient(metric.norm(points, velocity)), weights)
 
     def curve(self, control: Array) -> tuple[Array, Array, Array, Array, Array]:
         """Weights ``(Q,)``, ``(P, Q)`` at a pace; basis and slopes ``(Q, C)``; points, velocities ``(P, Q, d)``."""
@@ -220,7 +164,7 @@ class QuadratureEnergy:
         energy, gradient = self.first_order(control)
         _, _, slopes, points, _ = self.curve(control)
         weights = _spline.gauss_rule(self.num_knots, self.num_segments, control)[0]
-        hessian = _constant_hessian(self.metric, points, (slopes.T * weights) @ slopes)
+        hessian = self._constant_hessian(points, (slopes.T * weights) @ slopes)
         return System(energy, gradient, hessian, hessian)
 
     def first_order(self, control: Array) -> tuple[Array, Array]:
@@ -238,20 +182,7 @@ class QuadratureEnergy:
         return energy, slopes.T @ (weight * momentum) + values.T @ (weight * force)
 
 
-def _pace(speed: Array, weights: Array | None = None) -> Array:
-    """Time per unit of the parameter, ``(P, Q)``, of mean 1: in proportion to the speed, and never near 0."""
-    mean = speed.mean(-1, keepdims=True) if weights is None else (speed * weights).sum(-1, keepdims=True)
-    return (speed / jnp.where(mean > 0, mean, 1.0) + _EVEN) / (1 + _EVEN)
-
-
 def _root(square: Array) -> Array:
     """Square root whose derivative at 0 is 0."""
     positive = square > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
-
-
-def _constant_hessian(metric: Metric, points: Array, stiffness: Array) -> Array:
-    """Stiffness ``(C, C)`` of the spline times the metric in the middle of every curve, ``(P, C d, C d)``."""
-    middle = metric.metric(points[:, points.shape[1] // 2])
-    size = stiffness.shape[0] * middle.shape[-1]
-    return jnp.einsum("kl,pij->pkilj", stiffness, middle).reshape(-1, size, size)

@@ -10,6 +10,9 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import splines
+from pyro_riemann.numpyro import _linalg
+
+solve_small = _linalg.solve
 
 
 def uniform_basis(num_knots: int, num_segments: int, like: Array) -> Array:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._formulas import splines
 from pyro_riemann.numpyro._interface import Metric, System
 from pyro_riemann.numpyro.geodesics import _spline
-from pyro_riemann.numpyro.geodesics._energy import QuadratureEnergy, _pace, _root, chord_hessians
+from pyro_riemann.numpyro.geodesics._energy import QuadratureEnergy, _root
 from pyro_riemann.numpyro.geodesics._spline import assemble, products
 from pyro_riemann.numpyro.metrics._ambient import Ambient
 
@@ -28,7 +29,7 @@ class Mapped(Metric, Protocol):
         ...
 
 
-class AmbientEnergy(QuadratureEnergy):
+class AmbientEnergy(splines.Chains, QuadratureEnergy):
     r"""Energy from squared distances of successive images in their space: no Jacobian in its value.
 
     As that of chords, ``E_N = N/2 sum dist(f(c_i), f(c_{i+1}))^2`` and ``(4 E_N - E_{N/2}) / 3``; a curve cannot jump a
@@ -49,40 +50,17 @@ class AmbientEnergy(QuadratureEnergy):
         guide: Array | None = None,
     ) -> None:
         super().__init__(metric, num_knots, num_segments, guide)
-        self.space, self.richardson = space, richardson
-        self.rates: Array | None = None  # 1 / (time between two nodes), (P, N); N everywhere without a guide
+        self.space, self.richardson, self.guide = space, richardson, guide
         if guide is not None:
             images = jax.lax.stop_gradient(metric.embed(self.nodes(guide)))
-            self.rates = num_segments / _pace(_root(space.squared_dist(images[:, 1:], images[:, :-1])))
-
-    def rows(self, index: Array) -> AmbientEnergy:
-        """The energy of some of the curves."""
-        if self.pace is None or self.guide is None or self.rates is None:
-            return self
-        part = AmbientEnergy(self.metric, self.space, self.num_knots, self.num_segments, self.richardson)
-        part.guide, part.pace, part.rates = self.guide[index], self.pace[index], self.rates[index]
-        return part
+            self.rates = num_segments / splines.pace(jnp, _root(space.squared_dist(images[:, 1:], images[:, :-1])))
 
     def nodes(self, control: Array) -> Array:
         """Points of the curves at equal times, ``(P, N + 1, d)``."""
         return _spline.follow(_spline.uniform_basis(self.num_knots, self.num_segments, control), control)
 
-    def _chains(self, like: Array) -> list[tuple[int, Array]]:
-        """(stride, weight): the energy is ``1/2 sum_stride sum weight dist(f_{i+stride}, f_i)^2``."""
-        count = self.num_segments
-        rates = jnp.full((1, count), count, like.dtype) if self.rates is None else self.rates
-        if not self.richardson:
-            return [(1, rates)]
-        half = 1 / (1 / rates).reshape(rates.shape[0], -1, 2).sum(-1)
-        return [(1, 4 / 3 * rates), (2, -1 / 3 * half)]
-
-    def of(self, images: Array) -> Array:
-        """Energy ``(P,)`` of the chain of images ``(P, N + 1, D)``."""
-        terms = [self._chain(images[:, ::stride], weight) for stride, weight in self._chains(images)]
-        return sum(terms[1:], terms[0])
-
-    def _chain(self, images: Array, weight: Array) -> Array:
-        return 0.5 * (weight * self.space.squared_dist(images[:, 1:], images[:, :-1])).sum(-1)
+    def _squares(self, x: Array, y: Array) -> Array:
+        return self.space.squared_dist(x, y)
 
     def value(self, control: Array) -> Array:
         """Energy of each curve, ``(P,)``."""
@@ -130,11 +108,10 @@ class AmbientEnergy(QuadratureEnergy):
 
     def _hessians(self, table: Array, images: Array, jacobian: Array) -> tuple[Array, Array]:
         """As those of chords: Jacobians in orthonormal frames, of which one is carried to the other along the chord."""
-        frames, rates = self.space.frame(images, jacobian), self._chains(images)[0][1]
-        if self.richardson:
-            rates = 3 / 4 * rates
+        frames, rates = self.space.frame(images, jacobian), self._rates(images)
         carried = self.space.carry(images[:, :-1], images[:, 1:], frames[:, 1:])
-        return chord_hessians(table, rates, products(frames, frames), products(frames[:, :-1], carried))
+        cross = products(frames[:, :-1], carried)
+        return splines.chord_hessians(_spline, table, rates, products(frames, frames), cross)
 
     def _image_blocks(self, images: Array, jacobian: Array, weight: Array) -> tuple[Array, Array]:
         """``J^T H J`` for the second derivative H of one chain: blocks of each node, and of each with the next.
