@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pyro_riemann import __version__
-from pyro_riemann.cli._clear import check_device, clear_errors
+from pyro_riemann.cli._command import Data, Device, Fresh, Quiet, Threads, clear_errors, work
 from pyro_riemann.cli._reproduce import reproduce
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
@@ -44,7 +44,7 @@ def quickstart(
     dataset: Annotated[
         Dataset, typer.Option(help="Digits come with scikit-learn; the others need --data.")
     ] = Dataset.digits,
-    data: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw or FashionMNIST/raw.")] = None,
+    data: Data = None,
     output: Annotated[Path | None, typer.Option(help="Folder of results [default: runs/quickstart-DATASET].")] = None,
     warm_up_epochs: Annotated[int | None, typer.Option(min=0, help="Epochs of phase 1, each model.")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Epochs of phase 2, each model.")] = None,
@@ -57,43 +57,22 @@ def quickstart(
     iwae_draws: Annotated[int, typer.Option(min=1, help="Draws of the importance-weighted likelihood.")] = 500,
     limit: Annotated[int | None, typer.Option(min=10, help="Use only so many training images, for a trial.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever the output folder holds.")] = False,
+    device: Device = "cpu",
+    threads: Threads = None,
+    quiet: Quiet = False,
+    fresh: Fresh = False,
 ) -> None:
     """Train an R-VAE and a plain VAE on digits, run NUTS in the latent space, judge and draw the result.
 
     Run again with the same options after an interruption: training resumes from the checkpoints in the output folder.
     """
-    import torch
-
+    settings = dict(locals())  # which bear the names of the options, but for these
+    for name in ("dataset", "threads", "fresh"):
+        del settings[name]
     from pyro_riemann.experiments.quickstart import configure, run
 
-    check_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    config = configure(
-        dataset.value,
-        data=data,
-        output=output,
-        warm_up_epochs=warm_up_epochs,
-        epochs=epochs,
-        batch_size=batch_size,
-        num_centers=num_centers,
-        resolution=resolution,
-        image=image,
-        warmup=warmup,
-        draws=draws,
-        iwae_draws=iwae_draws,
-        limit=limit,
-        seed=seed,
-        device=device,
-        resume=not fresh,
-        quiet=quiet,
-    )
-    stopped = f"Stopped. The same command again resumes from {config.output}/checkpoints."
-    with clear_errors(stopped):
+    config = configure(dataset.value, **settings, resume=not fresh)
+    with work(f"resumes from {config.output}/checkpoints", devices=[device], threads=threads):
         run(config)
 
 
@@ -101,9 +80,7 @@ def quickstart(
 def explore(
     run: Annotated[Path, typer.Argument(help="Output folder of the quickstart.")],
     model: Annotated[str, typer.Option(help="rvae or vae.")] = "rvae",
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of MNIST or Fashion-MNIST [default: that of PYRO_RIEMANN_DATA].")
-    ] = None,
+    data: Data = None,
     export: Annotated[
         Path | None, typer.Option(help="Write the page to this HTML file, which needs no server, and stop.")
     ] = None,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pyro_riemann import _work
-from pyro_riemann.cli._clear import check_device, clear_errors
+from pyro_riemann.cli._command import Data, Device, Fresh, Quiet, Threads, work
 
-# options of several commands
 Results = Annotated[Path, typer.Option(help="Folder of the results.")]
 Models = Annotated[Path, typer.Option(help="Folder of the models.")]
 Page = Annotated[Path | None, typer.Option(help="Where the report goes [default: RESULTS.md].")]
-Report = Annotated[bool, typer.Option("--report", help="Only write the page of what is there.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads [default: torch's].")]
+Beside = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of another protocol's results, for the same page; repeat it for several."),
+]
+Report = Annotated[bool, typer.Option("--report", help="Only write the page, tables and figures of what is there.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds [default: the protocol's].")]
 
 reproduce = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 
@@ -24,6 +27,11 @@ reproduce = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=Fals
 @reproduce.callback()
 def reproduce_group() -> None:
     """Experiments of the papers, each resumable; tables and figures are made from the saved results."""
+
+
+def told(files: Iterable[Path], quiet: bool = False) -> None:
+    for path in () if quiet else files:
+        typer.echo(path)
 
 
 @reproduce.command()
@@ -38,7 +46,7 @@ def kalatzis2020(
         list[str] | None,
         typer.Option(help="vae, vae-fitted, vamp128, vamp256, vamp512 or rvae; repeat it for several [default: all]."),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds [default: the protocol's].")] = None,
+    seeds: Seeds = None,
     protocol: Annotated[
         str, typer.Option(help="paper: appendix C, 300 epochs; reduced: hours on two cores; smoke: a trial.")
     ] = "reduced",
@@ -48,165 +56,112 @@ def kalatzis2020(
     device: Annotated[
         list[str] | None, typer.Option(help="cpu, cuda, cuda:1, ...; repeat it for several [default: cpu].")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads, all processes together.")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
+    threads: Threads = None,
+    report: Report = False,
     page: Page = None,
-    beside: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of another protocol's results, for the same page; repeat it for several."),
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do all of these runs again, whatever results and models there are.")
-    ] = False,
+    beside: Beside = None,
+    fresh: Fresh = False,
 ) -> None:
     """Run the experiments of Kalatzis et al. (2020); start again after an interruption to go on.
 
     MNIST and Fashion-MNIST are found through the environment variable PYRO_RIEMANN_DATA.
     """
-    import torch
-    from rich.console import Console
-
     from pyro_riemann._checks import check_one_of
     from pyro_riemann.experiments import kalatzis2020 as experiment
 
-    devices = device or ["cpu"]
-    for name in devices:
-        check_device(name)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with clear_errors(f"Stopped. The same command again goes on from {checkpoints}."):
+    devices, dims, models = device or ["cpu"], latent_dim or [2, 5, 10], model or experiment.MODELS
+    with work(f"goes on from {checkpoints}", devices=devices, threads=threads) as console:
         check_one_of("protocol", protocol, tuple(experiment.PROTOCOLS))
         for name in [] if report else dataset or ["mnist"]:
-            experiment.run(
-                name,
-                latent_dim or [2, 5, 10],
-                model or experiment.MODELS,
-                experiment.PROTOCOLS[protocol],
-                seeds,
-                results,
-                checkpoints,
-                processes,
-                devices,
-                Console(),
-                fresh,
-            )
-        for path in experiment.write_report(results, page or results.with_suffix(".md"), beside or []):
-            typer.echo(path)
+            grid = (name, dims, models, experiment.PROTOCOLS[protocol], seeds)
+            experiment.run(*grid, results, checkpoints, processes, devices, console, fresh)
+        told(experiment.write_report(results, page or results.with_suffix(".md"), beside or []))
 
 
 @reproduce.command()
 def chadebec2022(
     protocol: Annotated[str, typer.Option(help="full, full-mlp, reduced or tiny.")] = "reduced",
-    data: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw and FashionMNIST/raw.")] = None,
+    data: Data = None,
     results: Annotated[Path | None, typer.Option(help="Of the results [default: runs/chadebec2022-PROTOCOL].")] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Of the models [default: in that of the results].")] = None,
     part: Annotated[
         list[str] | None, typer.Option(help="Part of the grid; repeat it for several [default: all].")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds [default: the protocol's].")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Only write tables and figures of what is there.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...: where models are trained.")] = "cpu",
+    seeds: Seeds = None,
+    report: Report = False,
+    device: Device = "cpu",
     page: Page = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do all of these runs again, whatever results and models there are.")
-    ] = False,
+    fresh: Fresh = False,
     threads: Threads = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run the experiments of Chadebec & Allassonniere (2022); start again after an interruption to go on."""
-    import dataclasses
-
-    import torch
-    from rich.console import Console
-
     from pyro_riemann._checks import check_one_of
     from pyro_riemann.experiments import chadebec2022 as experiment
 
-    check_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
     folder = results or Path(f"runs/chadebec2022-{protocol}")
-    with clear_errors(f"Stopped. The same command again does what is missing in {folder}."):
+    goes_on = f"does what is missing in {folder}"
+    with work(goes_on, devices=[device], threads=threads, quiet=quiet) as console:
         check_one_of("protocol", protocol, tuple(experiment.PROTOCOLS))
         chosen = experiment.PROTOCOLS[protocol]
         if seeds is not None:
             chosen = dataclasses.replace(chosen, seeds=tuple(range(seeds)))
         if not report:
-            wanted = experiment.PARTS if part is None else tuple(part)
-            console = Console(quiet=quiet)
-            with _work.silence() if quiet else nullcontext():
-                experiment.run(
-                    chosen, folder, checkpoints or folder / "checkpoints", data, wanted, console, device, fresh
-                )
-        written = page or folder.with_suffix(".md")
-        experiment.write_report(folder, written)
-        if not quiet:
-            typer.echo(written)
+            parts, models = tuple(part or experiment.PARTS), checkpoints or folder / "checkpoints"
+            experiment.run(chosen, folder, models, data, parts, console, device, fresh)
+        told(experiment.write_report(folder, page or folder.with_suffix(".md")), quiet)
 
 
 @reproduce.command()
-def earth(
-    data: Annotated[Path | None, typer.Option(help="Folder with earth/*.csv [default: PYRO_RIEMANN_DATA].")] = None,
-    results: Results = Path("runs/earth"),
-    page: Page = None,
-    report: Report = False,
-) -> None:
-    """Fit densities to places on Earth, the benchmark of Mathieu & Nickel (2020); start again to go on."""
+def earth(data: Data = None, results: Results = Path("runs/earth"), page: Page = None, report: Report = False) -> None:
+    """Fit densities to places on Earth, the benchmark of Mathieu & Nickel (2020); start again to go on.
+
+    The data are earth/*.csv in their folder.
+    """
     from pyro_riemann.experiments import earth as experiment
 
-    with clear_errors(f"Stopped. The same command again does what is missing in {results}."):
+    with work(f"does what is missing in {results}"):
         if not report:
             experiment.run(results, data)
-        written = page or results.with_suffix(".md")
-        experiment.write_report(results, written)
-        typer.echo(written)
+        told(experiment.write_report(results, page or results.with_suffix(".md")))
 
 
 @reproduce.command()
 def single_cell(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder with single-cell/*.csv.gz [default: PYRO_RIEMANN_DATA].")
-    ] = None,
+    data: Data = None,
     results: Results = Path("runs/single_cell"),
     page: Page = None,
     report: Report = False,
     threads: Threads = None,
 ) -> None:
-    """Fit negative binomial VAEs to cells and to mixtures of Tian et al. (2019); start again to go on."""
-    import torch
-    from rich.console import Console
+    """Fit negative binomial VAEs to cells and to mixtures of Tian et al. (2019); start again to go on.
 
+    The data are single-cell/*.csv.gz in their folder.
+    """
     from pyro_riemann.experiments import single_cell as experiment
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with clear_errors(f"Stopped. The same command again does what is missing in {results}."):
+    with work(f"does what is missing in {results}", threads=threads) as console:
         if not report:
-            experiment.run(results, data, console=Console())
-        written = page or results.with_suffix(".md")
-        experiment.write_report(results, written)
-        typer.echo(written)
+            experiment.run(results, data, console=console)
+        told(experiment.write_report(results, page or results.with_suffix(".md")))
 
 
 @reproduce.command()
 def identifiability(
-    data: Annotated[Path | None, typer.Option(help="Folder with MNIST/raw [default: PYRO_RIEMANN_DATA].")] = None,
+    data: Data = None,
     results: Results = Path("runs/identifiability/results"),
     checkpoints: Models = Path("runs/identifiability/models"),
     page: Page = None,
     report: Report = False,
     threads: Threads = None,
 ) -> None:
-    """Compare distances over retrainings of a VAE, as Syrota et al. (2025) do; start again to go on."""
-    import torch
-    from rich.console import Console
+    """Compare distances over retrainings of a VAE, as Syrota et al. (2025) do; start again to go on.
 
+    The data are MNIST/raw in their folder.
+    """
     from pyro_riemann.experiments import identifiability as experiment
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with clear_errors(f"Stopped. The same command again goes on from {checkpoints}."):
+    with work(f"goes on from {checkpoints}", threads=threads) as console:
         if not report:
-            experiment.run(results, data, console=Console(), checkpoints=checkpoints)
-        for path in experiment.write_report(results, page or results.with_suffix(".md")):
-            typer.echo(path)
+            experiment.run(results, data, console=console, checkpoints=checkpoints)
+        told(experiment.write_report(results, page or results.with_suffix(".md")))

@@ -1,15 +1,27 @@
-"""Errors and interruptions of a command, as one line that says what to do."""
+"""What commands share: options, devices and threads; errors and interruptions, as one line that says what to do."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from pyro_riemann import _work
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Data = Annotated[Path | None, typer.Option(help="Folder of the data sets [default: that of PYRO_RIEMANN_DATA].")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads, all together [default: torch's].")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over, whatever results and models there are.")]
 
 
 class _Terminated(BaseException):
@@ -58,3 +70,19 @@ def check_device(name: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise typer.BadParameter(f"{name!r} cannot be used here: {reason}", param_hint="--device") from None
+
+
+@contextmanager
+def work(
+    goes_on: str, *, devices: Iterable[str] = (), threads: int | None = None, quiet: bool = False
+) -> Iterator[Console]:
+    """The body of a command that works long; what the same command does after an interruption is said at one."""
+    import torch
+    from rich.console import Console
+
+    for name in devices:
+        check_device(name)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with clear_errors(f"Stopped. The same command again {goes_on}."), _work.silence() if quiet else nullcontext():
+        yield Console(quiet=quiet)
