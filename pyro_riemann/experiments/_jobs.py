@@ -25,6 +25,7 @@ from rich.console import Console
 from pyro_riemann._files import Kind, locked
 from pyro_riemann._identity import differences
 from pyro_riemann._store import discard_bundle, read_record, write_record
+from pyro_riemann.datasets import DATA_VARIABLE
 from pyro_riemann.vae._checkpoint import CHECKPOINT
 
 RUN = Kind(
@@ -135,24 +136,25 @@ def _placed(
 
 def _run_one(job: Job, device: str, *, work: Work, folder: Path) -> float:
     with locked(folder / f"{job.name}.lock"):
-        return _do_and_keep(job, device, work, folder)
-
-
-def _do_and_keep(job: Job, device: str, work: Work, folder: Path) -> float:
-    started, processor = time.perf_counter(), time.process_time()
-    result = work(job.settings, device)
-    seconds = time.perf_counter() - started
-    record = {
-        "name": job.name,
-        "settings": job.settings,
-        "result": result,
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(time.process_time() - processor, 2),
-        "device": device,
-        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-    }
-    write_record(job.path(folder), RUN, record)
+        started, processor = time.perf_counter(), time.process_time()
+        result = work(job.settings, device)
+        seconds = time.perf_counter() - started
+        record = {
+            "name": job.name,
+            "settings": job.settings,
+            "result": result,
+            "seconds": round(seconds, 2),
+            "cpu_seconds": round(time.process_time() - processor, 2),
+            "device": device,
+            "versions": versions(PACKAGES),
+        }
+        write_record(job.path(folder), RUN, record)
     return seconds
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """What is installed of these, and of Python."""
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}
 
 
 def load(path: Path) -> Record:
@@ -193,6 +195,23 @@ def start_over(checkpoints: Path, prefix: str = "") -> None:
             discard_bundle(folder, CHECKPOINT)
 
 
+def find_file(file: str, root: str | Path | None, folder: str, source: str) -> Path:
+    """A file of data in the ``root`` or in its ``folder``, by default of what the environment names.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+    """
+    root = root or os.environ.get(DATA_VARIABLE)
+    for path in [Path(root).expanduser() / part / file for part in (folder, ".")] if root else []:
+        if path.exists():
+            return path
+    where = f"is not in {root}" if root else "needs a folder"
+    raise FileNotFoundError(
+        f"{file} {where}: copy {source} to DIR/{folder}, and give DIR, or set the environment variable {DATA_VARIABLE} "
+        "to it."
+    )
+
+
 # -------------------------------------------------------------------- arrays in JSON
 
 
@@ -205,6 +224,11 @@ def pack(array: Any, dtype: str = "float16") -> dict[str, Any]:
 def pack_images(images: torch.Tensor) -> dict[str, Any]:
     """Images with values around [0, 1] in one byte a pixel."""
     return pack((images.clamp(0, 1) * 255).round(), "uint8")
+
+
+def unpack_images(packed: dict[str, Any]) -> torch.Tensor:
+    """Inverse of :func:`pack_images`."""
+    return torch.as_tensor(unpack(packed)) / 255
 
 
 def unpack(packed: dict[str, Any]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import statistics
 import string
@@ -12,7 +13,6 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from pyro_riemann._files import make_folder, write_file
-from pyro_riemann.experiments._figures import save
 from pyro_riemann.experiments._jobs import Record, load, understood
 
 Row = tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]
@@ -50,7 +50,7 @@ class Records(list[Record]):
 
     def where(self, **settings: Any) -> Records:
         """Those with these settings; None stands for one that is not there."""
-        return Records(r for r in self if all(setting(r, name) == value for name, value in settings.items()))
+        return Records(r for r in self if all(r["settings"].get(name) == value for name, value in settings.items()))
 
     @property
     def results(self) -> list[dict[str, Any]]:
@@ -64,10 +64,10 @@ class Records(list[Record]):
 
 
 def setting(record: Record, name: str) -> Any:
-    """A setting of a run, None if it has none of that name; ``"protocol.name"`` is that of its protocol."""
+    """A setting of a run; ``"protocol.name"`` is one of its protocol."""
     value: Any = record["settings"]
     for part in name.split("."):
-        value = value.get(part)
+        value = value[part]
     return value
 
 
@@ -99,6 +99,11 @@ def spread(values: Iterable[float | None]) -> Spread:
     known = [value for value in values if value is not None]
     mean = statistics.mean(known) if known else 0.0
     return Spread(mean, statistics.stdev(known) if len(known) > 1 else 0.0, len(known))
+
+
+def reach(values: Collection[float], spec: str = "") -> str:
+    """``"least to largest"``, or the one value that all have."""
+    return " to ".join(format(value, spec) for value in dict.fromkeys((min(values), max(values))))
 
 
 class _Fields(string.Formatter):
@@ -155,6 +160,25 @@ def join(parts: Iterable[str]) -> str:
 # -------------------------------------------------------------------- files
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """A figure outside pyplot's registry, so that none stays open."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def panels(width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Figure, Any]:
+    """A figure and its axes."""
+    figure = new_figure(width, height)
+    return figure, figure.subplots(rows, columns, **settings)
+
+
+def save(figure: Figure, path: Path, dpi: int = 130) -> None:
+    """Write a figure in one step; errors as :func:`pyro_riemann._files.write_file`."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
+    make_folder(path.parent)
+    write_file(path, drawn.getvalue())
+
+
 def write(
     page: Path, text: str, figures: Iterable[tuple[str, Figure]] = (), folder: Path = Path(), dpi: int = 90
 ) -> list[Path]:
@@ -175,6 +199,9 @@ def page_of(
 ) -> tuple[Callable[[Path], str], Callable[[Path, Path], list[Path]]]:
     """Text and writer of the page of one folder: ``report`` and ``write_report``."""
 
+    def text(records: Records) -> str:
+        return join(sections(records)) + "\n"
+
     def report(results: Path) -> str:
         """Text of the page.
 
@@ -186,7 +213,7 @@ def page_of(
             ValueError: if a file is damaged, or lacks what the page needs.
         """
         with understood(results):
-            return join(sections(Records.read(results, load))) + "\n"
+            return text(Records.read(results, load))
 
     def write_report(results: Path, page: Path) -> list[Path]:
         """Write the ``page`` from the files in ``results``.
@@ -202,6 +229,8 @@ def page_of(
             FileNotFoundError: if there are no results.
             ValueError: if a file is damaged, or lacks what the page needs.
         """
-        return write(page, report(results), figures(Records.read(results, load)), results / "figures", dpi=130)
+        with understood(results):
+            records = Records.read(results, load)
+            return write(page, text(records), figures(records), results / "figures", dpi=130)
 
     return report, write_report

@@ -16,9 +16,8 @@ from rich.console import Console
 
 from pyro_riemann.datasets import ImageData, load_dataset
 from pyro_riemann.evaluation import IdentifiabilityReport, identifiability_report
-from pyro_riemann.experiments._figures import new_figure
 from pyro_riemann.experiments._jobs import Job, Record, plain, run_jobs
-from pyro_riemann.experiments._report import NAMES, Records, page_of, prose, spread
+from pyro_riemann.experiments._report import NAMES, Records, page_of, panels, prose, spread
 from pyro_riemann.metrics import PullbackMetric
 from pyro_riemann.vae import TrainingConfig, make_vae, train_ensemble
 
@@ -185,8 +184,8 @@ def _sections(records: Records) -> Iterator[str]:
 
 def _figures(records: Records) -> Iterator[tuple[str, Figure]]:
     for record in records:
-        figure = new_figure(4.6, 3.2)
-        _measured(record).plot(figure.subplots())
+        figure, ax = panels(4.6, 3.2)
+        _measured(record).plot(ax)
         yield record["name"], figure
 
 

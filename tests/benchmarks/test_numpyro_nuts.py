@@ -27,7 +27,7 @@ from torch.distributions import biject_to
 from pyro_riemann import GridMetric, KernelMetric, PullbackMetric, RiemannianHeatKernel, RiemannianUniform, summary
 from pyro_riemann import numpyro as twin
 from pyro_riemann.datasets import load_dataset
-from pyro_riemann.experiments._centred import tabulated_prior
+from pyro_riemann.experiments._latent import tabulated_prior
 from pyro_riemann.experiments.quickstart import configure, make_model, training_config
 from pyro_riemann.vae import VAE, HeatKernelPrior, encode_all, train
 from tests.benchmarks._decoder import mnist_vae
@@ -38,7 +38,7 @@ Model = Callable[[], Any]
 
 
 class Centred(twin.RiemannianMetric):
-    """The twin of ``pyro_riemann.experiments._centred.CentredMetric``: distances from one centre looked up."""
+    """The twin of ``pyro_riemann.experiments._latent.CentredMetric``: distances from one centre looked up."""
 
     dim = 2
     pytree_data_fields = ("grid", "field")

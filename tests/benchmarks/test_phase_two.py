@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from pyro_riemann import PullbackMetric
 from pyro_riemann.experiments.kalatzis2020._protocol import PROTOCOLS
-from pyro_riemann.experiments.kalatzis2020._train import _config, build, load_images
+from pyro_riemann.experiments.kalatzis2020._work import _config, build, load_images
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae import VAE, train

@@ -19,10 +19,9 @@ from pyro_riemann.autoencoders import MODELS
 from pyro_riemann.cli import app
 from pyro_riemann.experiments._jobs import RUN, load
 from pyro_riemann.experiments.chadebec2022 import PARTS, PROTOCOLS, grid, write_report
-from pyro_riemann.experiments.chadebec2022._augmentation import task
-from pyro_riemann.experiments.chadebec2022._paper import TABLE_1
 from pyro_riemann.experiments.chadebec2022._report import report
-from pyro_riemann.experiments.chadebec2022._results import Results
+from pyro_riemann.experiments.chadebec2022._results import TABLE_1, Results
+from pyro_riemann.experiments.chadebec2022._runs import task
 from pyro_riemann.experiments.chadebec2022._study import Study
 
 ROOT = Path(__file__).resolve().parents[2]

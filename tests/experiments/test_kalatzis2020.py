@@ -18,17 +18,15 @@ import torch
 from pyro_riemann import ConstantMetric, PullbackMetric, RiemannianHeatKernel
 from pyro_riemann._store import write_record
 from pyro_riemann.experiments import kalatzis2020
-from pyro_riemann.experiments._centred import tabulated_prior
 from pyro_riemann.experiments._jobs import RUN, is_done, load
-from pyro_riemann.experiments.kalatzis2020 import _calibration
-from pyro_riemann.experiments.kalatzis2020._agreement import _verdict
-from pyro_riemann.experiments.kalatzis2020._calibration import calibrate, uniformity
-from pyro_riemann.experiments.kalatzis2020._formulas import SEGMENTS, StraightLineMetric
-from pyro_riemann.experiments.kalatzis2020._measure import fitted_prior
+from pyro_riemann.experiments._latent import fitted_prior, tabulated_prior
+from pyro_riemann.experiments.kalatzis2020 import _work
+from pyro_riemann.experiments.kalatzis2020._findings import _verdict
+from pyro_riemann.experiments.kalatzis2020._measure import SEGMENTS, StraightLineMetric
 from pyro_riemann.experiments.kalatzis2020._protocol import MODELS, PROTOCOLS, grid
 from pyro_riemann.experiments.kalatzis2020._report import report
 from pyro_riemann.experiments.kalatzis2020._scenes import draw_tabulated
-from pyro_riemann.experiments.kalatzis2020._train import build, load_images, trained
+from pyro_riemann.experiments.kalatzis2020._work import build, calibrate, load_images, trained, uniformity
 from pyro_riemann.vae import VAE
 
 TINY = dataclasses.replace(PROTOCOLS["smoke"], warm_up_epochs=6, epochs=2, train_images=200)
@@ -99,7 +97,7 @@ def test_ranks_are_uniform_for_draws_of_the_prior_alone(rvae: tuple[VAE, Riemann
 def test_calibration_samples_the_posterior_of_every_simulated_image(
     rvae: tuple[VAE, RiemannianHeatKernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_calibration, "_KEPT", 9)
+    monkeypatch.setattr(_work, "_KEPT", 9)
     result = calibrate(*rvae, runs=2, warmup=15)
     assert result["kept_draws"] == 9
     assert all(len(ranks) == 2 and max(ranks) <= result["kept_draws"] for ranks in result["ranks"].values())

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from pyro_riemann import ConstantMetric, EuclideanMetric, GridMetric, RiemannianHeatKernel
 from pyro_riemann.cli import app
-from pyro_riemann.experiments._centred import CentredMetric, tabulated_prior
+from pyro_riemann.experiments._latent import CentredMetric, tabulated_prior
 from pyro_riemann.experiments.quickstart import configure, straight_length
-from pyro_riemann.experiments.quickstart._measures import row_difference
+from pyro_riemann.experiments.quickstart._run import row_difference
 from pyro_riemann.explorer import load_run, run_page
 from pyro_riemann.geodesics import Geodesic
 from tests.commands import interruptible

@@ -18,7 +18,7 @@ from pyro_riemann.experiments.single_cell import _priors as priors
 from pyro_riemann.experiments.single_cell import _run as grid
 from pyro_riemann.experiments.single_cell import _solved as solved
 from pyro_riemann.experiments.single_cell import load_cells, most_variable, report, run, split
-from pyro_riemann.experiments.single_cell._data import LINES
+from pyro_riemann.experiments.single_cell._models import LINES
 from pyro_riemann.vae import Decoder, PoissonLikelihood
 
 CURVES = ("mean", "fisher", "ensemble")

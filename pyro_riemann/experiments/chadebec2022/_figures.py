@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_riemann.experiments._figures import new_figure, save
-from pyro_riemann.experiments._jobs import unpack
-from pyro_riemann.experiments.chadebec2022._paper import MODEL_NAMES, SAMPLER_NAMES
-from pyro_riemann.experiments.chadebec2022._results import Key, Results
+from pyro_riemann.experiments._jobs import unpack, unpack_images
+from pyro_riemann.experiments._report import new_figure, panels
+from pyro_riemann.experiments.chadebec2022._results import MODEL_NAMES, SAMPLER_NAMES, Key, Results, samplers
 from pyro_riemann.plotting import plot_images
 
 # what the low-data figure of C22 shows, and what we add
@@ -31,32 +29,16 @@ CURVES: tuple[Key, ...] = (
 _LINES = {"normal": ":", "prior": ":", "gmm": "--", "paper": "-", "uniform": "-."}
 
 
-def draw_all(results: Results, folder: Path) -> list[str]:
-    """Write every figure whose results are there; the names of the files."""
-    drawings = {
-        "toy": toy(results),
-        "samples": samples(results),
-        "nearest": nearest(results),
-        "curves": curves(results),
-        "ablations": ablations(results),
-    }
-    written = []
-    for name, figure in drawings.items():
-        if figure is not None:
-            save(figure, folder / f"{name}.png", dpi=90)
-            written.append(name)
-    return written
+def draw_all(results: Results) -> dict[str, Figure]:
+    """Every figure whose results are there, by name."""
+    drawings = {drawing.__name__: drawing(results) for drawing in (toy, samples, nearest, curves, ablations)}
+    return {name: figure for name, figure in drawings.items() if figure is not None}
 
 
 def label(key: Key) -> str:
     """Model and sampler in words."""
     model, _, scale = key[0].partition("@")
     return MODEL_NAMES[model] + (f" (s = {scale})" if scale else "") + f", {SAMPLER_NAMES[key[1]]}"
-
-
-def images(packed: dict[str, Any]) -> Tensor:
-    """Images in [0, 1] that were packed as bytes."""
-    return torch.as_tensor(unpack(packed)) / 255
 
 
 def toy(results: Results) -> Figure | None:
@@ -85,7 +67,7 @@ def toy(results: Results) -> Figure | None:
     for index, curve in enumerate(curves):
         for offset, name in enumerate(("straight", "curved")):
             frame = rows[2 * index + offset]
-            plot_images(images(curve[name]["frames"]), (size, size), columns=10, limits=(0, 1), ax=frame)
+            plot_images(unpack_images(curve[name]["frames"]), (size, size), columns=10, limits=(0, 1), ax=frame)
             frame.set_ylabel(name, rotation=0, ha="right", va="center", color=f"C{index + 2}", fontsize="small")
     return figure
 
@@ -93,17 +75,16 @@ def toy(results: Results) -> Figure | None:
 def samples(results: Results) -> Figure | None:
     """Ten images of every model and sampler of the table's first seed."""
     rows: dict[Key, Tensor] = {}
-    for record in results.part("table"):
-        for sampler, measured in record["result"]["samplers"].items():
-            if "images" in measured:
-                rows[record["settings"]["model"], sampler] = images(measured["images"])
+    for record, sampler, measured in samplers(results.part("table")):
+        if "images" in measured:
+            rows[record["settings"]["model"], sampler] = unpack_images(measured["images"])
     if not rows:
         return None
     order = sorted(rows, key=lambda key: (list(SAMPLER_NAMES).index(key[1]), list(MODEL_NAMES).index(key[0])))
     stacked = torch.cat([rows[key] for key in order])
     side = round(stacked.shape[-1] ** 0.5)
-    figure = new_figure(5.6, 0.3 * len(order) + 0.2)
-    ax = plot_images(stacked, (side, side), columns=10, limits=(0, 1), ax=figure.subplots())
+    figure, ax = panels(5.6, 0.3 * len(order) + 0.2)
+    plot_images(stacked, (side, side), columns=10, limits=(0, 1), ax=ax)
     ax.set_yticks([(side + 1) * (row + 0.5) for row in range(len(order))], [label(key) for key in order])
     ax.tick_params(left=False, labelsize=7)
     return figure
@@ -115,10 +96,10 @@ def nearest(results: Results) -> Figure | None:
     if found is None:
         return None
     names = ("generated", "train", "reconstruction")
-    rows = torch.cat([images(found["images"][name]) for name in names])
+    rows = torch.cat([unpack_images(found["images"][name]) for name in names])
     side = round(rows.shape[-1] ** 0.5)
-    figure = new_figure(5.6, 1.9)
-    ax = plot_images(rows, (side, side), columns=len(rows) // 3, limits=(0, 1), ax=figure.subplots())
+    figure, ax = panels(5.6, 1.9)
+    plot_images(rows, (side, side), columns=len(rows) // 3, limits=(0, 1), ax=ax)
     titles = ("generated", "nearest train", "nearest reconstruction")
     ax.set_yticks([(side + 1) * (row + 0.5) for row in range(3)], titles)
     ax.tick_params(left=False, labelsize=8)
@@ -130,8 +111,7 @@ def curves(results: Results) -> Figure | None:
     points = results.curves()
     if not points:
         return None
-    figure = new_figure(6.4, 4.2)
-    ax = figure.subplots()
+    figure, ax = panels(6.4, 4.2)
     models = list(dict.fromkeys(key[0] for key in CURVES))
     sharp = [key for key in points if "@" in key[0] and key[1] in ("gmm", "paper", "uniform")]
     models += sorted({key[0] for key in sharp})
@@ -153,8 +133,8 @@ def ablations(results: Results) -> Figure | None:
     points = {name: results.ablation(name) for name in names}
     if not any(points.values()):
         return None
-    figure = new_figure(8.0, 3.4)
-    for ax, (name, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
+    figure, both = panels(8.0, 3.4, 1, 2)
+    for ax, (name, title) in zip(both, names.items(), strict=True):
         for sampler, row in points[name].items():
             ax.plot(list(row), [entry["fid"] for entry in row.values()], marker="o", label=SAMPLER_NAMES[sampler])
         ax.set_xscale("log")

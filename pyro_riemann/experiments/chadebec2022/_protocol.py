@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 from pyro_riemann._checks import check_one_of
 from pyro_riemann.autoencoders import MODELS
-from pyro_riemann.experiments._jobs import Job
+from pyro_riemann.experiments._jobs import Job, plain
 
 PARTS = ("toy", "table", "scale", "ablation", "augmentation", "curves")
 """Parts of the reproduction, in the order in which they are run."""
@@ -150,11 +149,14 @@ def grid(protocol: Protocol, parts: tuple[str, ...] = PARTS) -> list[Job]:
     for part in parts:
         check_one_of("parts", part, PARTS)
     (size, epochs), first = protocol.table, protocol.seeds[0]
+    # lists of runs are no settings: a run does not depend on what else is run
+    lists = ("seeds", "models", "sharp_scales", "curves", "centroid_counts", "regularizations")
+    shared = {name: value for name, value in plain(protocol).items() if name not in lists}
     found: list[Job] = []
 
     def add(part: str, name: str, **settings: Any) -> None:
         if part in parts:
-            found.append(Job(name, {"part": part, **settings, "protocol": _plain(protocol)}))
+            found.append(Job(name, {"part": part, **settings, "protocol": shared}))
 
     add("toy", "toy")
     for model in protocol.models:
@@ -171,21 +173,12 @@ def grid(protocol: Protocol, parts: tuple[str, ...] = PARTS) -> list[Job]:
     for scale in protocol.sharp_scales[-1:]:
         add("augmentation", f"augmentation-vae-{scale:g}", model="vae", scale=scale)
     for fewer, more_epochs in protocol.curves:
+        common = {"seed": first, "size": fewer, "epochs": more_epochs}
         for model in protocol.models:
-            settings = {"model": model, "seed": first, "size": fewer, "epochs": more_epochs}
-            add("curves", f"curve-{fewer}-{model}", **settings)
+            add("curves", f"curve-{fewer}-{model}", model=model, **common)
         for scale in protocol.sharp_scales[-1:]:
-            settings = {"model": "vae", "seed": first, "size": fewer, "epochs": more_epochs, "scale": scale}
-            add("curves", f"curve-{fewer}-vae-{scale:g}", **settings)
+            add("curves", f"curve-{fewer}-vae-{scale:g}", model="vae", **common, scale=scale)
     for seed in protocol.seeds[1:]:
         for model in protocol.models:
             add("table", f"table-{model}-seed{seed}", model=model, seed=seed, size=size, epochs=epochs)
     return found
-
-
-def _plain(protocol: Protocol) -> dict[str, Any]:
-    """The settings as JSON gives them back."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(protocol)))
-    for name in ("seeds", "models", "sharp_scales", "curves", "centroid_counts", "regularizations"):
-        del plain[name]  # lists of runs: a run does not depend on what else is run
-    return plain

@@ -1,4 +1,4 @@
-"""Three fits of a mixture of heat kernels, what is to be chosen is chosen on the validation part; and their grid."""
+"""Places on Earth, fits of mixtures of heat kernels to them, and the grid of these."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -16,10 +17,84 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import ClippedAdam
 from torch import Tensor
 
+from pyro_riemann._checks import check_one_of
 from pyro_riemann._files import make_folder, write_file
-from pyro_riemann.experiments.earth._data import FILES, load_places, split
+from pyro_riemann.experiments._jobs import find_file
 from pyro_riemann.manifolds import Sphere
 from pyro_riemann.mixtures import HeatKernelMixture, fit_kernels, fit_mixture
+
+FILES = {"volcano": "volerup.csv", "earthquake": "quakes_all.csv", "flood": "flood.csv", "fire": "fire.csv"}
+
+
+def load_places(name: str, root: str | Path | None = None, *, distinct: bool = False) -> Tensor:
+    """Places of one data set in the stereographic chart of the sphere, north pole at infinity, float64.
+
+    Args:
+        name: ``"volcano"``, ``"earthquake"``, ``"flood"`` or ``"fire"``.
+        root: folder with the file in it or in its folder ``earth``; default: the environment variable
+            ``PYRO_RIEMANN_DATA``. The files are those of the repository ``oxcsml/riemannian-score-sde``, first
+            collected by Mathieu & Nickel (2020): latitude and longitude in degrees. Nothing is downloaded.
+        distinct: keep one of each set of equal rows, in the order of latitude and longitude.
+
+    Returns:
+        Points, ``(n, 2)``.
+
+    Raises:
+        ValueError: for an unknown name.
+        FileNotFoundError: if the file is missing; the message says what to do.
+    """
+    check_one_of("name", name, tuple(FILES))
+    source = "the folder data/earth of the repository oxcsml/riemannian-score-sde"
+    path = find_file(FILES[name], root, "earth", source)
+    degrees = np.array(list(_rows(path)))
+    if distinct:
+        degrees = np.unique(degrees, axis=0)
+    return to_chart(torch.from_numpy(degrees))
+
+
+def _rows(path: Path) -> list[tuple[float, float]]:
+    lines = [line.split(",") for line in path.read_text().splitlines() if line[:1].isdigit() or line[:1] == "-"]
+    return [(float(latitude), float(longitude)) for latitude, longitude, *_ in lines]
+
+
+def to_chart(degrees: Tensor) -> Tensor:
+    """Points of the stereographic chart, ``(n, 2)``.
+
+    Args:
+        degrees: latitude and longitude, ``(n, 2)``.
+    """
+    latitude, longitude = degrees.deg2rad().unbind(-1)
+    flat = latitude.cos()
+    return Sphere(2).from_ambient(torch.stack([flat * longitude.cos(), flat * longitude.sin(), latitude.sin()], -1))
+
+
+def to_degrees(z: Tensor) -> Tensor:
+    """Latitude and longitude in degrees, ``(n, 2)``.
+
+    Args:
+        z: points of the chart, ``(n, 2)``.
+    """
+    x = Sphere(2).to_ambient(z)
+    return torch.stack([x[..., 2].clamp(-1, 1).asin(), torch.atan2(x[..., 1], x[..., 0])], -1).rad2deg()
+
+
+def split(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of training, validation and test part: 80, 10 and 10 % of a random permutation.
+
+    Args:
+        count: number of points n.
+        seed: of the permutation; the global generator is left alone.
+
+    Returns:
+        Integers, each ``(k,)``.
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    first, second = int(0.8 * count), int(0.9 * count)
+    return order[:first], order[first:second], order[second:]
+
+
+# -------------------------------------------------------------------- fits, chosen on the validation part
+
 
 SPHERE = Sphere(2)
 RESOLUTION = (0.001 * torch.pi / 180) ** 2 / 12  # variance of rounding to a thousandth of a degree, 2.5e-11

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyro_riemann.experiments._jobs import Record
 from pyro_riemann.experiments._report import Records, page_of, prose, spread, table
-from pyro_riemann.experiments.earth._data import FILES
+from pyro_riemann.experiments.earth._fits import FILES
 
 #: negative log likelihoods as others report them, rows as recorded; in the order of FILES
 QUOTED = {

@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pyro_riemann._files import make_folder, write_file
 from pyro_riemann.experiments._jobs import Job, is_done, run_jobs, start_over, understood
+from pyro_riemann.experiments._report import Records, write
 from pyro_riemann.experiments.kalatzis2020._draw import draw_all
 from pyro_riemann.experiments.kalatzis2020._protocol import DATASETS, MODELS, PROTOCOLS, TITLES, Protocol, grid
 from pyro_riemann.experiments.kalatzis2020._report import report
@@ -76,16 +76,12 @@ def progress_table(jobs: Sequence[Job], results: Path) -> Table:
     """
     dims = sorted({job.settings["latent_dim"] for job in jobs})
     table = Table("run", *(f"d = {dim}" for dim in dims), title=f"runs done: {jobs[0].settings['dataset']}")
-    kinds = dict.fromkeys(job.settings.get("model", job.settings["kind"]) for job in jobs)
-    for kind in kinds:
-        cells = []
-        for dim in dims:
-            own = [
-                job
-                for job in jobs
-                if job.settings["latent_dim"] == dim and job.settings.get("model", job.settings["kind"]) == kind
-            ]
-            cells.append(f"{sum(is_done(job, results) for job in own)}/{len(own)}" if own else "")
+    done: dict[str, dict[int, list[bool]]] = {}
+    for job in jobs:
+        kind = job.settings.get("model", job.settings["kind"])
+        done.setdefault(kind, {}).setdefault(job.settings["latent_dim"], []).append(is_done(job, results))
+    for kind, own in done.items():
+        cells = (f"{sum(own[dim])}/{len(own[dim])}" if dim in own else "" for dim in dims)
         table.add_row(TITLES.get(kind, kind), *cells)
     return table
 
@@ -102,6 +98,5 @@ def write_report(results: Path, page: Path, beside: Sequence[Path] = ()) -> list
         FileNotFoundError: if there are no results.
     """
     with understood(results):
-        make_folder(page.parent)
-        write_file(page, report(results, page, beside))
-        return [page, *draw_all(results, results / "figures")]
+        figures = draw_all(Records.read(results))
+        return write(page, report(results, page, beside), figures, results / "figures")

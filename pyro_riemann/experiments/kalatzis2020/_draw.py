@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_riemann.experiments._figures import new_figure, save
-from pyro_riemann.experiments._jobs import unpack
-from pyro_riemann.experiments.kalatzis2020._report import load_records
+from pyro_riemann.experiments._jobs import unpack, unpack_images
+from pyro_riemann.experiments._report import Records, panels
 from pyro_riemann.plotting import plot_images
 from pyro_riemann.plotting._style import CLASS_COLORS, GEODESIC_COLOR, LINE_COLOR, START_COLOR, VOLUME_COLORS, sequence
 
-DPI = 90
 
-
-def draw_all(folder: Path, output: Path) -> list[Path]:
-    """Draw every figure that the results in ``folder`` allow; returns the files."""
-    drawn = []
-    for record in load_records(folder):
+def draw_all(records: Records) -> Iterator[tuple[str, Figure]]:
+    """Every figure that the results allow, by name."""
+    for record in records:
         for name, figure in _figures(record["settings"]["kind"], record["result"]):
-            path = output / f"{record['settings']['dataset']}-{name}.png"
-            save(figure, path, dpi=DPI)
-            drawn.append(path)
-    return drawn
+            yield f"{record['settings']['dataset']}-{name}", figure
 
 
 def _figures(kind: str, result: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
@@ -68,10 +60,15 @@ def _dots(ax: Axes, packed: dict[str, Any], labels: list[int] | None = None, col
     ax.scatter(codes[:, 0], codes[:, 1], s=3, c=colors, linewidths=0, alpha=0.6, rasterized=True)
 
 
+def _volume(ax: Axes, scene: dict[str, Any], labels: list[int] | None = None) -> None:
+    _map(ax, scene["log_volume"], scene["box"], "log volume element")
+    _dots(ax, scene["codes"], labels)
+
+
 def priors(result: dict[str, Any]) -> Figure:
     """Figure 1: log density of the prior, and the codes."""
-    figure = new_figure(10.0, 4.2)
-    for ax, (key, title) in zip(figure.subplots(1, 2), (("vae", "VAE"), ("rvae", "R-VAE")), strict=True):
+    figure, both = panels(10.0, 4.2, 1, 2)
+    for ax, (key, title) in zip(both, (("vae", "VAE"), ("rvae", "R-VAE")), strict=True):
         scene = result[key]
         values = unpack(scene["log_prior"])
         _map(ax, scene["log_prior"], scene["box"], "log prior density", "viridis")
@@ -83,10 +80,8 @@ def priors(result: dict[str, Any]) -> Figure:
 
 def digit_geodesics(result: dict[str, Any]) -> Figure:
     """Figure 2."""
-    figure = new_figure(5.6, 4.4)
-    ax = figure.subplots()
-    _map(ax, result["log_volume"], result["rvae"]["box"], "log volume element")
-    _dots(ax, result["rvae"]["codes"])
+    figure, ax = panels(5.6, 4.4)
+    _volume(ax, result["rvae"] | {"log_volume": result["log_volume"]})
     _lines(ax, unpack(result["geodesics"]["points"]))
     ax.set_title("geodesics and straight lines between codes of digit 1", fontsize="medium")
     return figure
@@ -102,11 +97,11 @@ def _lines(ax: Axes, points: np.ndarray) -> None:
 
 def uncertainty(result: dict[str, Any]) -> Figure:
     """Figure 3."""
-    figure = new_figure(13.0, 3.2)
-    panels = [(kind, key) for kind in ("plain", "rbf") for key in ("log_deviation", "log_volume")]
+    figure, axes = panels(13.0, 3.2, 1, 4)
+    shown = [(kind, key) for kind in ("plain", "rbf") for key in ("log_deviation", "log_volume")]
     names = {"plain": "ordinary network", "rbf": "RBF network"}
     labels = {"log_deviation": "log standard deviation", "log_volume": "log volume element"}
-    for ax, (kind, key) in zip(figure.subplots(1, 4), panels, strict=True):
+    for ax, (kind, key) in zip(axes, shown, strict=True):
         _map(ax, result[kind][key], result["box"], labels[key])
         _dots(ax, result["codes"])
         ax.set_title(names[kind], fontsize="medium")
@@ -115,10 +110,8 @@ def uncertainty(result: dict[str, Any]) -> Figure:
 
 def latent_space(scene: dict[str, Any]) -> Figure:
     """Figure 4."""
-    figure = new_figure(6.2, 5.0)
-    ax = figure.subplots()
-    _map(ax, scene["log_volume"], scene["box"], "log volume element")
-    _dots(ax, scene["codes"], scene["labels"])
+    figure, ax = panels(6.2, 5.0)
+    _volume(ax, scene, scene["labels"])
     ax.set_title("test codes by class on the log volume element", fontsize="medium")
     return figure
 
@@ -127,14 +120,12 @@ def interpolations(scene: dict[str, Any], shape: tuple[int, int]) -> Figure:
     """Figure 5: two pairs; below each, images along the geodesic and along the straight line."""
     record = scene["interpolations"]
     points = unpack(record["points"])
-    figure = new_figure(10.5, 5.8)
-    grid: Any = figure.subplots(3, 2, height_ratios=(4, 1, 1))
+    figure, grid = panels(10.5, 5.8, 3, 2, height_ratios=(4, 1, 1))
     for pair in range(points.shape[1]):
-        _map(grid[0, pair], scene["log_volume"], scene["box"], "log volume element")
-        _dots(grid[0, pair], scene["codes"])
+        _volume(grid[0, pair], scene)
         _lines(grid[0, pair], points[:, [pair]])
         for row, (key, title) in enumerate((("images_geodesic", "geodesic"), ("images_straight", "straight line")), 1):
-            plot_images(_tensor(unpack(record[key])[pair]), shape, columns=10, limits=(0, 1), ax=grid[row, pair])
+            plot_images(unpack_images(record[key])[pair], shape, columns=10, limits=(0, 1), ax=grid[row, pair])
             grid[row, pair].set_title(title, fontsize="small")
     return figure
 
@@ -143,21 +134,13 @@ def brownian(scene: dict[str, Any], key: str, shape: tuple[int, int]) -> Figure:
     """Figures 6 and 7: runs from the prior's centre, and images along four of them."""
     record = scene["brownian"][key]
     paths = unpack(record["paths"])
-    figure = new_figure(10.5, 4.2)
-    left, right = figure.subplots(1, 2)
-    _map(left, scene["log_volume"], scene["box"], "log volume element")
-    _dots(left, scene["codes"])
+    figure, (left, right) = panels(10.5, 4.2, 1, 2)
+    _volume(left, scene)
     for index, color in enumerate(sequence(paths.shape[1])):
         left.plot(*paths[:, index].T, color=color, lw=0.8)
     left.plot(*paths[0, 0], "*", color=START_COLOR, ms=13, mec="white", zorder=5)
     left.set_title(f"Brownian motion, time {record['time']:.3g}", fontsize="medium")
-    images = unpack(record["images"])
-    plot_images(_tensor(images.reshape(-1, images.shape[-1])), shape, columns=images.shape[1], limits=(0, 1), ax=right)
+    images = unpack_images(record["images"])
+    plot_images(images.flatten(0, 1), shape, columns=images.shape[1], limits=(0, 1), ax=right)
     right.set_title("decoded along four runs", fontsize="medium")
     return figure
-
-
-def _tensor(images: np.ndarray) -> Any:
-    import torch
-
-    return torch.as_tensor(images / 255)

@@ -1,10 +1,8 @@
-"""What is measured of a trained model: bounds, mass, codes, mismatch of the prior, time."""
+"""What is measured of a trained model: bounds, mass, codes, mismatch of the prior, time, the authors' formulas."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import statistics
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +15,12 @@ from torch import Tensor
 
 from pyro_riemann._seed import seeded
 from pyro_riemann.datasets import ImageData
+from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.evaluation import ClassifierConfig, ImageClassifier, fid, train_classifier
-from pyro_riemann.experiments._centred import tabulated_prior
-from pyro_riemann.experiments.kalatzis2020._protocol import Protocol
-from pyro_riemann.experiments.kalatzis2020._train import GRID_RESOLUTION, build, fit
-from pyro_riemann.metrics import GridMetric
+from pyro_riemann.experiments._latent import tabulated_prior
+from pyro_riemann.experiments.kalatzis2020._protocol import GRID_RESOLUTION, Protocol
+from pyro_riemann.metrics import GridMetric, RiemannianMetric
 from pyro_riemann.vae import VAE, HeatKernelPrior, encode_all, evaluate
-
-_WARM_UP_IMAGES = 60_000  # seen by a decoder before its phase 2 is timed
 
 
 def evaluation_prior(vae: VAE) -> Any:
@@ -33,20 +29,6 @@ def evaluation_prior(vae: VAE) -> Any:
     if isinstance(prior, HeatKernelPrior) and isinstance(vae.metric, GridMetric):
         return tabulated_prior(vae.metric, prior.loc, prior.time, GRID_RESOLUTION)
     return vae.prior_distribution()
-
-
-@torch.no_grad()
-def fitted_prior(vae: VAE, images: Tensor) -> dist.Independent:
-    r"""The isotropic normal under which draws of the posteriors of ``images`` are most likely.
-
-    It maximises the bound over normal priors with a centre and one variance, the d + 1 numbers that the R-VAE's prior
-    has: :math:`m = \overline{\mu}`, :math:`s^2 = \overline{|\mu - m|^2 + |\sigma|^2} / d`.
-    """
-    laws = [vae.posterior(rows) for rows in images.split(2000)]
-    loc, variance = (torch.cat([getattr(law, name) for law in laws]) for name in ("mean", "variance"))
-    centre = loc.mean(0)
-    scale = ((loc - centre).square() + variance).mean().sqrt()
-    return dist.Normal(centre, scale.expand_as(centre)).to_event(1)
 
 
 def bounds(vae: VAE, law: Any, data: ImageData, protocol: Protocol, seed: int) -> dict[str, Any]:
@@ -171,26 +153,6 @@ def epoch_seconds(history: Any) -> dict[str, float]:
     }
 
 
-def timing(models: list[str], data: ImageData, latent_dim: int, protocol: Protocol, device: str) -> dict[str, Any]:
-    """Processor seconds of an epoch of each phase for every model, in one process (K20, table 6).
-
-    The median of a few epochs of all images, as what an epoch does once does not grow with them, after a warm-up that
-    is long enough for phase 2 to meet a decoder that has learned something. On a GPU the clock on the wall is read
-    instead.
-    """
-    enough = min(6, -(-_WARM_UP_IMAGES // len(data.train)))
-    short = dataclasses.replace(protocol, warm_up_epochs=enough, epochs=3)
-    clock = "processor_seconds" if device == "cpu" else "seconds"
-    results: dict[str, Any] = {}
-    for model in models:
-        history = fit(build(model, data, latent_dim, protocol, seed=0), data, short, 0, None, device)
-        warm_up, phase_two = (
-            statistics.median(entry[clock] for entry in history.epochs if entry["phase"] == phase) for phase in (1, 2)
-        )
-        results[model] = {"warm_up": warm_up, "phase_two": phase_two}
-    return {"seconds_per_epoch": results, "images": len(data.train), "measured_on": len(data.train)}
-
-
 def jsonable(value: Any) -> Any:
     """Numbers that JSON knows: NaN and infinity become None."""
     if isinstance(value, dict):
@@ -198,3 +160,70 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list):
         return [jsonable(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# -------------------------------------------------------------------- the authors' formulas
+
+
+SEGMENTS = 30
+"""Chords of the curves in the authors' code."""
+
+
+class StraightLineMetric(RiemannianMetric):
+    r"""A metric whose "distances" are those of straight lines in the chart, as in the authors' code.
+
+    Six steps of gradient descent leave their curves where they start, on the line; and their squared
+    distance is the sum :math:`\sum_i |f_{i+1} - f_i|^2` of squared chords without the factor S of the energy, which is
+    the squared length over S.
+
+    Args:
+        metric: the metric proper, a pullback.
+        divisor: what the squared length is divided by: 1, or :data:`SEGMENTS`.
+    """
+
+    def __init__(self, metric: RiemannianMetric, divisor: float = 1.0) -> None:
+        super().__init__()
+        self.dim, self.solver = metric.dim, metric.solver
+        self.base, self.divisor = metric, divisor
+
+    def metric(self, z: Tensor) -> Tensor:
+        return self.base.metric(z)
+
+    def logdet(self, z: Tensor) -> Tensor:
+        return self.base.logdet(z)
+
+    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
+        """Energy of the line by the midpoint rule, twice, over the divisor."""
+        z, y = torch.broadcast_tensors(z, y)
+        times = (torch.arange(SEGMENTS, dtype=z.dtype, device=z.device) + 0.5) / SEGMENTS
+        speed = (y - z).expand(SEGMENTS, *z.shape)
+        points = z + times.reshape(-1, *(1,) * z.dim()) * (y - z)
+        return self.base.inner(points, speed, speed).mean(0) / self.divisor
+
+
+@torch.no_grad()
+def kl_by_formula(vae: VAE, data: Tensor, seed: int, rows: int = 200) -> dict[str, float]:
+    """KL term of the R-VAE, nats an image, by one-draw Monte Carlo: step by step from ours to the authors'.
+
+    Posterior and prior are heat kernels around the same centres with the same times in all four; the
+    draws are the same too.
+    """
+    prior = vae.prior
+    assert isinstance(prior, HeatKernelPrior)
+    line, thirtieth = StraightLineMetric(vae.metric), StraightLineMetric(vae.metric, float(SEGMENTS))
+    steps: dict[str, tuple[RiemannianMetric, str]] = {
+        "geodesics, density in dz": (vae.metric, "none"),
+        "geodesics, eq. 3.3": (vae.metric, "kalatzis2020"),
+        "straight lines, eq. 3.3": (line, "kalatzis2020"),
+        f"straight lines over {SEGMENTS}, eq. 3.3": (thirtieth, "kalatzis2020"),
+    }
+    totals = dict.fromkeys(steps, 0.0)
+    with seeded(seed, data.device):
+        for part in data.split(rows):
+            posterior: Any = vae.posterior(part)
+            z = posterior.sample()
+            for name, (metric, correction) in steps.items():
+                law = RiemannianHeatKernel(posterior.loc, posterior.time, metric, correction=correction)
+                reference = RiemannianHeatKernel(prior.loc, prior.time, metric, correction=correction)
+                totals[name] += float((law.log_prob(z) - reference.log_prob(z)).double().sum())
+    return {name: value / len(data) for name, value in totals.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,21 +14,16 @@ from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.datasets import ImageData
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.experiments._jobs import pack, pack_images
+from pyro_riemann.experiments._latent import FINE, frame, pairs, straight_length
 from pyro_riemann.experiments.kalatzis2020._measure import evaluation_prior
-from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import PullbackMetric, RiemannianMetric
 from pyro_riemann.vae import VAE, HeatKernelPrior, encode_all, mlp
 
 PIXELS = 120
 """Pixels an axis of every map."""
 _SHOWN = 2000  # codes that are drawn
+_MARGIN = 0.15  # of every box about the codes, in shares of its sides
 _INCREASE = 10.0  # factor of the learned time in figure 7
-
-
-def frame(codes: Tensor, margin: float = 0.15) -> Tensor:
-    """Corners ``(2, d)`` of the box that is drawn."""
-    low, high = codes.amin(0), codes.amax(0)
-    return torch.stack([low - margin * (high - low), high + margin * (high - low)])
 
 
 def pixel_grid(box: Tensor) -> Tensor:
@@ -52,7 +48,7 @@ def digit_one(plain: VAE, rvae: VAE, data: ImageData, seed: int = 0) -> dict[str
         codes = encode_all(vae, data.train)
         prior = evaluation_prior(vae)
         # the plain prior's mass lies where no code is: show all of it
-        box = frame(codes) if name == "rvae" else torch.tensor([[-3.5, -3.5], [3.5, 3.5]], device=codes.device)
+        box = frame(codes, _MARGIN) if name == "rvae" else torch.tensor([[-3.5, -3.5], [3.5, 3.5]], device=codes.device)
         scenes[name] = {
             "box": box.tolist(),
             "codes": pack(codes[:_SHOWN]),
@@ -61,7 +57,7 @@ def digit_one(plain: VAE, rvae: VAE, data: ImageData, seed: int = 0) -> dict[str
         }
     codes = encode_all(rvae, data.train)
     scenes["geodesics"] = _curves(rvae.metric, codes[:16], codes[16:32])
-    scenes["log_volume"] = _map(lambda z: 0.5 * rvae.metric.logdet(z), frame(codes))
+    scenes["log_volume"] = _map(lambda z: 0.5 * rvae.metric.logdet(z), frame(codes, _MARGIN))
     return scenes
 
 
@@ -73,16 +69,13 @@ def _central_share(prior: Any, codes: Tensor, seed: int, count: int = 4000) -> f
 
 
 def _curves(metric: RiemannianMetric, z: Tensor, y: Tensor) -> dict[str, Any]:
-    solver, metric.solver = metric.solver, GeodesicSolver(num_knots=16, num_segments=64, max_iterations=100)
+    solver, metric.solver = metric.solver, FINE
     curves = metric.geodesic(z, y)
     metric.solver = solver
-    times = torch.linspace(0, 1, 65, dtype=z.dtype, device=z.device).reshape(-1, 1, 1)
-    lines = z + times * (y - z)
-    steps = metric.norm((lines[1:] + lines[:-1]) / 2, lines[1:] - lines[:-1])
     return {
         "points": pack(curves.points, "float32"),
         "length": curves.length.tolist(),
-        "straight_length": steps.sum(0).tolist(),
+        "straight_length": straight_length(metric, z, y, 64).tolist(),
         "converged": curves.converged.tolist(),
     }
 
@@ -108,41 +101,31 @@ def uncertainty(vae: VAE, data: ImageData, epochs: int, seed: int = 0) -> dict[s
     }
 
 
-def _plain_deviation(vae: VAE, data: ImageData, codes: Tensor, epochs: int, seed: int) -> nn.Module:
+def _plain_deviation(vae: VAE, data: ImageData, codes: Tensor, epochs: int, seed: int) -> Callable[[Tensor], Tensor]:
     """A softplus network for the standard deviation, fitted to the residuals by maximum likelihood."""
     with torch.no_grad():
         residual = data.train - torch.cat([vae.decoder.mean(rows) for rows in codes.split(2000)])
     floor = float(vae.decoder.std.min_scale)
     with seeded(seed, codes.device), torch.enable_grad():
         body = mlp([2, 100, 100, data.train.shape[1]]).to(codes)
-        network = nn.Sequential(*body, nn.Softplus(), _Above(floor))
+        network = nn.Sequential(*body, nn.Softplus())
         optimizer = torch.optim.Adam(network.parameters(), 1e-3)
         for _ in range(epochs):
             for rows in torch.randperm(len(codes), device="cpu").to(codes.device).split(200):
-                scale = network(codes[rows])
+                scale = network(codes[rows]) + floor
                 loss = (scale.log() + 0.5 * (residual[rows] / scale).square()).mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-    return network.requires_grad_(False)
-
-
-class _Above(nn.Module):
-    """``x + floor``."""
-
-    def __init__(self, floor: float) -> None:
-        super().__init__()
-        self.floor = floor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.floor
+    network.requires_grad_(False)
+    return lambda z: network(z) + floor
 
 
 @torch.no_grad()
 def latent_space(vae: VAE, data: ImageData, seed: int = 0) -> dict[str, Any]:
     """Figures 4 to 7: codes over the volume element, interpolations, Brownian runs."""
     codes, metric = encode_all(vae, data.test), vae.metric
-    box = frame(codes)
+    box = frame(codes, _MARGIN)
     return {
         "box": box.tolist(),
         "codes": pack(codes[:_SHOWN]),
@@ -158,10 +141,8 @@ def latent_space(vae: VAE, data: ImageData, seed: int = 0) -> dict[str, Any]:
 
 def _interpolations(vae: VAE, codes: Tensor, labels: Tensor, seed: int, count: int = 200) -> dict[str, Any]:
     """Geodesics between codes of different classes; decoded: the two whose straight lines are the longest detours."""
-    with seeded(seed, codes.device):
-        first, second = torch.randint(len(codes), (2, 3 * count))
-    apart = (labels[first] != labels[second]).nonzero()[:count, 0].cpu()
-    z, y = codes[first[apart]], codes[second[apart]]
+    first, second = pairs(labels, count, 3 * count, seed)
+    z, y = codes[first], codes[second]
     record = _curves(vae.metric, z, y)
     detour = torch.tensor(record["straight_length"]) / torch.tensor(record["length"])
     usable = torch.where(torch.tensor(record["converged"]), detour, torch.zeros_like(detour))
@@ -175,7 +156,7 @@ def _interpolations(vae: VAE, codes: Tensor, labels: Tensor, seed: int, count: i
         "images_straight": pack_images(vae.decoder.mean(lines).movedim(0, 1)),
         "detour_quantiles": detour.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist(),
         "converged_share": sum(record["converged"]) / len(record["converged"]),
-        "pairs": len(apart),
+        "pairs": len(z),
     }
 
 

@@ -3,10 +3,17 @@
 Everything is written to one folder; an interrupted run resumes from the checkpoints there.
 """
 
-from pyro_riemann.experiments.quickstart._measures import straight_length
-from pyro_riemann.experiments.quickstart._models import MODELS, make_model, training_config, training_images
+from pyro_riemann.experiments._latent import straight_length
+from pyro_riemann.experiments.quickstart._models import (
+    MODELS,
+    PRESETS,
+    QuickstartConfig,
+    configure,
+    make_model,
+    training_config,
+    training_images,
+)
 from pyro_riemann.experiments.quickstart._run import RESULT, run
-from pyro_riemann.experiments.quickstart._settings import PRESETS, QuickstartConfig, configure
 
 __all__ = [
     "MODELS",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -16,12 +17,30 @@ from pyro_riemann._seed import seeded
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.datasets import ImageData
 from pyro_riemann.diagnostics import Summary
-from pyro_riemann.experiments import _figures
-from pyro_riemann.experiments.quickstart._measures import Curves
-from pyro_riemann.experiments.quickstart._models import centre_of, decode
-from pyro_riemann.experiments.quickstart._settings import QuickstartConfig
-from pyro_riemann.metrics import GridMetric
+from pyro_riemann.experiments._latent import frame
+from pyro_riemann.experiments._report import new_figure, panels, save
+from pyro_riemann.experiments.quickstart._models import QuickstartConfig, centre_of, decode
+from pyro_riemann.geodesics import Geodesic
+from pyro_riemann.metrics import GridMetric, RiemannianMetric
+from pyro_riemann.plotting import (
+    plot_brownian_paths,
+    plot_chains,
+    plot_decoded_curves,
+    plot_geodesics,
+    plot_images,
+    plot_latent_space,
+)
+from pyro_riemann.plotting._style import GEODESIC_COLOR
 from pyro_riemann.vae import VAE
+
+
+class Curves(NamedTuple):
+    """Geodesics between test codes."""
+
+    drawn: Geodesic  # some of them, the next among them
+    shown: Geodesic  # the one along which decoded images differ most from those along the straight line
+    pair: tuple[int, int]  # its two test images
+    report: dict[str, Any]
 
 
 def draw(
@@ -35,21 +54,20 @@ def draw(
     chains: Any,
 ) -> None:
     """All figures, one file each, into ``config.output``."""
-    low, high = codes.amin(0), codes.amax(0)
-    box = torch.stack([low - 0.12 * (high - low), high + 0.12 * (high - low)]).cpu()
+    box = frame(codes, 0.12).cpu()
     loc, prior_time = centre_of(rvae)
-    drawings: dict[str, Callable[[], Any]] = {
-        "latent_space": lambda: _figures.latent_space(grid, codes, data.test_labels, loc, box),
-        "geodesics": lambda: _figures.geodesics(
-            grid, curves.drawn, curves.shown, decode(rvae), beside(plain, data, curves), data.shape, box
-        ),
-        "brownian_paths": lambda: _figures.brownian(grid, loc, prior_time, box),
-        "samples": lambda: _figures.samples(samples(rvae, plain, grid, data), data.shape),
-        "chains": lambda: _figures.chains(chains),
-    }
     with seeded(config.seed, codes.device):
-        for name, draw in drawings.items():
-            _figures.save(draw(), config.output / f"{name}.png")
+        drawn = {
+            "latent_space": draw_latent_space(grid, codes, data.test_labels, loc, box),
+            "geodesics": draw_geodesics(
+                grid, curves.drawn, curves.shown, decode(rvae), beside(plain, data, curves), data.shape, box
+            ),
+            "brownian_paths": draw_brownian(grid, loc, prior_time, box),
+            "samples": draw_samples(samples(rvae, plain, grid, data), data.shape),
+            "chains": draw_chains(chains),
+        }
+    for name, figure in drawn.items():
+        save(figure, config.output / f"{name}.png")
 
 
 @torch.no_grad()
@@ -119,3 +137,76 @@ def print_result(console: Console, result: dict[str, Any], chains: Summary, conf
     console.print(
         f"\nfigures and result.json: {config.output}  ({sum(result['timings_seconds'].values()):.0f} s in all)"
     )
+
+
+# -------------------------------------------------------------------- figures
+
+
+def draw_latent_space(metric: RiemannianMetric, codes: Tensor, labels: Tensor, loc: Tensor, box: Tensor) -> Figure:
+    """Log volume element, test codes by class, centre of the prior."""
+    figure, ax = panels(6.6, 5.8)
+    plot_latent_space(metric, codes, labels, low=box[0], high=box[1], ax=ax)
+    ax.plot(*loc.cpu(), "*", color="black", ms=14, mec="white", mew=1.0, zorder=5)
+    ax.set_title("test codes on the log volume element; star: centre of the prior", fontsize="medium")
+    return figure
+
+
+def draw_geodesics(
+    metric: RiemannianMetric,
+    curves: Geodesic,
+    shown: Geodesic,
+    decode: Callable[[Tensor], Tensor],
+    beside: Tensor,
+    shape: tuple[int, int],
+    box: Tensor,
+) -> Figure:
+    """Geodesics against straight lines, and decoded images along one pair of them; ``beside``: the plain VAE's row."""
+    figure = new_figure(7.4, 8.4)
+    halves: Any = figure.subfigures(2, 1, height_ratios=(5.4, 2.5))
+    top, bottom = halves
+    ax = plot_latent_space(metric, low=box[0], high=box[1], ax=top.subplots())
+    plot_geodesics(curves, ax)
+    for name, end in zip("AB", shown.points[[0, -1]].cpu().tolist(), strict=True):
+        ax.annotate(name, end, (5, 4), textcoords="offset points", weight="bold", zorder=6)
+    ax.set_xlim(*box[:, 0].tolist())
+    ax.set_ylim(*box[:, 1].tolist())
+    rows = bottom.subplots(3, 1)
+    plot_decoded_curves(decode, shown, shape, limits=(0, 1), axes=rows[:2])
+    plot_images(beside, shape, columns=len(beside), limits=(0, 1), ax=rows[2])
+    for row, name in zip(rows, ("R-VAE, straight", "R-VAE, geodesic", "plain VAE, straight"), strict=True):
+        row.set_ylabel(name.replace(", ", ",\n"), rotation=0, ha="right", va="center", fontsize="medium")
+    rows[0].set_title("decoded from A to B, of all pairs the one whose first two rows differ most", fontsize="medium")
+    return figure
+
+
+def draw_brownian(
+    metric: RiemannianMetric, loc: Tensor, time: Tensor, box: Tensor, num_paths: int = 5, num_ends: int = 200
+) -> Figure:
+    """Brownian motion from the centre of the prior, for the prior's time: some paths, and where more of them end."""
+    with torch.no_grad():
+        paths = brownian_motion(metric, loc.expand(num_ends, 2), time, num_steps=200, return_path=True)
+    figure, ax = panels(6.6, 5.6)
+    plot_latent_space(metric, low=box[0], high=box[1], ax=ax)
+    ax.plot(*paths[-1, num_paths:].T.cpu(), "o", ls="", color=GEODESIC_COLOR, ms=2.5, mew=0, alpha=0.6)
+    plot_brownian_paths(paths[:, :num_paths], ax, time=time)
+    ax.set_xlim(*box[:, 0].tolist())
+    ax.set_ylim(*box[:, 1].tolist())
+    ax.set_title(f"Brownian motion from the prior's centre: {num_paths} paths, {num_ends} ends", fontsize="medium")
+    return figure
+
+
+def draw_samples(images: dict[str, Tensor], shape: tuple[int, int], columns: int = 8) -> Figure:
+    """Grids of images side by side, each under its name."""
+    figure, axes = panels(4.2 * len(images), 4.5, 1, len(images), squeeze=False)
+    figure.set_layout_engine("constrained", wspace=0.06)
+    for ax, (name, rows) in zip(axes[0], images.items(), strict=True):
+        plot_images(rows, shape, columns=columns, limits=(0, 1), ax=ax)
+        ax.set_title(name, fontsize="large")
+    return figure
+
+
+def draw_chains(data: Any) -> Figure:
+    """Traces and ranks of the latent posterior's chains."""
+    figure, axes = panels(9.0, 4.2, 2, 2)
+    plot_chains(data, axes=axes)
+    return figure

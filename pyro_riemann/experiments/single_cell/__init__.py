@@ -1,6 +1,6 @@
 """Single-cell counts: the geometry of negative binomial VAEs against mixtures of RNA in known proportions."""
 
-from pyro_riemann.experiments.single_cell._data import Cells, load_cells, most_variable, split
+from pyro_riemann.experiments.single_cell._models import Cells, load_cells, most_variable, split
 from pyro_riemann.experiments.single_cell._report import report, write_report
 from pyro_riemann.experiments.single_cell._run import run
 

@@ -132,11 +132,8 @@ def mixture_test(
                 length, converged = float((end - start).norm()), True
             else:
                 found = _curve(metric, start, end)
-                curve, length, converged = (
-                    found(torch.linspace(0, 1, nodes)),
-                    float(found.length),
-                    bool(found.converged),
-                )
+                curve = found(torch.linspace(0, 1, nodes))
+                length, converged = float(found.length), bool(found.converged)
             index, known = between(proportions, first, second)
             times = nearest_times(metric, curve, codes[index])
             rank, error = scores(times, known)

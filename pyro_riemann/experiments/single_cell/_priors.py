@@ -1,24 +1,27 @@
-"""Priors learned on the codes of a VAE that is trained: Gaussians, a mixture of them, and a heat kernel."""
+"""Priors learned on the codes of a trained VAE: Gaussians, a heat kernel; the posterior of one cell under it."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import torch
-from pyro.distributions import constraints
 from scipy import optimize
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from pyro_riemann._seed import seeded
+from pyro_riemann.diagnostics import summary, to_arviz
 from pyro_riemann.distributions._base import Shape
-from pyro_riemann.experiments._centred import tabulated_prior
+from pyro_riemann.experiments._latent import LatentPosterior, run_chains, tabulated_prior
+from pyro_riemann.experiments.single_cell._solved import Box, BoxLaw, best_time
 from pyro_riemann.metrics import GridMetric
+from pyro_riemann.vae import VAE
 
 
-class BoxKernel(dist.TorchDistribution):
+class BoxKernel(BoxLaw):
     """A heat kernel on the box of its table, 0 outside, of mass 1 there by a sum over a lattice.
 
     Args:
@@ -33,9 +36,6 @@ class BoxKernel(dist.TorchDistribution):
         ValueError: without a time and without codes.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-    support = constraints.real_vector
-
     def __init__(
         self,
         grid: GridMetric,
@@ -46,7 +46,7 @@ class BoxKernel(dist.TorchDistribution):
         time: float | None = None,
         codes: Tensor | None = None,
     ) -> None:
-        self.grid, self.loc = grid, loc
+        self.grid = grid
         self.kernel = tabulated_prior(grid, loc, torch.ones(()), resolution)
         self.squared_dist = self.kernel.metric.squared_dist
         low, high = grid.table.low.double(), grid.table.high.double()
@@ -57,23 +57,13 @@ class BoxKernel(dist.TorchDistribution):
         if time is None:
             if codes is None:
                 raise ValueError("`time` or `codes` is needed.")
-            time = self._best_time(float(self.squared_dist(loc, codes).double().mean()))
-        self.time = time
-        self.log_mass = self._log_sum(time)
-        super().__init__(torch.Size(), torch.Size((2,)), validate_args=False)
+            mean = float(self.squared_dist(loc, codes).double().mean())
+            time, _ = best_time(mean, 2, self._log_sum, reach=3)
+        super().__init__(loc, time, Box(grid.table.low, grid.table.high), self._log_sum(time))
 
     def _log_sum(self, time: float) -> float:
         """Logarithm of the integral of exp(-squared distance / 2 time) for the Riemannian volume of the box."""
         return float(torch.logsumexp(self._log_volume - self._squared / (2 * time), 0))
-
-    def _best_time(self, mean: float) -> float:
-        """The time of the largest likelihood of codes with that mean squared distance."""
-
-        def cost(log_time: float) -> float:
-            return mean / (2 * math.exp(log_time)) + self._log_sum(math.exp(log_time))
-
-        about = math.log(mean / 2)
-        return math.exp(optimize.minimize_scalar(cost, bounds=(about - 3, about + 3), method="bounded").x)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draws ``(*sample_shape, 2)`` of the lattice's cells, uniform in each."""
@@ -81,11 +71,8 @@ class BoxKernel(dist.TorchDistribution):
         nodes = self._nodes[dist.Categorical(logits=logits).sample(torch.Size(sample_shape))]
         return nodes + (torch.rand_like(nodes) - 0.5) * self._cell
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log density with respect to dz at ``value`` ``(*batch, 2)``; minus infinity outside the box."""
-        squared, logdet = self.squared_dist(self.loc, value), self.grid.logdet(value)
-        density = 0.5 * logdet - squared / (2 * self.time) - self.log_mass
-        return torch.where(self.grid.table.contains(value), density, torch.full_like(density, -torch.inf))
+    def at(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.squared_dist(self.loc, z), self.grid.logdet(z)
 
 
 def fit_kernel(grid: GridMetric, codes: Tensor, *, resolution: int, evaluations: int) -> BoxKernel:
@@ -133,3 +120,84 @@ def fit_gaussians(codes: Tensor, seed: int) -> dict[str, dist.TorchDistribution]
             dist.Categorical(parts[0]), dist.MultivariateNormal(parts[1], covariance_matrix=parts[2])
         ),
     }
+
+
+# -------------------------------------------------------------------- one cell: NUTS, and a sum over a lattice
+
+
+class CellPosterior(LatentPosterior):
+    """The model z ~ prior, x ~ decoder(z) for the counts of one cell, given their total.
+
+    Args:
+        vae: a frozen VAE.
+        prior: of its codes.
+        counts: of the cell, ``(genes,)``.
+    """
+
+    def __init__(self, vae: VAE, prior: BoxKernel, counts: Tensor) -> None:
+        super().__init__(vae.decoder, prior, counts)
+        self.total = vae.decoder.exposure(counts)
+
+    def __call__(self) -> Tensor:
+        z: Tensor = pyro.sample("z", self.prior)
+        pyro.sample("x", self.decoder.observation(z, exposure=self.total), obs=self.image)
+        return z
+
+
+def sample_cell(
+    vae: VAE, prior: BoxKernel, counts: Tensor, *, chains: int, warmup: int, draws: int, seed: int
+) -> dict[str, Any]:
+    """Chains of NUTS on one cell's code, judged; JSON-able.
+
+    Args:
+        vae: a frozen VAE.
+        prior: of its codes.
+        counts: of the cell, ``(genes,)``.
+        chains: how many, from draws of the encoder's posterior.
+        warmup: adaptation steps of each chain.
+        draws: kept of each chain.
+        seed: of all.
+    """
+    posterior = vae.posterior(counts[None])
+    with seeded(seed):
+        starts = posterior.sample((chains,))[:, 0]
+    model = CellPosterior(vae, prior, counts)
+    runs = run_chains(model, starts, warmup=warmup, draws=draws, seed=seed, jit_compile=False)
+    table = summary(to_arviz(runs))
+    mean, deviation = lattice_moments(vae, prior, counts, posterior.mean[0], posterior.stddev[0])
+    return {
+        "r_hat": table["r_hat"].tolist(),
+        "ess_bulk": table["ess_bulk"].tolist(),
+        "divergences": table.divergences,
+        "mean": table["mean"].tolist(),
+        "sd": table["sd"].tolist(),
+        "lattice_mean": mean.tolist(),
+        "lattice_sd": deviation.tolist(),
+        "encoder_mean": posterior.mean[0].tolist(),
+        "encoder_sd": posterior.stddev[0].tolist(),
+    }
+
+
+@torch.no_grad()
+def lattice_moments(
+    vae: VAE, prior: BoxKernel, counts: Tensor, loc: Tensor, scale: Tensor, *, lattice: int = 81
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(2,)`` of a cell's code by sums over lattices, the second about the first's mean.
+
+    Args:
+        vae: a frozen VAE.
+        prior: of its codes.
+        counts: of the cell, ``(genes,)``.
+        loc: middle of the first lattice, ``(2,)``.
+        scale: it reaches 12 of these to each side, ``(2,)``.
+        lattice: points an axis.
+    """
+    exposure = vae.decoder.exposure(counts)
+    for reach in (12.0, 6.0):
+        axis = torch.linspace(-reach, reach, lattice)
+        nodes = loc + scale * torch.cartesian_prod(axis, axis)
+        logits = vae.decoder.observation(nodes, exposure=exposure).log_prob(counts) + prior.log_prob(nodes)
+        weights = logits.double().softmax(0)
+        loc = (weights @ nodes.double()).float()
+        scale = (weights @ (nodes.double() - loc).square()).sqrt().float()
+    return loc, scale

@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
 from rich.console import Console
 from torch import Tensor
 
 from pyro_riemann._seed import seeded
-from pyro_riemann.experiments._jobs import Job, run_jobs
-from pyro_riemann.experiments.single_cell._cell import sample_cell
-from pyro_riemann.experiments.single_cell._data import Cells, load_cells, split
+from pyro_riemann.experiments._jobs import Job, plain, run_jobs
 from pyro_riemann.experiments.single_cell._mixtures import disagreement, mixture_test, profile_test
-from pyro_riemann.experiments.single_cell._models import CPU, fit_decoder, fit_vae, table
-from pyro_riemann.experiments.single_cell._priors import fit_gaussians, fit_kernel
-from pyro_riemann.experiments.single_cell._solved import DISTANCES, box_of, fit_solved_kernel
+from pyro_riemann.experiments.single_cell._models import CPU, Cells, fit_decoder, fit_vae, load_cells, split, table
+from pyro_riemann.experiments.single_cell._priors import BoxKernel, fit_gaussians, fit_kernel, sample_cell
+from pyro_riemann.experiments.single_cell._solved import DISTANCES, BoxLaw, box_of, fit_solved_kernel
 from pyro_riemann.metrics import EnsembleMetric, GridMetric, PullbackMetric, RiemannianMetric
-from pyro_riemann.vae import VAE, encode_all, importance_log_likelihood
+from pyro_riemann.vae import encode_all, importance_log_likelihood
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,24 +84,12 @@ SOLVED_GRID = (("RNAmix_celseq2", 1.0, (0, 1)), ("sc_celseq2", 1.0, (0, 1)))
 
 def jobs(protocol: Protocol, solved: SolvedProtocol) -> list[Job]:
     """All runs."""
-    small = [
-        Job(f"{name}-kl{weight:g}-seed{seed}", {"data": name, "kl_weight": weight, "seed": seed, **_sizes(protocol)})
-        for name, weight, seeds in GRID
+    return [
+        Job(f"{name}{label}-kl{weight:g}-seed{seed}", {"data": name, "kl_weight": weight, "seed": seed, **plain(sizes)})
+        for cells, label, sizes in ((GRID, "", protocol), (SOLVED_GRID, f"-d{solved.latent_dim}", solved))
+        for name, weight, seeds in cells
         for seed in seeds
     ]
-    large = [
-        Job(
-            f"{name}-d{solved.latent_dim}-kl{weight:g}-seed{seed}",
-            {"data": name, "kl_weight": weight, "seed": seed, **_sizes(solved)},
-        )
-        for name, weight, seeds in SOLVED_GRID
-        for seed in seeds
-    ]
-    return small + large
-
-
-def _sizes(protocol: Protocol | SolvedProtocol) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(protocol).items()}
 
 
 def run(
@@ -123,7 +108,6 @@ def run(
         solved: sizes of the runs in more dimensions; by default those of the page.
         console: where to report.
     """
-    results.mkdir(parents=True, exist_ok=True)
 
     def work(settings: dict[str, Any], device: str) -> dict[str, Any]:
         return one_run(load_cells(settings["data"], root, num_genes=settings["genes"]), settings)
@@ -154,7 +138,15 @@ def one_run(cells: Cells, settings: dict[str, Any]) -> dict[str, Any]:
     )
     with seeded(seed, CPU), torch.no_grad():
         draws = vae.posterior(counts).sample((4,)).flatten(0, 1)
-    fisher = _measured(PullbackMetric(vae.decoder, dim), draws, settings)
+
+    def measured(metric: RiemannianMetric) -> RiemannianMetric:
+        """A table of the metric in the plane; elsewhere the metric, with a solver for many distances."""
+        if metric.dim == 2:
+            return table(metric, draws, margin=settings["margin"], resolution=settings["resolution"])
+        metric.solver = DISTANCES
+        return metric
+
+    fisher = measured(PullbackMetric(vae.decoder, dim))
     result: dict[str, Any] = {"cells": [len(train), len(chosen), len(test)]}
     if isinstance(fisher, GridMetric):
         result["table_error"] = float(fisher.interpolation_error)
@@ -163,72 +155,39 @@ def one_run(cells: Cells, settings: dict[str, Any]) -> dict[str, Any]:
             fit_decoder(vae, counts, hidden=hidden, epochs=epochs // 2, seed=1000 * seed + member)
             for member in range(1, settings["members"])
         ]
-        members = [fisher, *(_measured(PullbackMetric(decoder, dim), draws, settings) for decoder in more)]
-        result |= _mixtures(vae, cells, members, draws, settings)
-    if isinstance(fisher, GridMetric):
-        return result | _priors(vae, fisher, draws, held_out, settings)
-    return result | _solved_priors(vae, fisher, draws, held_out, settings)
-
-
-def _measured(metric: RiemannianMetric, codes: Tensor, settings: dict[str, Any]) -> RiemannianMetric:
-    """A table of the metric in the plane; elsewhere the metric, with a solver for many distances."""
-    if metric.dim == 2:
-        return table(metric, codes, margin=settings["margin"], resolution=settings["resolution"])
-    metric.solver = DISTANCES
-    return metric
-
-
-def _mixtures(
-    vae: VAE, cells: Cells, members: list[RiemannianMetric], draws: Tensor, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """The test of the geometries, the same without a model, and how far the ensemble disagrees."""
-    ensemble = EnsembleMetric(members)
-    metrics = {
-        "mean": _measured(PullbackMetric(vae.decoder, ensemble.dim, output="mean"), draws, settings),
-        "fisher": members[0],
-        "ensemble": _measured(ensemble, draws, settings),
-    }
-    codes = encode_all(vae, cells.counts)
-    return {
-        "mixtures": mixture_test(codes, cells.proportions, metrics, vae.decoder, nodes=settings["nodes"]),
-        "profiles": profile_test(cells.counts, cells.proportions),
-        "disagreement": disagreement(ensemble, codes, cells.proportions),
-    }
-
-
-def _priors(vae: VAE, fisher: GridMetric, draws: Tensor, held_out: Tensor, settings: dict[str, Any]) -> dict[str, Any]:
-    """Bounds of held-out cells under each prior, and one cell's posterior under the heat kernel."""
-    seed = settings["seed"]
-    kernel = fit_kernel(fisher, draws, resolution=settings["field"], evaluations=settings["evaluations"])
-    sizes = {key: settings[key] for key in ("chains", "warmup", "draws")}
-    nuts = {"nuts": sample_cell(vae, kernel, held_out[0], **sizes, seed=seed)} if seed == 0 else {}
-    return nuts | _bounds(vae, kernel, draws, held_out, settings) | {"time": kernel.time}
-
-
-def _solved_priors(
-    vae: VAE, fisher: RiemannianMetric, draws: Tensor, held_out: Tensor, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Bounds of held-out cells under each prior, the heat kernel's distances by the solver."""
-    seed, box = settings["seed"], box_of(draws, settings["margin"])
-    some = draws[: len(draws) // 4]  # one draw a cell
-    fit = fit_solved_kernel(fisher, some, box, draws=settings["mass_draws"], steps=settings["steps"], seed=seed)
-    known = {"time": fit.kernel.time, "mass_share": fit.share, "mass_error": fit.error, "likelihood": fit.likelihood}
-    return _bounds(vae, fit.kernel, draws, held_out, settings) | known
-
-
-def _bounds(
-    vae: VAE, kernel: TorchDistribution, draws: Tensor, held_out: Tensor, settings: dict[str, Any]
-) -> dict[str, Any]:
-    seed = settings["seed"]
+        ensemble = EnsembleMetric([fisher, *(measured(PullbackMetric(decoder, dim)) for decoder in more)])
+        mean = measured(PullbackMetric(vae.decoder, dim, output="mean"))
+        metrics = {"mean": mean, "fisher": fisher, "ensemble": measured(ensemble)}
+        codes = encode_all(vae, cells.counts)
+        result |= {
+            "mixtures": mixture_test(codes, cells.proportions, metrics, vae.decoder, nodes=settings["nodes"]),
+            "profiles": profile_test(cells.counts, cells.proportions),
+            "disagreement": disagreement(ensemble, codes, cells.proportions),
+        }
+    kernel, known = _kernel(fisher, draws, settings)
+    if isinstance(kernel, BoxKernel) and seed == 0:
+        sizes = {key: settings[key] for key in ("chains", "warmup", "draws")}
+        result["nuts"] = sample_cell(vae, kernel, held_out[0], **sizes, seed=seed)
     bounds = {
         name: importance_log_likelihood(vae, held_out, settings["importance"], prior=law, seed=seed).double()
         for name, law in {**fit_gaussians(draws, seed), "heat_kernel": kernel}.items()
     }
+    gains = {name: bounds["heat_kernel"] - bound for name, bound in bounds.items()}
     return {
+        **result,
         "iwae": {name: float(bound.mean()) for name, bound in bounds.items()},
-        "gain": {name: _mean_and_error(bounds["heat_kernel"] - bound) for name, bound in bounds.items()},
+        "gain": {name: [float(gain.mean()), float(gain.std() / len(gain) ** 0.5)] for name, gain in gains.items()},
+        **known,
     }
 
 
-def _mean_and_error(values: Tensor) -> list[float]:
-    return [float(values.mean()), float(values.std() / len(values) ** 0.5)]
+def _kernel(fisher: RiemannianMetric, draws: Tensor, settings: dict[str, Any]) -> tuple[BoxLaw, dict[str, Any]]:
+    """The heat kernel on a table or, in more dimensions, with solved distances; and what is to be kept of its fit."""
+    if isinstance(fisher, GridMetric):
+        kernel = fit_kernel(fisher, draws, resolution=settings["field"], evaluations=settings["evaluations"])
+        return kernel, {"time": kernel.time}
+    box, some = box_of(draws, settings["margin"]), draws[: len(draws) // 4]  # one draw a cell
+    sizes = {"draws": settings["mass_draws"], "steps": settings["steps"], "seed": settings["seed"]}
+    fit = fit_solved_kernel(fisher, some, box, **sizes)
+    known = {"time": fit.kernel.time, "mass_share": fit.share, "mass_error": fit.error, "likelihood": fit.likelihood}
+    return fit.kernel, known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import pyro.distributions as dist
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann.distributions._base import Shape
+from pyro_riemann.experiments._latent import frame
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -44,15 +46,13 @@ class Box(NamedTuple):
 
 def box_of(codes: Tensor, margin: float) -> Box:
     """The box of the ``codes`` ``(n, d)``, that share of its sides longer at each end."""
-    low, high = codes.amin(0), codes.amax(0)
-    return Box(low - margin * (high - low), high + margin * (high - low))
+    return Box(*frame(codes, margin))
 
 
-class SolvedKernel(dist.TorchDistribution):
-    """A heat kernel on a box, 0 outside, with the distances of :data:`DISTANCES`; without gradients.
+class BoxLaw(dist.TorchDistribution):
+    """A heat kernel on a box, 0 outside; subclasses say how distances are found.
 
     Args:
-        metric: any metric.
         loc: the centre, ``(d,)``.
         time: running time.
         box: where it is not 0.
@@ -62,9 +62,29 @@ class SolvedKernel(dist.TorchDistribution):
     arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.real_vector
 
-    def __init__(self, metric: RiemannianMetric, loc: Tensor, time: float, box: Box, log_mass: float) -> None:
-        self.metric, self.loc, self.time, self.box, self.log_mass = metric, loc, time, box, log_mass
+    def __init__(self, loc: Tensor, time: float, box: Box, log_mass: float) -> None:
+        self.loc, self.time, self.box, self.log_mass = loc, time, box, log_mass
         super().__init__(torch.Size(), loc.shape, validate_args=False)
+
+    def at(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances of ``z`` ``(n, d)`` to the centre, and log det G, each ``(n,)``."""
+        raise NotImplementedError
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density with respect to dz at ``value`` ``(*batch, d)``; minus infinity outside the box."""
+        flat = value.reshape(-1, value.shape[-1])
+        squared, logdet = self.at(flat)
+        density = 0.5 * logdet - squared / (2 * self.time) - self.log_mass
+        inside = torch.where(self.box.contains(flat), density, torch.full_like(density, -torch.inf))
+        return inside.reshape(value.shape[:-1])
+
+
+class SolvedKernel(BoxLaw):
+    """The one with the distances of :data:`DISTANCES`, without gradients; ``metric`` is any metric."""
+
+    def __init__(self, metric: RiemannianMetric, loc: Tensor, time: float, box: Box, log_mass: float) -> None:
+        self.metric = metric
+        super().__init__(loc, time, box, log_mass)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Not needed here.
@@ -74,13 +94,22 @@ class SolvedKernel(dist.TorchDistribution):
         """
         raise NotImplementedError("a kernel with solved distances is evaluated, not drawn from.")
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log density with respect to dz at ``value`` ``(*batch, d)``; minus infinity outside the box."""
-        flat = value.reshape(-1, value.shape[-1])
-        squared, logdet = _at(self.metric, self.loc, flat)
-        density = 0.5 * logdet - squared / (2 * self.time) - self.log_mass
-        inside = torch.where(self.box.contains(flat), density, torch.full_like(density, -torch.inf))
-        return inside.reshape(value.shape[:-1])
+    def at(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return _at(self.metric, self.loc, z)
+
+
+def best_time(mean: float, dim: int, log_mass: Callable[[float], float], reach: float) -> tuple[float, float]:
+    """The time of the largest likelihood of codes with that mean squared distance, and minus that likelihood.
+
+    What is the same for all times is left out of it; ``reach`` is how far the logarithm may be from that of flat space.
+    """
+
+    def cost(log_time: float) -> float:
+        return mean / (2 * math.exp(log_time)) + log_mass(math.exp(log_time))
+
+    about = math.log(mean / dim)
+    best = optimize.minimize_scalar(cost, bounds=(about - reach, about + reach), method="bounded")
+    return math.exp(best.x), float(best.fun)
 
 
 class KernelFit(NamedTuple):
@@ -193,17 +222,14 @@ def _state(metric: RiemannianMetric, mass: _Mass, codes: Tensor, loc: Tensor) ->
     of_nodes, by_nodes = _with_slope(metric, loc, mass.nodes)
     mean, count = float(of_codes.mean()), math.log(len(mass.nodes))
 
-    def cost(log_time: float) -> float:
-        time = math.exp(log_time)
-        return mean / (2 * time) + float(mass.logs(of_nodes, time).logsumexp(0)) - count
+    def log_mass(time: float) -> float:
+        return float(mass.logs(of_nodes, time).logsumexp(0)) - count
 
-    about = math.log(mean / metric.dim)
-    best = optimize.minimize_scalar(cost, bounds=(about - 2, about + 2), method="bounded")
-    time = math.exp(best.x)
+    time, cost = best_time(mean, metric.dim, log_mass, reach=2)
     weights = mass.weights(of_nodes, time).to(codes)
     slope = (weights @ by_nodes - by_codes.mean(0)) / (2 * time)
     step = time * _linalg.solve(metric.metric(loc), slope)
-    return _State(loc, time, -float(best.fun), step)
+    return _State(loc, time, -cost, step)
 
 
 @torch.no_grad()
