@@ -1,11 +1,13 @@
-"""How many steps a random walk needs, so that its distances have the law of Brownian motion."""
+"""Random walks: a step, and how many they need, so that distances have the law of Brownian motion."""
 
 from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any, cast
 
 from pyro_riemann._formulas import Array, Namespace
+from pyro_riemann._formulas.metric import MetricAlgebra
 
 TOLERANCE = 0.01
 """Relative error of the mean distance that the default number of steps allows."""
@@ -101,3 +103,86 @@ def mostly_floor(share: float, count: int, metric: str) -> str:
         "there the walk goes anywhere, far from any data. Use a shorter `time`, a larger jitter, or a metric that "
         "grows away from the data (a decoder with a standard deviation, a kernel metric with a larger bandwidth)."
     )
+
+
+class Walk:
+    """Steps of Brownian motion; a face says by what it factors and solves, and which metrics are made of others."""
+
+    xp: Namespace
+    product: type
+    pullback: type
+    overrides: Any  # whether a metric, and all that it is made of, has a method of its own
+    expmap: Any  # by Runge-Kutta steps
+
+    def factor(self, tensor: Array, z: Array) -> Array:
+        """Cholesky factor L of the metric of an immersion at ``z``."""
+        raise NotImplementedError
+
+    def lower(self, factor: Array, vector: Array) -> Array:
+        """``L^-1 vector``."""
+        raise NotImplementedError
+
+    def upper(self, factor: Array, vector: Array) -> Array:
+        """``L^-T vector``."""
+        raise NotImplementedError
+
+    def step(self, metric: MetricAlgebra[Any], z: Array, scale: Array, noise: Array, method: str) -> Array:
+        """One step; ``scale`` is the standard deviation of the noise, ``(*batch, 1)``."""
+        xp, known = self.xp, cast(Any, metric)
+        if method == "geodesic" and isinstance(metric, self.product):  # the factors move independently
+            parts = zip(known.factors, known.split(z), known.split(noise), strict=True)
+            return xp.concatenate([self.step(factor, x, scale, part, method) for factor, x, part in parts], -1)
+        ambient = noise.shape[-1] != metric.dim
+        if method == "geodesic" and metric.radial_law() is not None:
+            ricci = metric.scalar_curvature(z)[..., None] / metric.dim
+            scale = xp.sqrt(step_variance(xp, xp.square(scale), ricci))
+        white = scale * noise
+        force = None
+        surface: Any = metric.immersed()
+        if surface is not None and (ambient or method == "retraction"):
+            value, jacobian = surface.embed_jacobian(z)
+            factor = self.factor(jacobian.mT @ jacobian, z)
+            if ambient:
+                white = self.lower(factor, self._pull(jacobian, white))
+        elif method == "second_order" and isinstance(metric, self.pullback):
+            tensor, force = known.metric_and_force(z)
+            factor = self.factor(tensor, z)
+        else:
+            factor = metric.cholesky(z)
+
+        v = self.upper(factor, white)  # v ~ N(0, h G^-1), of norm |white| under G
+        if method == "driftless":
+            return z + v
+        if method == "geodesic":
+            if self.overrides(metric, "expmap"):
+                return metric.expmap(z, v)
+            return self.expmap(metric, z, v, 2)  # a step is short: more exact than the random walk itself
+        if method == "euler":
+            bend = self._raise(factor, -xp.square(scale) * metric.drift(z))
+            # the drift does not shrink with v, so that it is held against the typical step
+            return z + self.upper(factor, white - self._cap(bend, metric.dim * xp.square(scale)))
+        if surface is not None and method == "retraction":
+            both = surface.embed(xp.stack([z + v, z - v]))
+            bend = self.lower(factor, self._pull(jacobian, 0.5 * (both[0] + both[1]) - value))
+        elif force is not None:
+            bend = self.lower(factor, 0.5 * force(v))
+        else:
+            bend = self._raise(factor, 0.5 * metric.christoffel(z, v))
+        return z + self.upper(factor, white - self._cap(bend, xp.square(white).sum(-1)[..., None]))
+
+    # corrections are kept in the orthonormal frame of L, G = L L^T, where the norm of G is the Euclidean one
+
+    def _pull(self, jacobian: Array, vector: Array) -> Array:
+        """``J^T vector``."""
+        return self.xp.einsum("...ai,...a->...i", jacobian, vector)
+
+    def _raise(self, factor: Array, vector: Array) -> Array:
+        """``L^T vector``: a chart vector in the orthonormal frame."""
+        return self.xp.einsum("...ji,...j->...i", factor, vector)
+
+    def _cap(self, bend: Array, limit: Array) -> Array:
+        """Shorten ``bend`` where its squared length exceeds ``limit``."""
+        xp, squared = self.xp, self.xp.square(bend).sum(-1)[..., None]
+        long = squared > limit
+        ratio = xp.where(long, limit, xp.ones_like(limit)) / xp.where(long, squared, xp.ones_like(squared))
+        return xp.where(long, xp.sqrt(ratio) * bend, bend)
