@@ -108,6 +108,6 @@ class Solver(Search, Protocol):
         """The discrete energy that is minimised."""
         ...
 
-    def room(self, metric: Metric, start: Tensor) -> int:
+    def room(self, metric: Metric, start: Tensor, segments: int | None = None) -> int:
         """Number of curves in work at a time."""
         ...

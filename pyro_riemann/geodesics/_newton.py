@@ -11,6 +11,7 @@ from pyro_riemann import _work
 from pyro_riemann._interface import Energy, System
 
 _TRUST = 0.1  # largest Newton decrement, in energies, that the full Hessian is believed
+_SETTLED = 1e-3  # Newton decrement, in energies, that moves a length by 0.05 %
 
 
 class Solution(NamedTuple):
@@ -19,6 +20,7 @@ class Solution(NamedTuple):
     control: Tensor  # (P, C, d)
     converged: Tensor  # (P,) bool
     iterations: Tensor  # (P,) int64
+    settled: Tensor  # (P,) bool: converged, or no more than a distance may err from where Newton's method would end
 
 
 def descend(energy: Energy, control: Tensor, max_iterations: int, tolerance: float, constant: bool = False) -> Solution:
@@ -72,7 +74,8 @@ def polish(
     A Hessian serves as long as each step with it shrinks the decrement tenfold; such steps need only
     the gradient. A first ``model`` (of a tabulated metric, say) can stand in for the true Hessian.
     Definiteness of the last Hessian certifies a strict local minimum. A curve that has used up its iterations counts as
-    converged where the decrement is below the tolerance ``enough``.
+    converged where the decrement is below the tolerance ``enough``. Where an immersion has kinks, as a decoder with
+    ReLU has, the minimum may lie on one, the gradient jumps there, and a curve is settled at best.
     """
     tolerance, slack = _precision(control, tolerance)
     if model is None:
@@ -108,9 +111,12 @@ def polish(
         stale = ~contracts & (better | ~own)
         own = (own & ~better) | stale
         model = _refresh(open_energy, control, model, stale)
-    if enough is not None and not batch.empty:
+    if not batch.empty and not torch.jit.is_tracing():
         factor, definite = _factorise(model, torch.zeros_like(damping))
-        batch.done[batch.rows] = definite & (_newton_step(factor, model.gradient)[1] <= 2 * enough * model.energy)
+        share = _newton_step(factor, model.gradient)[1] / (2 * model.energy)
+        batch.settled[batch.rows] = definite & (share <= _SETTLED)
+        if enough is not None:
+            batch.done[batch.rows] = definite & (share <= enough)
     return batch.close(control)
 
 
@@ -121,6 +127,7 @@ class _Batch:
         self.control = control
         self.rows = torch.arange(control.shape[0], device=control.device)
         self.done = torch.zeros_like(self.rows, dtype=torch.bool)
+        self.settled = self.done.clone()
         self.iterations = torch.zeros_like(self.rows)
         self.empty = control.shape[0] == 0
 
@@ -145,8 +152,9 @@ class _Batch:
     def close(self, control: Tensor) -> Solution:
         """All curves, those that are still open as ``control``."""
         if torch.jit.is_tracing():
-            return Solution(control, self.done, self.iterations)
-        return Solution(self.control.index_put((self.rows,), control), self.done, self.iterations)
+            return Solution(control, self.done, self.iterations, self.done)
+        whole = self.control.index_put((self.rows,), control)
+        return Solution(whole, self.done, self.iterations, self.settled | self.done)
 
 
 def _refresh(energy: Energy, control: Tensor, model: System, stale: Tensor) -> System:

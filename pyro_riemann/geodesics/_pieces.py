@@ -12,7 +12,7 @@ from pyro_riemann import _linalg
 from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann._memory import in_pieces
 from pyro_riemann.geodesics import _refine
-from pyro_riemann.geodesics._audit import TOLERANCE, audit
+from pyro_riemann.geodesics._audit import DENSE, TOLERANCE, audit
 
 KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
 
@@ -26,11 +26,16 @@ class Piece(NamedTuple):
     length: Tensor  # (p,)
     error: Tensor  # (p,), relative, as audited
     converged: Tensor  # (p,) bool
+    kinked: Tensor  # (p,) bool, the chords converge as slowly as across kinks
 
     def pick(self, mask: Tensor) -> Piece:
         """The curves where ``mask`` is true."""
-        rest = (part[mask] for part in self[2:])
-        return Piece(self.rows[mask], self.energy.rows(mask.nonzero().squeeze(-1)), *rest)
+        return self.take(mask.nonzero().squeeze(-1))
+
+    def take(self, index: Tensor) -> Piece:
+        """The curves of this index."""
+        rest = (part[index] for part in self[2:])
+        return Piece(self.rows[index], self.energy.rows(index), *rest)
 
 
 def with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
@@ -40,11 +45,11 @@ def with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
 
 def audited(solver: Solver, metric: Metric, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
     """Curves with what an audit makes of them."""
-    index = torch.arange(rows.shape[0], device=rows.device).split(solver.room(metric, control))
+    index = torch.arange(rows.shape[0], device=rows.device).split(solver.room(metric, control, energy.num_segments))
     verdicts = [audit(energy.rows(part), control[part]) for part in index]
-    length, error = (torch.cat(part) for part in zip(*verdicts, strict=True))
+    length, error, kinked = (torch.cat(part) for part in zip(*verdicts, strict=True))
     error = error.nan_to_num(torch.inf)
-    return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE))
+    return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE), kinked)
 
 
 def challenged(
@@ -89,21 +94,42 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
             if bool(chosen.any())
             for part in chosen.nonzero().squeeze(-1).split(finer.room(metric, old.control))
         ]:
-            rows = old.rows[part]
-            path = _refine.polygon(piece.energy.num_knots, old.control[part])
+            before = old.take(part)
+            rows, path = before.rows, _refine.polygon(piece.energy.num_knots, before.control)
             try:
                 if factor > 2:
-                    least = torch.where(old.error[part] < KNOWN, old.length[part], torch.inf)
+                    least = torch.where(before.error < KNOWN, before.length, torch.inf)
                     path = _refine.best_start(metric, z[rows], y[rows], path, least)
                 energy, solution = _refine.relax(finer, metric, path, rounds)
             except ValueError:  # a curve left the metric's domain
-                result.append(old.pick(torch.isin(old.rows, rows)))
+                result.append(before)
                 continue
             control = with_ends(solution.control, z[rows], y[rows])
             new = audited(finer, metric, rows, energy, control, solution.converged)
-            better = _better(new, old.length[part], old.error[part])
-            result += [new.pick(better), old.pick(torch.isin(old.rows, rows[~better]))]
+            better = _better(new, before.length, before.error)
+            result += [*measured(finer, metric, new.pick(better), solution.settled[better]), before.pick(~better)]
     return [piece for piece in result if piece.rows.numel()]
+
+
+def measured(solver: Solver, metric: Metric, piece: Piece, settled: Tensor) -> list[Piece]:
+    """Curves that failed for the kinks of an immersion alone, by chords and Gauss nodes so many that kinks do not tell.
+
+    Across kinks, as a decoder with ReLU has them, neither a spline's speed nor Newton's method comes to rest, and chords
+    converge by their number alone. Here each passes in proportion to its length, so that the energy is that of the
+    curve's length, and what the curve could save is asked for.
+    """
+    candidates = piece.kinked & settled & ~piece.converged & (piece.error < KNOWN)
+    if not bool(candidates.any()):
+        return [piece]
+    found, index = [], candidates.nonzero().squeeze(-1)
+    dense = solver.replace(num_knots=piece.energy.num_knots, num_segments=DENSE, richardson=False)
+    for part in index.split(dense.room(metric, piece.control)):
+        old = piece.take(part)
+        new = audited(dense, metric, old.rows, dense.energy(metric, old.control), old.control, settled[part])
+        passed = new.converged & new.kinked
+        found.append(new.pick(passed))
+        candidates[part] = passed
+    return [part for part in (*found, piece.pick(~candidates)) if part.rows.numel()]
 
 
 def _finer(solver: Solver, factor: int) -> Solver:
@@ -152,7 +178,8 @@ def attached(solver: Solver, metric: Metric, piece: Piece, z: Tensor, y: Tensor)
         return -_linalg.solve(hessian, own.system(control[part]).gradient[:, 1:-1].flatten(1))
 
     rows = torch.arange(len(control), device=z.device)
-    step = in_pieces(newton, len(control), solver.room(metric, control)).unflatten(1, (control.shape[1] - 2, dim))
+    step: Tensor = in_pieces(newton, len(control), solver.room(metric, control, energy.num_segments))
+    step = step.unflatten(1, (control.shape[1] - 2, dim))
     return control + torch.nn.functional.pad(step - step.detach(), (0, 0, 1, 1))
 
 

@@ -26,6 +26,7 @@ from pyro_riemann.geodesics._pieces import (
     audited,
     challenged,
     gather,
+    measured,
     tried_again,
     with_ends,
 )
@@ -101,9 +102,10 @@ class GeodesicSolver(Search):
         solution, energy = self.control_points(metric, z, y), self.energy(metric)
         rows, control = torch.arange(z.shape[0], device=z.device), with_ends(solution.control, z, y)
         if torch.jit.is_tracing() or (self.on_failure == "ignore" and not checked):
-            return [Piece(rows, energy, control, z[:, 0], z[:, 0], solution.converged)]
+            return [Piece(rows, energy, control, z[:, 0], z[:, 0], *(solution.converged,) * 2)]
         first = audited(self, metric, rows, energy, control, solution.converged)
-        found = [first._replace(converged=first.converged | (z == y).all(-1))]
+        first = first._replace(converged=first.converged | (z == y).all(-1))
+        found = measured(self, metric, first, solution.settled)
         if len(z) and self.on_failure != "ignore" and self.max_iterations > 0 and self.max_polish > 0:
             trusted = torch.where(first.error < KNOWN, first.length, torch.inf)
             rival = rivals(self, metric, z, y, trusted) if unguided(metric) else None
@@ -189,7 +191,7 @@ class GeodesicSolver(Search):
                 return -piece.energy.rows(rows[part]).system(control[part]).gradient[:, 0]
 
             rows = torch.arange(len(control), device=z.device)
-            found: Tensor = in_pieces(of, len(control), self.room(metric, control))
+            found: Tensor = in_pieces(of, len(control), self.room(metric, control, piece.energy.num_segments))
             return found
 
         start = gather(self.pieces(metric, z.detach(), y.detach()), momentum)
