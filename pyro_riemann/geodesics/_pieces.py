@@ -13,6 +13,7 @@ from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann._memory import in_pieces
 from pyro_riemann.geodesics import _refine
 from pyro_riemann.geodesics._audit import DENSE, TOLERANCE, audit
+from pyro_riemann.geodesics._energy import ChordEnergy
 
 KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
 
@@ -26,7 +27,8 @@ class Piece(NamedTuple):
     length: Tensor  # (p,)
     error: Tensor  # (p,), relative, as audited
     converged: Tensor  # (p,) bool
-    kinked: Tensor  # (p,) bool, the chords converge as slowly as across kinks
+    settled: Tensor  # (p,) bool, no step of Newton's method moves it by more than a distance may err
+    kinked: Tensor  # (p,) bool, chords converge as slowly as across kinks
 
     def pick(self, mask: Tensor) -> Piece:
         """The curves where ``mask`` is true."""
@@ -43,13 +45,15 @@ def with_ends(control: Tensor, z: Tensor, y: Tensor) -> Tensor:
     return torch.cat([z.unsqueeze(1), control[:, 1:-1], y.unsqueeze(1)], dim=1)
 
 
-def audited(solver: Solver, metric: Metric, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor) -> Piece:
+def audited(
+    solver: Solver, metric: Metric, rows: Tensor, energy: Energy, control: Tensor, converged: Tensor, settled: Tensor
+) -> Piece:
     """Curves with what an audit makes of them."""
     index = torch.arange(rows.shape[0], device=rows.device).split(solver.room(metric, control, energy.num_segments))
     verdicts = [audit(energy.rows(part), control[part]) for part in index]
     length, error, kinked = (torch.cat(part) for part in zip(*verdicts, strict=True))
     error = error.nan_to_num(torch.inf)
-    return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE), kinked)
+    return Piece(rows, energy, control, length, error, converged & (error <= TOLERANCE), settled, kinked)
 
 
 def challenged(
@@ -73,7 +77,7 @@ def challenged(
                 result.append(old)
                 continue
             curve = with_ends(solution.control, z[old.rows], y[old.rows])
-            new = audited(finer, metric, old.rows, energy, curve, solution.converged)
+            new = audited(finer, metric, old.rows, energy, curve, solution.converged, solution.settled)
             better = new.length < old.length  # false for NaN
             result += [new.pick(better), old.pick(~better)]
     return [piece for piece in result if piece.rows.numel()]
@@ -105,31 +109,32 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
                 result.append(before)
                 continue
             control = with_ends(solution.control, z[rows], y[rows])
-            new = audited(finer, metric, rows, energy, control, solution.converged)
+            new = audited(finer, metric, rows, energy, control, solution.converged, solution.settled)
             better = _better(new, before.length, before.error)
-            result += [*measured(finer, metric, new.pick(better), solution.settled[better]), before.pick(~better)]
+            result += [*measured(finer, metric, new.pick(better)), before.pick(~better)]
     return [piece for piece in result if piece.rows.numel()]
 
 
-def measured(solver: Solver, metric: Metric, piece: Piece, settled: Tensor) -> list[Piece]:
-    """Curves that failed for the kinks of an immersion alone, by chords and Gauss nodes so many that kinks do not tell.
+def measured(solver: Solver, metric: Metric, piece: Piece, last: bool = False) -> list[Piece]:
+    """Curves that failed for the kinks of an immersion, by chords and Gauss nodes so many that kinks do not tell.
 
     Across kinks, as a decoder with ReLU has them, neither a spline's speed nor Newton's method comes to rest, and chords
     converge by their number alone. Here each passes in proportion to its length, so that the energy is that of the
-    curve's length, and what the curve could save is asked for.
+    curve's length, and what the curve could save is asked for. What fails here too stays as it is; at ``last`` all that
+    failed is measured, and has the length that was.
     """
-    candidates = piece.kinked & settled & ~piece.converged & (piece.error < KNOWN)
-    if not bool(candidates.any()):
+    chosen = ~piece.converged & (piece.error < KNOWN) & (piece.kinked | last)
+    if not isinstance(piece.energy, ChordEnergy) or not bool(chosen.any()):
         return [piece]
-    found, index = [], candidates.nonzero().squeeze(-1)
+    found, index = [], chosen.nonzero().squeeze(-1)
     dense = solver.replace(num_knots=piece.energy.num_knots, num_segments=DENSE, richardson=False)
     for part in index.split(dense.room(metric, piece.control)):
         old = piece.take(part)
-        new = audited(dense, metric, old.rows, dense.energy(metric, old.control), old.control, settled[part])
-        passed = new.converged & new.kinked
-        found.append(new.pick(passed))
-        candidates[part] = passed
-    return [part for part in (*found, piece.pick(~candidates)) if part.rows.numel()]
+        new = audited(dense, metric, old.rows, dense.energy(metric, old.control), old.control, old.settled, old.settled)
+        better = new.converged | ((new.error < old.error) & last)
+        found.append(new.pick(better))
+        chosen[part] = better
+    return [part for part in (*found, piece.pick(~chosen)) if part.rows.numel()]
 
 
 def _finer(solver: Solver, factor: int) -> Solver:

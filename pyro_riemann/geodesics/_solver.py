@@ -102,10 +102,10 @@ class GeodesicSolver(Search):
         solution, energy = self.control_points(metric, z, y), self.energy(metric)
         rows, control = torch.arange(z.shape[0], device=z.device), with_ends(solution.control, z, y)
         if torch.jit.is_tracing() or (self.on_failure == "ignore" and not checked):
-            return [Piece(rows, energy, control, z[:, 0], z[:, 0], *(solution.converged,) * 2)]
-        first = audited(self, metric, rows, energy, control, solution.converged)
+            return [Piece(rows, energy, control, z[:, 0], z[:, 0], *(solution.converged,) * 3)]
+        first = audited(self, metric, rows, energy, control, solution.converged, solution.settled)
         first = first._replace(converged=first.converged | (z == y).all(-1))
-        found = measured(self, metric, first, solution.settled)
+        found = measured(self, metric, first)
         if len(z) and self.on_failure != "ignore" and self.max_iterations > 0 and self.max_polish > 0:
             trusted = torch.where(first.error < KNOWN, first.length, torch.inf)
             rival = rivals(self, metric, z, y, trusted) if unguided(metric) else None
@@ -116,6 +116,7 @@ class GeodesicSolver(Search):
                     found = tried_again(self, metric, z, y, found, factor)
             if rival is not None:
                 found = challenged(self, metric, z, y, found, *rival)
+            found = [part for piece in found for part in measured(self, metric, piece, last=True)]
         report(torch.cat([piece.converged for piece in found]), self.on_failure, total or len(z))
         return found
 

@@ -248,5 +248,6 @@ def test_of_two_failures_the_shorter_is_kept() -> None:
         torch.tensor([1.9, 2.1, 2.1, 2.1, 1.9]),
         torch.tensor([0.002, 0.0005, 0.0001, 0.002, 0.3]),
         torch.tensor([False, False, True, False, False]),
+        *torch.zeros(2, 5, dtype=torch.bool),
     )
     assert _pieces._better(new, length, error).tolist() == [True, False, False, True, False]
