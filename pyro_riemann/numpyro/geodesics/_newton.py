@@ -22,6 +22,10 @@ class Solution(NamedTuple):
     control: Array  # (P, C, d)
     converged: Array  # (P,) bool
     iterations: Array  # (P,) int32
+    settled: Array  # (P,) bool: converged, or no more than a distance may err from where Newton's method would end
+
+
+_SETTLED = 1e-3  # Newton decrement, in energies, that moves a length by 0.05 %
 
 
 class _Descent(NamedTuple):
@@ -85,7 +89,7 @@ def descend(
     definite, alpha, done, iterations = _flags(control, True, damping, False, 0)
     state = _Descent(control, control, _no_model(control), definite, alpha, done, iterations, _all(control))
     state = _work(advance, state, chunk, lambda now: (~now.done & (now.iterations <= max_iterations), None))
-    return Solution(state.control, state.done, state.iterations)
+    return Solution(state.control, state.done, state.iterations, state.done)
 
 
 def polish(
@@ -95,7 +99,9 @@ def polish(
 
     A Hessian serves as long as each step with it shrinks the decrement tenfold; such steps need only
     the gradient. Definiteness of the last Hessian certifies a strict local minimum. A curve that has
-    used up its iterations counts as converged where the decrement is below the tolerance ``enough``.
+    used up its iterations counts as converged where the decrement is below the tolerance ``enough``. Where an
+    immersion has kinks, as a decoder with ReLU has, the minimum may lie on one, the gradient jumps there, and a curve
+    is settled at best.
     """
     tolerance, slack = _precision(control, tolerance)
 
@@ -145,11 +151,11 @@ def polish(
     own, stale, damping, done, iterations = _flags(control, False, True, 0.0, False, 0)
     state = _Polish(control, _no_model(control), own, stale, damping, done, iterations, _all(control))
     state = _work(advance, state, chunk, queue)
-    done = state.done
-    if enough is not None:
-        _, decrement, definite, _ = _newton_step(state.model, jnp.zeros_like(state.damping))
-        done = done | (definite & (decrement <= 2 * enough * state.model.energy))
-    return Solution(state.control, done, state.iterations)
+    _, decrement, definite, _ = _newton_step(state.model, jnp.zeros_like(state.damping))
+    done, settled = (
+        state.done | (definite & (decrement <= 2 * share * state.model.energy)) for share in (enough or 0.0, _SETTLED)
+    )
+    return Solution(state.control, done, state.iterations, settled)
 
 
 State = TypeVar("State", _Descent, _Polish)

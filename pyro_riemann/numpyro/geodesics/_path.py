@@ -37,7 +37,7 @@ def search(solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | N
 
     The search begins at the straight line, or at each of several paths ``starts``, ``(S, P, K + 1, d)``, the best
     end of which is kept; a single start is the answer where the solver has no iterations. Returns interior control
-    points ``(P, K + 1, d)`` and 1 where the search converged, else 0.
+    points ``(P, K + 1, d)`` and 1 where the search converged, 1/2 where it settled, else 0.
     """
     if starts is not None and starts.shape[0] == 1 and solver.max_iterations == solver.max_polish == 0:
         return starts[0], jnp.ones_like(z[:, 0])
@@ -51,7 +51,7 @@ def search(solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | N
         control = jax.vmap(_spline.with_ends, (0, None, None))(starts, z, y)
         control = control.reshape(-1, *control.shape[2:])
     found = _minimise(solver, metric, energy, control, damping)
-    interior, converged = found.control[:, 1:-1], found.converged.astype(z.dtype)
+    interior, converged = found.control[:, 1:-1], (found.converged.astype(z.dtype) + found.settled) / 2
     if starts is None or tries == 1:
         return interior, converged
     values = jnp.nan_to_num(energies(solver, metric, energy, found.control), nan=jnp.inf, posinf=jnp.inf).reshape(

@@ -15,7 +15,8 @@ from jax import Array
 
 from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _graph, _refine, _spline
-from pyro_riemann.numpyro.geodesics._audit import TOLERANCE, audit, report
+from pyro_riemann.numpyro.geodesics._audit import DENSE, TOLERANCE, audit, report
+from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.geodesics._path import by_curves, search
 
 Numbers = np.ndarray
@@ -34,13 +35,13 @@ class Piece(NamedTuple):
     length: Numbers  # (p,)
     error: Numbers  # (p,), relative, as audited
     converged: Numbers  # (p,) bool
+    settled: Numbers  # (p,) bool, no step of Newton's method moves it by more than a distance may err
+    kinked: Numbers  # (p,) bool, chords converge as slowly as across kinks
 
     def pick(self, mask: Numbers) -> Piece:
         """The curves where ``mask`` is true."""
         starts, guide = (None if part is None else part[..., mask, :, :] for part in (self.starts, self.guide))
-        return Piece(
-            self.rows[mask], self.solver, starts, guide, self.length[mask], self.error[mask], self.converged[mask]
-        )
+        return Piece(self.rows[mask], self.solver, starts, guide, *(part[mask] for part in self[4:]))
 
 
 def known(*values: object) -> bool:
@@ -57,13 +58,13 @@ def pieces(solver: Solver, metric: Metric, z: Array, y: Array, checked: bool = F
     """
     starts, rows = solver.starts(metric, z, y), np.arange(z.shape[0])
     if z.shape[0] == 0 or not known(metric, z, y) or (solver.on_failure == "ignore" and not checked):
-        return [Piece(rows, solver, starts, None, *(np.zeros(len(rows)),) * 2, np.zeros(len(rows), bool))]
+        return [Piece(rows, solver, starts, None, *np.zeros((2, len(rows))), *np.zeros((3, len(rows)), bool))]
     metric, z, y = jax.lax.stop_gradient((metric, z, y))
     interior, *verdict = _solve_first(solver, metric, z, y, starts)
-    length, error, converged = (np.asarray(part) for part in verdict)
-    found = [Piece(rows, _final(solver), interior[None], None, length, error, converged)]
+    first = Piece(rows, _final(solver), interior[None], None, *(np.asarray(part) for part in verdict))
+    found = _measured(metric, z, y, first)
     if solver.on_failure != "ignore" and solver.max_iterations > 0 and solver.max_polish > 0:
-        trusted = np.where(error < KNOWN, length, np.inf)
+        trusted = np.where(first.error < KNOWN, first.length, np.inf)
         rival = _rivals(solver, metric, z, y, trusted) if _refine.unguided(metric) else None
         if rival is not None:
             found = _challenged(solver, metric, z, y, found, *rival)
@@ -72,6 +73,7 @@ def pieces(solver: Solver, metric: Metric, z: Array, y: Array, checked: bool = F
                 found = _tried_again(solver, metric, z, y, found, factor)
         if rival is not None:
             found = _challenged(solver, metric, z, y, found, *rival)
+        found = [part for piece in found for part in _measured(metric, z, y, piece, last=True)]
     report(np.concatenate([piece.converged for piece in found]), solver.on_failure)
     return found
 
@@ -148,7 +150,7 @@ def _tried_again(solver: Solver, metric: Metric, z: Array, y: Array, found: list
         near = (padded.error < KNOWN) & (factor == 2)  # these have their pace; the others must find theirs
         new = _laid(finer, metric, z, y, old, path, near)
         better = _better(new, old)
-        result += [new.pick(better), old.pick(~better)]
+        result += [*_measured(metric, z, y, new.pick(better)), old.pick(~better)]
     return [piece for piece in result if len(piece.rows)]
 
 
@@ -157,8 +159,32 @@ def _laid(finer: Solver, metric: Metric, z: Array, y: Array, old: Piece, path: A
     count, rows = len(old.rows), _padded(old).rows
     rounds = 0 if near.all() else _refine.ROUNDS
     guide, interior, *verdict = _relax(finer, metric, z[rows], y[rows], path, near, rounds)
-    length, error, converged = (np.asarray(part)[:count] for part in verdict)
-    return Piece(old.rows, _final(finer), interior[None, :count], guide[:count], length, error, converged)
+    numbers = (np.asarray(part)[:count] for part in verdict)
+    return Piece(old.rows, _final(finer), interior[None, :count], guide[:count], *numbers)
+
+
+def _measured(metric: Metric, z: Array, y: Array, piece: Piece, last: bool = False) -> list[Piece]:
+    """Curves that failed for the kinks of an immersion, by chords and Gauss nodes so many that kinks do not tell.
+
+    Across kinks, as a decoder with ReLU has them, neither a spline's speed nor Newton's method comes to rest, and chords
+    converge by their number alone. Here each passes in proportion to its length, so that the energy is that of the
+    curve's length, and what the curve could save is asked for. What fails here too stays as it is; at ``last`` all that
+    failed is measured, and has the length that was.
+    """
+    chosen = ~piece.converged & (piece.error < KNOWN) & (piece.kinked | last)
+    if not isinstance(metric.energy(piece.solver), ChordEnergy) or not chosen.any():
+        return [piece]
+    old = piece.pick(chosen)
+    padded, count = _padded(old), len(old.rows)
+    assert padded.starts is not None
+    control = _spline.with_ends(padded.starts[0], z[padded.rows], y[padded.rows])
+    dense = piece.solver.replace(num_segments=DENSE, richardson=False)
+    length, error, passed, kinked = (np.asarray(part)[:count] for part in _measure(dense, metric, control))
+    converged = passed & old.settled
+    new = Piece(old.rows, dense, old.starts, control[:count], length, error, converged, old.settled, kinked)
+    better = converged | ((error < old.error) & last)
+    chosen[np.flatnonzero(chosen)[~better]] = False
+    return [part for part in (new.pick(better), piece.pick(~chosen)) if len(part.rows)]
 
 
 def _finer(solver: Solver, factor: int) -> Solver:
@@ -206,19 +232,19 @@ def _padded(piece: Piece) -> Piece:
 @jax.jit
 def _solve_first(
     solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, ...]:
     interior, converged = search(solver, metric, z, y, starts)
-    length, passed, error = judged(solver, metric, z, y, interior, converged > 0)
-    return interior, length, error, passed
+    length, error, passed, kinked = judged(solver, metric, z, y, interior, converged == 1)
+    return interior, length, error, passed, converged > 0, kinked
 
 
 def judged(
     solver: Solver, metric: Metric, z: Array, y: Array, interior: Array, converged: Array, guide: Array | None = None
-) -> tuple[Array, Array, Array]:
-    """Lengths, which of the curves passed, and errors."""
-    metric = metric.condensed
-    length, error = by_curves(solver, metric, audit, metric.energy(solver, guide), _spline.with_ends(interior, z, y))
-    return length, (converged & (error <= TOLERANCE)) | (z == y).all(-1), error
+) -> tuple[Array, Array, Array, Array]:
+    """Lengths, errors, which of the curves passed, and which cross kinks."""
+    metric, control = metric.condensed, _spline.with_ends(interior, z, y)
+    length, error, kinked = by_curves(solver, metric, audit, metric.energy(solver, guide), control)
+    return length, error, (converged & (error <= TOLERANCE)) | (z == y).all(-1), kinked
 
 
 @jax.jit
@@ -228,8 +254,14 @@ def _relax(
     metric = metric.condensed
     guide, solution = _refine.relax(solver, metric, path, near, rounds)
     interior = solution.control[:, 1:-1]
-    length, passed, error = judged(solver, metric, z, y, interior, solution.converged, guide)
-    return guide, interior, length, error, passed
+    length, error, passed, kinked = judged(solver, metric, z, y, interior, solution.converged, guide)
+    return guide, interior, length, error, passed, solution.settled, kinked
+
+
+@jax.jit
+def _measure(dense: Solver, metric: Metric, control: Array) -> tuple[Array, ...]:
+    metric, (z, y) = metric.condensed, (control[:, 0], control[:, -1])
+    return judged(dense, metric, z, y, control[:, 1:-1], jnp.ones_like(z[:, 0], bool), control)
 
 
 _bent, _follow = jax.jit(_refine.bent), jax.jit(_refine.rivals)

@@ -221,8 +221,8 @@ def _solve(
     interior, converged = jax.lax.stop_gradient(search(solver, *jax.lax.stop_gradient((metric, z, y, starts))))
     control = _spline.with_ends(interior, z, y)
     value = energies(solver, metric, energy, control)
-    length, passed, _ = jax.lax.stop_gradient(
-        judged(solver, *jax.lax.stop_gradient((metric, z, y, interior)), converged > 0)
+    length, _, passed, _ = jax.lax.stop_gradient(
+        judged(solver, *jax.lax.stop_gradient((metric, z, y, interior)), converged == 1)
     )
     points = _spline.follow(_spline.uniform_basis(solver.num_knots, solver.num_segments, control), control)
     return Geodesic(
