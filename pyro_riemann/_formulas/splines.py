@@ -151,12 +151,12 @@ class Chains(Paced):
     num_segments: int
     richardson: bool
 
-    def _rates(self, images: Array) -> Array:
+    def rates_of(self, images: Array) -> Array:
         return self.xp.full_like(images[:1, :1, 0], self.num_segments) if self.rates is None else self.rates
 
     def _chains(self, images: Array) -> list[tuple[int, Array]]:
         """(stride, weight): the energy is ``1/2 sum_stride sum weight dist(f_{i+stride}, f_i)^2``."""
-        rates = self._rates(images)
+        rates = self.rates_of(images)
         if not self.richardson:
             return [(1, rates)]
         half = rates / 2 if self.rates is None else 1 / (1 / rates).reshape(len(rates), rates.shape[1] // 2, 2).sum(-1)

@@ -51,7 +51,7 @@ class ChordEnergy(splines.Chains):
         if richardson and num_segments % 2:
             raise ValueError(f"`num_segments` must be even for Richardson extrapolation, got {num_segments}.")
 
-    def _image_force(self, images: Tensor) -> Tensor:
+    def image_force(self, images: Tensor) -> Tensor:
         """Derivative of the energy in the images, ``(P, N + 1, D)``."""
         force = torch.zeros_like(images)
         for stride, weight in self._chains(images):
@@ -72,9 +72,9 @@ class ChordEnergy(splines.Chains):
         """Energy, gradient, tangential Hessian and the stiffness normal to the surface."""
         images, jacobian = self.metric.embed_jacobian(self.nodes(control))
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
-        force = torch.einsum("pnai,pna->pni", jacobian, self._image_force(images))
+        force = torch.einsum("pnai,pna->pni", jacobian, self.image_force(images))
         gram, cross = jacobian.mT @ jacobian, jacobian[:, :-1].mT @ jacobian[:, 1:]
-        tangential, stiff = splines.chord_hessians(_spline, table, self._rates(images), gram, cross)
+        tangential, stiff = splines.chord_hessians(_spline, table, self.rates_of(images), gram, cross)
         return System(self.of(images), table.mT @ force, tangential, stiff - tangential)
 
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ class ChordEnergy(splines.Chains):
         if torch.jit.is_tracing():  # which cannot record a reverse pass within the function
             system = self.system(control)
             return system.energy, system.gradient
-        images, pulled = _autodiff.pull_back(self.metric.embed, nodes, self._image_force)
+        images, pulled = _autodiff.pull_back(self.metric.embed, nodes, self.image_force)
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
         return self.of(images), table.mT @ pulled
 
@@ -99,7 +99,7 @@ class ChordEnergy(splines.Chains):
         nodes = self.nodes(control)
         images, jacobian = self.metric.embed_jacobian(nodes)
         table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
-        push = self._image_force(images)
+        push = self.image_force(images)
 
         def pulled(points: Tensor) -> Tensor:
             if torch.jit.is_tracing():  # which cannot record reverse mode inside forward mode

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
+from pyro_riemann._formulas.audit import DENSE, TOLERANCE
 from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann._memory import in_pieces
 from pyro_riemann.geodesics import _refine
-from pyro_riemann.geodesics._audit import DENSE, TOLERANCE, audit
+from pyro_riemann.geodesics._audit import audit
 from pyro_riemann.geodesics._energy import ChordEnergy
 
 KNOWN = 0.01  # error of a curve below which its length is taken for known, and no wall jumped
@@ -118,10 +119,10 @@ def tried_again(solver: Solver, metric: Metric, z: Tensor, y: Tensor, found: lis
 def measured(solver: Solver, metric: Metric, piece: Piece, last: bool = False) -> list[Piece]:
     """Curves that failed for the kinks of an immersion, by chords and Gauss nodes so many that kinks do not tell.
 
-    Across kinks, as a decoder with ReLU has them, neither a spline's speed nor Newton's method comes to rest, and chords
-    converge by their number alone. Here each passes in proportion to its length, so that the energy is that of the
-    curve's length, and what the curve could save is asked for. What fails here too stays as it is; at ``last`` all that
-    failed is measured, and has the length that was.
+    Across kinks, as a decoder with ReLU has them, neither a spline's speed nor Newton's method comes to rest, and
+    chords converge by their number alone. Here each passes in proportion to its length, so that the energy is that of
+    the curve's length, and what the curve could save is asked for. What fails here too stays as it is; at ``last`` all
+    that failed is measured, and has the length that was.
     """
     chosen = ~piece.converged & (piece.error < KNOWN) & (piece.kinked | last)
     if not isinstance(piece.energy, ChordEnergy) or not bool(chosen.any()):

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from pyro_riemann._checks import holds
 from pyro_riemann._formulas import splines
+from pyro_riemann._formulas.audit import TOLERANCE
 from pyro_riemann._formulas.shortest_paths import TRACK
 from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _graph, _spline
-from pyro_riemann.geodesics._audit import TOLERANCE
 from pyro_riemann.geodesics._newton import Solution, descend, polish
 
 ROUNDS, _STEPS = 4, 12

@@ -109,7 +109,7 @@ class AmbientEnergy(splines.Chains, QuadratureEnergy):
 
     def _hessians(self, table: Tensor, images: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
         """As those of chords: Jacobians in orthonormal frames, of which one is carried to the other along the chord."""
-        frames, rates = self.space.frame(images, jacobian), self._rates(images)
+        frames, rates = self.space.frame(images, jacobian), self.rates_of(images)
         carried = self.space.carry(images[:, :-1], images[:, 1:], frames[:, 1:])
         return splines.chord_hessians(_spline, table, rates, frames.mT @ frames, frames[:, :-1].mT @ carried)
 

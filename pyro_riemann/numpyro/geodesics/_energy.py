@@ -46,7 +46,7 @@ class ChordEnergy(splines.Chains):
             images = jax.lax.stop_gradient(metric.embed(self.nodes(guide)))
             self.rates = num_segments / splines.pace(jnp, _root(jnp.square(jnp.diff(images, axis=1)).sum(-1)))
 
-    def _image_force(self, images: Array) -> Array:
+    def image_force(self, images: Array) -> Array:
         """Derivative of the energy in the images, ``(P, N + 1, D)``."""
         force = jnp.zeros_like(images)
         for stride, weight in self._chains(images):
@@ -72,15 +72,15 @@ class ChordEnergy(splines.Chains):
         """Energy, gradient, tangential Hessian and the stiffness normal to the surface."""
         images, jacobian = self.metric.embed_jacobian(self.nodes(control))
         table = self._table(control)
-        force = jnp.einsum("pnai,pna->pni", jacobian, self._image_force(images))
+        force = jnp.einsum("pnai,pna->pni", jacobian, self.image_force(images))
         gram, cross = products(jacobian, jacobian), products(jacobian[:, :-1], jacobian[:, 1:])
-        tangential, stiff = splines.chord_hessians(_spline, table, self._rates(images), gram, cross)
+        tangential, stiff = splines.chord_hessians(_spline, table, self.rates_of(images), gram, cross)
         return System(self.of(images), table.T @ force, tangential, stiff - tangential)
 
     def first_order(self, control: Array) -> tuple[Array, Array]:
         """Energy and gradient, by one reverse pass through the immersion."""
         images, pull = jax.vjp(self.metric.embed, self.nodes(control))
-        return self.of(images), self._table(control).T @ pull(self._image_force(images))[0]
+        return self.of(images), self._table(control).T @ pull(self.image_force(images))[0]
 
     def constant_system(self, control: Array) -> System:
         """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1."""
@@ -92,7 +92,7 @@ class ChordEnergy(splines.Chains):
     def exact_system(self, control: Array) -> System:
         """The same with the full Hessian."""
         nodes, table = self.nodes(control), self._table(control)
-        push = self._image_force(self.metric.embed(nodes))
+        push = self.image_force(self.metric.embed(nodes))
 
         def pulled(points: Array) -> tuple[Array, Array]:
             images, pull = jax.vjp(self.metric.embed, points)

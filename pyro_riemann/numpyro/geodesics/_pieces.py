@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from pyro_riemann._formulas.audit import DENSE, TOLERANCE
 from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _graph, _refine, _spline
-from pyro_riemann.numpyro.geodesics._audit import DENSE, TOLERANCE, audit, report
+from pyro_riemann.numpyro.geodesics._audit import audit, report
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.geodesics._path import by_curves, search
 
@@ -166,10 +167,10 @@ def _laid(finer: Solver, metric: Metric, z: Array, y: Array, old: Piece, path: A
 def _measured(metric: Metric, z: Array, y: Array, piece: Piece, last: bool = False) -> list[Piece]:
     """Curves that failed for the kinks of an immersion, by chords and Gauss nodes so many that kinks do not tell.
 
-    Across kinks, as a decoder with ReLU has them, neither a spline's speed nor Newton's method comes to rest, and chords
-    converge by their number alone. Here each passes in proportion to its length, so that the energy is that of the
-    curve's length, and what the curve could save is asked for. What fails here too stays as it is; at ``last`` all that
-    failed is measured, and has the length that was.
+    Across kinks, as a decoder with ReLU has them, neither a spline's speed nor Newton's method comes to rest, and
+    chords converge by their number alone. Here each passes in proportion to its length, so that the energy is that of
+    the curve's length, and what the curve could save is asked for. What fails here too stays as it is; at ``last`` all
+    that failed is measured, and has the length that was.
     """
     chosen = ~piece.converged & (piece.error < KNOWN) & (piece.kinked | last)
     if not isinstance(metric.energy(piece.solver), ChordEnergy) or not chosen.any():
@@ -230,9 +231,7 @@ def _padded(piece: Piece) -> Piece:
 
 
 @jax.jit
-def _solve_first(
-    solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None
-) -> tuple[Array, ...]:
+def _solve_first(solver: Solver, metric: Metric, z: Array, y: Array, starts: Array | None) -> tuple[Array, ...]:
     interior, converged = search(solver, metric, z, y, starts)
     length, error, passed, kinked = judged(solver, metric, z, y, interior, converged == 1)
     return interior, length, error, passed, converged > 0, kinked

@@ -10,10 +10,10 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import splines
+from pyro_riemann._formulas.audit import TOLERANCE
 from pyro_riemann._formulas.shortest_paths import TRACK
 from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _spline
-from pyro_riemann.numpyro.geodesics._audit import TOLERANCE
 from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
 from pyro_riemann.numpyro.geodesics._path import chunk_size
 

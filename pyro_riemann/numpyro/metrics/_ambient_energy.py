@@ -108,7 +108,7 @@ class AmbientEnergy(splines.Chains, QuadratureEnergy):
 
     def _hessians(self, table: Array, images: Array, jacobian: Array) -> tuple[Array, Array]:
         """As those of chords: Jacobians in orthonormal frames, of which one is carried to the other along the chord."""
-        frames, rates = self.space.frame(images, jacobian), self._rates(images)
+        frames, rates = self.space.frame(images, jacobian), self.rates_of(images)
         carried = self.space.carry(images[:, :-1], images[:, 1:], frames[:, 1:])
         cross = products(frames[:, :-1], carried)
         return splines.chord_hessians(_spline, table, rates, products(frames, frames), cross)
