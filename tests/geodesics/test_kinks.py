@@ -29,6 +29,17 @@ class Folded(nn.Module):
         return torch.cat([turned, torch.relu(turned[:, :1] - self.places) @ self.jumps[:, None]], dim=-1)
 
 
+class Layers(nn.Module):
+    """Two matrices with an activation between them."""
+
+    def __init__(self, first: Tensor, activation: nn.Module, second: Tensor) -> None:
+        super().__init__()
+        self.first, self.activation, self.second = first, activation, second
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.as_tensor(self.activation(z @ self.first)) @ self.second
+
+
 def test_curves_across_folds_have_the_length_of_lines_in_the_plane() -> None:
     folds = Folds(0.3)
     surface, (z, y), truth = Folded(folds), map(torch.from_numpy, folds.ends), torch.from_numpy(folds.dist())
@@ -90,8 +101,8 @@ def test_chords_of_a_smooth_surface_are_not_taken_for_kinks() -> None:
     z, y = torch.randn(2, 50, 2, generator=generator, dtype=torch.float64)
     solver = GeodesicSolver()
     shares = []
-    for rectifier in (torch.tanh, torch.relu):
-        metric = PullbackMetric(lambda z, act=rectifier: act(z @ first) @ second, 2)
+    for rectifier in (nn.Tanh(), nn.ReLU()):
+        metric = PullbackMetric(Layers(first, rectifier, second), 2)
         control = solver.control_points(metric, z, y).control
         shares.append(audit(solver.energy(metric), control).kinked.double().mean())
     assert shares[0] == 0
