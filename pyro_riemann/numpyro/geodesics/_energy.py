@@ -118,7 +118,7 @@ class QuadratureEnergy(splines.Paced):
     xp = jnp
 
     def __init__(self, metric: Metric, num_knots: int, num_segments: int, guide: Array | None = None) -> None:
-        self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
+        self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide
         if guide is not None:
             weights, _, _, points, velocity = self.curve(guide)
             self.pace = splines.pace(jnp, jax.lax.stop_gradient(metric.norm(points, velocity)), weights)
