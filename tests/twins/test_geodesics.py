@@ -13,6 +13,11 @@ from torch import nn
 
 import pyro_riemann as here
 import pyro_riemann.numpyro as twin
+from pyro_riemann.geodesics import _spline
+from pyro_riemann.geodesics._audit import audit as here_audit
+from pyro_riemann.geodesics._energy import ChordEnergy, QuadratureEnergy
+from pyro_riemann.numpyro.geodesics import _energy as twin_energy
+from pyro_riemann.numpyro.geodesics._audit import audit as twin_audit
 
 POINTS = np.random.default_rng(0).normal(size=(2, 5, 2))
 SETTINGS = {"tolerance": 1e-16}
@@ -66,3 +71,31 @@ def test_curves_logmap_and_van_vleck_determinant() -> None:
     np.testing.assert_allclose(
         other.expmap(jnp.asarray(shoot), jnp.asarray(arrive)), metric.expmap(*map(torch.from_numpy, (shoot, arrive)))
     )
+
+
+@pytest.mark.parametrize("kind", ["chords", "dense chords", "quadrature"])
+def test_curves_at_a_pace_of_their_own_are_judged_alike(kind: str) -> None:
+    """Also a few of them at a time."""
+    generator, knots = np.random.default_rng(0), 8
+    z, y = 0.3 * generator.standard_normal((2, 5, 2))
+    control = _spline.line(knots, torch.from_numpy(z), torch.from_numpy(y)).numpy().copy()
+    control[:, 1:-1] += 0.05 * generator.standard_normal(control[:, 1:-1].shape)
+    first, second = generator.standard_normal((2, 20)), generator.standard_normal((20, 30))
+    guide, few, segments = torch.from_numpy(control), np.array([1, 3]), 1024 if kind == "dense chords" else 32
+    one: ChordEnergy | QuadratureEnergy
+    other: twin_energy.ChordEnergy | twin_energy.QuadratureEnergy
+    if kind == "quadrature":
+        one = QuadratureEnergy(here.Hyperbolic(2), knots, segments, guide)
+        other = twin_energy.QuadratureEnergy(twin.Hyperbolic(2), knots, segments, jnp.asarray(control))
+    else:
+        surface = here.PullbackMetric(lambda z: torch.tanh(z @ torch.from_numpy(first)) @ torch.from_numpy(second), 2)
+        one = ChordEnergy(surface, knots, segments, False, guide)
+        same = twin.PullbackMetric(lambda z: jnp.tanh(z @ first) @ second, 2)
+        other = twin_energy.ChordEnergy(same, knots, segments, False, jnp.asarray(control))
+    for rows in (np.arange(5), few):
+        verdict = here_audit(one.rows(torch.from_numpy(rows)), guide[torch.from_numpy(rows)])
+        its = twin_audit(other.rows(jnp.asarray(rows)), jnp.asarray(control[rows]))
+        np.testing.assert_allclose(its.length, verdict.length.numpy(), rtol=1e-9)
+        np.testing.assert_allclose(its.error, verdict.error.numpy(), rtol=1e-6)
+        np.testing.assert_array_equal(its.kinked, verdict.kinked.numpy())
+        assert bool((verdict.error > 0).all())
