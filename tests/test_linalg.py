@@ -18,7 +18,7 @@ PACKAGE = Path(_linalg.__file__).parent
 WRONG = {"torch.linalg.solve", "torch.linalg.solve_ex", "torch.linalg.slogdet", "torch.linalg.det", "torch.det"}
 # Newton's systems are constants in every derivative; rays are followed without a gradient
 CONSTANT = {
-    ("geodesics/_blocks.py", "torch.linalg.solve_ex"),
+    ("geodesics/_spline.py", "torch.linalg.solve_ex"),
     ("geodesics/_rays.py", "torch.linalg.solve"),
     ("geodesics/_rays.py", "torch.linalg.slogdet"),
     ("geodesics/_ray_state.py", "torch.linalg.slogdet"),
