@@ -92,9 +92,13 @@ class CentredMetric(RiemannianMetric):
         return self.field.squared_dist(y).expand(torch.broadcast_shapes(z.shape[:-1], y.shape[:-1]))
 
 
+STEPS = 1000  # of Brownian motion on a table, where they cost little
+
+
 def tabulated_prior(grid: GridMetric, loc: Tensor, time: Tensor, resolution: int) -> RiemannianHeatKernel:
     """The heat-kernel prior with its distances tabulated, without gradients in its own parameters."""
-    return RiemannianHeatKernel(loc.detach(), time.detach(), CentredMetric(grid, loc, resolution))
+    metric = CentredMetric(grid, loc, resolution)
+    return RiemannianHeatKernel(loc.detach(), time.detach(), metric, num_steps=STEPS)  # draws only begin chains
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from pyro_riemann._seed import seeded
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.datasets import ImageData
 from pyro_riemann.diagnostics import Summary
-from pyro_riemann.experiments._latent import frame
+from pyro_riemann.experiments._latent import STEPS, frame
 from pyro_riemann.experiments._report import new_figure, panels, save
 from pyro_riemann.experiments.quickstart._models import QuickstartConfig, centre_of, decode
 from pyro_riemann.geodesics import Geodesic
@@ -82,7 +82,7 @@ def beside(plain: VAE, data: ImageData, curves: Curves, num_frames: int = 10) ->
 def samples(rvae: VAE, plain: VAE, grid: GridMetric, data: ImageData, count: int = 64) -> dict[str, Tensor]:
     """Decoded means of prior draws; the heat kernel's draws are Brownian motion, here on the table of the metric."""
     loc, prior_time = centre_of(rvae)
-    ends = brownian_motion(grid, loc.expand(count, 2), prior_time, num_steps=1000)
+    ends = brownian_motion(grid, loc.expand(count, 2), prior_time, num_steps=STEPS)
     return {
         "test images": data.test[:count],
         "R-VAE: ends of Brownian motion, decoded": decode(rvae)(ends),
