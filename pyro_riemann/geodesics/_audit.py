@@ -53,7 +53,7 @@ def audit(energy: Energy, control: Tensor) -> Verdict:
 
 def _by_chords(energy: ChordEnergy, control: Tensor) -> tuple[Tensor, ...]:
     """Energy, length, error, and whether kinks are crossed."""
-    metric, nodes, dense = energy.metric, energy.nodes(control), energy.num_segments >= DENSE
+    metric, nodes, dense = energy.metric, energy.nodes(control), energy.num_segments == DENSE
     finer = energy.num_segments if dense else 2 * energy.num_segments + energy.num_knots
     weights, values, slopes = _spline.gauss_rule(energy.num_knots, finer, control)
     speed = _autodiff.directional(metric.embed, values @ control, slopes @ control)[1].norm(dim=-1)

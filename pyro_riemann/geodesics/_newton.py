@@ -113,10 +113,10 @@ def polish(
         model = _refresh(open_energy, control, model, stale)
     if not batch.empty and not torch.jit.is_tracing():
         factor, definite = _factorise(model, torch.zeros_like(damping))
-        share = _newton_step(factor, model.gradient)[1] / (2 * model.energy)
-        batch.settled[batch.rows] = definite & (share <= _SETTLED)
+        decrement = _newton_step(factor, model.gradient)[1]
+        batch.settled[batch.rows] = definite & (decrement <= 2 * _SETTLED * model.energy)
         if enough is not None:
-            batch.done[batch.rows] = definite & (share <= enough)
+            batch.done[batch.rows] = definite & (decrement <= 2 * enough * model.energy)
     return batch.close(control)
 
 

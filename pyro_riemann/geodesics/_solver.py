@@ -48,7 +48,8 @@ class GeodesicSolver(Search):
     other starts. Where a metric knows nothing but itself (no surface, table or landmarks), ways that bend off the
     straight line challenge what was found: a geodesic that another curve undercuts is replaced. What is left is
     reported. Across the kinks of an immersion, as a decoder with ReLU has them, where no gradient vanishes, curves are
-    measured by 1,024 chords and Gauss nodes, and have converged where bubbles of many sizes could save next to nothing.
+    measured by 1,024 chords and Gauss nodes, and have converged where bubbles of three sizes could save next to
+    nothing.
 
     Args:
         num_knots: intervals of the spline.

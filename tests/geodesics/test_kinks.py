@@ -80,6 +80,18 @@ def test_gradients_of_distances_across_folds_point_along_the_lines() -> None:
             assert ((gradient[:, axis] - slope).abs() < 0.05).float().mean() > 0.9  # an end may lie on a fold
 
 
+@pytest.mark.parametrize("segments", [300, 1024, 1500])
+def test_any_number_of_segments_will_do(segments: int) -> None:
+    """Also such as powers of two do not divide, at the start or in a further attempt."""
+    folds = Folds(1.0)
+    (z, y), truth = (torch.from_numpy(end[:4]) for end in folds.ends), torch.from_numpy(folds.dist()[:4])
+    metric = PullbackMetric(Folded(folds), 2, jitter=0.0)
+    metric.solver = GeodesicSolver(num_segments=segments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        torch.testing.assert_close(metric.geodesic(z, y).length, truth, rtol=3e-3, atol=0)
+
+
 @pytest.mark.parametrize("waves", [16, 32, 64])
 def test_a_detour_is_seen_by_what_bubbles_could_save(waves: int) -> None:
     folds = Folds(0.3)

@@ -55,18 +55,20 @@ def audit(energy: Energy, control: Array) -> Verdict:
 
 def _by_chords(energy: ChordEnergy, control: Array, value: Array) -> tuple[Array, Array, Array]:
     """Length, error, and whether kinks are crossed."""
-    metric, nodes, dense = energy.metric, energy.nodes(control), energy.num_segments >= DENSE
+    metric, nodes, dense = energy.metric, energy.nodes(control), energy.num_segments == DENSE
     finer = energy.num_segments if dense else 2 * energy.num_segments + energy.num_knots
     curve, saving = QuadratureEnergy(metric, energy.num_knots, finer).curve(control), None
     speed = jax.jvp(metric.embed, (curve[3],), (curve[4],))[1]
     length = (jnp.sqrt(jnp.square(speed).sum(-1)) * curve[0]).sum(-1)
-    images, pull_back = jax.vjp(metric.embed, nodes)
     if dense:
+        images, pull_back = jax.vjp(metric.embed, nodes)
         force = pull_back(energy.image_force(images))[0][:, 1:]
         stride = energy.num_segments // bubbles(energy.num_knots, energy.num_segments)
         rates = jnp.broadcast_to(energy.rates_of(images), (len(control), energy.num_segments))
         middle = metric.metric(nodes[:, stride // 2 :: stride])
         saving = bubble_saving(jnp, _linalg.solve_vector, force, rates, middle)
+    else:
+        images = metric.embed(nodes)
     return length, *chord_error(jnp, images, value, length, energy.richardson, saving)
 
 

@@ -38,7 +38,7 @@ class GeodesicSolver(SolverSettings[Metric, Array]):
     pace that follows the curve and from other starts. Where a metric knows nothing but itself (no surface, table or
     landmarks), ways that bend off the straight line challenge what was found: a geodesic that another curve undercuts
     is replaced. What is left is reported. Across the kinks of an immersion, as a decoder with ReLU has them, where no
-    gradient vanishes, curves are measured by 1,024 chords and Gauss nodes, and have converged where bubbles of many
+    gradient vanishes, curves are measured by 1,024 chords and Gauss nodes, and have converged where bubbles of three
     sizes could save next to nothing. All this needs known points: under ``jit``, ``vmap`` and ``scan`` nothing is
     tried again, measured, challenged or reported, but the ``converged`` of a curve is there.
 
