@@ -157,10 +157,6 @@ def _shortest_path_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return interior, -by_curves(solver, metric, _newton, metric.energy(solver, guide), control, moved)
 
 
-def _inner_gradient(energy: Energy, control: Array) -> Array:
-    return energy.first_order(control)[1][:, 1:-1]
-
-
 def _newton(energy: Energy, control: Array, moved: Array) -> Array:
     dim = control.shape[-1]
     hessian = energy.exact_system(control).hessian[:, dim:-dim, dim:-dim]
