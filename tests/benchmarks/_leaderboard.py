@@ -6,7 +6,6 @@ seconds and peak memory. All lengths are measured in one way: that of the images
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import resource
@@ -109,18 +108,33 @@ def ours(metric: RiemannianMetric, init: str, **settings: Any) -> Curves:
     return curves
 
 
+def moved(metric: RiemannianMetric) -> Any:
+    """The twin of a metric."""
+    from pyro_riemann import numpyro as twin
+
+    if not isinstance(metric, OnlyMetric):
+        return twin.to_numpyro(metric)
+    exact = twin.to_numpyro(metric.exact)
+
+    class Twin(twin.RiemannianMetric):  # type: ignore[misc]
+        dim = exact.dim
+
+        def metric(self, z: Any) -> Any:
+            return exact.metric(z)
+
+    return Twin()
+
+
 def in_jax(metric: RiemannianMetric) -> Curves:
     """The default solver of the twin from the straight line."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    from pyro_riemann import numpyro as twin
-
-    moved = twin.to_numpyro(metric)
+    twin = moved(metric)
 
     def curves(z: Tensor, y: Tensor) -> Tensor:
-        found = moved.geodesic(jnp.asarray(z.numpy()), jnp.asarray(y.numpy()), init="line")
+        found = twin.geodesic(jnp.asarray(z.numpy()), jnp.asarray(y.numpy()), init="line")
         points = jax.block_until_ready(found(jnp.linspace(0, 1, FINE + 1)))
         return torch.from_numpy(np.array(points)).movedim(0, 1)
 
@@ -128,14 +142,14 @@ def in_jax(metric: RiemannianMetric) -> Curves:
 
 
 def georce(metric: RiemannianMetric, init: str, segments: int = 100, steps: int = 1000, tolerance: float = 1e-4) -> Any:
-    r"""GEORCE with its defaults: T segments, a line search by halves, until the energy's gradient is small.
+    r"""GEORCE's step on a batch of curves: T segments, until the energy's gradient is small.
 
     With u the segments, the step solves :math:`u_t = -G_t^{-1}(\mu + \sum_{j > t} \nu_j) / 2`, where
     :math:`\nu_j = \partial_x\,u_j^\top G(x) u_j` at the last curve and mu makes the curve end where it must.
 
     Source: Rygaard and Hauberg (2025), *GEORCE: a fast new control algorithm for computing geodesics*, algorithm 1.
-    Written from memory of it, and checked against geodesics of the sphere alone: compare it with the authors' package
-    before a row is published. Curves that are done leave the batch.
+    Written anew because its authors' package starts from straight segments alone; `authors_georce` is that package,
+    and both find the same curves. Here a line search by halves; curves that are done leave the batch.
     """
 
     def begin(z: Tensor, y: Tensor) -> Tensor:
@@ -195,6 +209,47 @@ def georce(metric: RiemannianMetric, init: str, segments: int = 100, steps: int 
     return curves
 
 
+def authors_georce(metric: RiemannianMetric) -> Curves:
+    """GEORCE by its authors' package with its defaults, one pair after the other in one compiled program."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from georce import GEORCE_R
+
+    twin = moved(metric)
+    solve = jax.jit(lambda pairs: jax.lax.map(lambda pair: GEORCE_R(twin.metric)(*pair), pairs))
+
+    def curves(z: Tensor, y: Tensor) -> Tensor:
+        return finer(torch.from_numpy(np.array(solve((jnp.asarray(z.numpy()), jnp.asarray(y.numpy()))))))
+
+    return curves
+
+
+def geomstats(metric: RiemannianMetric) -> Curves:
+    """Path straightening with geomstats' defaults, which takes one pair after the other."""
+    import numpy as np
+
+    if not hasattr(np, "trapz"):
+        np.trapz = np.trapezoid  # geomstats 2.8 does not import with numpy 2.4, which dropped the name
+    from geomstats.geometry.euclidean import Euclidean
+    from geomstats.geometry.riemannian_metric import RiemannianMetric as Metric
+    from geomstats.numerics.geodesic import PathStraightening
+
+    class Ours(Metric):  # type: ignore[misc]
+        def metric_matrix(self, base_point: Tensor) -> Tensor:
+            return metric.metric(base_point.float()).double()
+
+    space = Euclidean(metric.dim, equip=False)
+    space.equip_with_metric(Ours)
+    solver = PathStraightening(space)
+
+    def curves(z: Tensor, y: Tensor) -> Tensor:
+        pairs = zip(y.double(), z.double(), strict=True)
+        return finer(torch.stack([solver.discrete_geodesic_bvp(end, start) for end, start in pairs]).float())
+
+    return curves
+
+
 def stochman(metric: RiemannianMetric) -> Curves:
     """stochman's defaults, all pairs in one batch."""
     from stochman.curves import CubicSpline
@@ -229,19 +284,17 @@ def finer(x: Tensor) -> Tensor:
 
 
 def methods(metric: RiemannianMetric) -> dict[str, Callable[[], Curves]]:
-    """By name; those whose package is missing are left out."""
-    known: dict[str, Callable[[], Curves]] = {
+    """By name; each asks for its package when it is called."""
+    return {
         "ours, torch": lambda: ours(metric, "line"),
         "ours, torch, graph": lambda: ours(metric, "graph"),
         "ours, JAX": lambda: in_jax(metric),
-        "GEORCE": lambda: georce(metric, "line"),
+        "GEORCE": lambda: authors_georce(metric),
         "GEORCE from our graph": lambda: georce(metric, "graph"),
         "stochman": lambda: stochman(metric),
+        "geomstats": lambda: geomstats(metric),
         "reference": lambda: ours(metric, "graph", num_knots=32, num_segments=128),
     }
-    if importlib.util.find_spec("stochman") is None:
-        del known["stochman"]
-    return known
 
 
 def lengths(metric: RiemannianMetric, points: Tensor) -> Tensor:
@@ -267,12 +320,12 @@ def main() -> None:
         solve = methods(metric)[method]()
         ours(metric, "line")(z[:1], y[:1])  # libraries load at their first use
         first = 0.0
-        if method.endswith("JAX"):  # compiled before
+        if method in ("ours, JAX", "GEORCE"):  # compiled before
             start = time.process_time()
             solve(z, y)
             first = time.process_time() - start
         start = time.process_time()
-        with torch.enable_grad() if method == "stochman" else torch.no_grad():
+        with torch.set_grad_enabled(method in ("stochman", "geomstats")):
             points = solve(z, y)
         seconds = time.process_time() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

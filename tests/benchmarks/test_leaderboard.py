@@ -4,6 +4,9 @@
 page ``docs/benchmarks/leaderboard.md`` from it; delete the file to measure all anew. A row that would take more than
 ``PYRO_RIEMANN_BENCHMARK_SECONDS`` (default 600), by the row before it, is left out. A curve is long if it exceeds the
 exact distance, or the shortest curve that any method found for the pair, by more than 1 %.
+
+Peers are measured where they are installed: stochman, geomstats (path straightening), and GEORCE, of whose authors'
+package ``GEORCE_SOURCE`` names a checkout.
 """
 
 from __future__ import annotations
@@ -37,8 +40,20 @@ CASES = (
 )
 SIZES = (1, 100, 1000, 10_000)
 REFERENCE = "reference"
-METHODS = ("ours, torch", "ours, torch, graph", "ours, JAX", "GEORCE", "GEORCE from our graph", "stochman", REFERENCE)
+OURS = ("ours, torch", "ours, torch, graph", "ours, JAX")
+METHODS = (*OURS, "GEORCE", "GEORCE from our graph", "stochman", "geomstats", REFERENCE)
+SETTINGS = {
+    "GEOMSTATS_BACKEND": "pytorch",
+    "OMP_NUM_THREADS": "1",
+    "PYRO_RIEMANN_PROGRESS": "off",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
 Rows = dict[str, dict[str, Any]]
+
+
+def limit() -> float:
+    """Seconds that a row may take."""
+    return float(os.environ.get("PYRO_RIEMANN_BENCHMARK_SECONDS", "600"))
 
 
 def measure(case: str, method: str, pairs: int) -> dict[str, Any] | None:
@@ -46,11 +61,18 @@ def measure(case: str, method: str, pairs: int) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "row.json"
         command = [sys.executable, "-m", "tests.benchmarks._leaderboard", case, method, str(pairs), str(file)]
-        flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        environment = {**os.environ, "XLA_FLAGS": flags, "OMP_NUM_THREADS": "1", "PYRO_RIEMANN_PROGRESS": "off"}
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+        environment = {**os.environ, **SETTINGS}
+        peers = os.environ.get("PYTHONPATH"), os.environ.get("GEORCE_SOURCE")
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in peers if path)
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=3 * limit() + 60
+            )
+        except subprocess.TimeoutExpired:
+            print(f"{case}, {method}, {pairs}: not done in {3 * limit() + 60:.0f} s")
+            return None
         if done.returncode:
-            print(f"{case}, {method}: {done.stderr.strip().splitlines()[-1]}")
+            print(f"{case}, {method}, {pairs}: {done.stderr.strip().splitlines()[-1]}")
             return None
         row: dict[str, Any] = json.loads(file.read_text())
     row["lengths"] = [float(f"{length:.7g}") for length in row["lengths"]]
@@ -104,7 +126,6 @@ def page(rows: Rows) -> str:
 
 def measure_all(cases: tuple[str, ...] = CASES, sizes: tuple[int, ...] = SIZES) -> Rows:
     """All rows, those measured before among them; each is kept as soon as it is there."""
-    limit = float(os.environ.get("PYRO_RIEMANN_BENCHMARK_SECONDS", "600"))
     for case in cases:
         for method in METHODS:
             last: tuple[float, int] | None = None
@@ -112,7 +133,7 @@ def measure_all(cases: tuple[str, ...] = CASES, sizes: tuple[int, ...] = SIZES) 
                 rows: Rows = json.loads(FILE.read_text()) if FILE.exists() else {}
                 key = f"{case} | {method} | {pairs}"
                 if key not in rows:
-                    if last is not None and last[1] > 1 and last[0] * pairs / last[1] > limit:
+                    if last is not None and last[1] > 1 and last[0] * pairs / last[1] > limit():
                         break
                     if (row := measure(case, method, pairs)) is None:
                         break
