@@ -230,7 +230,7 @@ def geomstats(metric: RiemannianMetric) -> Curves:
     import numpy as np
 
     if not hasattr(np, "trapz"):
-        np.trapz = np.trapezoid  # geomstats 2.8 does not import with numpy 2.4, which dropped the name
+        np.trapz = np.trapezoid  # noqa: NPY201 (geomstats 2.8 does not import without the name)
     from geomstats.geometry.euclidean import Euclidean
     from geomstats.geometry.riemannian_metric import RiemannianMetric as Metric
     from geomstats.numerics.geodesic import PathStraightening
