@@ -16,6 +16,7 @@ from pyro_riemann._formulas.metric import MetricAlgebra
 F = TypeVar("F")
 
 _NUM_PROBES = 512
+OUTSIDE = ("metric", "nearest", "error")  # what a table answers beyond its box
 
 
 def check_sizes(resolution: int | Sequence[int], dim: int) -> tuple[int, ...]:
@@ -112,6 +113,7 @@ class TableAlgebra(MetricAlgebra[A], Generic[A, F]):
     base: Any
     table: Any
     paths: Any
+    outside: str
     _floor: A | None
 
     @property
@@ -133,11 +135,13 @@ class TableAlgebra(MetricAlgebra[A], Generic[A, F]):
             ``(*batch)``, without gradient; 0 outside the box, where the true metric is used.
 
         Raises:
-            ValueError: if the true metric is not kept (``outside="error"``).
+            ValueError: if the true metric is not kept (``outside="nearest"`` or ``"error"``).
         """
         self._checked("z", z)
         if self.base is None:
-            raise ValueError('the true metric is not kept with `outside="error"`: give the points as `points=`.')
+            raise ValueError(
+                f'the true metric is not kept with `outside="{self.outside}"`: give the points as `points=`.'
+            )
         return self._error_at(z, self.base)
 
     def _checked(self, name: str, z: A) -> Array:
@@ -151,7 +155,7 @@ class TableAlgebra(MetricAlgebra[A], Generic[A, F]):
         raise ValueError(
             f"{int(beyond.sum())} of {beyond.size} points lie outside the box {self.table.low.tolist()} to "
             f"{self.table.high.tolist()} of the table, for instance z = {z[beyond][0].tolist()}. "
-            'Tabulate a larger box, or use `outside="metric"`.'
+            'Tabulate a larger box, or use `outside="metric"` or `"nearest"`.'
         )
 
     def on_floor(self, z: A) -> A | None:
@@ -167,10 +171,37 @@ class TableAlgebra(MetricAlgebra[A], Generic[A, F]):
         raise NotImplementedError
 
     def covers(self, z: A) -> A | None:
+        if self.outside == "nearest":
+            return None
         if self.base is None:
             return self.table.contains(z)
         beyond = self.base.covers(z)
         return None if beyond is None else self.table.contains(z) | beyond
+
+    def alone(self) -> Self:
+        """This table without the metric it was made of: beyond the box G is constant across its faces.
+
+        What a chain wants that now and then leaps far out, where a decoder's geodesics are dear and the draw is refused
+        anyway. The table, its solver and its paths are shared, so that nothing is computed anew.
+        """
+        other = self.without_metric()
+        if self.base is not None:
+            other._floor = self._floor_at_nodes(self.base)
+        return other
+
+    def without_metric(self) -> Self:
+        """The same, but that it forgets also where the metric is on its floor, which costs as much as the table."""
+        other = self._copied()
+        other.base, other.outside = None, "nearest"
+        return other
+
+    def _copied(self) -> Self:
+        """A copy that shares all but its own attributes."""
+        raise NotImplementedError
+
+    def _floor_at_nodes(self, metric: Any) -> A | None:
+        """Where ``metric`` is on its floor at the nodes, in the shape of the grid; None if it has none."""
+        raise NotImplementedError
 
     def prepare_paths(self, resolution: int = 64) -> Self:
         """Tabulate shortest paths as well, so that ``init="graph"`` starts from a look-up; returns the metric.

@@ -78,7 +78,7 @@ def contains(z: Array, low: Array, high: Array) -> Array:
 def look_up(xp: Namespace, coefficients: Array, low: Array, high: Array, z: Array, order: int = 0) -> tuple[Array, ...]:
     """Values ``(*batch, F)``, with ``order`` 1 slopes ``(*batch, F, d)``, with 2 curves ``(*batch, F, d, d)``.
 
-    For ``numpy`` and ``jax.numpy``. Outside the box the value at the nearest face is kept.
+    For ``numpy`` and ``jax.numpy``. Outside the box the value at the nearest face is kept: it is constant across.
     """
     dim, fields = coefficients.ndim - 1, coefficients.shape[-1]
     resolution = tuple(size - 2 for size in coefficients.shape[:-1])
@@ -106,9 +106,10 @@ def look_up(xp: Namespace, coefficients: Array, low: Array, high: Array, z: Arra
         rows.append(xp.einsum("...c,...cf->...f", row, window))
     result = xp.stack(rows, -2)
     found = [result[..., 0, :]]
+    rate = (((z >= low) & (z <= high)) / width)[..., None, :]  # cells that a unit crosses: none beyond the box
     if order > 0:
-        found.append(xp.swapaxes(result[..., 1 : dim + 1, :] / width[:, None], -1, -2))
+        found.append(xp.swapaxes(result[..., 1 : dim + 1, :], -1, -2) * rate)
     if order > 1:
-        curves = xp.swapaxes(result[..., dim + 1 :, :], -1, -2)
-        found.append(curves.reshape(*z.shape[:-1], fields, dim, dim) / (width[:, None] * width))
+        curves = xp.swapaxes(result[..., dim + 1 :, :], -1, -2).reshape(*z.shape[:-1], fields, dim, dim)
+        found.append(curves * (xp.swapaxes(rate, -1, -2) * rate)[..., None, :, :])
     return tuple(found)

@@ -231,7 +231,7 @@ def flat_pairs(metric: Metric, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, to
             raise ValueError(
                 f"{int((~known).sum())} of {known.numel()} points `{name}` lie outside the box in which "
                 f"{type(metric).__name__} is known, for instance {point[~known][0].tolist()}. Tabulate a larger box, "
-                'or use `outside="metric"`.'
+                'or use `outside="metric"` or `"nearest"`.'
             )
     try:
         z, y = torch.broadcast_tensors(z, y)

@@ -61,18 +61,19 @@ class RiemannianMetric(GenericMetric):
         """
         return ConformalMetric(self, log_scale)
 
-    def tabulate(self, low: Corner, high: Corner, resolution: int) -> GridMetric:
+    def tabulate(self, low: Corner, high: Corner, resolution: int, outside: str = "metric") -> GridMetric:
         """This metric as a :class:`GridMetric` on a box of the chart; d <= 3.
 
         Args:
             low: lower corner of the box, a number or ``(d,)``.
             high: upper corner, likewise.
             resolution: nodes an axis, at least 4.
+            outside: what it is beyond the box, see there.
 
         Raises:
             ValueError: as :class:`GridMetric`.
         """
-        return GridMetric(self, low, high, resolution)
+        return GridMetric(self, low, high, resolution, outside)
 
 
 class ConformalMetric(VolumeMetric, RiemannianMetric):
@@ -112,8 +113,9 @@ class GridMetric(TableMetric, RiemannianMetric):
         high: upper corner, likewise.
         resolution: nodes an axis, one number or d, each at least 4.
         outside: ``"metric"`` evaluates the true metric outside the box (and keeps it as the submodule
-            ``base``), ``"error"`` raises. Under ``torch.jit.trace``, ``torch.vmap`` and compilers, where no branch
-            on data is possible, the value at the nearest point of the box is used instead.
+            ``base``), ``"nearest"`` takes the value at the nearest point of the box, for chains that now and then leap
+            far out, where a decoder costs much and means little; ``"error"`` raises. Under ``torch.jit.trace``,
+            ``torch.vmap`` and compilers, where no branch on data is possible, all three are ``"nearest"``.
         chunk_size: nodes evaluated at once.
         points: where the table will be used, such as codes or draws, ``(n, d)``: the error is judged there. Default:
             random points of the box, most of which nobody may ever visit.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -42,7 +44,7 @@ class TableMetric(grid_table.TableAlgebra[Tensor, DistanceField], GenericMetric)
     ) -> None:
         super().__init__()
         self.dim, self.solver = grid_table.check_dimension(metric.dim), metric.solver
-        self.outside = check_one_of("outside", outside, ("metric", "error"))
+        self.outside = check_one_of("outside", outside, grid_table.OUTSIDE)
         self.chunk_size = chunk_size
         corners = self._corners(metric, low, high)
         sizes, ends = grid_table.check_sizes(resolution, self.dim), corners.cpu().numpy()
@@ -50,7 +52,7 @@ class TableMetric(grid_table.TableAlgebra[Tensor, DistanceField], GenericMetric)
         fields = torch.from_numpy(grid_table.fields(self._evaluate(metric, nodes, corners), nodes))
         self.table = SplineTable(fields.to(corners).reshape(*sizes, -1), *corners)
         self.base = metric if outside == "metric" else None
-        self.register_buffer("_floor", self._floor_at(metric, nodes, corners) if outside == "error" else None)
+        self.register_buffer("_floor", None if outside == "metric" else self._floor_at_nodes(metric))
         known = metric.peaks()
         inside = None if known is None else self.table.contains(known.loc.to(corners))
         for name, value in zip(Peaks._fields, known or (None, None), strict=True):
@@ -83,9 +85,10 @@ class TableMetric(grid_table.TableAlgebra[Tensor, DistanceField], GenericMetric)
         return tensors
 
     @torch.no_grad()
-    def _floor_at(self, metric: GenericMetric, nodes: np.ndarray, like: Tensor) -> Tensor | None:
-        """Where ``metric`` is on its floor at the nodes, in the shape of the grid; None if it has none."""
-        chunks = [metric.on_floor(chunk) for chunk in torch.from_numpy(nodes).to(like).split(self.chunk_size)]
+    def _floor_at_nodes(self, metric: GenericMetric) -> Tensor | None:
+        low = self.table.low
+        nodes = grid_table.nodes(torch.stack([low, self.table.high]).cpu().numpy(), self.table.resolution)
+        chunks = [metric.on_floor(chunk) for chunk in torch.from_numpy(nodes).to(low).split(self.chunk_size)]
         known = [chunk for chunk in chunks if chunk is not None]
         return torch.cat(known).reshape(self.table.resolution) if known else None
 
@@ -127,8 +130,7 @@ class TableMetric(grid_table.TableAlgebra[Tensor, DistanceField], GenericMetric)
     def _beyond(self, z: Tensor) -> Tensor | None:
         """Points outside the box, ``(*batch)`` bool, or None if there are none (or where none can be read)."""
         check_point("z", z, self.dim)
-        inside = self.table.contains(z)
-        if holds(inside):
+        if self.outside == "nearest" or holds(inside := self.table.contains(z)):
             return None
         beyond = ~inside
         if self.outside == "error":
@@ -182,6 +184,11 @@ class TableMetric(grid_table.TableAlgebra[Tensor, DistanceField], GenericMetric)
         if beyond is None or self.base is None:
             return total
         return total.index_put((beyond,), self.base.speed_hessian(z[beyond], v[beyond]))
+
+    def _copied(self) -> Self:
+        other = copy.copy(self)
+        other._modules, other._buffers = dict(self._modules), dict(self._buffers)
+        return other
 
     def _floor_near(self, z: Tensor, floor: Tensor) -> Tensor:
         sizes = torch.tensor(floor.shape, dtype=z.dtype, device=z.device)

@@ -19,7 +19,7 @@ class SplineTable(nn.Module):
 
     Evaluation gathers the 4^d coefficients around each point and contracts them with
     polynomial weights: a few large operations, differentiable in z to any order (forward or
-    reverse mode, traced or not). Outside the box the value at the nearest face is kept.
+    reverse mode, traced or not). Outside the box the value at the nearest face is kept: it is constant across.
 
     Args:
         values: ``(R_1, ..., R_d, F)``, at least 4 nodes an axis.
@@ -85,13 +85,13 @@ class SplineTable(nn.Module):
     def with_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``(*batch, F)`` and their derivatives ``(*batch, F, d)``."""
         result = self._evaluate(z, self.jacobian_basis)
-        return result[..., 0], result[..., 1:] / self._step(z)
+        return result[..., 0], result[..., 1:] * self._rate(z)
 
     def with_hessian(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values ``(*batch, F)`` with first ``(*batch, F, d)`` and second ``(*batch, F, d, d)`` derivatives."""
-        result, step, first = self._evaluate(z, self.hessian_basis), self._step(z), 1 + self.dim
-        curves = result[..., first:].unflatten(-1, (self.dim, self.dim)) / (step.unsqueeze(-1) * step)
-        return result[..., 0], result[..., 1:first] / step, curves
+        result, rate, first = self._evaluate(z, self.hessian_basis), self._rate(z), 1 + self.dim
+        curves = result[..., first:].unflatten(-1, (self.dim, self.dim)) * (rate.mT * rate).unsqueeze(-3)
+        return result[..., 0], result[..., 1:first] * rate, curves
 
     def _evaluate(self, z: Tensor, basis: Tensor) -> Tensor:
         """Values and derivatives in units of cells, ``(*batch, F, K)``, for the K rows of ``basis``."""
@@ -104,6 +104,11 @@ class SplineTable(nn.Module):
         for axis in range(1, self.dim):
             weights = weights * (powers[..., axis, :] @ basis[axis].to(powers))
         return weights.unflatten(-1, (-1, 4**self.dim))
+
+    def _rate(self, z: Tensor) -> Tensor:
+        """Cells that a unit of each coordinate crosses, ``(*batch, 1, d)``: none beyond the box."""
+        within = (z >= self.low.to(z)) & (z <= self.high.to(z))
+        return (within / self._step(z)).unsqueeze(-2)
 
     def _step(self, z: Tensor) -> Tensor:
         return ((self.high - self.low) / (self.sizes - 1)).to(z)

@@ -15,8 +15,8 @@ from pyro_riemann.vae._frozen_laws import (
     FrozenLaw,
     PartlySolvedHeatKernel,
     SecondOrderNormal,
-    TableAlone,
     is_trained,
+    table_alone,
 )
 
 
@@ -67,7 +67,7 @@ class FrozenPosteriorELBO(Trace_ELBO):
             raise ValueError(f"`distances` is a share of the rows in (0, 1], got {distances}.")
         super().__init__(num_particles, **settings)
         self.distances = distances
-        self.tables: WeakKeyDictionary[GridMetric, TableAlone] = WeakKeyDictionary()
+        self.tables: WeakKeyDictionary[GridMetric, GridMetric] = WeakKeyDictionary()
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
         with _FrozenLaws(self):
@@ -96,7 +96,7 @@ class _FrozenLaws(Messenger):
         if not isinstance(metric, GridMetric):
             return metric
         if metric not in self.elbo.tables:
-            self.elbo.tables[metric] = TableAlone(metric)
+            self.elbo.tables[metric] = table_alone(metric)
         return self.elbo.tables[metric]
 
 

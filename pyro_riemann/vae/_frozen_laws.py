@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_riemann._formulas import densities, log_cholesky
+from pyro_riemann._formulas import densities
 from pyro_riemann.distributions import RiemannianHeatKernel, RiemannianWrappedNormal
 from pyro_riemann.distributions._base import Shape
 from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
@@ -131,30 +131,14 @@ class PartlySolvedHeatKernel(RiemannianHeatKernel):
         return densities.short_time(torch, self.metric.dim, self.time, squared, torch.zeros_like(squared))
 
 
-class TableAlone(RiemannianMetric):
-    """What a table knows: beyond its box the metric is that at its face, and no trial of a curve asks for a decoder.
+def table_alone(grid: GridMetric) -> GridMetric:
+    """The table without the decoder, of which then no trial of a curve asks.
 
     Curves start from shortest paths, of which those from one centre cost one search.
     """
-
-    def __init__(self, grid: GridMetric) -> None:
-        super().__init__()
-        self.dim, self.table = grid.dim, grid.table
-        solver = grid.solver.replace(init="graph")
-        if grid.solver == training_solver(grid.dim):
-            solver = solver.replace(max_iterations=_FROM_A_PATH)
-        self.solver = solver
-        self.paths = grid.paths or CentredPaths(self, self.solver.graph_resolution)
-
-    def tabulated(self) -> TableAlone:
-        return self
-
-    def metric(self, z: Tensor) -> Tensor:
-        tensor: Tensor = log_cholesky.metric(torch, self.table(z), self.dim)[0]
-        return tensor
-
-    def metric_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        fields, slope = self.table.with_jacobian(z)
-        flat = ((z < self.table.low) | (z > self.table.high)).unsqueeze(-2)  # constant across a face
-        metric, jacobian = log_cholesky.metric(torch, fields, self.dim, slope.masked_fill(flat, 0))
-        return metric, jacobian
+    alone = grid.without_metric()
+    alone.solver = grid.solver.replace(init="graph")
+    if grid.solver == training_solver(grid.dim):
+        alone.solver = alone.solver.replace(max_iterations=_FROM_A_PATH)
+    alone.paths = grid.paths or CentredPaths(alone, alone.solver.graph_resolution)
+    return alone

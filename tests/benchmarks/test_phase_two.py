@@ -25,7 +25,7 @@ from pyro_riemann.experiments.kalatzis2020._work import _config, build, load_ima
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae import VAE, train
-from pyro_riemann.vae._frozen_laws import SecondOrderNormal, TableAlone
+from pyro_riemann.vae._frozen_laws import SecondOrderNormal, table_alone
 from pyro_riemann.vae._training import TwoPhases
 from tests.benchmarks._decoder import cache_folder
 
@@ -80,7 +80,7 @@ def distance_errors(vae: VAE, images: torch.Tensor) -> tuple[torch.Tensor, torch
     The draws' are against the exponential map by 16 Runge-Kutta steps on the decoder.
     """
     decoder = PullbackMetric(vae.decoder.distance_immersion(), vae.latent_dim)
-    metric = TableAlone(vae.metric) if isinstance(vae.metric, GridMetric) else vae.metric
+    metric = table_alone(vae.metric) if isinstance(vae.metric, GridMetric) else vae.metric
     accurate = GeodesicSolver(num_knots=16, num_segments=64, tolerance=1e-8, init="graph")
     with torch.no_grad():
         posterior: Any = vae.posterior(images)

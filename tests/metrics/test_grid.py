@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -107,18 +108,67 @@ def test_geometry_of_the_tabulated_metric(dim: int) -> None:
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_closed_derivatives_match_forward_mode(dim: int) -> None:
-    grid = make(dim)
-    z, v = points(2, 3, dim), torch.randn(2, 3, dim, dtype=torch.float64)
-    generic = OnlyMetric(grid)
+    agrees_with_forward_mode(make(dim), points(2, 3, dim))
+
+
+def agrees_with_forward_mode(grid: GridMetric, z: Tensor) -> None:
+    v, generic = torch.randn_like(z), OnlyMetric(grid)
     for name, arguments in (
         ("metric_jacobian", (z,)),
         ("metric_derivatives", (z, v)),
         ("christoffel", (z, v)),
+        ("speed_hessian", (z, v)),
         ("drift", (z,)),
         ("logdet", (z,)),
         ("logdet_gradient", (z,)),
     ):
         torch.testing.assert_close(getattr(grid, name)(*arguments), getattr(generic, name)(*arguments))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_a_table_alone_is_constant_across_its_faces(dim: int) -> None:
+    grid = make(dim)
+    alone = grid.alone()
+    z = 2 * points(40, dim)
+    assert not bool(grid.table.contains(z).all())
+    torch.testing.assert_close(alone.metric(z), grid.metric(z.clamp(LOW, HIGH)))
+    agrees_with_forward_mode(alone, z)
+    assert alone.metric(torch.full((dim,), 3.0).double()).shape == (dim, dim)
+    assert (alone.base, alone.outside, alone.covers(z)) == (None, "nearest", None)
+    assert grid.base is not None
+    assert grid.outside == "metric"
+    made = GridMetric(grid.base, *corners(dim), grid.table.resolution, outside="nearest")
+    torch.testing.assert_close(made.logdet(z), alone.logdet(z))
+    assert pickle.loads(pickle.dumps(alone)).outside == "nearest"
+
+
+def test_a_table_alone_asks_no_decoder() -> None:
+    calls = []
+
+    def decoder(z: Tensor) -> Tensor:
+        calls.append(len(z))
+        return torch.cat([z, z.square().sum(-1, keepdim=True)], -1)
+
+    grid = PullbackMetric(decoder, 2).tabulate(LOW, HIGH, 20)
+    alone, z = grid.alone(), torch.tensor([0.2, -0.1], requires_grad=True)
+    calls.clear()
+    dist = alone.dist(z, torch.tensor([30.0, -20.0]))
+    dist.backward()
+    assert z.grad is not None
+    assert bool(z.grad.isfinite().all())
+    assert calls == []
+    line = torch.lerp(z.detach(), torch.tensor([30.0, -20.0]), torch.linspace(0, 1, 4001).unsqueeze(-1))
+    straight = alone.norm((line[1:] + line[:-1]) / 2, line.diff(dim=0)).sum()
+    assert math.hypot(29.8, 19.9) < float(dist.detach()) < float(straight)  # G is at least the identity
+    grid.dist(z.detach(), torch.tensor([1.5, 0.0]))
+    assert calls
+
+
+def test_a_table_alone_keeps_where_its_metric_is_on_its_floor() -> None:
+    grid = GridMetric(PullbackMetric(torch.tanh, 2), -5.0, 5.0, 81)  # sech^4 falls below nine jitters at |z| = 3.6
+    z = torch.tensor([[0.2, 3.0], [4.0, -4.0], [9.0, 9.0]])
+    for alone in (grid.alone(), grid.alone().alone()):
+        assert alone.on_floor(z).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

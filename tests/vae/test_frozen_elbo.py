@@ -13,7 +13,7 @@ from pyro_riemann import PullbackMetric, RiemannianHeatKernel, RiemannianWrapped
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
 from pyro_riemann.vae import FrozenPosteriorELBO, TrainingConfig, set_phase
-from pyro_riemann.vae._frozen_laws import FrozenHeatKernel, PartlySolvedHeatKernel, SecondOrderNormal, TableAlone
+from pyro_riemann.vae._frozen_laws import FrozenHeatKernel, PartlySolvedHeatKernel, SecondOrderNormal, table_alone
 from pyro_riemann.vae._training import TwoPhases
 from tests.vae.test_models import curve_data, phase_two_vae
 
@@ -115,19 +115,6 @@ def test_the_constant_of_a_frozen_law_is_a_density_with_respect_to_the_volume():
         assert float((in_dz - complete).abs().max()) < 0.1
 
 
-def test_a_table_alone_is_constant_beyond_its_box():
-    grid = GridMetric(PullbackMetric(paraboloid, 2), -1.0, 1.0, 40)
-    alone = TableAlone(grid)
-    inside = torch.rand(20, 2) * 1.8 - 0.9
-    torch.testing.assert_close(alone.metric(inside), grid.metric(inside))
-    torch.testing.assert_close(alone.metric_jacobian(inside), grid.metric_jacobian(inside))
-    beyond, face = torch.tensor([[1.7, 0.3]]), torch.tensor([[1.0, 0.3]])
-    assert torch.equal(alone.metric(beyond), alone.metric(face))
-    slope = alone.metric_jacobian(beyond)[1]
-    assert torch.equal(slope[..., 0], torch.zeros(1, 2, 2))
-    torch.testing.assert_close(slope[..., 1], grid.metric_jacobian(face)[1][..., 1])
-
-
 def test_distances_on_a_table_start_from_shortest_paths():
     """Across a ridge that ends at y = 1 the straight line is a local minimum; the path on the grid goes round."""
 
@@ -140,7 +127,7 @@ def test_distances_on_a_table_start_from_shortest_paths():
     assert float(shortest) < 2 * math.hypot(1.5, 2.5)  # a straight way round
     grid.solver = GeodesicSolver(on_failure="ignore")
     assert float(grid.dist(z, y)) > 1.4 * float(shortest)
-    assert float(TableAlone(grid).dist(z, y)) == pytest.approx(float(shortest), rel=1e-2)
+    assert float(table_alone(grid).dist(z, y)) == pytest.approx(float(shortest), rel=1e-2)
 
 
 def test_training_takes_it():

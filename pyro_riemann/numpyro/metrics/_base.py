@@ -64,18 +64,19 @@ class RiemannianMetric(GenericMetric):
         """
         return ConformalMetric(self, log_scale)
 
-    def tabulate(self, low: Corner, high: Corner, resolution: int) -> GridMetric:
+    def tabulate(self, low: Corner, high: Corner, resolution: int, outside: str = "metric") -> GridMetric:
         """This metric as a :class:`GridMetric` on a box of the chart; d <= 3.
 
         Args:
             low: lower corner of the box, a number or ``(d,)``.
             high: upper corner, likewise.
             resolution: nodes an axis, at least 4.
+            outside: what it is beyond the box, see there.
 
         Raises:
             ValueError: as :class:`GridMetric`.
         """
-        return GridMetric(self, low, high, resolution)
+        return GridMetric(self, low, high, resolution, outside)
 
 
 class ConformalMetric(VolumeMetric, RiemannianMetric):
@@ -116,8 +117,9 @@ class GridMetric(TableMetric, RiemannianMetric):
         resolution: nodes an axis, one number or d, each at least 4.
         outside: ``"metric"`` evaluates the true metric (kept as ``base``) if any point of the batch lies outside the
             box. Under ``vmap``, where a branch on data becomes a selection, it is evaluated in any case.
-            ``"error"`` forgets the true metric: it raises where points can be read, and where they cannot (under
-            ``jit`` and the like) the value at the nearest point of the box is used instead.
+            ``"nearest"`` takes the value at the nearest point of the box, for chains that now and then leap far out,
+            where a decoder costs much and means little. ``"error"`` raises where points can be read, and where they
+            cannot (under ``jit`` and the like) is ``"nearest"``.
         chunk_size: nodes evaluated at once.
         points: where the table will be used, such as codes or draws, ``(n, d)``: the error is judged there. Default:
             random points of the box, most of which nobody may ever visit.

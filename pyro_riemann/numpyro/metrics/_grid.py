@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ class TableMetric(grid_table.TableAlgebra[Array, DistanceField], GenericMetric):
         max_error: float | None = 0.1,
     ) -> None:
         self.dim, self.solver = grid_table.check_dimension(metric.dim), metric.solver
-        self.outside = check_one_of("outside", outside, ("metric", "error"))
+        self.outside = check_one_of("outside", outside, grid_table.OUTSIDE)
         ends = self._corners(metric, low, high)
         sizes = grid_table.check_sizes(resolution, self.dim)
         nodes = grid_table.nodes(ends, sizes)
@@ -62,7 +63,7 @@ class TableMetric(grid_table.TableAlgebra[Array, DistanceField], GenericMetric):
         fields = grid_table.fields(tensors[: len(nodes)], nodes)
         self.table = SplineTable(fields.reshape(*sizes, -1), *map(jnp.asarray, ends))
         self.base = metric if outside == "metric" else None
-        self._floor = _grid_programs.floor_in_chunks(metric, nodes, sizes, chunk_size) if outside == "error" else None
+        self._floor = None if outside == "metric" else self._floor_at_nodes(metric, chunk_size)
         known = metric.peaks()
         self._peaks = known and jax.tree.map(lambda leaf: leaf[np.asarray(self.table.contains(known.loc))], known)
         estimate = np.asarray(_grid_programs.metric(self, jnp.asarray(probes), inside=True))
@@ -112,6 +113,8 @@ class TableMetric(grid_table.TableAlgebra[Array, DistanceField], GenericMetric):
 
     def _inside(self, z: Array) -> bool:
         """Whether the table alone serves all points; unknown, and so false, where they cannot be read."""
+        if self.outside == "nearest":
+            return True
         inside = self.table.contains(z)
         if isinstance(inside, jax.core.Tracer):
             return self.base is None
@@ -140,6 +143,14 @@ class TableMetric(grid_table.TableAlgebra[Array, DistanceField], GenericMetric):
     def speed_hessian(self, z: Array, v: Array) -> Array:
         z = check_point("z", z, self.dim)
         return _grid_programs.speed_hessian(self, z, v, inside=self._inside(z))
+
+    def _copied(self) -> Self:
+        return copy.copy(self)
+
+    def _floor_at_nodes(self, metric: GenericMetric, chunk_size: int = 4096) -> Array | None:
+        sizes = self.table.resolution
+        nodes = grid_table.nodes(np.stack([self.table.low, self.table.high]), sizes)
+        return _grid_programs.floor_in_chunks(metric, nodes, sizes, chunk_size)
 
     def _floor_near(self, z: Array, floor: Array) -> Array:
         sizes = jnp.asarray(floor.shape, z.dtype)

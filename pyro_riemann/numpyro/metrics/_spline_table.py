@@ -20,7 +20,8 @@ class SplineTable(Pytree):
     """Cubic spline through values on a regular grid, for points in its box.
 
     Evaluation gathers the 4^d coefficients around each point and contracts them with
-    polynomial weights, differentiable in z to any order. Outside the box the value at the nearest face is kept.
+    polynomial weights, differentiable in z to any order. Outside the box the value at the nearest face is kept: it
+    is constant across.
 
     Args:
         values: NumPy array ``(R_1, ..., R_d, F)``, at least 4 nodes an axis.

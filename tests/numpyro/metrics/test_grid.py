@@ -249,6 +249,23 @@ def test_a_table_on_its_own_knows_its_floor_and_where_it_knows_the_metric() -> N
     assert GridMetric(Sphere(2), -1.0, 1.0, 8, outside="error").on_floor(z) is None
 
 
+def test_a_table_alone_is_constant_across_its_faces() -> None:
+    grid = GridMetric(PullbackMetric(lambda z: jnp.concatenate([z, z**2], -1), 2), -1.0, 1.0, 12)
+    alone, beyond = grid.alone(), jnp.array([[1.7, 0.3], [-2.0, 4.0], [0.5, 0.4]])
+    np.testing.assert_allclose(alone.metric(beyond), grid.metric(jnp.clip(beyond, -1.0, 1.0)), rtol=1e-5)
+    slope = jax.vmap(jax.jacfwd(alone.metric))(beyond)
+    np.testing.assert_allclose(alone.metric_jacobian(beyond)[1], slope, atol=1e-4)
+    np.testing.assert_allclose(alone.logdet_gradient(beyond), jax.vmap(jax.grad(alone.logdet))(beyond), atol=1e-4)
+    v = jnp.array([[0.3, -1.0]] * 3)
+
+    def speed(z: Array, v: Array) -> Array:
+        return 0.5 * v @ alone.metric(z) @ v
+
+    np.testing.assert_allclose(alone.speed_hessian(beyond, v), jax.vmap(jax.hessian(speed))(beyond, v), atol=2e-3)
+    assert (alone.base, alone.covers(beyond), grid.outside) == (None, None, "metric")
+    assert np.isfinite(alone.dist(beyond[0], beyond[1]))
+
+
 def test_what_leaves_a_table_on_its_own_is_reported() -> None:
     """Compiled code cannot raise on the way, so walks, curves and rays say afterwards that they left."""
 
