@@ -72,7 +72,8 @@ def measure(case: str, method: str, pairs: int) -> dict[str, Any] | None:
             print(f"{case}, {method}, {pairs}: not done in {3 * limit() + 60:.0f} s")
             return None
         if done.returncode:
-            print(f"{case}, {method}, {pairs}: {done.stderr.strip().splitlines()[-1]}")
+            reasons = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
+            print(f"{case}, {method}, {pairs}: {reasons[-1]}")
             return None
         row: dict[str, Any] = json.loads(file.read_text())
     row["lengths"] = [float(f"{length:.7g}") for length in row["lengths"]]
