@@ -16,7 +16,7 @@ import torch
 
 from tests.zero_tangents import infer_quickly
 
-SLOW = frozenset(Path(__file__).with_name("slow.txt").read_text().splitlines())
+SLOW, LONG = (frozenset(Path(__file__).with_name(name).read_text().splitlines()) for name in ("slow.txt", "long.txt"))
 QUICKER = "--xla_cpu_use_fusion_emitters=false"
 
 
@@ -45,10 +45,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the cases of ``slow.txt``: what they test, another case of the same test does in every run."""
+    """Mark what the two lists name.
+
+    What cases of ``slow.txt`` test, another case of the same test does in every run. Those of ``long.txt`` take most
+    of the time of all, and are run before a change lands.
+    """
     for item in items:
-        if item.nodeid in SLOW:
-            item.add_marker(pytest.mark.slow)
+        for cases, mark in ((SLOW, pytest.mark.slow), (LONG, pytest.mark.long)):
+            if item.nodeid in cases:
+                item.add_marker(mark)
 
 
 @pytest.fixture(autouse=True)
