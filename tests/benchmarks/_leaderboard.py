@@ -218,11 +218,16 @@ def authors_georce(metric: RiemannianMetric) -> Curves:
 
     twin = moved(metric)
     solve = jax.jit(lambda pairs: jax.lax.map(lambda pair: GEORCE_R(twin.metric)(*pair), pairs))
+    programs: dict[int, Any] = {}
 
-    def curves(z: Tensor, y: Tensor) -> Tensor:
-        return finer(torch.from_numpy(np.array(solve((jnp.asarray(z.numpy()), jnp.asarray(y.numpy()))))))
+    class Authors:
+        def __call__(self, z: Tensor, y: Tensor) -> Tensor:
+            return finer(torch.from_numpy(np.array(programs[len(z)]((jnp.asarray(z.numpy()), jnp.asarray(y.numpy()))))))
 
-    return curves
+        def compile(self, z: Tensor, y: Tensor) -> None:
+            programs[len(z)] = solve.lower((jnp.asarray(z.numpy()), jnp.asarray(y.numpy()))).compile()
+
+    return Authors()
 
 
 def geomstats(metric: RiemannianMetric) -> Curves:
@@ -322,14 +327,16 @@ def main() -> None:
         first = 0.0
         if method in ("ours, JAX", "GEORCE"):  # compiled before
             start = time.process_time()
-            solve(z, y)
+            (solve.compile if method == "GEORCE" else solve)(z, y)
             first = time.process_time() - start
         start = time.process_time()
         with torch.set_grad_enabled(method in ("stochman", "geomstats")):
             points = solve(z, y)
         seconds = time.process_time() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        row: dict[str, Any] = {"seconds": seconds, "first_seconds": first, "peak_mib": peak}
+        if method == "ours, JAX":  # which has run as well
+            first = max(0.0, first - seconds)
+        row: dict[str, Any] = {"seconds": seconds, "compile_seconds": first, "peak_mib": peak}
         row["lengths"] = lengths(metric, points).tolist()
         if isinstance(metric, OnlyMetric):
             row["exact"] = metric.exact.dist(z.double(), y.double()).tolist()

@@ -1,9 +1,10 @@
 """Leaderboard of geodesics: one measure of length, CPU time of one thread, peak memory, each row in its own process.
 
-``python -m tests.benchmarks leaderboard`` measures what ``docs/benchmarks/leaderboard.json`` has not yet and writes the
-page ``docs/benchmarks/leaderboard.md`` from it; delete the file to measure all anew. A row that would take more than
-``PYRO_RIEMANN_BENCHMARK_SECONDS`` (default 600), by the row before it, is left out. A curve is long if it exceeds the
-exact distance, or the shortest curve that any method found for the pair, by more than 1 %.
+``python -m tests.benchmarks leaderboard`` measures what ``leaderboard.json`` in the folder of the trained decoders has
+not yet and writes the page ``docs/benchmarks/leaderboard.md`` from it; delete the file to measure all anew. A row that
+would take more than ``PYRO_RIEMANN_BENCHMARK_SECONDS`` (default 600), by the row before it, is left out, and one that
+takes more than thrice as long and a minute is stopped. A curve is long if it exceeds the exact distance, or the
+shortest curve that any method found for the pair, by more than 1 %.
 
 Peers are measured where they are installed: stochman, geomstats (path straightening), and GEORCE, of whose authors'
 package ``GEORCE_SOURCE`` names a checkout.
@@ -25,9 +26,10 @@ import torch
 
 from pyro_riemann import Sphere
 from tests.benchmarks import _leaderboard
+from tests.benchmarks._decoder import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-FILE = ROOT / "docs" / "benchmarks" / "leaderboard.json"
+PAGE = ROOT / "docs" / "benchmarks" / "leaderboard.md"
 CASES = (
     "S^2",
     "H^8",
@@ -64,13 +66,11 @@ def measure(case: str, method: str, pairs: int) -> dict[str, Any] | None:
         environment = {**os.environ, **SETTINGS}
         peers = os.environ.get("PYTHONPATH"), os.environ.get("GEORCE_SOURCE")
         environment["PYTHONPATH"] = os.pathsep.join(path for path in peers if path)
+        most = 3 * limit() + 60
         try:
-            done = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=3 * limit() + 60
-            )
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=most)
         except subprocess.TimeoutExpired:
-            print(f"{case}, {method}, {pairs}: not done in {3 * limit() + 60:.0f} s")
-            return None
+            return {"not_done": most}
         if done.returncode:
             reasons = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
             print(f"{case}, {method}, {pairs}: {reasons[-1]}")
@@ -83,6 +83,7 @@ def measure(case: str, method: str, pairs: int) -> dict[str, Any] | None:
 def best(rows: Rows, case: str, pairs: int) -> np.ndarray:
     """Exact distances, or the shortest lengths found, of the pairs of a case."""
     found = [row for key, row in rows.items() if key.startswith(f"{case} | ") and key.endswith(f" | {pairs}")]
+    found = [row for row in found if "lengths" in row]
     for row in found:
         if "exact" in row:
             return np.array(row["exact"])
@@ -94,21 +95,22 @@ def table(rows: Rows) -> list[dict[str, Any]]:
     result = []
     for key, row in rows.items():
         case, method, pairs = key.split(" | ")
+        named = {"benchmark": "leaderboard", "case": case, "method": method, "pairs": int(pairs)}
+        if "not_done" in row:
+            result.append({**named, "not_done_in": row["not_done"]})
+            continue
         excess = np.nan_to_num(np.array(row["lengths"]) / best(rows, case, int(pairs)) - 1, nan=np.inf)
         result.append(
             {
-                "benchmark": "leaderboard",
-                "case": case,
-                "method": method,
+                **named,
                 "seconds": row["seconds"],
                 "floor_seconds": None,
                 "ratio_to_floor": None,
-                "pairs": int(pairs),
                 "ms_a_pair": 1000 * row["seconds"] / int(pairs),
                 "share_long": float((excess > 0.01).mean()),
                 "median_error": float(np.median(np.abs(excess))),
                 "peak_mib": row["peak_mib"],
-                "compile_seconds": max(0.0, row["first_seconds"] - row["seconds"]) or None,
+                "compile_seconds": row["compile_seconds"] or None,
             }
         )
     order = {name: place for place, name in enumerate((*CASES, *METHODS))}
@@ -120,18 +122,23 @@ def page(rows: Rows) -> str:
     head = ["case", "pairs", "method", "CPU ms a pair", "more than 1 % long", "median error", "peak MiB"]
     lines = [head, ["---"] * len(head)]
     for row in table(rows):
+        start = [row["case"], f"{row['pairs']:,}", row["method"]]
+        if "not_done_in" in row:
+            lines.append([*start, f"not done in {row['not_done_in']:.0f} s", "", "", ""])
+            continue
         numbers = f"{row['ms_a_pair']:.3g}", f"{100 * row['share_long']:.3g} %", f"{row['median_error']:.1e}"
-        lines.append([row["case"], f"{row['pairs']:,}", row["method"], *numbers, f"{row['peak_mib']:,}"])
+        lines.append([*start, *numbers, f"{row['peak_mib']:,}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def measure_all(cases: tuple[str, ...] = CASES, sizes: tuple[int, ...] = SIZES) -> Rows:
     """All rows, those measured before among them; each is kept as soon as it is there."""
+    file = cache_folder() / "leaderboard.json"
     for case in cases:
         for method in METHODS:
             last: tuple[float, int] | None = None
             for pairs in sizes:
-                rows: Rows = json.loads(FILE.read_text()) if FILE.exists() else {}
+                rows: Rows = json.loads(file.read_text()) if file.exists() else {}
                 key = f"{case} | {method} | {pairs}"
                 if key not in rows:
                     if last is not None and last[1] > 1 and last[0] * pairs / last[1] > limit():
@@ -139,10 +146,13 @@ def measure_all(cases: tuple[str, ...] = CASES, sizes: tuple[int, ...] = SIZES) 
                     if (row := measure(case, method, pairs)) is None:
                         break
                     rows[key] = row
-                    FILE.write_text(json.dumps(rows, separators=(",", ":")) + "\n")
-                    FILE.with_suffix(".md").write_text(page(rows))
+                    file.write_text(json.dumps(rows) + "\n")
+                    PAGE.write_text(page(rows))
+                if "not_done" in rows[key]:
+                    break
                 last = rows[key]["seconds"], pairs
-    return json.loads(FILE.read_text())
+    found: Rows = json.loads(file.read_text())
+    return found
 
 
 def run() -> list[dict[str, Any]]:
