@@ -47,7 +47,7 @@ def markdown(rows: list[Row]) -> str:
     for benchmark in dict.fromkeys(row["benchmark"] for row in rows):
         chosen = [row for row in rows if row["benchmark"] == benchmark]
         free = dict.fromkeys(key for row in chosen for key in row if key not in FIRST + LAST)
-        columns = [*FIRST[1:], *free, *LAST]
+        columns = [key for key in (*FIRST[1:], *free, *LAST) if any(row.get(key) is not None for row in chosen)]
         lines = [[key.replace("_", " ") for key in columns], ["---"] * len(columns)]
         lines += [[cell(row.get(key)) for key in columns] for row in chosen]
         parts.append(f"## {benchmark}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")

@@ -1,10 +1,10 @@
 """Leaderboard of geodesics: one measure of length, CPU time of one thread, peak memory, each row in its own process.
 
 ``python -m tests.benchmarks leaderboard`` measures what ``leaderboard.json`` in the folder of the trained decoders has
-not yet and writes the page ``docs/benchmarks/leaderboard.md`` from it; delete the file to measure all anew. A row that
-would take more than ``PYRO_RIEMANN_BENCHMARK_SECONDS`` (default 600), by the row before it, is left out, and one that
-takes more than thrice as long and a minute is stopped. A curve is long if it exceeds the exact distance, or the
-shortest curve that any method found for the pair, by more than 1 %.
+not yet; delete the file to measure all anew. A row that would take more than ``PYRO_RIEMANN_BENCHMARK_SECONDS``
+(default 600), by the row before it, is left out, and one that takes more than thrice as long and a minute is stopped.
+A curve is long if it exceeds the exact distance, or the shortest curve that any method found for the pair, by more
+than 1 %.
 
 Peers are measured where they are installed: stochman, geomstats (path straightening), and GEORCE, of whose authors'
 package ``GEORCE_SOURCE`` names a checkout.
@@ -29,7 +29,6 @@ from tests.benchmarks import _leaderboard
 from tests.benchmarks._decoder import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "benchmarks" / "leaderboard.md"
 CASES = (
     "S^2",
     "H^8",
@@ -104,8 +103,6 @@ def table(rows: Rows) -> list[dict[str, Any]]:
             {
                 **named,
                 "seconds": row["seconds"],
-                "floor_seconds": None,
-                "ratio_to_floor": None,
                 "ms_a_pair": 1000 * row["seconds"] / int(pairs),
                 "share_long": float((excess > 0.01).mean()),
                 "median_error": float(np.median(np.abs(excess))),
@@ -115,20 +112,6 @@ def table(rows: Rows) -> list[dict[str, Any]]:
         )
     order = {name: place for place, name in enumerate((*CASES, *METHODS))}
     return sorted(result, key=lambda row: (order[row["case"]], row["pairs"], order[row["method"]]))
-
-
-def page(rows: Rows) -> str:
-    """The page's table."""
-    head = ["case", "pairs", "method", "CPU ms a pair", "more than 1 % long", "median error", "peak MiB"]
-    lines = [head, ["---"] * len(head)]
-    for row in table(rows):
-        start = [row["case"], f"{row['pairs']:,}", row["method"]]
-        if "not_done_in" in row:
-            lines.append([*start, f"not done in {row['not_done_in']:.0f} s", "", "", ""])
-            continue
-        numbers = f"{row['ms_a_pair']:.3g}", f"{100 * row['share_long']:.3g} %", f"{row['median_error']:.1e}"
-        lines.append([*start, *numbers, f"{row['peak_mib']:,}"])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def measure_all(cases: tuple[str, ...] = CASES, sizes: tuple[int, ...] = SIZES) -> Rows:
@@ -147,7 +130,6 @@ def measure_all(cases: tuple[str, ...] = CASES, sizes: tuple[int, ...] = SIZES) 
                         break
                     rows[key] = row
                     file.write_text(json.dumps(rows) + "\n")
-                    PAGE.write_text(page(rows))
                 if "not_done" in rows[key]:
                     break
                 last = rows[key]["seconds"], pairs
