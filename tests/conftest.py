@@ -47,13 +47,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what the two lists name.
 
-    What cases of ``slow.txt`` test, another case of the same test does in every run. Those of ``long.txt`` take most
-    of the time of all, and are run before a change lands.
+    What cases of ``slow.txt`` test, another case of the same test does in every run. The tests, files and folders of
+    ``long.txt`` take most of the time of all, and are run before a change lands.
     """
+    groups = tuple(entry for entry in LONG if "::" not in entry)
     for item in items:
-        for cases, mark in ((SLOW, pytest.mark.slow), (LONG, pytest.mark.long)):
-            if item.nodeid in cases:
-                item.add_marker(mark)
+        if item.nodeid in SLOW:
+            item.add_marker(pytest.mark.slow)
+        if item.nodeid in LONG or item.nodeid.startswith(groups):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(autouse=True)

@@ -199,8 +199,8 @@ class TableAlgebra(MetricAlgebra[A], Generic[A, F]):
         """A copy that shares all but its own attributes."""
         raise NotImplementedError
 
-    def _floor_at_nodes(self, metric: Any) -> A | None:
-        """Where ``metric`` is on its floor at the nodes, in the shape of the grid; None if it has none."""
+    def _floor_at_nodes(self, original: Any) -> A | None:
+        """Where it is on its floor at the nodes, in the shape of the grid; None if it has none."""
         raise NotImplementedError
 
     def prepare_paths(self, resolution: int = 64) -> Self:

@@ -85,10 +85,10 @@ class TableMetric(grid_table.TableAlgebra[Tensor, DistanceField], GenericMetric)
         return tensors
 
     @torch.no_grad()
-    def _floor_at_nodes(self, metric: GenericMetric) -> Tensor | None:
+    def _floor_at_nodes(self, original: GenericMetric) -> Tensor | None:
         low = self.table.low
         nodes = grid_table.nodes(torch.stack([low, self.table.high]).cpu().numpy(), self.table.resolution)
-        chunks = [metric.on_floor(chunk) for chunk in torch.from_numpy(nodes).to(low).split(self.chunk_size)]
+        chunks = [original.on_floor(chunk) for chunk in torch.from_numpy(nodes).to(low).split(self.chunk_size)]
         known = [chunk for chunk in chunks if chunk is not None]
         return torch.cat(known).reshape(self.table.resolution) if known else None
 

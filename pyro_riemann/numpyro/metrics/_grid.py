@@ -147,10 +147,10 @@ class TableMetric(grid_table.TableAlgebra[Array, DistanceField], GenericMetric):
     def _copied(self) -> Self:
         return copy.copy(self)
 
-    def _floor_at_nodes(self, metric: GenericMetric, chunk_size: int = 4096) -> Array | None:
+    def _floor_at_nodes(self, original: GenericMetric, chunk_size: int = 4096) -> Array | None:
         sizes = self.table.resolution
         nodes = grid_table.nodes(np.stack([self.table.low, self.table.high]), sizes)
-        return _grid_programs.floor_in_chunks(metric, nodes, sizes, chunk_size)
+        return _grid_programs.floor_in_chunks(original, nodes, sizes, chunk_size)
 
     def _floor_near(self, z: Array, floor: Array) -> Array:
         sizes = jnp.asarray(floor.shape, z.dtype)
