@@ -144,6 +144,17 @@ def test_mass_where_curvature_varies_is_second_order() -> None:
     assert (both.abs() < 0.1 * plain.abs()).all()
 
 
+def test_the_curvature_of_both_ends_is_in_the_density() -> None:
+    """Of the graph of a (x^2 + 2 y^2) / 2, where R = 4 a^2 / (1 + a^2 (x^2 + 4 y^2))^2."""
+    metric = paraboloid(0.8)
+    loc, z = torch.tensor([[0.1, 0.0], [0.5, 0.4]], dtype=F64)
+    curvature = [4 * 0.64 / (1 + 0.64 * (x.square() + 4 * y.square())) ** 2 for x, y in (loc, z)]
+    assert curvature[0] > 2 * curvature[1]
+    laws = [RiemannianHeatKernel(loc, TIME, metric, correction) for correction in ("van_vleck", "van_vleck_curvature")]
+    plain, both = (law.log_prob(z) for law in laws)
+    torch.testing.assert_close(both - plain, TIME * (curvature[0] + curvature[1]) / 24)
+
+
 # ---------------------------------------------------------------- charts
 
 
