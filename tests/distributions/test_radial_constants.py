@@ -23,6 +23,8 @@ from pyro_riemann import (
     WarpedMetric,
 )
 from pyro_riemann._formulas import ray_rule
+from pyro_riemann.distributions._normal_sampler import _along
+from pyro_riemann.distributions._rays import RayRule, cast_rays
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid
 from tests.charts import OnlyMetric, shear, unshear, warped_hyperbolic, warped_sphere, warped_torus
 from tests.distributions._shared import F64, derivative, paraboloid
@@ -113,6 +115,26 @@ def test_mass_on_a_table_on_its_own_counts_what_is_missing_as_error(half: float)
     assert any("a stated error of" in str(warning.message) for warning in caught) == (half < 1)
     assert abs(value - inside) < 2e-3
     assert abs(value) < error < (2 if half < 1 else 0.01)
+
+
+class OwnTorus(RiemannianMetric):
+    """A flat torus of period 2 by its tensor and its distances: rays stop being shortest before they meet again."""
+
+    dim = 2
+
+    def metric(self, z: Tensor) -> Tensor:
+        return torch.eye(2, dtype=z.dtype).expand(*z.shape, 2)
+
+    def squared_dist(self, z: Tensor, y: Tensor) -> Tensor:
+        return (y - z - 2 * ((y - z) / 2).round()).square().sum(-1)
+
+
+@pytest.mark.parametrize("scale", (0.5, 1.2))
+def test_rays_end_at_the_cut_locus(scale: float) -> None:
+    loc = torch.tensor([0.1, 0.2], dtype=F64)
+    value = RiemannianNormal(loc, scale, OwnTorus(), num_directions=64).log_normalizer().value
+    exact = 2 * math.log(2 * integrate.quad(lambda x: math.exp(-((x / scale) ** 2) / 2), 0, 1)[0])
+    assert abs(value.item() - exact) < 1e-3
 
 
 # ---------------------------------------------------------------- gradients
@@ -225,6 +247,17 @@ def test_radii_along_rays_in_eight_dimensions(metric: RiemannianMetric, curvatur
     r, cdf, _ = radial(8, 0.7, curvature)
     distance = metric.dist(loc.expand_as(z), z).numpy()
     assert stats.kstest(distance, lambda x: np.interp(x, r, cdf)).pvalue > 1e-3
+
+
+def test_radii_along_one_ray_have_their_law_between_its_nodes_too() -> None:
+    torch.manual_seed(0)
+    metric, time = Hyperboloid(2), torch.tensor(0.81, dtype=F64)
+    loc, white = torch.tensor([[0.3, -0.2]], dtype=F64), torch.tensor([[[0.6, 0.8]]], dtype=F64)
+    rule, _ = cast_rays(OnlyMetric(metric), loc, time.expand(1), white, 1.0, check=False)
+    many = RayRule(*(part.repeat_interleave(20_000, min(part.dim() - 1, 1)) for part in rule))
+    z = _along(many, many.log_integrand(time, 1.0))
+    r, cdf, _ = radial(2, 0.9, -1)
+    assert stats.kstest(metric.dist(loc, z).numpy(), lambda x: np.interp(x, r, cdf)).pvalue > 1e-3
 
 
 def test_rays_that_come_to_no_end_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
