@@ -86,6 +86,15 @@ def test_gradients_match_finite_differences(name: str) -> None:
     torch.testing.assert_close(grad_y, momentum, rtol=0, atol=5e-4)
 
 
+def test_the_length_of_a_curve_has_the_gradient_of_the_distance() -> None:
+    exact, metric = PAIRS["sphere2, sheared pullback"]
+    metric.solver = GeodesicSolver()
+    z, y = (points.requires_grad_() for points in ends(2, 3))
+    found = torch.autograd.grad(metric.geodesic(z, y, init="line").length.sum(), (z, y))
+    for slope, truth in zip(found, torch.autograd.grad(exact.dist(z, y).sum(), (z, y)), strict=True):
+        torch.testing.assert_close(slope, truth, rtol=0, atol=1e-3)
+
+
 def test_gradient_in_the_parameters_of_the_metric() -> None:
     def immersion(weight: Tensor) -> PullbackMetric:
         def surface(z: Tensor) -> Tensor:
