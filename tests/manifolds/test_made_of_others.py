@@ -204,6 +204,17 @@ def test_mass_on_a_product_with_a_numerical_factor_and_in_other_coordinates() ->
     assert ((draws.mean(0) - there.mean.squeeze(0)).abs() < 4 * error).all()
 
 
+@pytest.mark.parametrize("law", [RiemannianNormal, RiemannianHeatKernel])
+def test_moments_on_a_product_follow_its_coordinates(law: type) -> None:
+    """In the same coordinates in reverse order, by another rule."""
+    product, loc = ProductMetric([Sphere(2), EuclideanMetric(1)]), torch.tensor([0.3, -0.2, 0.1], dtype=F64)
+    backward = WarpedMetric(product, (lambda z: z.flip(-1), lambda x: x.flip(-1)))
+    spread = 0.3 if law is RiemannianNormal else 0.09
+    own, other = law(loc, spread, product), law(loc.flip(-1), spread, backward)
+    torch.testing.assert_close(other.mean, own.mean.flip(-1))
+    torch.testing.assert_close(other.variance, own.variance.flip(-1), rtol=1e-3, atol=0)
+
+
 def test_product_geodesics_bound_the_injectivity_radius() -> None:
     product = ProductMetric([Sphere(2, 0.5), FlatTorus(1, 2.0), SPD(2)])
     z, y, _ = some_points(product.dim)
