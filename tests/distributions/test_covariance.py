@@ -53,6 +53,16 @@ def test_isotropic_covariance_is_the_isotropic_law(metric: RiemannianMetric) -> 
     torch.testing.assert_close(law.log_prob(draw), law.log_prob(draw.clone()), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("metric", [Sphere(2, 1.2), Sphere(3)], ids=repr)
+def test_isotropic_covariance_is_the_isotropic_law_at_its_centre(metric: RiemannianMetric) -> None:
+    """Where all directions lead, and the density is infinite: the same large number."""
+    z, _ = some_points(metric.dim)
+    law = RiemannianWrappedNormal(
+        z, None, metric, scale_tril=torch.linalg.cholesky(0.3 * torch.linalg.inv(metric.metric(z)))
+    )
+    torch.testing.assert_close(law.log_prob(z), RiemannianWrappedNormal(z, 0.3, metric).log_prob(z))
+
+
 def test_flat_law_is_the_textbook_gaussian() -> None:
     z, y = some_points(2)
     for metric in (EuclideanMetric(2), ConstantMetric(torch.tensor([[2.0, 0.3], [0.3, 1.0]], dtype=F64))):
