@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from scipy import stats
 from torch import Tensor
 
 from pyro_riemann import KernelMetric, RiemannianMetric
+from pyro_riemann._formulas.unit_mixture import mixture
+from pyro_riemann.manifolds import ScaledMetric
 from pyro_riemann.sampling import (
     SamplingResult,
     hmc,
@@ -21,6 +24,7 @@ from pyro_riemann.sampling import (
     sample_uniform,
     tempered_smc,
 )
+from pyro_riemann.sampling._bridge import bridge_log_volume
 from tests.charts import half_space_log_height
 
 DTYPE = torch.float64
@@ -135,6 +139,33 @@ def test_error_of_the_log_volume_is_its_error(sampler: str) -> None:
     limit = stats.chi2(12).ppf(1 - 1e-4) * (1.5 if sampler == "tempered" else 1.0)
     assert sum(score**2 for score in scores) < limit
     assert sum(score**2 for score in scores) > stats.chi2(12).ppf(1e-4)
+
+
+def test_error_of_a_bridge_is_that_of_as_many_draws_as_are_effective() -> None:
+    """Meng and Wong's least error, from a step of heights 2 and 3 to the uniform law; 0.4 of the draws count."""
+    count, effective = 20_000, 8_000
+    heights = torch.tensor([2.0, 3.0], dtype=DTYPE)
+    uniform: Any = SimpleNamespace(mixture=mixture(torch, *torch.zeros(2, 0, 1, dtype=DTYPE), torch.zeros(1)))
+    target: Any = SimpleNamespace(
+        value=lambda unit: heights[(unit[:, 0] > 0.5).long()].log(), proposal=lambda: uniform, on_device=lambda q: q
+    )
+    draws = torch.cat([torch.full((2 * count // 5, 1), 0.2), torch.full((3 * count // 5, 1), 0.7)]).to(DTYPE)
+    value, error = bridge_log_volume(target, draws, effective, torch.Generator().manual_seed(0))
+    share, density = effective / (effective + count), heights / 2.5
+    overlap = float((density / (share * density + 1 - share)).mean())
+    exact = ((1 / overlap - 1) / (share * (1 - share) * (effective + count))) ** 0.5
+    assert error == pytest.approx(exact, rel=0.02)
+    assert abs(value - math.log(2.5)) < 4 * exact
+
+
+def test_warm_up_does_not_depend_on_the_unit_of_length() -> None:
+    metric = overlapping(3)
+    low, high = torch.tensor([[-2.0], [2.0]], dtype=DTYPE).expand(2, 3)
+    counts = {
+        independence_metropolis(ScaledMetric(metric, factor), 80, low, high, thinning=3, seed=0).evaluations
+        for factor in (1e-3, 1.0, 1e3)
+    }
+    assert len(counts) == 1
 
 
 # ---------------------------------------------------------------- sixteen dimensions
