@@ -145,7 +145,8 @@ def test_error_of_a_bridge_is_that_of_as_many_draws_as_are_effective() -> None:
     """Meng and Wong's least error, from a step of heights 2 and 3 to the uniform law; 0.4 of the draws count."""
     count, effective = 20_000, 8_000
     heights = torch.tensor([2.0, 3.0], dtype=DTYPE)
-    uniform: Any = SimpleNamespace(mixture=mixture(torch, *torch.zeros(2, 0, 1, dtype=DTYPE), torch.zeros(1)))
+    nowhere = torch.zeros(0, 1, dtype=DTYPE)
+    uniform: Any = SimpleNamespace(mixture=mixture(torch, nowhere, nowhere, torch.zeros(1)))
     target: Any = SimpleNamespace(
         value=lambda unit: heights[(unit[:, 0] > 0.5).long()].log(), proposal=lambda: uniform, on_device=lambda q: q
     )
