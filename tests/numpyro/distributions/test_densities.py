@@ -290,3 +290,15 @@ def test_a_heat_kernel_as_a_guide_says_that_there_is_no_bound() -> None:
     ):
         z, mark = law.sample_with_intermediates(jax.random.key(0))
         law.log_prob(z, mark)
+
+
+def test_derivative_of_a_constant_in_the_scale() -> None:
+    """By rays on a metric of one's own, against the closed form."""
+
+    def slope(metric: RiemannianMetric) -> float:
+        def constant(scale: Array) -> Array:
+            return RiemannianNormal(jnp.array([0.2, -0.1]), scale, metric, num_directions=16).log_normalizer()[0]
+
+        return float(jax.grad(constant)(jnp.array(0.4)))
+
+    assert slope(OnlyMetric(Hyperbolic(2))) == pytest.approx(slope(Hyperbolic(2)), rel=1e-2)
