@@ -181,16 +181,16 @@ class TableAlgebra(MetricAlgebra[A], Generic[A, F]):
     def alone(self) -> Self:
         """This table without the metric it was made of: beyond the box G is constant across its faces.
 
-        What a chain wants that now and then leaps far out, where a decoder's geodesics are dear and the draw is refused
-        anyway. The table, its solver and its paths are shared, so that nothing is computed anew.
+        What a chain wants that now and then leaps far out, where geodesics cost many evaluations of a decoder and the
+        draw is refused anyway. The table, its solver and its paths are shared, so that nothing is computed anew.
         """
-        other = self.without_metric()
+        other = self._without_metric()
         if self.base is not None:
             other._floor = self._floor_at_nodes(self.base)
         return other
 
-    def without_metric(self) -> Self:
-        """The same, but that it forgets also where the metric is on its floor, which costs as much as the table."""
+    def _without_metric(self) -> Self:
+        """The same, but for where the metric is on its floor: to learn that costs as much as the table."""
         other = self._copied()
         other.base, other.outside = None, "nearest"
         return other

@@ -136,7 +136,7 @@ def table_alone(grid: GridMetric) -> GridMetric:
 
     Curves start from shortest paths, of which those from one centre cost one search.
     """
-    alone = grid.without_metric()
+    alone = grid._without_metric()
     alone.solver = grid.solver.replace(init="graph")
     if grid.solver == training_solver(grid.dim):
         alone.solver = alone.solver.replace(max_iterations=_FROM_A_PATH)

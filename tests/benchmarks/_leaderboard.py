@@ -148,8 +148,8 @@ def georce(metric: RiemannianMetric, init: str, segments: int = 100, steps: int 
     :math:`\nu_j = \partial_x\,u_j^\top G(x) u_j` at the last curve and mu makes the curve end where it must.
 
     Source: Rygaard and Hauberg (2025), *GEORCE: a fast new control algorithm for computing geodesics*, algorithm 1.
-    Written anew because its authors' package starts from straight segments alone; `authors_georce` is that package,
-    and both find the same curves. Here a line search by halves; curves that are done leave the batch.
+    Written anew because its authors' package starts from straight segments alone; `authors_georce` is that package.
+    Here a line search by halves; curves that are done leave the batch.
     """
 
     def begin(z: Tensor, y: Tensor) -> Tensor:
