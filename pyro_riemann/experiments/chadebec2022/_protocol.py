@@ -88,6 +88,9 @@ class Protocol:
 PROTOCOLS: dict[str, Protocol] = {
     "full": Protocol("full", architecture="conv"),
     "full-mlp": Protocol("full-mlp"),
+    "quarter": Protocol(
+        "quarter", architecture="conv", hidden=(32, 64, 128, 256), table=(50_000, 20), extractor_epochs=2
+    ),
     "reduced": Protocol(
         "reduced",
         hidden=(256, 128),
@@ -129,7 +132,8 @@ PROTOCOLS: dict[str, Protocol] = {
         toy_epochs=2,
     ),
 }
-"""The protocols by name: ``full`` is the paper's, ``tiny`` tries the machinery and its numbers mean nothing."""
+"""The protocols by name: ``full`` is the paper's, ``quarter`` has a quarter of the channels and a fifth of the epochs,
+``tiny`` tries the machinery and its numbers mean nothing."""
 
 
 def grid(protocol: Protocol, parts: tuple[str, ...] = PARTS) -> list[Job]:
