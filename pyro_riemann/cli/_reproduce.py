@@ -80,7 +80,10 @@ def kalatzis2020(
 
 @reproduce.command()
 def chadebec2022(
-    protocol: Annotated[str, typer.Option(help="full, full-mlp, reduced or tiny.")] = "reduced",
+    protocol: Annotated[str, typer.Option(help="full, full-mlp, quarter, eighth, reduced or tiny.")] = "reduced",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model of tables and curves; repeat it for several [default: all].")
+    ] = None,
     data: Data = None,
     results: Annotated[Path | None, typer.Option(help="Of the results [default: runs/chadebec2022-PROTOCOL].")] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Of the models [default: in that of the results].")] = None,
@@ -106,6 +109,10 @@ def chadebec2022(
         chosen = experiment.PROTOCOLS[protocol]
         if seeds is not None:
             chosen = dataclasses.replace(chosen, seeds=tuple(range(seeds)))
+        if model:
+            for name in model:
+                check_one_of("model", name, chosen.models)
+            chosen = dataclasses.replace(chosen, models=tuple(model))
         if not report:
             parts, models = tuple(part or experiment.PARTS), checkpoints or folder / "checkpoints"
             experiment.run(chosen, folder, models, data, parts, console, device, fresh)

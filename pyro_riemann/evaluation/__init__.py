@@ -10,7 +10,7 @@ from pyro_riemann.evaluation._classifier import (
 )
 from pyro_riemann.evaluation._frechet import Features, fid, frechet_distance, inception_features
 from pyro_riemann.evaluation._identifiability import EncodingModel, IdentifiabilityReport, identifiability_report
-from pyro_riemann.evaluation._nearest import NearestImages, Neighbors, nearest, nearest_images
+from pyro_riemann.evaluation._nearest import NearestImages, Neighbors, authenticity, nearest, nearest_images
 from pyro_riemann.evaluation._precision_recall import PRD, PrecisionRecall, prd, prd_of_histograms, precision_recall
 from pyro_riemann.evaluation._samplers import compare_samplers
 
@@ -26,6 +26,7 @@ __all__ = [
     "PRD",
     "PrecisionRecall",
     "Scores",
+    "authenticity",
     "classification_scores",
     "compare_samplers",
     "fid",

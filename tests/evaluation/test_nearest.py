@@ -1,12 +1,13 @@
-"""Nearest images: found exactly, distances without cancellation, drawn in three rows."""
+"""Nearest images: found exactly, distances without cancellation, copies known, drawn in three rows."""
 
 from __future__ import annotations
 
 import pytest
+import scipy
 import torch
 from matplotlib import pyplot as plt
 
-from pyro_riemann.evaluation import nearest, nearest_images
+from pyro_riemann.evaluation import authenticity, nearest, nearest_images
 
 
 def test_nearest_is_that_of_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +36,27 @@ def test_reconstruction_of_another_image_may_be_nearer() -> None:
     torch.testing.assert_close(found.reconstruction, torch.tensor([[0.1, 0.0]]))
     torch.testing.assert_close(found.train_distance, torch.tensor([0.2]))
     torch.testing.assert_close(found.reconstruction_distance, torch.tensor([0.1]))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_copies_have_no_authenticity_and_new_rows_that_of_a_poisson_process(dim: int) -> None:
+    data, fresh = torch.rand(5_000, dim).double(), 0.15 + 0.7 * torch.rand(4_000, dim).double()
+    assert authenticity(data[:500], data) == 0
+    assert authenticity(data[:500] + 1e-9, data) == 0
+    assert authenticity(100 + fresh, data) == 1
+    # no row lies in the ball of volume V ~ Exp(1) about the new one; one of its radius about the nearest has the rest
+    outside = 1 - scipy.special.betainc((dim + 1) / 2, 0.5, 0.75)
+    assert authenticity(fresh, data) == pytest.approx(outside / (1 + outside), abs=0.035)
+
+
+def test_authenticity_is_that_of_all_distances() -> None:
+    generated, data = torch.randn(70, 2, 3).double(), torch.randn(90, 2, 3).double()
+    to_data = torch.cdist(generated.flatten(1), data.flatten(1))
+    among = torch.cdist(data.flatten(1), data.flatten(1)).fill_diagonal_(torch.inf).amin(-1)
+    expected = (to_data.amin(-1) > among[to_data.argmin(-1)]).double().mean()
+    assert authenticity(generated, data) == float(expected)
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        authenticity(generated, data[:1])
 
 
 def test_grid_has_a_row_for_each() -> None:

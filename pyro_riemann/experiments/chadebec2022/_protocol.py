@@ -85,12 +85,13 @@ class Protocol:
     toy_epochs: int = 200
 
 
+_NARROW: dict[str, Any] = {"architecture": "conv", "table": (50_000, 20), "extractor_epochs": 2}
+
 PROTOCOLS: dict[str, Protocol] = {
     "full": Protocol("full", architecture="conv"),
     "full-mlp": Protocol("full-mlp"),
-    "quarter": Protocol(
-        "quarter", architecture="conv", hidden=(32, 64, 128, 256), table=(50_000, 20), extractor_epochs=2
-    ),
+    "quarter": Protocol("quarter", hidden=(32, 64, 128, 256), **_NARROW),
+    "eighth": Protocol("eighth", hidden=(16, 32, 64, 128), **_NARROW),
     "reduced": Protocol(
         "reduced",
         hidden=(256, 128),
@@ -132,8 +133,8 @@ PROTOCOLS: dict[str, Protocol] = {
         toy_epochs=2,
     ),
 }
-"""The protocols by name: ``full`` is the paper's, ``quarter`` has a quarter of the channels and a fifth of the epochs,
-``tiny`` tries the machinery and its numbers mean nothing."""
+"""The protocols by name: ``full`` is the paper's, ``quarter`` and ``eighth`` have that share of its channels and a fifth
+of its epochs, ``tiny`` tries the machinery and its numbers mean nothing."""
 
 
 def grid(protocol: Protocol, parts: tuple[str, ...] = PARTS) -> list[Job]:

@@ -44,20 +44,28 @@ the JSON files beside it; in its folder, this runs what is missing and makes it 
 Protocol `{name}`: {caption} {runs} runs, {minutes:.0f} minutes of a core. The likelihood of variational models has the
 standard deviation {likelihood_scale:.3f}; metrics have {num_centroids:,} centroids, lambda = {regularization:g}, unless
 said otherwise; each chain of C22's algorithm 2 gives {draws_per_chain} draws (there: one); improved precision and
-recall compare {num_neighborhood:,} images of each set.
+recall compare {num_neighborhood:,} images of each set.{others}
 """
 _COMMAND = """```sh
 python -m pyro_riemann reproduce chadebec2022 --protocol {name} --results {folder} --page {page}
 ```"""
 _CAPTION = """
 {data}, {kind} {widths}, d = {latent_dim}, {table[0]:,} training images and {table[1]} epochs (C22: 50,000 and 100,
-convolutions).
+{theirs}).
 """
+_KINDS = {
+    "mlp": {"kind": "MLP", "theirs": "convolutions"},
+    "conv": {"kind": "convolutions of channels", "theirs": "convolutions of channels 128-256-512-1024"},
+}
 _TABLE = """
 ## Models and samplers
 
 {caption} {num_samples:,} images against the test set; mean ± standard deviation of seeds, {runs} at most (no ±: one),
 in the order of the Frechet distance. {features}
+"""
+_AUTHENTIC = """
+*Authentic*: share of the images that are farther from the nearest training image than that is from the others, in the
+same features (Alaa et al., 2022); of the test images {test_authenticity!p:.0f} %, of copies none.
 """
 _FEATURES = """
 Features: {features} of a {kind} (test accuracy {test_accuracy!p:.1f} %), not Inception: the distances do not compare
@@ -117,8 +125,10 @@ def report(folder: Path, page: Path, drawn: Collection[str]) -> str:
 
     command = _COMMAND.format(name=results.protocol["name"], folder=where, page=page.name)
     runs = {"runs": len(results.records), "minutes": results.records.minutes}
+    pages = [other for other in sorted(page.parent.glob("chadebec2022*.md")) if other.name != page.name]
+    others = f" Another protocol: {', '.join(f'[{other.stem}]({other.name})' for other in pages)}." if pages else ""
     sections = [
-        prose(_HEAD, **known, **runs, command=command),
+        prose(_HEAD, **known, **runs, command=command, others=others),
         *table_section(results, known),
         *figures("samples", "nearest"),
         *sampler_section(results, known),
@@ -135,8 +145,8 @@ def caption(results: Results) -> str:
     """The protocol in one sentence, for every caption."""
     protocol = results.protocol
     widths = "-".join(str(width) for width in protocol["hidden"] or ()) or "as in C22's appendix E"
-    data, kind = protocol["dataset"].upper(), protocol["architecture"].upper()
-    return prose(_CAPTION, data=data, kind=kind, widths=widths, **protocol)
+    kinds = _KINDS[protocol["architecture"]]
+    return prose(_CAPTION, data=protocol["dataset"].upper(), widths=widths, **kinds, **protocol)
 
 
 def table(columns: Mapping[str, str], rows: list[dict[str, Any]]) -> str:
@@ -152,6 +162,9 @@ def table_section(results: Results, known: dict[str, Any]) -> Iterator[str]:
         return
     extractors = [result["extractor"] for result in results.records.results if "extractor" in result]
     features = prose(_FEATURES, **extractors[0]) if extractors else ""
+    judged = all(row["authenticity"].runs for _, row in rows)
+    if judged:
+        features += " " + prose(_AUTHENTIC, **extractors[0])
     yield prose(_TABLE, **known, runs=max(row["fid"].runs for _, row in rows), features=features)
     body = []
     for (model, sampler), row in rows:
@@ -159,6 +172,7 @@ def table_section(results: Results, known: dict[str, Any]) -> Iterator[str]:
         printed = {"fid": "" if fid is None else f"{fid:.2f}", "f8": " / ".join(f"{value:.2f}" for value in curve)}
         body.append({**row, "model": MODEL_NAMES[model], "sampler": SAMPLER_NAMES[sampler], "printed": printed})
     columns = {"model": "{model}", "sampler": "{sampler}", "Frechet": "{fid:.1f}", **_MEASURES}
+    columns |= {"authentic": "{authenticity!p:.0f} %"} if judged else {}
     yield table(columns | {"C22: FID": "{printed[fid]}", "C22: F8 / F1/8": "{printed[f8]}"}, body)
     yield comparison(results)
 

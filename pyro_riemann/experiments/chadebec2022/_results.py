@@ -14,7 +14,7 @@ from pyro_riemann.experiments._jobs import Record
 from pyro_riemann.experiments._report import Records, Spread, prose, setting, spread
 
 Key = tuple[str, str]  # model, sampler
-MEASURES = ("fid", "f8", "f1_8", "precision", "recall")
+MEASURES = ("fid", "f8", "f1_8", "precision", "recall", "authenticity")
 
 # (model, sampler) -> row name, and FID, PRD F8 and F1/8 on MNIST, latent dimension 16 (C22, table 1)
 TABLE_1: dict[tuple[str, str], tuple[str, float, float, float]] = {
@@ -112,7 +112,7 @@ class Results:
         runs: dict[Key, list[dict[str, Any]]] = defaultdict(list)
         for record, sampler, measured in samplers(self.part("table")):
             runs[model_of(record), sampler].append(measured)
-        return {key: {name: spread(run[name] for run in own) for name in MEASURES} for key, own in runs.items()}
+        return {key: {name: spread(run.get(name) for run in own) for name in MEASURES} for key, own in runs.items()}
 
     def curves(self) -> dict[Key, dict[int, float]]:
         """FID of the first seed against the number of training images, with the table's as the last point."""
@@ -201,8 +201,9 @@ The lowest value of C22's algorithm there is {below} every row of the table, who
 what the Frechet distance does not: how much of the data is reached by draws around {num_centroids:,} centroids.
 """
 _TRAINING = """
-Nor is the training C22's: fewer epochs, dense layers instead of convolutions, a distance in other features.
+Nor is the training C22's: fewer epochs, {networks}, a distance in other features.
 """
+_NETWORKS = {"mlp": "dense layers instead of convolutions", "conv": "fewer channels"}
 _AUGMENTATION = """
 **Against C22.** Over the {rank[1]} rows of its table 2 the balanced accuracies have a Spearman correlation of
 {rank[0]:.2f} with C22's. Its own method, first there, is number {place} of {count} here; {better} of {generated} models
@@ -231,7 +232,8 @@ def comparison(results: Results) -> str:
         normal=rows["vae", "normal"],
         gmm=rows["vae", "gmm"],
     )
-    return " ".join([head, *_chains(results), *_sharpness(results), prose(_TRAINING)])
+    training = prose(_TRAINING, networks=_NETWORKS[results.protocol["architecture"]])
+    return " ".join([head, *_chains(results), *_sharpness(results), training])
 
 
 def _chains(results: Results) -> Iterator[str]:

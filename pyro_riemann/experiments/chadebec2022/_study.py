@@ -26,6 +26,7 @@ from pyro_riemann.datasets import ImageData, load_dataset
 from pyro_riemann.evaluation import (
     ClassifierConfig,
     ImageClassifier,
+    authenticity,
     frechet_distance,
     prd,
     precision_recall,
@@ -73,6 +74,11 @@ class Study:
         return train_classifier(self.images.train, self.images.train_labels, self.images.shape, config=config)
 
     @cached_property
+    def known(self) -> Tensor:
+        """Features of all training images, for the search for copies."""
+        return self.extractor.features(self.images.train)
+
+    @cached_property
     def real(self) -> Tensor:
         """Features of the test images."""
         return self.extractor.features(self.images.test[: self.protocol.num_samples])
@@ -81,6 +87,7 @@ class Study:
         """What the features are."""
         predicted = self.extractor.predict(self.images.test)
         return {
+            "test_authenticity": authenticity(self.real, self.known),
             "kind": f"classifier trained on {self.protocol.dataset}",
             "features": self.extractor.num_features,
             "test_accuracy": float((predicted == self.images.test_labels).double().mean()),
@@ -183,6 +190,7 @@ class Study:
             report |= {"f8": curve.f8, "f1_8": curve.f1_8}
             few = self.protocol.num_neighborhood
             report |= precision_recall(self.real[:few], features[:few])._asdict()
+            report["authenticity"] = authenticity(features, self.known)
             counts = torch.bincount(self.extractor.predict(images), minlength=int(self.images.train_labels.max()) + 1)
             report["class_shares"] = (counts / counts.sum()).tolist()
         if isinstance(sampler, UniformSampler):
