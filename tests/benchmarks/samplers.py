@@ -6,19 +6,25 @@ minutes on one core.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 
+import pyro
 import torch
+from pyro.distributions import constraints
+from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
-from pyro_riemann import KernelMetric
+from pyro_riemann import KernelMetric, RiemannianHeatKernel
 from pyro_riemann.datasets import load_dataset
 from pyro_riemann.evaluation import compare_samplers, train_classifier
+from pyro_riemann.geodesics import training_solver
 from pyro_riemann.sampling import sample
 
 MODELS = (("mnist", 32), ("fashion-mnist", 16))
 HIDDEN, EPOCHS, CODES, CENTROIDS, DRAWS = 400, 5, 10_000, 500, 2000
+STEPS, BATCH = 500, 50  # of SVI for a heat kernel
 TRAIN = 50_000  # the rest are held out: of the same law, which the first test images of MNIST are not
 
 
@@ -42,6 +48,30 @@ class VAE(nn.Module):
         logits = self.decoder(loc + scale * torch.randn_like(loc))
         misfit = nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
         return (misfit + (loc.square() + scale.square() - 1 - 2 * scale.log()).sum(-1) / 2).mean()
+
+
+class LearnedHeatKernel:
+    """The heat kernel of a metric, its place and time learned by SVI from draws of the posteriors: networks frozen."""
+
+    def __init__(self, metric: KernelMetric, codes: Tensor) -> None:
+        metric = copy.copy(metric)
+        metric.solver = training_solver(metric.dim)
+        start = metric.centroids[(metric.centroids - codes.mean(0)).square().sum(-1).argmin()]
+        time = metric.squared_dist(start.expand_as(codes[:BATCH]), codes[:BATCH]).mean() / metric.dim
+
+        def model(rows: Tensor) -> None:
+            loc = pyro.param("loc", start.clone())
+            running = pyro.param("time", time, constraint=constraints.positive)
+            with pyro.plate("codes", len(codes), subsample_size=len(rows)):
+                pyro.sample("z", RiemannianHeatKernel(loc, running, metric), obs=rows)
+
+        pyro.clear_param_store()
+        svi = SVI(model, lambda rows: None, pyro.optim.Adam({"lr": 0.03}), Trace_ELBO())  # type: ignore[no-untyped-call]
+        self.losses = [svi.step(codes[torch.randint(len(codes), (BATCH,))]) / len(codes) for _ in range(STEPS)]
+        self.law = RiemannianHeatKernel(pyro.param("loc").detach(), pyro.param("time").detach(), metric)
+
+    def sample(self, num_samples: int) -> Tensor:
+        return self.law.sample((num_samples,))
 
 
 def main(name: str, dim: int) -> None:
@@ -75,6 +105,11 @@ def main(name: str, dim: int) -> None:
     for rule, metric in metrics.items():
         print(f"{rule}: bandwidth {metric.bandwidth.item():.2f}, bump_scale {metric.bump_scale:.2f}")
     default = sample(vae, data.train[:CODES], 1)
+    samplers, codes = {"sample": default.law}, train[0] + train[1] * torch.randn_like(train[0])
+    for rule, metric in metrics.items():
+        kernel = samplers[f"heat kernel, {rule}"] = LearnedHeatKernel(metric, codes)
+        first, last = (sum(part) / 20 for part in (kernel.losses[:20], kernel.losses[-20:]))
+        print(f"heat kernel, {rule}: time {float(kernel.law.time):.3g}, loss {first:.2f} to {last:.2f}; {clock(began)}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         table = compare_samplers(
@@ -84,7 +119,7 @@ def main(name: str, dim: int) -> None:
             vae.decode,
             judge.features,
             unseen,
-            {"sample": default.law},
+            samplers,
             DRAWS,
             CENTROIDS,
         )
