@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import (
+    EuclideanMetric,
     GridMetric,
     Hyperbolic,
     PullbackMetric,
@@ -22,6 +23,7 @@ from pyro_riemann import (
     brownian_motion,
 )
 from pyro_riemann.brownian import choose_steps
+from pyro_riemann.manifolds import ProductMetric
 from tests import charts
 
 
@@ -102,6 +104,15 @@ def test_default_steps_follow_time_and_noise() -> None:
     assert len(brownian_motion(metric, start, 4.0, return_path=True, noise=torch.zeros(7, 3, 6).double())) == 8
     with pytest.warns(UserWarning, match=r"needs about \d+ steps .* with an error of about \d+%"):
         assert choose_steps(metric, start, torch.full((3, 1), 200.0), "geodesic") == 512
+
+
+def test_a_product_takes_as_many_steps_as_the_factor_that_needs_most() -> None:
+    curved, flat = charts.hyperboloid_chart(6), EuclideanMetric(2)
+    start, time = torch.zeros(3, 8, dtype=torch.float64), torch.tensor([[0.02], [6.0], [0.1]], dtype=torch.float64)
+    alone = choose_steps(curved, start[:, 2:], time, "geodesic")
+    assert alone > choose_steps(flat, start[:, :2], time, "geodesic")
+    assert choose_steps(ProductMetric([flat, curved]), start, time, "geodesic") == alone
+    assert choose_steps(ProductMetric([curved, flat]), start, time, "geodesic") == alone
 
 
 @pytest.mark.parametrize("space", [Sphere, charts.hyperboloid_chart])

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_riemann import GridMetric, PullbackMetric, RiemannianHeatKernel, RiemannianMetric, RiemannianNormal
+from pyro_riemann import (
+    GridMetric,
+    PullbackMetric,
+    RiemannianHeatKernel,
+    RiemannianMetric,
+    RiemannianNormal,
+    Sphere,
+)
 from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.distributions._tangent import log_tangent_expectation
 from tests import charts
@@ -20,6 +27,15 @@ def test_chart_and_tangent_rules_agree_on_the_sphere() -> None:
     exact = log_tangent_expectation(charts.warped_sphere(2), loc, variance, 15, lambda z, log_v: -log_v)
     torch.testing.assert_close(chart.value, exact.value[0], rtol=0, atol=2e-3 + float(chart.standard_error))
     assert float(chart.standard_error) < 0.02
+
+
+def test_tangent_vectors_count_as_far_as_the_cut_locus() -> None:
+    """On the unit sphere of four dimensions the mass within it is that of a chi law below pi."""
+    variance = torch.tensor([0.5, 2.0, 8.0], dtype=torch.float64)
+    loc = torch.full((3, 4), 0.1, dtype=torch.float64)
+    mass = log_tangent_expectation(Sphere(4), loc, variance, 1024, lambda z, log_v: torch.zeros_like(log_v))
+    exact = torch.special.gammainc(torch.tensor(2.0, dtype=torch.float64), torch.pi**2 / (2 * variance))
+    torch.testing.assert_close(mass.value.exp(), exact, rtol=0, atol=0.01)
 
 
 class Ring(RiemannianMetric):

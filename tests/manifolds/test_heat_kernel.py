@@ -42,6 +42,21 @@ def test_total_mass_is_one(space: type[Sphere] | type[Hyperbolic], dim: int, tim
     assert (density * area * weights).sum().item() == pytest.approx(1, abs=1e-7 if dim > 3 else 1e-10)
 
 
+@pytest.mark.parametrize("time", [0.02, 1.5])
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("radius", [0.4, 2.5])
+@pytest.mark.parametrize("sign", [1, -1], ids=["sphere", "hyperbolic"])
+def test_total_mass_is_one_at_every_radius(sign: int, radius: float, dim: int, time: float) -> None:
+    """The area of a ball's edge is that of the unit space, times as many powers of the radius as it has dimensions."""
+    metric = Sphere(dim, radius) if sign > 0 else Hyperbolic(dim, -(radius**-2.0))
+    end = 14 * time**0.5 + (dim - 1) * time / (2 * radius)
+    r, weights = gauss_legendre(0.0, min(end, (math.pi if sign > 0 else 30.0) * radius), 300)
+    density = metric.log_heat_kernel(torch.zeros(dim, dtype=DTYPE), radial(metric, r / radius), time).exp()
+    sine = (r / radius).sin() if sign > 0 else (r / radius).sinh()
+    area = 2 * math.pi ** (dim / 2) / math.gamma(dim / 2) * (radius * sine) ** (dim - 1)
+    assert (density * area * weights).sum().item() == pytest.approx(1, abs=1e-8)
+
+
 @pytest.mark.parametrize("time", [0.05, 0.7, 6.0, 8.0])
 @pytest.mark.parametrize("metric", [Sphere(1), FlatTorus(1, 3.0)], ids=["circle", "torus"])
 def test_mass_on_the_circle(metric: Manifold, time: float) -> None:

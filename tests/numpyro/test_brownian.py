@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from jax import Array
 from jax.test_util import check_grads
+from scipy import stats
 
 from pyro_riemann.numpyro import ConstantMetric, PullbackMetric, RiemannianMetric, Sphere, brownian_motion
-from pyro_riemann.numpyro.brownian import METHODS, choose_steps, default_method
-from pyro_riemann.numpyro.manifolds import HalfSpace, Hyperboloid
+from pyro_riemann.numpyro.brownian import METHODS, _pilot, choose_steps, default_method
+from pyro_riemann.numpyro.manifolds import HalfSpace, Hyperboloid, ProductMetric
 from tests.numpyro import charts
 
 START = np.array([-0.4, -0.4])  # of the sheared sphere, where the drift is large
@@ -238,6 +239,28 @@ def test_default_steps_keep_the_mean_distance(space: Any, dim: int, time: float)
     exact = (weight * r).sum() / weight.sum()
     drawn = metric.dist(start, brownian_motion(metric, start, time, key=jax.random.key(0)))
     assert abs(float(drawn.mean()) / exact - 1) < 0.01 + 3 * float(drawn.std()) / 4000**0.5 / exact
+
+
+def test_default_steps_serve_the_longest_time_and_the_most_curved_factor() -> None:
+    curved, flat = Hyperboloid(6), ConstantMetric(jnp.eye(2))
+    start, time = jnp.zeros((3, 8)), jnp.array([[0.02], [6.0], [0.1]])
+    alone = [choose_steps(curved, start[:1, 2:], one[None], "geodesic") for one in time]
+    most = max(alone)
+    assert most == alone[1] > alone[0]
+    assert choose_steps(curved, start[:, 2:], time, "geodesic") == most
+    assert choose_steps(ProductMetric([flat, curved]), start, time, "geodesic") == most
+    assert choose_steps(ProductMetric([curved, flat]), start, time, "geodesic") == most
+
+
+@pytest.mark.parametrize("num_steps, size", [(8, 4), (32, 1)])
+def test_walks_that_are_tried_have_the_variance_of_their_time(num_steps: int, size: int) -> None:
+    """In flat space, however many draws a step sums; what comes back is how far they get, as inverse sine."""
+    start, time = jnp.zeros((2, 500, 3)), jnp.full((2, 500, 1), 0.7)
+    far, lost = _pilot(ConstantMetric(jnp.eye(3)), start, time, num_steps, size, "driftless")
+    scale = 2 * math.sqrt(3 * 0.7)
+    squared = np.square(scale * np.sinh(np.asarray(far)[0] / scale)) / 0.7
+    assert not lost
+    assert stats.kstest(squared, stats.chi2(3).cdf).pvalue > 1e-3
 
 
 def test_default_steps_of_a_users_metric() -> None:

@@ -75,6 +75,22 @@ def test_tempered_populations_reach_the_law_and_its_integral() -> None:
         assert stats.kstest(torch.cat(particles)[:, axis].numpy(), truncated(axis).cdf).pvalue > 1e-3
 
 
+def test_a_population_arrives_at_the_target_and_not_at_the_start() -> None:
+    """From an exponential law on the unit square to one that falls as fast as the other rises."""
+    generator = torch.Generator().manual_seed(0)
+    low, high, rate = torch.zeros(2, dtype=DTYPE), torch.ones(2, dtype=DTYPE), 3.0
+    mass = math.expm1(rate) / rate
+    kernel = TemperedKernel(lambda z: (rate * z - math.log(mass)).sum(-1), lambda z: -rate * z.sum(-1), low, high)
+    uniform = torch.rand(8, 256, 2, generator=generator, dtype=DTYPE)
+    state = kernel.init((uniform * math.expm1(rate)).log1p() / rate)
+    while state.temperature < 1:
+        state, _ = kernel.step(generator, state)
+    value, error = kernel.log_integral(state)
+    assert abs(float(value) - 2 * math.log(-math.expm1(-rate) / rate)) < 4 * float(error) < 0.5
+    mean, spread = 1 / rate - 1 / math.expm1(rate), float(state.particles.std())
+    assert abs(float(state.particles.mean()) - mean) < 6 * spread / (2 * 8 * 256) ** 0.5
+
+
 def test_a_seed_decides() -> None:
     kernel = HamiltonianKernel(log_density, LOW, HIGH)
     state = kernel.init(inside(5, generator=torch.Generator().manual_seed(0)))

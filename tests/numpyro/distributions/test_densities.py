@@ -65,6 +65,15 @@ def test_constant_metric_gives_the_multivariate_normal() -> None:
         assert (jnp.abs(error) < 5 * spread / 5000**0.5).all()
 
 
+def test_entropy_in_flat_space_is_that_of_the_gaussian() -> None:
+    tensor, time = np.array([[2.0, 0.3], [0.3, 0.5]]), np.array([0.2, 3.0])
+    law = RiemannianWrappedNormal(jnp.zeros((2, 2)), jnp.asarray(time), ConstantMetric(tensor))
+    np.testing.assert_allclose(law.entropy(), np.log(2 * math.pi * math.e * time) - 0.5 * np.linalg.slogdet(tensor)[1])
+    factor = np.array([[0.9, 0.0], [-0.5, 0.3]])
+    law = RiemannianWrappedNormal(jnp.zeros(2), None, ConstantMetric(tensor), scale_tril=jnp.asarray(factor))
+    np.testing.assert_allclose(law.entropy(), stats.multivariate_normal(cov=factor @ factor.T).entropy())
+
+
 def test_the_density_of_the_paper_has_its_own_mass() -> None:
     metric = ConstantMetric(jnp.diag(jnp.array([4.0, 9.0])))
     paper = RiemannianHeatKernel(jnp.zeros(2), 0.5, metric, "kalatzis2020")

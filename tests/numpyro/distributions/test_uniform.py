@@ -15,6 +15,9 @@ from jax import Array
 from numpyro.infer import HMC, MCMC
 from scipy import stats
 
+from pyro_riemann._formulas.unit_laws import MixtureLaw, Rule
+from pyro_riemann._formulas.unit_mixture import UnitMixture
+from pyro_riemann._formulas.unit_moves import Moves
 from pyro_riemann.numpyro import (
     EuclideanMetric,
     Hyperbolic,
@@ -25,6 +28,7 @@ from pyro_riemann.numpyro import (
     WarpedMetric,
 )
 from pyro_riemann.numpyro.manifolds import FlatTorus, HalfSpace
+from pyro_riemann.numpyro.sampling._law import _chained
 
 
 class Exponential(RiemannianMetric):
@@ -94,6 +98,26 @@ def test_constant_metric_is_the_uniform_law_of_the_box() -> None:
     assert law.log_prob(jnp.array([0.5, 3.1])).item() == -math.inf
     np.testing.assert_allclose(law.mean, [0.0, 1.5], atol=1e-12)
     np.testing.assert_allclose(law.variance, [4 / 12, 9 / 12], rtol=1e-6)
+
+
+def test_draws_from_two_boxes_of_a_batch_are_independent() -> None:
+    low, high = np.array([[-1.0], [4.0]]), np.array([[1.0], [7.0]])
+    law = RiemannianUniform(EuclideanMetric(1), low, high)
+    first, second = ((np.asarray(law.sample(jax.random.key(0), (2000,))) - low) / (high - low))[..., 0].T
+    for unit in (first, second):
+        assert stats.kstest(unit, stats.uniform.cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(first, second)[0, 1]) < 4 / 2000**0.5
+
+
+def test_independence_chains_end_in_the_law_that_weights_their_proposals() -> None:
+    """Uniform proposals on the unit interval, and a density that falls exponentially."""
+    none, one = jnp.zeros((0, 1)), jnp.ones(())
+    proposal = UnitMixture(none, none, none, jnp.zeros(1), jnp.zeros(0))
+    rule = Rule(jnp.zeros(()), jnp.zeros(()), jnp.full((1, 1), 0.5), jnp.zeros(1))
+    moves = Moves.in_unit_box(jnp, jnp.ones(1))
+    law = MixtureLaw(rule, one, one, jnp.array(40), proposal, moves)
+    draws = _chained(law, lambda z: -4 * z[:, 0], jax.random.key(0), 4000)
+    assert stats.kstest(np.asarray(draws[:, 0]), stats.truncexpon(4, scale=0.25).cdf).pvalue > 1e-3
 
 
 def test_half_plane_against_its_exact_law() -> None:

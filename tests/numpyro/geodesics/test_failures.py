@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from pyro_riemann.numpyro import GeodesicSolver, RiemannianMetric, Sphere
+from pyro_riemann.numpyro import EuclideanMetric, GeodesicSolver, RiemannianMetric, Sphere
 from pyro_riemann.numpyro.geodesics import _refine
 from tests import steep_metrics
 from tests.numpyro import charts
@@ -54,6 +54,18 @@ def test_the_geodesic_that_is_found_is_the_shortest(monkeypatch: pytest.MonkeyPa
         found[challenge] = np.asarray(jnp.abs(Spheroid().dist(z, y) / exact - 1))
     assert found[True].max() < 1e-3
     assert found[False].max() > 0.01
+
+
+def test_all_arcs_between_antipodes_are_as_long_as_half_a_great_circle() -> None:
+    """Circles of the stereographic chart through opposite points of the equator are great ones."""
+    angle = jnp.array([0.3, 2.0])
+    z = jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+    lengths = _refine.bent(Sphere(2), z, -z)
+    assert lengths.shape == (4, 2)
+    np.testing.assert_allclose(lengths, np.pi, rtol=1e-3)
+    half = 0.5 * np.pi * np.array([turn for _, turn in _refine.rival_bends(z)])
+    flat = _refine.bent(EuclideanMetric(2), z, -z)
+    np.testing.assert_allclose(flat, np.broadcast_to(2 * half[:, None] / np.sin(half)[:, None], (4, 2)), rtol=1e-3)
 
 
 def test_failures_are_counted_and_said() -> None:

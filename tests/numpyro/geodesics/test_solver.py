@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from jax import Array
 
+from pyro_riemann._formulas import splines
 from pyro_riemann.numpyro import GeodesicSolver, PullbackMetric, RiemannianMetric
+from pyro_riemann.numpyro.geodesics._path import search, shortest_path
 from tests.numpyro import charts
 
 BOTH = ["sphere2, sheared pullback", pytest.param("hyperbolic2, sheared, metric only", marks=pytest.mark.slow)]
@@ -190,6 +192,49 @@ def test_logmap_is_the_initial_velocity() -> None:
     exact, metric = pair(NAMES[1])
     z, y = ends()
     np.testing.assert_allclose(metric.logmap(z, y), exact.logmap(z, y), rtol=0, atol=2e-4)
+
+
+class Exponential(RiemannianMetric):
+    """exp(2 z) on the line: the arc length from minus infinity is exp(z)."""
+
+    dim = 1
+
+    def metric(self, z: Array) -> Array:
+        return jnp.exp(2 * z)[..., None]
+
+
+def on_the_line(z: Any, y: Any, bend: float = 0.0) -> Any:
+    """Interior control points ``(P, K + 1, 1)`` of the curve whose arc length is even in time, or bent by a bump."""
+    time = np.linspace(0, 1, 65)[:, None]
+    track = np.log((1 - time) * np.exp(z)[:, None] + time * np.exp(y)[:, None]) + bend * np.sin(np.pi * time)
+    return splines.fit_matrix(4, 65) @ np.concatenate([track, track[:, :1], track[:, -1:]], 1)
+
+
+#: Ends on that line, and a solver that takes what it is given.
+LINE = np.array([[0.2], [-0.5]]), np.array([[0.9], [-0.8]])
+IDLE = GeodesicSolver(num_knots=4, num_segments=16, max_iterations=0, max_polish=0)
+
+
+def test_curves_move_with_their_ends() -> None:
+    """On that line the middle of the curve from z to y is log((exp z + exp y) / 2)."""
+    (z, y), half = LINE, splines.basis(4, np.array([0.5]))[:, 1:-1]  # to which the ends add nothing
+
+    @jax.jit
+    def moved(z: Array, slope: Array) -> tuple[Array, Array]:
+        start = on_the_line(*LINE)[None]
+        return jax.jvp(lambda z: shortest_path(IDLE, Exponential(), z, jnp.asarray(y), start, None), (z,), (slope,))
+
+    control, slope = map(np.asarray, moved(z, np.ones_like(z)))
+    near, far = np.exp(z), np.exp(y)
+    np.testing.assert_allclose(half @ control, np.log((near + far) / 2)[:, None], atol=1e-5)
+    np.testing.assert_allclose(half @ slope, (near / (near + far))[:, None], atol=1e-4)
+
+
+def test_the_best_of_several_starts_is_kept() -> None:
+    best, worse = on_the_line(*LINE), on_the_line(*LINE, bend=0.3)
+    starts = np.stack([np.stack([best[0], worse[1]]), np.stack([worse[0], best[1]])])
+    found, _ = jax.jit(lambda z, y, starts: search(IDLE, Exponential(), z, y, starts))(*LINE, starts)
+    np.testing.assert_allclose(found, best, atol=1e-3)
 
 
 def test_one_program_serves_all_calls_of_a_shape() -> None:
