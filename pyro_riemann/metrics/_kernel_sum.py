@@ -10,6 +10,7 @@ from torch import Tensor
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas import kernel
 from pyro_riemann._formulas.peaks import Peaks, kernel_peaks
+from pyro_riemann._memory import is_recorded
 from pyro_riemann.metrics._base import RiemannianMetric
 
 
@@ -63,8 +64,11 @@ class KernelSum(RiemannianMetric):
         # the constant is a column of the product: one table over points and centroids, not three
         columns = torch.cat([precisions, -2 * shifted, (shifted * centroids).sum(-1, keepdim=True)], dim=-1)
         features = torch.cat([square, z, torch.ones_like(z[..., :1])], dim=-1)
+        table = features @ (factor * columns).mT
         # below exp(-700) comes underflow, whose arithmetic is ten times as slow
-        return (features @ (factor * columns).mT).clamp(min=-700.0).exp()
+        if torch.is_grad_enabled() or is_recorded():
+            return table.clamp(min=-700.0).exp()
+        return table.clamp_(min=-700.0).exp_()  # in place: fresh memory takes longer than arithmetic
 
     def kernel_weights(self, z: Tensor) -> Tensor:
         r"""Kernel weights :math:`\exp(-|z - c_i|^2_{P_i} / \rho^2)` of the centroids, ``(*batch, k)``."""

@@ -133,8 +133,8 @@ PROTOCOLS: dict[str, Protocol] = {
         toy_epochs=2,
     ),
 }
-"""The protocols by name: ``full`` is the paper's, ``quarter`` and ``eighth`` have that share of its channels and a fifth
-of its epochs, ``tiny`` tries the machinery and its numbers mean nothing."""
+"""The protocols by name: ``full`` is the paper's, ``quarter`` and ``eighth`` have that share of its channels and a
+fifth of its epochs, ``tiny`` tries the machinery and its numbers mean nothing."""
 
 
 def grid(protocol: Protocol, parts: tuple[str, ...] = PARTS) -> list[Job]:
