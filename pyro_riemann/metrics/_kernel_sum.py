@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -12,6 +13,8 @@ from pyro_riemann._formulas import kernel
 from pyro_riemann._formulas.peaks import Peaks, kernel_peaks
 from pyro_riemann._memory import is_recorded
 from pyro_riemann.metrics._base import RiemannianMetric
+
+_CACHED, _FEWEST = 2**19, 1024  # numbers of a table over points and kernels, and kernels, that are in work at a time
 
 
 class KernelSum(RiemannianMetric):
@@ -48,11 +51,12 @@ class KernelSum(RiemannianMetric):
 
     # ---------------------------------------------------------------- values
 
-    def _wide(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Points, centroids, precisions and the exponent's factor, all in double precision."""
+    def _wide(self, z: Tensor, part: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Points, a part of the centroids and precisions, and the exponent's factor, all in double precision."""
         check_point("z", z, self.dim)
         wide = z.dtype if z.device.type == "mps" else torch.float64  # that device has no doubles
-        return z.to(wide), self.centroids.to(wide), self.precisions.to(wide), -(self.bandwidth.to(wide) ** -2)
+        centroids, precisions = self.centroids[part].to(wide), self.precisions[part].to(wide)
+        return z.to(wide), centroids, precisions, -(self.bandwidth.to(wide) ** -2)
 
     def _weights(self, z: Tensor, centroids: Tensor, precisions: Tensor, factor: Tensor) -> Tensor:
         """Kernel weights ``exp(-|z - c_i|^2 / rho^2)``, ``(*batch, k)``, by one matrix product."""
@@ -74,20 +78,30 @@ class KernelSum(RiemannianMetric):
         r"""Kernel weights :math:`\exp(-|z - c_i|^2_{P_i} / \rho^2)` of the centroids, ``(*batch, k)``."""
         return self._weights(*self._wide(z)).to(z.dtype)
 
+    def _sum(self, z: Tensor) -> Tensor:
+        """All kernels at ``z``, ``(*batch, d)``, or ``(*batch, d^2)`` for full precisions, in double precision.
+
+        Where no gradient is asked for, as many at a time as keep their tables in a processor's cache.
+        """
+        count, whole = len(self.centroids), torch.is_grad_enabled() or is_recorded()
+        block = count if whole else max(_FEWEST, _CACHED * self.dim // max(z.numel(), 1))
+
+        def one(start: int) -> Tensor:
+            wide, centroids, precisions, factor = self._wide(z, slice(start, start + block))
+            return self._weights(wide, centroids, precisions, factor) @ precisions.flatten(1)
+
+        return functools.reduce(torch.add, map(one, range(0, count, block)))
+
     def diagonal(self, z: Tensor) -> Tensor:
         """Diagonal of G(z), ``(*batch, d)``: all of G if the precisions are diagonal."""
         if not self.is_diagonal:
             return self.metric(z).diagonal(dim1=-2, dim2=-1)
-        wide, centroids, precisions, factor = self._wide(z)
-        total = self._weights(wide, centroids, precisions, factor) @ precisions
-        return total.to(z.dtype) + self.regularization.to(z.dtype)
+        return self._sum(z).to(z.dtype) + self.regularization.to(z.dtype)
 
     def metric(self, z: Tensor) -> Tensor:
         if self.is_diagonal:
             return torch.diag_embed(self.diagonal(z))
-        wide, centroids, precisions, factor = self._wide(z)
-        total = self._weights(wide, centroids, precisions, factor) @ precisions.flatten(-2)
-        total = total.to(z.dtype).unflatten(-1, (self.dim, self.dim))
+        total = self._sum(z).to(z.dtype).unflatten(-1, (self.dim, self.dim))
         return total + self.regularization.to(z.dtype) * torch.eye(self.dim, dtype=z.dtype, device=z.device)
 
     def cholesky(self, z: Tensor) -> Tensor:

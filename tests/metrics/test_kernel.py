@@ -33,6 +33,21 @@ def test_definition(batch: tuple[int, ...], diagonal: bool) -> None:
 
 
 @pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("batch", [(), (2, 3), (0,)])
+def test_kernels_in_parts_sum_to_the_whole(
+    batch: tuple[int, ...], diagonal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyro_riemann.metrics import _kernel_sum
+
+    monkeypatch.setattr(_kernel_sum, "_FEWEST", 3)
+    monkeypatch.setattr(_kernel_sum, "_CACHED", 1)
+    metric = kernels(diagonal)
+    z = torch.randn(*batch, DIM, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(metric.metric(z), definition(metric, z), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
 def test_closed_derivatives_match_the_generic_ones(diagonal: bool) -> None:
     metric = kernels(diagonal)
     generic = OnlyMetric(metric)
