@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pyro_riemann.experiments._jobs import Record, understood
-from pyro_riemann.experiments._report import Row, join, prose, reach, table_of, write
+from pyro_riemann.experiments._report import Row, join, prose, reach, setting, table_of, write
 from pyro_riemann.experiments.chadebec2022._figures import draw_all, label
+from pyro_riemann.experiments.chadebec2022._protocol import PROTOCOLS
 from pyro_riemann.experiments.chadebec2022._results import (
     MODEL_NAMES,
     SAMPLER_NAMES,
@@ -34,20 +35,20 @@ _FIGURES = {
     "the first seed. C22's sampler starts at the centroids and stays near them; the exact law does not.",
 }
 _HEAD = """
-# A geometric perspective on variational autoencoders
+# A geometric perspective on variational autoencoders{with_convolutions}
 
 The experiments of Chadebec & Allassonniere (2022, C22 below), models and samplers written anew. This page is made from
 the JSON files beside it; in its folder, this runs what is missing and makes it again:
 
 {command}
 
-Protocol `{name}`: {caption} {runs} runs, {minutes:.0f} minutes of a core. The likelihood of variational models has the
+Protocol `{name}`: {caption} {runs}, {minutes:.0f} minutes of a core. The likelihood of variational models has the
 standard deviation {likelihood_scale:.3f}; metrics have {num_centroids:,} centroids, lambda = {regularization:g}, unless
-said otherwise; each chain of C22's algorithm 2 gives {draws_per_chain} draws (there: one); improved precision and
-recall compare {num_neighborhood:,} images of each set.{others}
+said otherwise; each chain of C22's algorithm 2 gives {draws}; improved precision and recall compare
+{num_neighborhood:,} images of each set.{others}
 """
 _COMMAND = """```sh
-python -m pyro_riemann reproduce chadebec2022 --protocol {name} --results {folder} --page {page}
+python -m pyro_riemann reproduce chadebec2022 --protocol {name}{models} --results {folder} --page {page}
 ```"""
 _CAPTION = """
 {data}, {kind} {widths}, d = {latent_dim}, {table[0]:,} training images and {table[1]} epochs (C22: 50,000 and 100,
@@ -123,8 +124,16 @@ def report(folder: Path, page: Path, drawn: Collection[str]) -> str:
     def figures(*names: str) -> list[str]:
         return [f"![{name}]({where}/figures/{name}.png)\n\n*{_FIGURES[name]}*" for name in names if name in drawn]
 
-    command = _COMMAND.format(name=results.protocol["name"], folder=where, page=page.name)
-    runs = {"runs": len(results.records), "minutes": results.records.minutes}
+    name, models = results.protocol["name"], {setting(record, "model") for record in results.part("table")}
+    some = "".join(f" --model {model}" for model in sorted(models) if models < {*PROTOCOLS[name].models})
+    command = _COMMAND.format(name=name, models=some, folder=where, page=page.name)
+    count, draws = len(results.records), known["draws_per_chain"]
+    runs = {
+        "runs": "1 run" if count == 1 else f"{count} runs",
+        "draws": "one draw, as there" if draws == 1 else f"{draws} draws (there: one)",
+        "minutes": results.records.minutes,
+        "with_convolutions": ": convolutions" if known["architecture"] == "conv" else "",
+    }
     pages = [other for other in sorted(page.parent.glob("chadebec2022*.md")) if other.name != page.name]
     others = f" Another protocol: {', '.join(f'[{other.stem}]({other.name})' for other in pages)}." if pages else ""
     sections = [
