@@ -24,7 +24,7 @@ from pyro_riemann.sampling import sample
 
 MODELS = (("mnist", 32), ("fashion-mnist", 16))
 HIDDEN, EPOCHS, CODES, CENTROIDS, DRAWS = 400, 5, 10_000, 500, 2000
-STEPS, BATCH = 500, 50  # of SVI for a heat kernel
+STEPS, BATCH = 200, 50  # of SVI for a heat kernel
 TRAIN = 50_000  # the rest are held out: of the same law, which the first test images of MNIST are not
 
 

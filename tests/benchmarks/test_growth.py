@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
 from torch import nn
 
 from pyro_riemann import KernelMetric, PullbackMetric, RiemannianUniform
@@ -113,6 +114,10 @@ def draw(curves: dict[str, tuple[tuple[int, ...], list[float]]], path: Path) -> 
             if case.startswith(kind + ":"):
                 label = f"{case.partition(': ')[2]}: {exponent(sizes, seconds):.2f}"
                 ax.loglog(sizes, seconds, "o-", markersize=3, label=textwrap.fill(label, 30))
+        shown = sorted({size for case, (sizes, _) in curves.items() if case.startswith(kind + ":") for size in sizes})
+        ax.set_xticks(shown, [f"{size:,}" for size in shown], rotation=60, fontsize=7)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set(xlabel=kind, ylabel="CPU seconds" if ax.get_subplotspec().is_first_col() else "")
         ax.legend(fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         ax.grid(alpha=0.3)
