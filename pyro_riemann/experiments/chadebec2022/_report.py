@@ -95,6 +95,7 @@ deviation of {augmentation_runs} runs. Each model is trained once a class, for {
 1,000, on brain images; its figures stand beside ours for the order alone). Runs differ in the classifier's seed and in
 the images, a random choice out of {pool:,} a class.
 """
+_SHARE = "{authenticity!p:.0f} %"
 _MEASURES = {"F8 / F1/8": "{f8:.3f} / {f1_8:.3f}", "precision / recall": "{precision:.3f} / {recall:.3f}"}
 
 
@@ -181,7 +182,7 @@ def table_section(results: Results, known: dict[str, Any]) -> Iterator[str]:
         printed = {"fid": "" if fid is None else f"{fid:.2f}", "f8": " / ".join(f"{value:.2f}" for value in curve)}
         body.append({**row, "model": MODEL_NAMES[model], "sampler": SAMPLER_NAMES[sampler], "printed": printed})
     columns = {"model": "{model}", "sampler": "{sampler}", "Frechet": "{fid:.1f}", **_MEASURES}
-    columns |= {"authentic": "{authenticity!p:.0f} %"} if judged else {}
+    columns |= {"authentic": _SHARE} if judged else {}
     yield table(columns | {"C22: FID": "{printed[fid]}", "C22: F8 / F1/8": "{printed[f8]}"}, body)
     yield comparison(results)
 
@@ -227,6 +228,8 @@ def scale_section(results: Results, known: dict[str, Any]) -> Iterator[str]:
     yield prose(_SCALE, **known)
     columns = {"s": "{scale:.3g}", "used": "{used}", "sampler": "{name}", "Frechet": "{fid:.1f}", **_MEASURES}
     columns["largest class"] = "{largest!p:.0f} %"
+    if all("authenticity" in row for row in rows):
+        columns["authentic"] = _SHARE
     yield table(columns, [row | {"used": used(row)} for row in sorted(rows, key=lambda row: -row["scale"])])
 
 
