@@ -16,6 +16,7 @@ from pyro_riemann.autoencoders import inverse_multiquadric_mmd
 from pyro_riemann.evaluation import (
     AugmentationTask,
     ClassifierConfig,
+    authenticity,
     classification_scores,
     compare_samplers,
     fid,
@@ -66,6 +67,7 @@ def test_nearest_images() -> None:
     found, expected = nearest(generated.to(DEVICE), real.to(DEVICE)), nearest(generated, real)
     assert found.rows.device.type == DEVICE.type
     torch.testing.assert_close(found.distance.cpu(), expected.distance, rtol=1e-4, atol=1e-5)
+    assert authenticity(generated.to(DEVICE), real.to(DEVICE)) == authenticity(generated, real)
     shown = nearest_images(generated[:3].to(DEVICE), real.to(DEVICE), lambda rows: 0.5 * rows)
     torch.testing.assert_close(
         shown.train_distance.cpu(), nearest_images(generated[:3], real, lambda rows: 0.5 * rows).train_distance

@@ -10,6 +10,7 @@ from typing import Any
 from pyro_riemann.experiments._jobs import Record, understood
 from pyro_riemann.experiments._report import Row, join, prose, reach, setting, table_of, write
 from pyro_riemann.experiments.chadebec2022._figures import draw_all, label
+from pyro_riemann.experiments.chadebec2022._findings import augmentation_comparison, comparison
 from pyro_riemann.experiments.chadebec2022._protocol import PROTOCOLS
 from pyro_riemann.experiments.chadebec2022._results import (
     MODEL_NAMES,
@@ -18,8 +19,6 @@ from pyro_riemann.experiments.chadebec2022._results import (
     TABLE_2,
     USED,
     Results,
-    augmentation_comparison,
-    comparison,
     samplers,
     used,
 )
