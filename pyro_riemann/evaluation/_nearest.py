@@ -77,7 +77,7 @@ def authenticity(generated: Tensor, data: Data) -> float:
         TypeError: for data of another kind.
         ValueError: for data of different shape, or a single row of them.
 
-    Source: Alaa et al. (2022), How Faithful is your Synthetic Data?, section 3.3.
+    Source: Alaa et al. (2022), How Faithful is your Synthetic Data?
 
     Example:
         >>> data = torch.tensor([[0.0], [1.0], [3.0]])
