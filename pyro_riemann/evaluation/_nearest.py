@@ -54,10 +54,20 @@ def nearest(queries: Tensor, data: Data) -> Neighbors:
     """
     rows = check_finite("queries", _images("queries", queries)).flatten(1)
     data = as_rows("data", data, rows.shape[-1], queries.shape[1:] if queries.dim() > 2 else None).to(rows.device)
-    length = data.square().sum(-1)
-    index = torch.cat([(length - 2 * part @ data.mT).argmin(-1) for part in rows.split(_ROWS)])
+    return _closest(rows, data)
+
+
+def _closest(queries: Tensor, data: Tensor, own: Tensor | None = None) -> Neighbors:
+    """Nearest rows; of queries that are themselves the rows ``own``, the nearest others."""
+    length, index = data.square().sum(-1), []
+    for at in torch.arange(len(queries), device=data.device).split(_ROWS):
+        squared = length - 2 * queries[at] @ data.mT
+        if own is not None:
+            squared[at - at[0], own[at]] = torch.inf
+        index.append(squared.argmin(-1))
+    rows = torch.cat(index)
     # the expanded square finds the row; its own distance is taken without the cancellation
-    return Neighbors(index, (rows - data[index]).square().sum(-1).sqrt())
+    return Neighbors(rows, (queries - data[rows]).square().sum(-1).sqrt())
 
 
 @announced
@@ -89,15 +99,11 @@ def authenticity(generated: Tensor, data: Data) -> float:
     rows = as_rows("data", data, queries.shape[-1], shape).to(queries.device)
     if len(rows) < 2:
         raise ValueError("`data` must have at least 2 rows, whose distance from each other is the measure; got 1.")
-    found = nearest(queries, rows)
+    found = _closest(queries, rows)
     # only rows that are nearest to something need their own neighbour
     taken, which = found.rows.unique(return_inverse=True)
-    length, apart = rows.square().sum(-1), []
-    for own in taken.split(_ROWS):
-        squared = length - 2 * rows[own] @ rows.mT
-        squared[torch.arange(len(own), device=own.device), own] = torch.inf
-        apart.append((rows[own] - rows[squared.argmin(-1)]).square().sum(-1).sqrt())
-    return float((found.distance > torch.cat(apart)[which]).double().mean())
+    apart = _closest(rows[taken], rows, taken).distance[which]
+    return float((found.distance > apart).double().mean())
 
 
 class NearestImages(NamedTuple):

@@ -81,9 +81,10 @@ class KernelSum(RiemannianMetric):
     def _sum(self, z: Tensor) -> Tensor:
         """All kernels at ``z``, ``(*batch, d)``, or ``(*batch, d^2)`` for full precisions, in double precision.
 
-        Where no gradient is asked for, as many at a time as keep their tables in a processor's cache.
+        On a processor, where no gradient is asked for, as many at a time as keep their tables in its cache.
         """
-        count, whole = len(self.centroids), torch.is_grad_enabled() or is_recorded()
+        count = len(self.centroids)
+        whole = torch.is_grad_enabled() or is_recorded() or z.device.type != "cpu"
         block = count if whole else max(_FEWEST, _CACHED * self.dim // max(z.numel(), 1))
 
         def one(start: int) -> Tensor:

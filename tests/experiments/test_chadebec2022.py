@@ -141,6 +141,14 @@ def test_the_published_page_is_that_of_the_published_results(name: str) -> None:
     assert page.read_text() == report(folder, page, drawn)
 
 
+def test_a_protocol_of_ones_own_has_a_page(tmp_path: Path) -> None:
+    published = Path(__file__).parents[2] / "docs" / "results" / "chadebec2022-eighth"
+    record = load(published / "table-vae-seed0.json")
+    record["settings"]["protocol"]["name"] = "mine"
+    write_record(tmp_path / "table-vae-seed0.json", RUN, record)
+    assert "Protocol `mine`" in report(tmp_path, tmp_path / "page.md", ())
+
+
 def test_report_of_nothing_says_what_to_do(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, [*COMMAND, "--report", f"--results={tmp_path}"])
     assert outcome.exit_code == 2

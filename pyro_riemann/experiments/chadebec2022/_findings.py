@@ -34,7 +34,7 @@ Of the draws of C22's method {ours[authenticity]!p:.0f} % are authentic, of the 
 their improved recall is {ours[recall]:.2f} and {gmm[recall]:.2f}.
 """
 _ONE_SEED = """
-There is one seed: rows within a tenth of each other have no order.
+There is one seed: how much these numbers change with it is not known.
 """
 _STUCK = """
 What C22's method draws from is thus close to where its chains start: random training codes, moved by about the width of

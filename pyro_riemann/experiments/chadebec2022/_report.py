@@ -125,7 +125,8 @@ def report(folder: Path, page: Path, drawn: Collection[str]) -> str:
         return [f"![{name}]({where}/figures/{name}.png)\n\n*{_FIGURES[name]}*" for name in names if name in drawn]
 
     name, models = results.protocol["name"], {setting(record, "model") for record in results.part("table")}
-    some = "".join(f" --model {model}" for model in sorted(models) if models < {*PROTOCOLS[name].models})
+    usual = PROTOCOLS[name].models if name in PROTOCOLS else ()
+    some = "".join(f" --model {model}" for model in sorted(models) if models < {*usual})
     command = _COMMAND.format(name=name, models=some, folder=where, page=page.name)
     count, draws = len(results.records), known["draws_per_chain"]
     runs = {

@@ -83,11 +83,16 @@ class Study:
         """Features of the test images."""
         return self.extractor.features(self.images.test[: self.protocol.num_samples])
 
+    @cached_property
+    def test_authenticity(self) -> float:
+        """Of the test images, beside which that of a sampler is read."""
+        return authenticity(self.real, self.known)
+
     def extractor_report(self) -> dict[str, Any]:
         """What the features are."""
         predicted = self.extractor.predict(self.images.test)
         return {
-            "test_authenticity": authenticity(self.real, self.known),
+            "test_authenticity": self.test_authenticity,
             "kind": f"classifier trained on {self.protocol.dataset}",
             "features": self.extractor.num_features,
             "test_accuracy": float((predicted == self.images.test_labels).double().mean()),
