@@ -14,8 +14,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.distributions.util import is_validation_enabled
 from torch import Tensor
-from torch.distributions import Distribution
 
 from pyro_riemann import _memory, _work
 from pyro_riemann._checks import holds
@@ -52,8 +53,9 @@ def full_precision(function: Callable[P, R], widen: bool = False) -> Callable[P,
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling():  # autocast is then part of what is compiled; a thread's own state cannot be
             return function(*args, **kwargs)
-        task = _work.begin(function, args[0] if args else None)
+        outer, task = _work.THREAD.task, None
         try:
+            task = _work.begin(function, args[0] if args else None)
             if widen and task is not None and _are_mixed(*args, *kwargs.values()):
                 return computed(*map(_widened, args), **{key: _widened(value) for key, value in kwargs.items()})
             if not any(map(torch.is_autocast_enabled, _DEVICES)):
@@ -69,6 +71,7 @@ def full_precision(function: Callable[P, R], widen: bool = False) -> Callable[P,
                 "or points nearer to the middle of the chart."
             ) from error
         finally:
+            _work.THREAD.task = outer
             _work.end(task)
 
     return computed
@@ -89,7 +92,7 @@ def refuse_nan(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def checked(self: Any, z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not torch.compiler.is_compiling():
             _work.check_limit()
-            called = not _work.inside() and Distribution._validate_args and isinstance(z, Tensor)
+            called = not _work.inside() and is_validation_enabled() and isinstance(z, Tensor)
             if called and not holds(~torch.isnan(z)):
                 raise ValueError(f"`z` has {int(torch.isnan(z).sum())} NaN entries out of {z.numel()}.")
         return method(self, z, *args, **kwargs)
@@ -107,7 +110,7 @@ def refuse_no_number(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
         answer = method(self, *args, **kwargs)
-        if torch.compiler.is_compiling() or _work.inside() or not Distribution._validate_args:
+        if torch.compiler.is_compiling() or _work.inside() or not is_validation_enabled():
             return answer
         for part in answer if isinstance(answer, tuple) else (answer,):
             if isinstance(part, Tensor) and not holds(torch.isfinite(part := part.detach())):  # nothing for a gradient
@@ -120,6 +123,22 @@ def refuse_no_number(method: Callable[..., Any]) -> Callable[..., Any]:
         return answer
 
     return checked
+
+
+class ValidatedDistribution(TorchDistribution):
+    """A distribution that checks its arguments as it was told to, or else as Pyro is, expanded by a plate or not.
+
+    Torch's own default is no one's wish: the first ``torch.compile`` turns it off for the whole process.
+    """
+
+    @property
+    def _validate_args(self) -> bool:
+        own: bool | None = self.__dict__.get("_validate_args")
+        return is_validation_enabled() if own is None else own
+
+    @_validate_args.setter
+    def _validate_args(self, value: bool | None) -> None:
+        self.__dict__["_validate_args"] = value
 
 
 def tell_of_nan(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:

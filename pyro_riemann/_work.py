@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +48,7 @@ class Task:
         shows_itself: whether it has a display of its own.
     """
 
-    __slots__ = ("function", "owner", "shows_itself", "stages", "started", "told")
+    __slots__ = ("__weakref__", "function", "owner", "shows_itself", "stages", "started", "told")
 
     def __init__(self, function: Callable[..., object], owner: object) -> None:
         self.function = function
@@ -73,7 +74,7 @@ class Task:
 
 
 class _Thread(threading.local):
-    """What this thread has in work, and until when that may take."""
+    """What a thread has in work, and until when that may take."""
 
     task: Task | None = None
     silent = False
@@ -84,7 +85,7 @@ class _Watch:
     """All that is in work, and the thread that shows it."""
 
     def __init__(self) -> None:
-        self.tasks: dict[int, Task] = {}
+        self.tasks = WeakValueDictionary[int, Task]()  # of what an interrupt kept from ending nothing is left
         self.awake = False
         self.lock = threading.Lock()
         self.stopped = threading.Event()
@@ -96,7 +97,11 @@ class _Watch:
             if not self.awake:
                 self.awake, self.stopped = True, threading.Event()
                 self.thread = threading.Thread(target=self.look, args=(self.stopped,), name="progress", daemon=True)
-                self.thread.start()
+                try:
+                    self.thread.start()
+                except BaseException:  # an interrupt, or no thread to be had: the next routine tries again
+                    self.awake = False
+                    raise
 
     def look(self, stopped: threading.Event) -> None:
         while not stopped.wait(min(1.0, PATIENCE / 2)):
@@ -139,7 +144,7 @@ class _Watch:
         self.awake = False
 
 
-_thread, _watch = _Thread(), _Watch()
+THREAD, _watch = _Thread(), _Watch()
 if sys.platform != "win32":
     os.register_at_fork(before=_watch.sleep)
 
@@ -147,13 +152,17 @@ if sys.platform != "win32":
 def begin(function: Callable[..., object], owner: object) -> Task | None:
     """Say that a routine has begun.
 
+    An interrupt may come at any call, and this thread must not stay within a routine that is left. So who calls this
+    takes ``THREAD.task`` before, gives it back in a ``finally`` that this call is within, by assignment and before
+    anything else, and calls :func:`end`.
+
     Returns:
         What :func:`end` wants; None if this thread is already within one.
     """
-    if _thread.task is not None:
+    if THREAD.task is not None:
         return None
-    task = _thread.task = Task(function, owner)
-    task.shows_itself = _thread.silent
+    task = THREAD.task = Task(function, owner)
+    task.shows_itself = THREAD.silent
     _watch.tasks[id(task)] = task
     if not _watch.awake:
         _watch.wake()
@@ -161,15 +170,14 @@ def begin(function: Callable[..., object], owner: object) -> Task | None:
 
 
 def end(task: Task | None) -> None:
-    """Say that it has ended."""
+    """Show no more of it."""
     if task is not None:
-        _thread.task = None
         _watch.end(task)
 
 
 def inside() -> bool:
     """Whether this thread is within a public routine."""
-    return _thread.task is not None
+    return THREAD.task is not None
 
 
 def announced(function: Callable[P, R]) -> Callable[P, R]:
@@ -177,10 +185,12 @@ def announced(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def told(*args: P.args, **kwargs: P.kwargs) -> R:
-        task = begin(function, args[0] if args else None)
+        outer, task = THREAD.task, None
         try:
+            task = begin(function, args[0] if args else None)
             return function(*args, **kwargs)
         finally:
+            THREAD.task = outer
             end(task)
 
     return told
@@ -197,7 +207,7 @@ def stage(what: str, done: int = 0, total: int = 0) -> None:
     Raises:
         TimeoutError: beyond the limit that :func:`time_limit` set.
     """
-    if (task := _thread.task) is not None:
+    if (task := THREAD.task) is not None:
         if 0 < total <= done:
             task.stages.pop(what, None)
         else:
@@ -212,7 +222,7 @@ def turns(what: str, items: Collection[T]) -> Iterator[T]:
         what: their name, in the plural.
         items: what the loop goes through.
     """
-    task = _thread.task
+    task = THREAD.task
     try:
         for index, item in enumerate(items):
             stage(what, index, len(items))
@@ -224,18 +234,18 @@ def turns(what: str, items: Collection[T]) -> Iterator[T]:
 
 def shows_itself() -> None:
     """Say that the routine in work has a display of its own."""
-    if _thread.task is not None:
-        _thread.task.shows_itself = True
+    if THREAD.task is not None:
+        THREAD.task.shows_itself = True
 
 
 @contextmanager
 def silence() -> Iterator[None]:
     """Within it this thread says nothing of its work."""
-    outer, _thread.silent = _thread.silent, True
+    outer, THREAD.silent = THREAD.silent, True
     try:
         yield
     finally:
-        _thread.silent = outer
+        THREAD.silent = outer
 
 
 def check_limit() -> None:
@@ -244,9 +254,9 @@ def check_limit() -> None:
     Raises:
         TimeoutError: which says what was in work and how far it had come.
     """
-    if (limit := _thread.limit) is None or time.monotonic() < limit[0]:
+    if (limit := THREAD.limit) is None or time.monotonic() < limit[0]:
         return
-    task = _thread.task
+    task = THREAD.task
     what = "Work" if task is None else task.name()
     reached = f" Reached: {task.progress()}." if task is not None and task.stages else ""
     raise TimeoutError(
@@ -279,9 +289,9 @@ def time_limit(seconds: float) -> Iterator[None]:
     """
     if not seconds > 0:
         raise ValueError(f"`seconds` must be positive, got {seconds!r}.")
-    outer, deadline = _thread.limit, time.monotonic() + seconds
-    _thread.limit = (deadline, seconds) if outer is None or deadline < outer[0] else outer
+    outer, deadline = THREAD.limit, time.monotonic() + seconds
+    THREAD.limit = (deadline, seconds) if outer is None or deadline < outer[0] else outer
     try:
         yield
     finally:
-        _thread.limit = outer
+        THREAD.limit = outer

@@ -13,7 +13,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pyro
 import pytest
 import torch
+from pyro.distributions.util import is_validation_enabled
 
+from pyro_riemann import _work
 from tests.zero_tangents import infer_quickly
 
 SLOW, LONG = (frozenset(Path(__file__).with_name(name).read_text().splitlines()) for name in ("slow.txt", "long.txt"))
@@ -60,10 +62,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def fresh_state() -> Iterator[None]:
-    """Same seed and empty parameter store for every test, whatever ran before."""
+    """Same seed, validation and empty parameter store for every test, whatever ran before, and nothing left behind."""
     pyro.set_rng_seed(0)
     pyro.clear_param_store()
+    pyro.enable_validation(True)  # torch.compile turns that of torch off
     dtype = torch.get_default_dtype()
     yield
     pyro.clear_param_store()
     assert torch.get_default_dtype() == dtype, "a test left another default dtype behind"
+    assert not torch.compiler.is_compiling(), "a test left torch compiling: no routine checks what it gives"
+    assert is_validation_enabled(), "a test left validation off"
+    assert _work.THREAD.task is None, "a test left a routine in work: no later one checks what it gives"

@@ -31,6 +31,7 @@ from pyro_riemann import (
     brownian_motion,
 )
 from pyro_riemann.distributions import monte_carlo_kl
+from pyro_riemann.manifolds import SPD
 from pyro_riemann.sampling import interpolate, sample_uniform
 from tests.metrics_zoo import Waves
 
@@ -270,3 +271,33 @@ def test_compilers_take_a_metric(name: str) -> None:
     for made in (compiled, exported, traced):
         for value, other in zip(made(Y), expected, strict=True):
             torch.testing.assert_close(value, other)
+
+
+def test_checks_outlive_a_compiler() -> None:
+    """torch.compile turns the validation of all distributions off, and whatever was wrong was returned in silence."""
+    torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1))
+    metric, near, far = SPD(2), torch.zeros(3, dtype=F64), torch.tensor([1e12, 20.0, -20.0], dtype=F64)
+    with pytest.raises(ValueError, match=r"SPD\.dist is NaN or infinite"):
+        metric.dist(near, far)
+    with pytest.raises(ValueError, match="`z` has 1 NaN entries"):
+        coarse("decoder").double().metric(torch.tensor([0.1, float("nan")], dtype=F64))
+    law = RiemannianWrappedNormal(near, TIME, metric)
+    for one in (law, law.expand((2,))):
+        with pytest.warns(UserWarning, match="log_prob is NaN in"):
+            one.log_prob(far)
+        with pytest.raises(ValueError, match="found invalid values"):
+            one.log_prob(far * float("nan"))
+    with pytest.raises(ValueError, match="parameter time"):
+        RiemannianWrappedNormal(near, -TIME, metric)
+
+
+@pytest.mark.filterwarnings("error")
+def test_checks_are_off_where_they_are_not_wanted() -> None:
+    law = RiemannianWrappedNormal(torch.zeros(2, dtype=F64), TIME, EuclideanMetric(2))
+    bad = torch.full((2,), float("nan"), dtype=F64)
+    quiet = RiemannianWrappedNormal(law.loc, TIME, law.metric, validate_args=False)
+    assert quiet.log_prob(bad).isnan()
+    assert quiet.expand((3,)).log_prob(bad).isnan().all()
+    with pyro.validation_enabled(False):
+        assert law.expand((3,)).log_prob(bad).isnan().all()
+        assert law.log_prob(bad).isnan()

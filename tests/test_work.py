@@ -10,6 +10,8 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
 
 import jax.numpy as jnp
 import pytest
@@ -17,6 +19,7 @@ import torch
 from jax import Array
 from torch import Tensor
 
+import pyro_riemann
 import pyro_riemann.numpyro as twin
 from pyro_riemann import (
     GeodesicSolver,
@@ -236,3 +239,32 @@ def test_a_bar_of_its_own_is_enough(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     said = capsys.readouterr().err
     assert "epoch" in said
     assert "training" not in said
+
+
+@pytest.mark.parametrize("routine", [lambda: Sphere(2).dist(ORIGIN, POINTS), _work.announced(lambda: abs(-1))])
+def test_an_interrupt_at_any_call_leaves_nothing_in_work(routine: Callable[[], object]) -> None:
+    """Else every later routine believes itself within another: it refuses no NaN, and shows no progress."""
+    at, seen, left, interrupted = 0, 0, 0, 0
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal seen
+        ours = Path(pyro_riemann.__file__).parent in Path(frame.f_code.co_filename).parents  # a lock does not bear it
+        if ours and event in ("call", "c_return"):  # where an interpreter looks for signals
+            seen += 1
+            if seen == at:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    while seen >= at:
+        at, seen = at + 1, 0
+        _work._watch.sleep()  # to wake it is a part of beginning
+        try:
+            sys.setprofile(interrupt)
+            routine()
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.setprofile(None)
+        left += _work.inside() or len(_work._watch.tasks)
+    assert left == 0
+    assert interrupted > 10

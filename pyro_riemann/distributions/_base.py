@@ -11,14 +11,14 @@ from torch import Tensor
 
 from pyro_riemann._box import check_metric
 from pyro_riemann._checks import check_finite, check_same, check_tensor
-from pyro_riemann._modes import guarded_law
+from pyro_riemann._modes import ValidatedDistribution, guarded_law
 from pyro_riemann.metrics import RiemannianMetric
 
 Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 @guarded_law
-class RiemannianDistribution(TorchDistribution):
+class RiemannianDistribution(ValidatedDistribution):
     """Base of distributions on a chart with a metric.
 
     A subclass lists its tensor parameters in ``arg_constraints`` and whatever else its constructor

@@ -6,18 +6,17 @@ from typing import Any, ClassVar, Self
 
 import torch
 from pyro.distributions import constraints
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_riemann._checks import check_same, check_tensor
 from pyro_riemann._estimate import Estimate
-from pyro_riemann._modes import guarded_law
+from pyro_riemann._modes import ValidatedDistribution, guarded_law
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape
 
 
 @guarded_law
-class VampPrior(TorchDistribution):
+class VampPrior(ValidatedDistribution):
     r"""VampPrior :math:`p(z) = \sum_k w_k\, q(z \mid u_k)`: a mixture of posteriors at K pseudo-inputs.
 
     The components are one distribution of batch shape ``(*batch, K)`` and event shape ``(d,)``: what the

@@ -14,7 +14,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point, check_positive
-from pyro_riemann._modes import full_precision_methods
+from pyro_riemann._modes import ValidatedDistribution, full_precision_methods
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.manifolds import Sphere
 from pyro_riemann.metrics import RiemannianMetric
@@ -23,7 +23,7 @@ ROWS = 1 << 12  # points at a time
 
 
 @full_precision_methods
-class HeatKernelMixture(TorchDistribution):
+class HeatKernelMixture(ValidatedDistribution):
     r"""Mixture of exact heat kernels :math:`\sum_{ik} w_{ik}\, p_{t_{ik}}(\mu_i, z)`: Brownian motion, a random start.
 
     Every centre has K kernels, of as many times; ``K = 1`` is the usual mixture. The metric must know its heat kernel,
@@ -105,7 +105,7 @@ class HeatKernelMixture(TorchDistribution):
         for name in ("loc", "time", "logits", "metric", "cutoff"):
             setattr(new, name, getattr(self, name))
         TorchDistribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self.__dict__.get("_validate_args", new._validate_args)
+        new._validate_args = self.__dict__.get("_validate_args")
         return new
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
