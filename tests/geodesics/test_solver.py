@@ -138,6 +138,14 @@ def test_van_vleck_determinant_of_the_cylinder_is_one() -> None:
     assert torch.linalg.slogdet(mixed).logabsdet.item() < -0.1
 
 
+def test_van_vleck_determinant_of_a_spline_without_inner_knots() -> None:
+    """On one knot interval both ends act on the same chords; V of the sphere is right as far as a cubic follows it."""
+    exact, metric = charts.warped_sphere(2), charts.sphere_pullback(2)
+    metric.solver = GeodesicSolver(num_knots=1, num_segments=64)
+    z, y = ends(2)
+    torch.testing.assert_close(metric.log_van_vleck(z, y), exact.log_van_vleck(z, y), rtol=0, atol=0.01)
+
+
 def test_logmap_is_differentiable() -> None:
     _, metric = PAIRS["sphere2, sheared pullback"]
     metric.solver = EXACT
@@ -214,6 +222,14 @@ def test_graph_finds_the_short_way_around_the_sphere_of_a_bad_start() -> None:
     exact, metric = PAIRS["sphere2, metric only"]
     z, y = ends(2, 8)
     torch.testing.assert_close(metric.geodesic(z, y, init="graph").length, exact.dist(z, y), rtol=3e-4, atol=0)
+
+
+def test_a_coarse_table_only_says_where_to_begin() -> None:
+    """Curves found on a table of few nodes end as geodesics of the sphere, whose velocities err as curves do."""
+    exact, metric = charts.warped_sphere(2), charts.sphere_pullback(2)
+    metric.solver = GeodesicSolver(num_knots=16, num_segments=64, init="graph", graph_resolution=8)
+    z, y = ends(2)
+    torch.testing.assert_close(metric.logmap(z, y), exact.logmap(z, y), rtol=0, atol=1e-6)
 
 
 def test_tunnelling_is_not_called_convergence() -> None:

@@ -189,6 +189,13 @@ def test_an_immersion_that_converts_its_argument_is_believed() -> None:
     np.testing.assert_allclose(found, narrow.metric(jnp.asarray(Z, F32)), rtol=1e-5)
 
 
+def test_a_search_for_nan_stops_at_none_of_ours() -> None:
+    """With ``jax_debug_nans``, by which users look for theirs, JAX stops at the fill of an index out of range."""
+    with jax.debug_nans(True):
+        law = RiemannianNormal(jnp.asarray(Z[0]), 0.05, Waves(jnp.asarray(0.5)), num_directions=16)
+        assert np.isfinite(law.log_prob(jnp.asarray(Y[0])))
+
+
 # ---------------------------------------------------------------- devices
 
 ON_THE_SECOND = """

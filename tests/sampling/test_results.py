@@ -102,6 +102,15 @@ def test_draws_are_states_of_the_chains() -> None:
     assert torch.equal(one_each.draws, one_each.chains[:, -1])
 
 
+def test_acceptance_is_the_share_of_proposals_that_move_a_chain() -> None:
+    """Without thinning the chains are their states one by one; the step to the first of 200 is not seen."""
+    for corners in ((), (-1.0, 1.0)):
+        result = independence_metropolis(kernel(), 1600, *corners, seed=0, thinning=1)
+        moved = (result.chains.diff(dim=1) != 0).any(-1).double().mean()
+        assert result.acceptance == pytest.approx(float(moved), abs=1 / 200)
+        assert abs(result.acceptance - 0.5) > 0.1
+
+
 def test_copies_of_one_proposal_lower_the_effective_size() -> None:
     few = importance_resampling(kernel(), 800, seed=0, num_proposals=80)
     assert float(few.ess_bulk.max()) < 200

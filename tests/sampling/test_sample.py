@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Bernoulli, Independent, Normal
 from torch.utils.data import DataLoader
 
 from pyro_riemann.autoencoders import RegularizedAutoencoder, VariationalAutoencoder, image_networks
@@ -92,6 +92,16 @@ def test_every_kind_of_encoder(kind: str) -> None:
     loader: Any = DataLoader(rows, batch_size=500)
     found = sample(None, loader, 4000, encoder=encoder, decoder=lambda z: z @ MIX, select="image", num_components=1)
     assert moments_agree(found.codes, torch.zeros(2), variance * torch.eye(2, dtype=torch.float64), 4000)
+
+
+def test_items_of_a_law_of_pixels_are_its_means() -> None:
+    """The mean of a Bernoulli pixel is its probability, the logistic function of the logit."""
+
+    def pixels(z: Tensor) -> Independent:
+        return Independent(Bernoulli(logits=z @ MIX), 1)
+
+    found = sample(None, data(400), 50, encoder=of_distribution, decoder=pixels)
+    torch.testing.assert_close(found.items, (found.codes @ MIX).sigmoid())
 
 
 @pytest.mark.parametrize("kind", ["riemannian", "variational", "regularized"])

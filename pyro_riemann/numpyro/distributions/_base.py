@@ -117,7 +117,7 @@ class RiemannianDistribution(Distribution):
             axis = -1 - constraint.event_dim
             value = jnp.broadcast_to(value, index.shape[: index.ndim - len(self.batch_shape) + 1] + value.shape)
             where = index.reshape(*index.shape, *(1,) * -axis)
-            leaves[name] = jnp.take_along_axis(value, where, axis).squeeze(axis)
+            leaves[name] = jnp.take_along_axis(value, where, axis, mode="clip").squeeze(axis)
         picked = jax.tree.map(lambda leaf: leaf, self)
         vars(picked).update(leaves)
         picked._batch_shape = index.shape

@@ -50,7 +50,7 @@ def folded_mass(metric: RiemannianMetric, loc: Array, spread: Array, num_directi
     def is_past(share: Array) -> Array:
         """Whether there is a shorter way to the point at this share of the ray."""
         index = jnp.clip((share * _STEPS).astype(int), max=_STEPS - 1)
-        there = [jnp.take_along_axis(path, index[None, ..., None], 0)[0] for path in (points, velocities)]
+        there = [jnp.take_along_axis(path, index[None, ..., None], 0, mode="clip")[0] for path in (points, velocities)]
         rest = (share - index / _STEPS)[..., None]
         end, _ = ray_rule.runge_kutta(metric.christoffel, there[0], there[1], rest)
         return _dist(metric, centre, end) < _SHORTER * share * length  # false for NaN

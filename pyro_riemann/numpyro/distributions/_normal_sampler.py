@@ -114,7 +114,7 @@ def _exact(metric: RiemannianMetric, law: RadialLaw, loc: Array, variance: Array
     cell = jnp.clip(jax.vmap(partial(jnp.searchsorted, side="right"))(mass, luck), 1, mass.shape[-1] - 1) - 1
 
     def at(table: Array, index: Array) -> Array:
-        return jnp.take_along_axis(table, index, -1)
+        return jnp.take_along_axis(table, index, -1, mode="clip")
 
     width = at(mass, cell + 1) - at(mass, cell)
     share = jnp.clip((luck - at(mass, cell)) / jnp.maximum(width, jnp.finfo(width.dtype).tiny), 0.0, 1.0)

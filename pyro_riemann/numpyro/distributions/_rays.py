@@ -69,7 +69,7 @@ class RayRule(NamedTuple):
         """Log of the integrand per unit of radius at the last node of every ray, ``(R, b)``."""
         value = self.log_integrand(variance, power) - jnp.log(self.width)
         last = jnp.where(self.width > 0, self.radius, -1.0).argmax(0)
-        picked = jnp.take_along_axis(value, last[None], 0)[0]
+        picked = jnp.take_along_axis(value, last[None], 0, mode="clip")[0]
         return jnp.where(jnp.isfinite(picked), picked, -jnp.inf)
 
     def log_integrand(self, variance: Array, power: float, extra: Any = 0.0) -> Array:

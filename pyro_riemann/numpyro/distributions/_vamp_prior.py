@@ -103,7 +103,7 @@ class VampPrior(Distribution):
             draws = self.components.take(picked).sample(for_draw)
         else:
             every = self.components.sample(for_draw, tuple(sample_shape))
-            draws = jnp.take_along_axis(every, picked[..., None, None], -2)[..., 0, :]
+            draws = jnp.take_along_axis(every, picked[..., None, None], -2, mode="clip")[..., 0, :]
         return jax.lax.stop_gradient(draws)
 
     @validate_sample

@@ -132,9 +132,9 @@ def _lay(metric: Metric, path: Array, num_knots: int) -> Array:
     count = TRACK * num_knots + 1
     wanted = jnp.linspace(0, 1, count, dtype=path.dtype) * passed[:, -1:]
     after = jnp.clip(jax.vmap(jnp.searchsorted)(passed, wanted), 1, path.shape[1] - 1)
-    low, high = (jnp.take_along_axis(passed, at, 1) for at in (after - 1, after))
+    low, high = (jnp.take_along_axis(passed, at, 1, mode="clip") for at in (after - 1, after))
     share = jnp.clip((wanted - low) / jnp.maximum(high - low, tiny), 0, 1)[..., None]
-    left, right = (jnp.take_along_axis(path, at[..., None], 1) for at in (after - 1, after))
+    left, right = (jnp.take_along_axis(path, at[..., None], 1, mode="clip") for at in (after - 1, after))
     track = (left + share * (right - left)).at[:, 0].set(path[:, 0]).at[:, -1].set(path[:, -1])
     matrix = jnp.asarray(splines.fit_matrix(num_knots, count), path.dtype)
     interior = matrix @ jnp.concatenate([track, track[:, :1], track[:, -1:]], axis=1)

@@ -168,4 +168,4 @@ def _start(metric: RiemannianMetric, points: Array, weights: Array) -> Array:
     some = points[:, ::every][:, :_STARTS]
     around = jnp.broadcast_to(points[:, None], (*some.shape[:2], *points.shape[1:]))
     spread = _spread(metric, some, around, weights[:, None])
-    return jnp.take_along_axis(some, spread.argmin(1)[:, None, None], 1)[:, 0]
+    return jnp.take_along_axis(some, spread.argmin(1)[:, None, None], 1, mode="clip")[:, 0]

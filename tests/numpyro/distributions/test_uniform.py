@@ -321,6 +321,16 @@ def _back(z: Array) -> Array:
     return (2 * z - 0.1 * z[..., ::-1]) / (4 - 0.01)
 
 
+def test_share_of_points_on_the_jitter_of_a_saturated_decoder() -> None:
+    """G is diagonal, sech^4 + jitter: on the floor is where neither axis is above ten times the jitter."""
+    law = RiemannianUniform(PullbackMetric(jnp.tanh, 2, jitter=1e-3), -4.0, 4.0)
+    axis = np.linspace(-4.0, 4.0, 201)
+    below = (np.cosh(axis) ** -4 + 1e-3 < 1e-2).mean()
+    grid = jnp.asarray(np.stack(np.meshgrid(axis, axis), -1))
+    assert float(law.share_on_floor(grid)) == pytest.approx(below**2, abs=1e-6)
+    assert 0.1 < below**2 < 0.4
+
+
 def test_constant_metric_is_exact_and_a_void_is_reported() -> None:
     law = RiemannianUniform(FlatTorus(3), jnp.zeros(3), jnp.array([1.0, 2.0, 3.0]))
     assert law.log_volume().value.item() == pytest.approx(math.log(6), abs=1e-12)
