@@ -22,6 +22,7 @@ from pyro_riemann import (
     brownian,
     brownian_motion,
 )
+from pyro_riemann._formulas import walk_steps
 from pyro_riemann.brownian import choose_steps
 from pyro_riemann.manifolds import ProductMetric
 from tests import charts
@@ -134,13 +135,43 @@ def test_geodesic_steps_are_of_weak_order_two(space: Callable[[int], RiemannianM
     assert error(0.1) / error(0.05) == pytest.approx(8, rel=0.25)
 
 
+@pytest.mark.parametrize("space", [Sphere, charts.hyperboloid_chart])
+@pytest.mark.parametrize("dim", [2, 6])
+def test_steps_on_a_space_form_are_those_of_an_error_of_half_a_percent(
+    space: Callable[[int], RiemannianMetric], dim: int
+) -> None:
+    """Of log E cosh l (log E cos l on the sphere), exactly +- d t / 2, by quadrature over the length of one step."""
+    metric, time = space(dim), 3.0
+    start = torch.zeros(4000, dim, dtype=torch.float64)
+    curvature = metric.scalar_curvature(start[:1]).item()
+    step = time / walk_steps.needed_on_space_form(dim, curvature, time)
+    noise, length = torch.zeros(1, 4000, dim, dtype=torch.float64), torch.linspace(0, 12, 4000, dtype=torch.float64)
+    noise[..., 0] = length
+    r = metric.dist(start, brownian_motion(metric, start, step, 1, "geodesic", noise=noise))
+    weight = length ** (dim - 1) * (-length.square() / 2).exp()
+    mean = ((r.cosh() if curvature < 0 else r.cos()) * weight).sum() / weight.sum()
+    exact = math.copysign(dim * step / 2, -curvature)
+    assert abs(math.log(mean.item()) / exact - 1) == pytest.approx(0.005, rel=0.02)
+    with pytest.warns(UserWarning, match="Brownian motion over time") as said:
+        choose_steps(metric, start[:1], torch.full((1, 1), 700 * step, dtype=torch.float64), "geodesic")
+    assert "needs about 700 steps" in str(said[0].message)
+
+
+def test_steps_needed_by_the_gap_between_two_walks() -> None:
+    """Errors of 0.3 / n are half a percent at n = 60, which 8 steps and four times as many tell."""
+    assert walk_steps.needed_by_gap(8, 0.3 / 32 - 0.3 / 8, 0.0) == pytest.approx(60)
+    assert walk_steps.needed_by_gap(8, 0.2 / 8 - 0.2 / 32, 0.1 / 8 - 0.1 / 32) == pytest.approx(60)
+
+
 # ---------------------------------------------------------------- floors
 
 
 def test_paths_that_run_off_to_the_floor_are_reported() -> None:
     metric = PullbackMetric(lambda z: torch.tanh(torch.cat([z, 0.5 * z], -1)), 2)
     start = torch.full((400, 2), 3.2, dtype=torch.float64)
-    with pytest.warns(UserWarning, match=r"\d+% of 400 Brownian paths end where the PullbackMetric is only its floor"):
+    with pytest.warns(UserWarning, match="Brownian paths end where the PullbackMetric is only its floor") as said:
         end = brownian_motion(metric, start, 0.2, 16)
-    assert metric.on_floor(end).double().mean() > 0.05  # type: ignore[union-attr]
+    share = metric.on_floor(end).double().mean().item()  # type: ignore[union-attr]
+    assert share > 0.05
+    assert str(said[0].message).startswith(f"{share:.0%} of 400 ")
     brownian_motion(metric, torch.zeros(400, 2, dtype=torch.float64), 0.01, 8)  # no warning: an error in these tests

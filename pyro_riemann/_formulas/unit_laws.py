@@ -181,7 +181,7 @@ def mixture_law(
     nodes = xp.where((log_weight > -math.inf)[:, None], z, 0.5)
     rule = Rule(mean, error, nodes, log_weight - total)
     begin = picked(xp, rule, table(xp, (np.arange(_TRIALS) + 0.5) / _TRIALS, z))
-    moves, rate = tuned(runtime, slopes, Moves.in_unit_box(xp, proposal.scale(runtime)), key, begin)
+    moves, rate, _ = tuned(runtime, slopes, Moves.in_unit_box(xp, proposal.scale(runtime)), key, begin)
     steps = steps_to_forget(runtime, log_weight - mean)
     return MixtureLaw(rule, effective_share(runtime, log_weight), rate, steps, proposal, moves)
 

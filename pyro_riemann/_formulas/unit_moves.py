@@ -130,8 +130,8 @@ def moved(runtime: Runtime, slopes: Slopes, moves: Moves, key: Key, z: Array, co
 
 def tuned(
     runtime: Runtime, slopes: Slopes, moves: Moves, key: Key, z: Array, leaps: int = LEAPS, rounds: int = 8
-) -> tuple[Moves, Array]:
-    """Moves with a step size that is accepted about four times in five, and that rate."""
+) -> tuple[Moves, Array, Array]:
+    """Moves with a step size that is accepted about four times in five, that rate, and how many points were asked."""
     xp = runtime.xp
 
     def unfinished(now: tuple[Array, Moves, Array, HamiltonianState]) -> Array:
@@ -146,5 +146,5 @@ def tuned(
         return turn + 1, moves, info.acceptance.mean(), state
 
     zero = table(xp, 0.0, z)
-    _, moves, rate, _ = runtime.loop(unfinished, attempt, (zero, moves, zero, HamiltonianState(z, *slopes(z))))
-    return moves, rate
+    turns, moves, rate, _ = runtime.loop(unfinished, attempt, (zero, moves, zero, HamiltonianState(z, *slopes(z))))
+    return moves, rate, len(z) * (1 + turns * leaps)

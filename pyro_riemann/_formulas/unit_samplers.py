@@ -64,16 +64,16 @@ def resampled(
 
 def spread(
     runtime: Runtime, slopes: Slopes, drawn: Weighed, scale: Array, num_moves: int, key: Key
-) -> tuple[Weighed, int]:
+) -> tuple[Weighed, Array]:
     """Hamiltonian moves of every draw, tuned on some of them; and at how many points they took the gradient."""
     if num_moves == 0:
-        return drawn, 0
+        return drawn, table(runtime.xp, 0.0, scale)
     flat = drawn.chains.reshape(-1, drawn.chains.shape[-1])
     moves = Moves.in_unit_box(runtime.xp, scale)
-    moves, _ = tuned(runtime, slopes, moves, runtime.fold(key, 2), flat[:: max(1, len(flat) // 256)])
+    moves, _, tries = tuned(runtime, slopes, moves, runtime.fold(key, 2), flat[:: max(1, len(flat) // 256)])
     flat, rate = moved(runtime, slopes, moves, runtime.fold(key, 3), flat, num_moves)
-    points = num_moves * len(flat) * (LEAPS + 1)
-    return drawn._replace(chains=flat.reshape(drawn.chains.shape), acceptance=rate), points
+    points = len(flat) * (1 + num_moves * LEAPS)
+    return drawn._replace(chains=flat.reshape(drawn.chains.shape), acceptance=rate), tries + points
 
 
 class Target(Protocol):
@@ -97,7 +97,7 @@ class Target(Protocol):
         """The fitted mixture."""
         ...
 
-    def resampled(self, shape: tuple[int, int, int], num_moves: int, key: Key) -> tuple[Weighed, int]:
+    def resampled(self, shape: tuple[int, int, int], num_moves: int, key: Key) -> tuple[Weighed, Array]:
         """:func:`resampled` from the proposal, then :func:`spread`."""
         ...
 
@@ -212,16 +212,16 @@ def importance(
             f"No draw of the proposal lies in the box in one of {num_populations} populations of {each}: raise "
             "`num_proposals`, or widen the box."
         )
-    return by_weights(target, "importance", f"{num_populations * each} proposals", drawn, int(extra))
+    return by_weights(target, "importance", f"{num_populations * each} proposals", drawn, extra)
 
 
-def by_weights(target: Target, method: str, how: str, drawn: Weighed, extra: int) -> Drawn:
+def by_weights(target: Target, method: str, how: str, drawn: Weighed, extra: Array) -> Drawn:
     """What weights say of the draws and of the volume."""
     weights, fitted = drawn.log_weight.reshape(-1), target.proposal()
     value, error = log_mean(target.runtime, weights)
     volume = Volume((float(value), float(error)), target.land, fitted, weighed=True)
     share, reason = float(effective_share(target.runtime, weights)), f"{fitted.reason}; {how}"
-    return Drawn(method, reason, drawn.chains, share, float(drawn.acceptance), volume, len(weights) + extra)
+    return Drawn(method, reason, drawn.chains, share, float(drawn.acceptance), volume, len(weights) + int(extra))
 
 
 def tempered(

@@ -20,6 +20,7 @@ from pyro_riemann.sampling._runtime import RUNTIME
 from pyro_riemann.sampling._target import Target, target_of
 
 _BRIDGE = 4096  # states, of all chains, that estimate the volume
+_TRIALS = 20  # proposals for every start of a chain that is drawn from them
 
 
 @full_precision
@@ -89,12 +90,12 @@ def hmc(
     if step_size is not None and not 0 < step_size < float("inf"):
         raise ValueError(f"`step_size` must be positive or None, got {step_size}.")
     target, generator = target_of(metric, low, high, seed)
-    z, jitter = target.unit(_starts(target, start, num_chains, generator)), 0.0
+    z, jitter, tries = target.unit(_starts(target, start, num_chains, generator)), 0.0, torch.zeros(())
     if step_size is None:
         proposal, jitter = target.on_device(target.proposal().mixture), JITTER
         moves = Moves.in_unit_box(torch, proposal.scale(RUNTIME))
         some = z[:: max(1, num_chains // 256)]
-        moves, _ = tuned(RUNTIME, target.slopes, moves, generator, some, num_leapfrog)
+        moves, _, tries = tuned(RUNTIME, target.slopes, moves, generator, some, num_leapfrog)
     else:
         unit = 1 / (target.high - target.low).double()
         moves = Moves.in_unit_box(torch, unit)._replace(step=torch.full_like(unit[0], step_size))
@@ -114,7 +115,10 @@ def hmc(
     reason = f"{num_chains} chains of {num_steps} moves, {num_leapfrog} leapfrog steps of {float(moves.step):.2g}"
     reason += " bump widths" if step_size is None else ""
     share, rate = min(1.0, effective / count), sum(rates) / len(rates)
-    drawn = Drawn("hmc", reason, chains, share, rate, Volume(volume, target.land), count * (num_leapfrog + 1))
+    asked = num_chains + count * num_leapfrog + int(tries) + 2 * len(states)  # the last for the volume
+    if isinstance(start, str) and start == "proposal":
+        asked += _TRIALS * num_chains
+    drawn = Drawn("hmc", reason, chains, share, rate, Volume(volume, target.land), asked)
     found = result(target, drawn, num_samples)
     last = found.chains[:, kept.to(z.device)].transpose(0, 1).flatten(0, 1)[:num_samples]
     return replace(found, draws=last)
@@ -145,7 +149,7 @@ def _starts(target: Target, start: str | Tensor, count: int, generator: torch.Ge
     if start == "proposal":
         with torch.no_grad():
             proposal = target.on_device(target.proposal().mixture)
-            z = proposal.place(RUNTIME, RUNTIME.uniform(generator, (20 * count, dim + 1), target.origin))
+            z = proposal.place(RUNTIME, RUNTIME.uniform(generator, (_TRIALS * count, dim + 1), target.origin))
             weights = weigh(RUNTIME, target.value, proposal, z).softmax(0)
             return target.points(z[torch.multinomial(weights, count, replacement=True, generator=generator)])
     raise ValueError(f'`start` must be "centroids", "proposal", "box" or a tensor of points, got {start!r}.')

@@ -165,7 +165,7 @@ class Target:
 
     # ---------------------------------------------------------------- what its samplers need
 
-    def resampled(self, shape: tuple[int, int, int], num_moves: int, key: torch.Generator) -> tuple[Weighed, int]:
+    def resampled(self, shape: tuple[int, int, int], num_moves: int, key: torch.Generator) -> tuple[Weighed, Tensor]:
         """Populations of the proposal, resampled and moved on."""
         proposal = self.on_device(self.proposal().mixture)
         drawn = resampled(RUNTIME, self.value, proposal, shape, key)

@@ -139,6 +139,9 @@ def test_shapes_copies_and_pickles() -> None:
     assert wide.sample((5,)).shape == (5, 4, 3, 2)
     assert wide.has_covariance
     assert law.take(torch.tensor([1, 0, 2])).scale_tril.shape == (3, 2, 2)
+    several = RiemannianWrappedNormal(z, None, Sphere(2), scale_tril=torch.stack([LONG, LONG / 2, LONG / 3]))
+    taken = several.take(torch.tensor([[1, 0], [2, 2]]))
+    torch.testing.assert_close(taken.log_prob(z[0]), several.log_prob(z[0])[torch.tensor([[1, 0], [2, 2]])])
     torch.testing.assert_close(copy.deepcopy(law).log_prob(z + 0.1), law.log_prob(z + 0.1))
     assert RiemannianWrappedNormal.infer_shapes(loc=(2,), scale_tril=(5, 2, 2)) == ((5,), (2,))
 

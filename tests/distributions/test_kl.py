@@ -96,6 +96,16 @@ def test_the_divergence_of_the_paper_depends_on_the_chart() -> None:
     assert abs((values[0] - shifts[0]) - (values[1] - shifts[1])) < 1e-6
 
 
+def test_errors_of_monte_carlo_are_its_errors() -> None:
+    """Of 600 estimates of log 2 - 1/2 the scores have variance one; equal laws have no error at all."""
+    torch.manual_seed(0)
+    p = RiemannianWrappedNormal(torch.zeros(600, 2, dtype=F64), 0.1, EuclideanMetric(2))
+    value, error = monte_carlo_kl(p, RiemannianWrappedNormal(p.loc, 0.2, EuclideanMetric(2)), 200)
+    scores = (value - math.log(2) + 0.5) / error
+    assert float(scores.square().mean()) == pytest.approx(1, abs=4 * (2 / 600) ** 0.5)
+    assert monte_carlo_kl(p, p, 2).standard_error.max() < 1e-12
+
+
 @pytest.mark.filterwarnings("ignore:A RiemannianHeatKernel gives the density of its own draw:UserWarning")
 @pytest.mark.parametrize("chart", SPHERES)
 def test_monte_carlo_is_within_its_error_and_signed(chart: str) -> None:

@@ -137,6 +137,21 @@ def test_rays_end_at_the_cut_locus(scale: float) -> None:
     assert abs(value.item() - exact) < 1e-3
 
 
+def test_rejected_are_directions_in_which_the_cut_locus_is_near() -> None:
+    """Axes are cut off normals; of a ray of length R, at most sqrt 2, the share 1 - exp(-R^2 / 2 s^2) is left."""
+    torch.manual_seed(0)
+    loc, scale = torch.tensor([0.2, 0.1], dtype=F64), 0.7
+    normal = RiemannianNormal(loc, scale, OwnTorus(), num_directions=64)
+    method, efficiency = normal.sampling_report
+    inside = math.erf(1 / scale / math.sqrt(2)) ** 2
+    assert method == "rejection"
+    assert efficiency == pytest.approx(inside / -math.expm1(-1 / scale**2), rel=0.03)
+    z, law = normal.sample((400,)) - loc, stats.truncnorm(-1 / scale, 1 / scale, scale=scale)
+    for axis in range(2):
+        assert stats.kstest(z[:, axis].numpy(), law.cdf).pvalue > 1e-3
+    torch.testing.assert_close(normal.variance, torch.full((2,), law.var(), dtype=F64), rtol=0.01, atol=0)
+
+
 # ---------------------------------------------------------------- gradients
 
 
@@ -212,8 +227,11 @@ def test_radii_and_directions_of_the_draws(dim: int, curvature: int, scale: floa
 def test_draws_on_a_torus_are_cut_off_normals() -> None:
     torch.manual_seed(0)
     loc = torch.tensor([0.4, -2.0], dtype=F64)
-    z = RiemannianNormal(loc, 1.1, FlatTorus(2, [2.0, math.inf])).sample((4000,)) - loc
+    normal = RiemannianNormal(loc, 1.1, FlatTorus(2, [2.0, math.inf]))
+    z = normal.sample((4000,)) - loc
     law = stats.truncnorm(-1 / 1.1, 1 / 1.1, scale=1.1)
+    torch.testing.assert_close(normal.mean, loc)
+    torch.testing.assert_close(normal.variance, torch.tensor([law.var(), 1.1**2], dtype=F64))
     assert stats.kstest(z[:, 0].numpy(), law.cdf).pvalue > 1e-3
     assert stats.kstest(z[:, 1].numpy(), stats.norm(scale=1.1).cdf).pvalue > 1e-3
 

@@ -15,6 +15,8 @@ from pyro_riemann import (
     RiemannianUniform,
     WarpedMetric,
 )
+from pyro_riemann._formulas import unit_moves
+from pyro_riemann.sampling._runtime import RUNTIME
 from tests.charts import half_space_log_height, sphere_pullback, warped_sphere
 from tests.distributions._volumes import DTYPE, Exponential, cell_masses, isolated_bumps, overlapping_bumps
 
@@ -134,6 +136,22 @@ def test_isolated_bumps_are_gaussians_of_equal_mass(dim):
     counts = torch.bincount(nearest.indices[on_bump], minlength=count)
     if dim > 2:
         assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+def test_acceptance_in_the_report_is_that_of_the_moves() -> None:
+    """Started in the law, a move keeps it: the rate does not depend on which draws are moved."""
+    torch.manual_seed(0)
+    metric = overlapping_bumps(3)
+    law = RiemannianUniform(metric, -4.0, 4.0)
+    (report,) = law.reports
+    assert report.method == "mixture"
+    (box,) = law._laws()[1]
+    target, z = box._target, box._target.unit(law.sample((2000,)))
+    moved, rate = unit_moves.moved(RUNTIME, target.slopes, box._setup.law.moves, target.generator(0), z, 1)
+    share = float((moved != z).any(-1).double().mean())
+    assert abs(float(rate) - share) < 4 * (0.25 / 2000) ** 0.5
+    assert abs(report.acceptance - share) < 4 * (0.25 / 256) ** 0.5
+    assert share > 0.6
 
 
 def test_two_dimensional_volume_matches_quadrature():

@@ -128,6 +128,12 @@ def test_batch_of_boxes():
     assert torch.equal(single.log_volume().value, law.log_volume().value[1, 2])
     z = draws[:, 1, 2]
     assert torch.allclose(law.log_prob(draws)[:, 1, 2], single.log_prob(z))
+    for row in range(2):
+        for column in range(3):
+            alone = RiemannianUniform(metric, low[row, 0], high[column])
+            assert law.efficiency[row, column] == alone.efficiency
+            assert torch.equal(law.mean[row, column], alone.mean)
+    assert len(law.efficiency.unique()) == 6
 
 
 # -------------------------------------------------------------------- refusals

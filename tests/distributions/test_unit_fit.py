@@ -11,10 +11,11 @@ from scipy import stats
 
 from pyro_riemann._formulas import climbs, unit_fit
 from pyro_riemann._formulas.runtime import HOST
+from pyro_riemann._formulas.unit_cells import finest_error
 from pyro_riemann._formulas.unit_fit import Landscape
 from pyro_riemann._formulas.unit_groups import Groups
 from pyro_riemann._formulas.unit_laws import steps_to_forget
-from pyro_riemann._formulas.unit_mixture import effective_share, mixture
+from pyro_riemann._formulas.unit_mixture import effective_share, log_mean, mixture
 from pyro_riemann._formulas.unit_tempering import systematic, tempered_log_integral
 
 Vector = np.ndarray[Any, Any]
@@ -109,6 +110,35 @@ def test_mixture_is_the_density_of_its_draws(full: bool) -> None:
     for axis_number, step in enumerate(1e-6 * np.eye(2)):
         ahead, behind = (proposal.log_prob(HOST, grid[:50] + sign * step) for sign in (1, -1))
         np.testing.assert_allclose(slope[:, axis_number], (ahead - behind) / 2e-6, atol=1e-5)
+
+
+def test_start_of_a_sequence_is_half_uniform_and_wider() -> None:
+    """Variances half as large again, shares in the ratio of the roots of those that were, 4 : 1; and a length scale."""
+    loc, variance = np.array([[0.4, 0.5], [0.6, 0.3]]), np.array([[4e-4, 9e-4], [1e-4, 1e-4]])
+    proposal = mixture(np, loc, variance, np.log([0.72, 0.18, 0.1]))
+    grid = np.random.default_rng(0).random((200, 2)) * 0.1 + loc[0] - 0.05
+    parts = [
+        stats.multivariate_normal(mean, np.diag(1.5 * part)).pdf(grid) for mean, part in zip(loc, variance, strict=True)
+    ]
+    density = proposal.widened().log_prob(HOST, grid)
+    np.testing.assert_allclose(density, np.log(0.5 + parts[0] / 3 + parts[1] / 6), atol=1e-10)
+    np.testing.assert_allclose(proposal.scale(HOST), np.sqrt(0.8 * variance[0] + 0.2 * variance[1]))
+
+
+def test_means_and_effective_numbers_of_weights_by_hand() -> None:
+    """1, 2 and 3 have the mean 2 and the variance 1; 36 / 14 of them are effective, and as many with a fourth of 0."""
+    weights = np.log([1.0, 2.0, 3.0])
+    assert log_mean(HOST, weights) == pytest.approx((math.log(2), 1 / 3**0.5 / 2))
+    share = effective_share(HOST, np.stack([[*weights, -math.inf], np.full(4, -math.inf), np.full(4, 700.0)]))
+    np.testing.assert_allclose(share, [36 / 14 / 4, 0, 1])
+
+
+def test_error_of_the_finest_of_three_values() -> None:
+    """The last difference shrinks on as it has shrunk, by 64 at the most; the first one, shrunk twice, is a bound."""
+    assert finest_error(8.0, 4.0, 3.0) == pytest.approx(1 / 4)
+    assert finest_error(64.0, 1.0, 0.0) == pytest.approx(1 / 63)
+    assert finest_error(2.0, 1.0, 4.0) == pytest.approx(3)
+    assert finest_error(128.0, 0.0, 0.0) == pytest.approx(128 / 64**2)
 
 
 def test_density_keeps_its_digits_where_a_part_is_narrow() -> None:

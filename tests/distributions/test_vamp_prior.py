@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import pyro.distributions as dist
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.distributions import MixtureSameFamily
 
 from pyro_riemann import RiemannianHeatKernel, RiemannianNormal, RiemannianWrappedNormal, Sphere, VampPrior
+from pyro_riemann._estimate import Estimate
 from tests.charts import warped_sphere
 from tests.distributions._shared import F64, from_sphere, sphere_rule, total_mass
 
@@ -31,6 +33,16 @@ def test_normal_components_give_the_textbook_mixture() -> None:
     torch.manual_seed(0)
     draws = prior.sample((20000,))
     assert ((draws.mean(0) - exact.mean).abs() < 4 * (exact.variance / 20000).sqrt()).all()
+
+
+def test_mass_of_a_mixture_of_what_is_not_normalised() -> None:
+    """Masses 2 and 6 with weights 1/4 and 3/4 and relative errors 0.1 and 0.3: 5 in all, of which 1.4 are uncertain."""
+    components = dist.Normal(LOC[:2], 0.4).to_event(1)
+    masses = Estimate(torch.tensor([2.0, 6.0]).log(), torch.tensor([0.1, 0.3]))
+    components.log_mass = lambda: masses
+    value, error = VampPrior(components, torch.tensor([1.0, 3.0], dtype=F64).log()).log_normalizer()
+    assert float(value) == pytest.approx(math.log(5))
+    assert float(error) == pytest.approx(1.4 / 5)
 
 
 @pytest.mark.parametrize("kind", ["heat", "wrapped", "normal"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann import GeodesicSolver, PullbackMetric, RiemannianMetric
+from pyro_riemann._formulas import splines
 from pyro_riemann._interface import Energy
 from tests import charts
 
@@ -71,6 +73,23 @@ def test_tangential_hessian_is_positive_and_the_full_one_where_space_is_flat(nam
         flat = charts.OnlyMetric(flat)
     energy = flat.energy(SETTINGS["chords"], None)
     torch.testing.assert_close(energy.system(control).hessian, energy.exact_system(control).hessian)
+
+
+@pytest.mark.parametrize("kind", ["chords", "extrapolated", "Gauss nodes"])
+def test_energy_of_an_uneven_run_along_a_straight_line(kind: str) -> None:
+    """Position t^2: twice the length squared over 3, less 1 / 6 N^2 for N chords, and half of it at its own pace."""
+    scaled: RiemannianMetric = PullbackMetric(lambda z: 2 * z, 2, jitter=0.0)
+    metric = charts.OnlyMetric(scaled) if kind == "Gauss nodes" else scaled
+    settings = SETTINGS["chords"] if kind == "Gauss nodes" else SETTINGS[kind]
+    times = np.linspace(0, 1, 9)
+    shares = torch.from_numpy(np.linalg.lstsq(splines.basis(2, times), times**2, rcond=None)[0])
+    ends = torch.tensor([[[0.2, -0.3]], [[-0.4, 0.5]]], dtype=F64)
+    control = ends[0] + shares[:, None] * (ends[1] - ends[0]) * torch.tensor([1.0, -0.5], dtype=F64)[:, None, None]
+    squared = 4 * (ends[1] - ends[0]).square().sum() * torch.tensor([1.0, 0.25], dtype=F64)
+    value = metric.energy(settings, None).value(control)
+    torch.testing.assert_close(value / squared, torch.full_like(value, 2 / 3 - (kind == "chords") / 6 / 64))
+    paced = metric.energy(settings, control).value(control)
+    torch.testing.assert_close(paced / squared, torch.full_like(value, 1 / 2), rtol=1e-3, atol=0)
 
 
 def test_hessian_of_a_constant_metric() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann import PullbackMetric, RiemannianMetric, Sphere
+from pyro_riemann._formulas import ray_rule
 from pyro_riemann.geodesics._ray_state import across, log_area
 from pyro_riemann.geodesics._rays import _FEW, _rates, follow_rays
 from pyro_riemann.manifolds import Hyperboloid
@@ -64,3 +66,47 @@ def test_areas_are_those_of_spheres_up_to_the_conjugate_point(metric: Riemannian
         value = log_area(only, rays.at(step, share))[0]
         assert float((value - 2 * area(radius).log()).abs().max()) < 50 * tolerance
     assert bool((rays.lost == -math.inf).all())
+
+
+def test_steps_along_rays_meet_the_conditions_of_their_order() -> None:
+    """Weights of order five at the nodes 0, 1/5, 3/10, 4/5, 8/9 and 1 of Dormand and Prince, an error of order four."""
+    nodes = np.array([0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1])
+    np.testing.assert_allclose([sum(row) for row in ray_rule.STAGES], nodes[1:])
+    weights, powers = np.array(ray_rule.STAGES[-1]), np.arange(5)
+    np.testing.assert_allclose(weights @ nodes[:6, None] ** powers, 1 / (powers + 1))
+    inner = [sum(a * c for a, c in zip(row, nodes, strict=False)) for row in ray_rule.STAGES[:-1]]
+    assert weights[1:] @ np.array(inner) == pytest.approx(1 / 6)
+    error = np.array(ray_rule.ERROR) @ nodes[:, None] ** powers
+    np.testing.assert_allclose(error[:4], 0, atol=1e-15)
+    assert abs(error[4]) > 1e-4
+
+
+def test_tables_of_the_ray_rule_are_exact_for_polynomials() -> None:
+    """Gauss weights, running integrals, and interpolation from nodes and from values and slopes at both ends."""
+    nodes, weights, running = ray_rule.panel()
+    for k in range(2 * ray_rule.PANEL):
+        assert weights @ nodes**k == pytest.approx(1 / (k + 1))
+    for k in range(ray_rule.PANEL):
+        np.testing.assert_allclose(running @ nodes**k, nodes ** (k + 1) / (k + 1))
+        np.testing.assert_allclose(nodes**k @ ray_rule.panel_polynomials(), np.eye(ray_rule.PANEL)[k], atol=1e-9)
+    for k in range(3):
+        np.testing.assert_allclose(ray_rule.from_every_second() @ nodes[::2] ** k, nodes**k)
+    curve, x = np.polynomial.Polynomial([0.3, -1.0, 2.0, 0.5, -0.7, 1.1]), np.linspace(0, 1, 7)
+    ends = [curve.deriv(order)(end) if order else curve(end) for end in (0.0, 1.0) for order in range(3)]
+    np.testing.assert_allclose(sum(a * b for a, b in zip(ends, ray_rule.quintic(x), strict=True)), curve(x))
+    slope = sum(a * b for a, b in zip(ends, ray_rule.quintic_slope(x), strict=True))
+    np.testing.assert_allclose(slope, curve.deriv()(x))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 7])
+def test_directions_of_the_ray_rule_integrate_quadratic_functions(dim: int) -> None:
+    """Unit vectors of mean 0 and second moment I / d; the area of their sphere is d times the volume of its ball."""
+    exact = ray_rule.directions(dim, 16 * dim)
+    np.testing.assert_allclose(np.linalg.norm(exact, axis=-1), 1)
+    np.testing.assert_allclose(exact.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(exact.T @ exact / len(exact), np.eye(dim) / dim, atol=1e-12)
+    even = ray_rule.even_directions(dim, 64)
+    np.testing.assert_allclose(np.linalg.norm(even, axis=-1), 1)
+    np.testing.assert_allclose(even.T @ even / len(even), np.eye(dim) / dim, atol=0.05)
+    volume = {1: 2.0, 2: math.pi, 3: 4 / 3 * math.pi, 4: math.pi**2 / 2, 7: 16 / 105 * math.pi**3}[dim]
+    assert math.exp(ray_rule.log_sphere_area(dim)) == pytest.approx(dim * volume)

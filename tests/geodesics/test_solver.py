@@ -263,6 +263,7 @@ def test_curve_can_be_called_at_any_time() -> None:
     torch.testing.assert_close(curve(1.0), y)
     times = torch.linspace(0, 1, 5, dtype=torch.float64)
     assert curve(times).shape == (5, 6, 2)
+    torch.testing.assert_close(curve.points[::16], curve(times))
     # constant speed: a quarter of the time is a quarter of the way
     torch.testing.assert_close(exact.dist(z, curve(0.25)), exact.dist(z, y) / 4, rtol=1e-4, atol=0)
     with pytest.raises(ValueError, match="`t`"):

@@ -91,6 +91,32 @@ def test_a_population_arrives_at_the_target_and_not_at_the_start() -> None:
     assert abs(float(state.particles.mean()) - mean) < 6 * spread / (2 * 8 * 256) ** 0.5
 
 
+def test_a_rise_of_the_temperature_by_hand() -> None:
+    """Particles that refuse the one move stay at their ancestors; 70 % of the least effective island are effective."""
+    asked = 0
+
+    def counted(z: Tensor) -> Tensor:
+        nonlocal asked
+        asked += len(z)
+        return log_density(z)
+
+    kernel, generator = TemperedKernel(log_start, counted, LOW, HIGH, num_moves=1), torch.Generator().manual_seed(0)
+    before = kernel.init(inside(8, 500, generator=generator))
+    asked = 0
+    after, info = kernel.step(generator, before)
+    parents = before.particles.gather(1, info.ancestors.unsqueeze(-1).expand(-1, -1, 3))
+    stays = float((after.particles == parents).all(-1).double().mean())
+    assert abs(float(info.acceptance) - (1 - stays)) < 4 * (0.25 / 4000) ** 0.5
+    assert abs(stays - 0.5) > 0.1
+    assert after.acceptance == info.acceptance
+    assert (after.stage, after.evaluations) == (1, asked)
+    z = before.particles.flatten(0, 1)
+    weight = (after.temperature * (log_density(z) - log_start(z))).exp().reshape(8, 500)
+    least = float((weight.sum(-1).square() / weight.square().sum(-1)).amin()) / 500
+    assert 0.7 <= least < 0.8
+    torch.testing.assert_close(after.log_mass, weight.mean(-1).log())
+
+
 def test_a_seed_decides() -> None:
     kernel = HamiltonianKernel(log_density, LOW, HIGH)
     state = kernel.init(inside(5, generator=torch.Generator().manual_seed(0)))

@@ -106,6 +106,9 @@ def test_novelty_by_all_distances_and_of_decoded_codes() -> None:
     radius = torch.cdist(images[2], images[2]).sort(-1).values[:, 5]
     covered = torch.cdist(images[2], images[0]).amin(-1) <= radius
     assert found.coverage == pytest.approx(covered.double().mean().item())
+    nearest = torch.cdist(images[2], images[0]).amin(-1) <= torch.cdist(images[2], images[2]).sort(-1).values[:, 1]
+    first = draws_of(fresh).novelty(train, held_out, decode, neighbors=1)
+    assert first.coverage == pytest.approx(nearest.double().mean().item()) != found.coverage
 
 
 def test_bad_items() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -111,6 +112,52 @@ def test_acceptance_is_the_share_of_proposals_that_move_a_chain() -> None:
         assert abs(result.acceptance - 0.5) > 0.1
 
 
+def test_the_share_of_draws_that_moves_is_the_acceptance() -> None:
+    """Of one Hamiltonian move of resampled draws, those that it refuses stay where they were."""
+    still, moved = (importance_resampling(kernel(), 2000, seed=0, num_moves=count) for count in (0, 1))
+    share = float((still.draws != moved.draws).any(-1).double().mean())
+    assert still.acceptance == 1.0
+    assert abs(moved.acceptance - share) < 4 * (0.25 / 2000) ** 0.5
+    assert abs(share - 0.5) > 0.1
+
+
+def test_acceptance_and_efficiency_of_hamiltonian_chains() -> None:
+    """States that a chain repeats are refused moves; an effective draw counts for as many states as it took."""
+    result = hmc(kernel(), 400, seed=0, num_chains=50, num_steps=40, warm_up=0, step_size=0.5)
+    moved = (result.chains.diff(dim=1) != 0).any(-1).double().mean()
+    assert result.acceptance == pytest.approx(float(moved), abs=4 * (0.25 / 2000) ** 0.5)
+    assert abs(result.acceptance - 0.5) > 0.1
+    assert 2000 * result.efficiency == pytest.approx(float(result.ess_bulk.min()))
+
+
+@pytest.mark.parametrize(
+    ("method", "dim", "settings"),
+    [
+        ("table", 2, {}),
+        ("importance", 3, {}),
+        ("importance", 3, {"num_moves": 2}),
+        ("metropolis", 3, {"num_moves": 1}),
+        ("tempered", 3, {"num_particles": 64}),
+        ("hmc", 3, {"num_steps": 10, "warm_up": 2, "step_size": 0.1, "start": "box"}),
+        ("hmc", 3, {"num_steps": 10, "warm_up": 2, "start": "proposal", "num_leapfrog": 3}),
+    ],
+)
+def test_evaluations_are_the_points_where_the_metric_is_asked(method: str, dim: int, settings: dict[str, Any]) -> None:
+    """What set the proposal up is not counted: it is kept from a first call."""
+    asked: list[int] = []
+
+    class Counting(Exponential):
+        def metric(self, z: Tensor) -> Tensor:
+            asked.append(z.numel() // dim)
+            return super().metric(z)
+
+    metric = Counting(1.0, dim)
+    for _ in range(2):
+        asked.clear()
+        result = sample_uniform(metric, 4000 if method == "table" else 400, -1.0, 1.0, method, seed=0, **settings)
+    assert result.evaluations == pytest.approx(sum(asked), rel=1e-3, abs=100)  # a few tell whether the metric is new
+
+
 def test_copies_of_one_proposal_lower_the_effective_size() -> None:
     few = importance_resampling(kernel(), 800, seed=0, num_proposals=80)
     assert float(few.ess_bulk.max()) < 200
@@ -209,6 +256,27 @@ def test_starts_of_one_s_own() -> None:
     result = hmc(metric, 20, num_steps=8, step_size=1e-6, start=start, seed=0)
     assert float((result.draws - start).abs().max()) < 1e-3
     assert tempered_smc(metric, 20, seed=0, num_particles=64).chains.shape == (8, 64, 3)
+
+
+@pytest.mark.parametrize("start", ["box", "proposal", "centroids"])
+def test_chains_that_hardly_move_have_the_law_of_their_starts(start: str) -> None:
+    """Uniform on the box, the target itself, and centroids in the box with equal probabilities."""
+    settings: dict[str, Any] = {"num_steps": 8, "num_leapfrog": 1, "step_size": 1e-9, "seed": 0, "start": start}
+    if start == "centroids":
+        metric = kernel(dtype=torch.float64)
+        middle = metric.centroids[:, 0].median() + 1e-6
+        inside = metric.centroids[metric.centroids[:, 0] > middle]
+        draws = hmc(metric, 2000, torch.stack([middle, middle - 9, middle - 9]), 9.0, **settings).draws
+        near = torch.cdist(draws, inside)
+        assert near.amin(-1).max() < 1e-6
+        share = near.argmin(-1).bincount(minlength=4) / 2000
+        assert torch.all((share - 1 / 4).abs() < 4 * (3 / 16 / 2000) ** 0.5)
+        return
+    draws = hmc(Exponential(2.0, 2), 2000, -1.0, 1.0, **settings).draws
+    mean = 0.0 if start == "box" else 1 / math.tanh(2.0) - 1 / 2
+    second = 1 / 3 if start == "box" else 1 - 2 * mean / 2  # by parts: E z^2 = 1 - 2 E z / rate
+    assert torch.all((draws.mean(0) - mean).abs() < 4 * draws.std(0) / 2000**0.5)
+    assert torch.all((draws.square().mean(0) - second).abs() < 4 * draws.square().std(0) / 2000**0.5)
 
 
 def test_an_error_of_the_volume_is_that_of_the_metric_that_was_drawn_from() -> None:

@@ -12,7 +12,7 @@ from torch.distributions import Bernoulli, Independent, Normal
 from torch.utils.data import DataLoader
 
 from pyro_riemann.autoencoders import RegularizedAutoencoder, VariationalAutoencoder, image_networks
-from pyro_riemann.sampling import PosteriorSampler, sample
+from pyro_riemann.sampling import GaussianMixtureSampler, NormalSampler, PosteriorSampler, sample
 from pyro_riemann.vae import make_vae
 from tests.vae._models import curve_data
 
@@ -92,6 +92,17 @@ def test_every_kind_of_encoder(kind: str) -> None:
     loader: Any = DataLoader(rows, batch_size=500)
     found = sample(None, loader, 4000, encoder=encoder, decoder=lambda z: z @ MIX, select="image", num_components=1)
     assert moments_agree(found.codes, torch.zeros(2), variance * torch.eye(2, dtype=torch.float64), 4000)
+
+
+def test_laws_of_codes_have_their_moments() -> None:
+    """The standard normal law, and a mixture that is fitted to every third code, those of one of three clusters."""
+    normal = NormalSampler(3).sample(4000)
+    assert moments_agree(normal, torch.zeros(3), torch.eye(3), 4000)
+    clusters = torch.tensor([[4.0, -4.0], [0.0, 0.0], [-4.0, 4.0]], dtype=torch.float64).repeat(500, 1)
+    codes = clusters + 0.5 * data(1500)[:, :2]
+    mixture = GaussianMixtureSampler(codes, num_components=1, max_codes=500)
+    for draws, count in ((mixture.sample(4000), 500), (codes[::3], 500)):
+        assert moments_agree(draws, clusters[0], 0.25 * torch.eye(2, dtype=torch.float64), count)
 
 
 def test_items_of_a_law_of_pixels_are_its_means() -> None:

@@ -43,6 +43,29 @@ def test_densities_moments_and_draws(metric: here.RiemannianMetric) -> None:
         assert "scale_tril" in repr(theirs)
 
 
+@pytest.mark.parametrize("covariance", [False, True])
+def test_laws_at_an_index_of_the_last_axis_of_a_batch(covariance: bool) -> None:
+    """Of two rows of three laws, four times one of each row: centres and spreads are those at the index."""
+    random = np.random.default_rng(0)
+    loc, index = random.normal(size=(2, 3, 2)), np.array([[0, 2], [1, 1], [2, 0], [0, 1]])
+    spread = random.uniform(0.1, 0.9, (2, 3))
+    if covariance:
+        spread = spread[..., None, None] * LONG.numpy()
+    wanted = [np.stack([part[row, index[:, row]] for row in range(2)], 1) for part in (loc, spread)]
+    name = "scale_tril" if covariance else "time"
+    settings = {"scale_tril": None, "time": None}
+    ours = here.RiemannianWrappedNormal(
+        torch.tensor(loc), metric=here.Sphere(2), **(settings | {name: torch.tensor(spread)})
+    )
+    theirs = twin.RiemannianWrappedNormal(
+        jnp.asarray(loc), metric=twin.Sphere(2), **(settings | {name: jnp.asarray(spread)})
+    )
+    for taken in (ours.take(torch.tensor(index)), theirs.take(jnp.asarray(index))):
+        assert tuple(taken.batch_shape) == (4, 2)
+        close(taken.loc, wanted[0])
+        close(getattr(taken, name), wanted[1])
+
+
 def test_what_is_too_wide_or_wrong_is_said() -> None:
     z = jnp.zeros((3, 2))
     wide = twin.RiemannianWrappedNormal(z, None, twin.FlatTorus(2, 0.1), scale_tril=jnp.eye(2))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor, nn
@@ -233,3 +234,22 @@ def test_constants_of_space_forms(metric: str) -> None:
     ours = twin.RiemannianNormal(jnp.asarray(loc), jnp.asarray(scale), getattr(twin, metric)(9)).log_normalizer()
     theirs = here.RiemannianNormal(torch.tensor(loc), torch.tensor(scale), getattr(here, metric)(9)).log_normalizer()
     close(ours.value, theirs.value)
+
+
+def test_mixtures_of_normals_have_textbook_numbers() -> None:
+    """Two mixtures of three; of their masses 2, 6 and 1 with relative errors a weighted mean of each is left."""
+    loc, logits = np.random.default_rng(0).normal(size=(2, 3, 2)), np.log([[1.0, 3.0, 4.0], [2.0, 1.0, 1.0]])
+    components = dist.Normal(jnp.asarray(loc), 0.4).to_event(1)
+    mixture = twin.VampPrior(components, jnp.asarray(logits))
+    weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    z = np.array([0.2, -0.1])
+    density = np.exp(-0.5 * np.square(z - loc).sum(-1) / 0.16) / (2 * np.pi * 0.16)
+    np.testing.assert_allclose(mixture.log_prob(jnp.asarray(z)), np.log((weights * density).sum(-1)))
+    mean = np.einsum("bk,bkd->bd", weights, loc)
+    np.testing.assert_allclose(mixture.mean, mean)
+    np.testing.assert_allclose(mixture.variance, 0.16 + np.einsum("bk,bkd->bd", weights, loc**2) - mean**2)
+    masses = twin.Estimate(jnp.log(jnp.array([2.0, 6.0, 1.0])), jnp.array([0.1, 0.3, 0.2]))
+    components.log_mass = lambda: masses
+    value, error = mixture.log_normalizer()
+    np.testing.assert_allclose(value, np.log([24 / 8, 11 / 4]))
+    np.testing.assert_allclose(error, [(0.2 + 5.4 + 0.8) / 24, (0.4 + 1.8 + 0.2) / 11])

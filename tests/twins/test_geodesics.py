@@ -18,6 +18,7 @@ from pyro_riemann.geodesics._audit import audit as here_audit
 from pyro_riemann.geodesics._energy import ChordEnergy, QuadratureEnergy
 from pyro_riemann.numpyro.geodesics import _energy as twin_energy
 from pyro_riemann.numpyro.geodesics._audit import audit as twin_audit
+from tests import charts
 
 POINTS = np.random.default_rng(0).normal(size=(2, 5, 2))
 SETTINGS = {"tolerance": 1e-16}
@@ -71,6 +72,27 @@ def test_curves_logmap_and_van_vleck_determinant() -> None:
     np.testing.assert_allclose(
         other.expmap(jnp.asarray(shoot), jnp.asarray(arrive)), metric.expmap(*map(torch.from_numpy, (shoot, arrive)))
     )
+
+
+@pytest.mark.parametrize("kind", ["chords", "Gauss nodes"])
+def test_stated_errors_of_curves_are_their_errors(kind: str) -> None:
+    """Of shortest splines on the sphere, whose distances are known; chords are too short, and tell by how much."""
+    exact, knots, segments = here.Sphere(2), 3, 16
+    z, y = 0.35 * torch.randn(2, 8, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    metric = here.PullbackMetric(exact.to_ambient, 2, jitter=0.0) if kind == "chords" else charts.OnlyMetric(exact)
+    solver = here.GeodesicSolver(num_knots=knots, num_segments=segments, richardson=False)
+    control = solver.control_points(metric, z, y).control
+    energy, truth = solver.energy(metric), exact.dist(z, y)
+    wrong = ((2 * energy.value(control)).sqrt() / truth - 1).abs().numpy()
+    verdicts = [here_audit(energy, control)]
+    if kind == "Gauss nodes":
+        its = twin_energy.QuadratureEnergy(twin.Sphere(2), knots, segments)
+        verdicts += [jax.jit(lambda control: twin_audit(its, control))(jnp.asarray(control.numpy()))]  # type: ignore[list-item]
+    for verdict in verdicts:
+        np.testing.assert_allclose(np.asarray(verdict.length), truth.numpy(), rtol=1e-3)
+        ratio = np.asarray(verdict.error) / wrong
+        assert np.median(ratio) == pytest.approx(1, abs=0.3), ratio
+        assert ((ratio > 0.3) & (ratio < 3)).all(), ratio
 
 
 @pytest.mark.parametrize("kind", ["chords", "dense chords", "quadrature"])

@@ -8,8 +8,9 @@ import numpyro.distributions as dist
 import pytest
 import torch
 
-from pyro_riemann import KernelMetric, sampling
+from pyro_riemann import KernelMetric, Sphere, sampling
 from pyro_riemann.numpyro import KernelMetric as TwinKernel
+from pyro_riemann.numpyro import Sphere as TwinSphere
 from pyro_riemann.numpyro import to_numpyro
 from pyro_riemann.numpyro.sampling import interpolate
 from tests.precision import enable_x64
@@ -74,3 +75,14 @@ def test_a_curve_on_the_floor_is_said_to_be_one() -> None:
 def test_bad_arguments_are_named(changed: dict, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         interpolate(to_numpyro(arc()), jnp.zeros(2), jnp.ones(2), **changed)
+
+
+def test_frames_on_a_meridian_are_equally_spaced_in_the_chart() -> None:
+    """From the pole of the stereographic chart a geodesic is a straight line, along which its speed changes."""
+    ends = np.array([[0.0, 0.0], [1.2, -1.6]])
+    frames = np.linspace(0, 1, 5)[:, None] * ends[1]
+    ours = sampling.interpolate(Sphere(2), torch.from_numpy(ends[0]), torch.from_numpy(ends[1]), num_frames=5)
+    theirs = interpolate(TwinSphere(2), jnp.asarray(ends[0]), jnp.asarray(ends[1]), num_frames=5)
+    for found in (ours, theirs):
+        np.testing.assert_allclose(found.points, frames, atol=1e-9)
+        assert found.coverage is None

@@ -112,3 +112,21 @@ def test_heat_kernels_agree_at_small_and_large_times(space: str, dims: tuple[int
         expected = getattr(here, space)(dim).log_heat_kernel(*map(torch.from_numpy, (z, y, times)))
         value = getattr(twin, space)(dim).log_heat_kernel(jnp.asarray(z), jnp.asarray(y), times)
         close(value, expected)
+
+
+def test_a_quarter_of_the_equator() -> None:
+    """In the stereographic chart it is the unit circle: even angles, length pi / 2 and energy pi^2 / 8."""
+    ends = np.array([[[1.0, 0.0], [0.0, -1.0]], [[0.0, 1.0], [1.0, 0.0]]])
+    ours = here.Sphere(2).geodesic(*torch.from_numpy(ends), num_knots=2, num_segments=4)
+    theirs = twin.Sphere(2).geodesic(*jnp.asarray(ends), num_knots=2, num_segments=4)
+
+    def circle(share: float) -> np.ndarray:
+        angle = np.array([0.0, -np.pi / 2]) + share * np.pi / 2
+        return np.stack([np.cos(angle), np.sin(angle)], -1)
+
+    for curve in (ours, theirs):
+        close(curve.points, np.stack([circle(k / 4) for k in range(5)]))
+        close(curve(1 / 3), circle(1 / 3))
+        close(curve.length, np.pi / 2)
+        close(curve.energy, np.pi**2 / 8)
+        assert curve.converged.tolist() == [True, True]

@@ -72,7 +72,7 @@ def resampled(
     key: Array,
     shape: tuple[int, int, int],
     num_moves: int,
-) -> tuple[Weighed, int]:
+) -> tuple[Weighed, Array]:
     drawn = unit_samplers.resampled(RUNTIME, partial(log_density, metric, low, high), proposal, shape, key)
     return spread(RUNTIME, partial(slopes, metric, low, high), drawn, proposal.scale(RUNTIME), num_moves, key)
 

@@ -146,7 +146,7 @@ class Target:
 
     # ---------------------------------------------------------------- what its samplers need
 
-    def resampled(self, shape: tuple[int, int, int], num_moves: int, key: Array) -> tuple[Weighed, int]:
+    def resampled(self, shape: tuple[int, int, int], num_moves: int, key: Array) -> tuple[Weighed, Array]:
         """Populations of the proposal, resampled and moved on."""
         proposal = self.on_device(self.proposal().mixture)
         return _programs.resampled(self.metric, self.low, self.high, proposal, key, shape, num_moves)

@@ -221,6 +221,9 @@ def test_radii_along_rays(dim: int, curvature: int) -> None:
     z = normal.sample(KEY, (200,))
     radius = np.asarray(metric.dist(jnp.broadcast_to(loc, z.shape), z))
     assert stats.kstest(radius, radial_cdf(dim, curvature, scale)).pvalue > 1e-3
+    report = normal.sampling_report  # all directions are alike
+    assert report.method == "rejection"
+    assert 0.95 < float(report.efficiency) <= 1
 
 
 def test_one_batch_of_draws_has_the_law_of_each_entry() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
@@ -29,6 +30,16 @@ def test_determinant_is_that_of_the_derivative(metric: RiemannianMetric) -> None
         assert jnp.allclose(transform.log_abs_det_jacobian(velocity, z), expected, atol=1e-9)
         assert jnp.allclose(transform.log_abs_det_jacobian(velocity, z, log_van_vleck), expected, atol=1e-9)
         assert jnp.allclose(transform.inv(z), velocity, atol=1e-9)
+
+
+def test_determinant_at_the_pole_of_a_sphere() -> None:
+    """In the stereographic chart v goes to tan|v| v / |v|: the determinant is tan|v| / (|v| cos^2 |v|)."""
+    v = jnp.asarray(np.array([[0.3, -0.4], [0.0, 1.2]]))
+    transform = ExponentialMap(Sphere(2), jnp.zeros(2))
+    size, z = np.array([0.5, 1.2]), transform(v)
+    np.testing.assert_allclose(z, v * (np.tan(size) / size)[:, None], rtol=1e-9)
+    exact = np.log(np.tan(size) / size) - 2 * np.log(np.cos(size))
+    np.testing.assert_allclose(transform.log_abs_det_jacobian(v, z), exact, rtol=1e-9)
 
 
 def test_of_a_gaussian_it_makes_the_wrapped_normal() -> None:

@@ -73,6 +73,14 @@ def laws(metric: RiemannianMetric) -> dict[str, dist.Distribution]:
     }
 
 
+def test_errors_of_monte_carlo_are_its_errors() -> None:
+    """Of 600 estimates of log 2 - 1/2 the scores have variance one."""
+    p, q = (RiemannianWrappedNormal(jnp.zeros((600, 2)), time, EuclideanMetric(2)) for time in (0.1, 0.2))
+    value, error = monte_carlo_kl(p, q, KEY, 200)
+    scores = (value - math.log(2) + 0.5) / error
+    assert float(jnp.square(scores).mean()) == pytest.approx(1, abs=4 * (2 / 600) ** 0.5)
+
+
 @pytest.mark.filterwarnings("ignore:A RiemannianHeatKernel gives the density of its own draw:UserWarning")
 def test_monte_carlo_is_within_its_error_and_signed() -> None:
     metric = SPHERES["warped"]()

@@ -215,6 +215,34 @@ def test_gradient_of_the_volume_in_metric_and_bounds() -> None:
         np.testing.assert_allclose(slope, exact, atol=1e-6)
 
 
+def test_volume_of_a_traced_metric() -> None:
+    """Far bumps in space are Gaussians of equal mass; the proposal that a trace makes of them is nearly the law."""
+    generator = np.random.default_rng(0)
+    centroids, precisions = 8 * generator.random((6, 3)), 40 * 10 ** generator.random((6, 3))
+
+    @jax.jit
+    def numbers(metric: KernelMetric) -> tuple[Any, Array, Array]:
+        law = RiemannianUniform(metric, -1.0, 9.0)
+        return law.log_volume(), law.efficiency, law.mean
+
+    volume, efficiency, mean = numbers(KernelMetric(jnp.asarray(centroids), jnp.asarray(precisions), 1.2, 1e-4))
+    exact = np.logaddexp(
+        math.log(6) + 1.5 * math.log(2 * math.pi * 1.2**2 / 3), 1.5 * math.log(1e-4) + 3 * math.log(10)
+    )
+    assert abs(float(volume.value) - exact) < 4 * float(volume.standard_error) + 1e-4
+    assert 1e-5 < volume.standard_error < 0.01
+    assert efficiency > 0.8
+    np.testing.assert_allclose(mean, centroids.mean(0), atol=0.1)
+
+
+def test_error_of_a_traced_table_bounds_its_error() -> None:
+    """Where the volume element grows by e^4 from cell to cell, a table is off, and less than a coarser one."""
+    rates = jnp.array([128.0, 0.5])
+    value, error = jax.jit(lambda rates: RiemannianUniform(Exponential(rates), -1.0, 1.0).log_volume())(rates)
+    off = abs(float(value - exact_log_volume(rates, -1.0, 1.0)))
+    assert 1e-5 < off < error < 1e3 * off
+
+
 def test_law_is_kept_for_the_metric_and_follows_changed_arrays() -> None:
     metric = Exponential(jnp.array([0.5, 0.2]))
     law = RiemannianUniform(metric, -1.0, 1.0)
@@ -329,6 +357,17 @@ def test_share_of_points_on_the_jitter_of_a_saturated_decoder() -> None:
     grid = jnp.asarray(np.stack(np.meshgrid(axis, axis), -1))
     assert float(law.share_on_floor(grid)) == pytest.approx(below**2, abs=1e-6)
     assert 0.1 < below**2 < 0.4
+
+
+def test_share_of_the_mass_on_the_jitter_of_a_saturated_decoder() -> None:
+    """In one dimension, by a sum over the box of sqrt(sech^4 + jitter) where that is below ten times the jitter."""
+    law = RiemannianUniform(PullbackMetric(jnp.tanh, 1, jitter=1e-3), -4.0, 4.0)
+    (report,) = law.reports
+    tensor = np.cosh(np.linspace(-4.0, 4.0, 80_001)) ** -4 + 1e-3
+    below = np.sqrt(tensor)[tensor < 1e-2].sum() / np.sqrt(tensor).sum()
+    assert report.method == "table"
+    assert report.on_floor == pytest.approx(below, abs=1e-3)
+    assert 0.05 < below < 0.2
 
 
 def test_constant_metric_is_exact_and_a_void_is_reported() -> None:
