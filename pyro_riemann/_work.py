@@ -110,8 +110,9 @@ class _Watch:
                 if not self.tasks:  # nothing began in between, or it found the watch awake
                     return
                 self.awake = True
-            for task in list(self.tasks.values()):
-                self.show(task)
+            for held in self.tasks.valuerefs():  # a list, whatever other threads begin and end meanwhile
+                if (task := held()) is not None:
+                    self.show(task)
 
     def show(self, task: Task) -> None:
         passed, now = time.monotonic() - task.started, sys.stderr

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -268,3 +269,27 @@ def test_an_interrupt_at_any_call_leaves_nothing_in_work(routine: Callable[[], o
         left += _work.inside() or len(_work._watch.tasks)
     assert left == 0
     assert interrupted > 10
+
+
+def test_the_watch_bears_what_other_threads_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks while thousands of routines begin and end."""
+    died: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    monkeypatch.setattr(_work, "PATIENCE", 2e-4)
+    monkeypatch.setattr(_work._Watch, "show", lambda self, task: time.sleep(0))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    finished = time.monotonic() + 1
+    nothing = _work.announced(lambda: time.sleep(0))
+
+    def busy() -> None:
+        while time.monotonic() < finished:
+            nothing()
+
+    threads = [threading.Thread(target=busy) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert not died
