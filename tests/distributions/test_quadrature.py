@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import (
+    EuclideanMetric,
     GridMetric,
     PullbackMetric,
     RiemannianHeatKernel,
@@ -27,6 +28,17 @@ def test_chart_and_tangent_rules_agree_on_the_sphere() -> None:
     exact = log_tangent_expectation(charts.warped_sphere(2), loc, variance, 15, lambda z, log_v: -log_v)
     torch.testing.assert_close(chart.value, exact.value[0], rtol=0, atol=2e-3 + float(chart.standard_error))
     assert float(chart.standard_error) < 0.02
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_box_that_ends_near_its_centre_is_enlarged(side: float) -> None:
+    """The integral of a Gaussian over the line is one, whichever end of the box cuts it off at first."""
+    loc, time = torch.zeros(1, dtype=torch.float64), torch.tensor(0.25, dtype=torch.float64)
+    ends = sorted((-4.0 * side, 0.3 * side))
+    low, high = (torch.full((1,), end, dtype=torch.float64) for end in ends)
+    mass = log_chart_integral(EuclideanMetric(1), loc, time, (low, high))
+    assert abs(mass.value.item()) < 1e-3 + mass.standard_error.item()
+    assert mass.standard_error.item() < 0.02
 
 
 def test_tangent_vectors_count_as_far_as_the_cut_locus() -> None:

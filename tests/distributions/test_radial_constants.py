@@ -23,6 +23,7 @@ from pyro_riemann import (
     WarpedMetric,
 )
 from pyro_riemann._formulas import ray_rule
+from pyro_riemann.distributions import _rays
 from pyro_riemann.distributions._normal_sampler import _along
 from pyro_riemann.distributions._rays import RayRule, cast_rays
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid
@@ -58,6 +59,20 @@ def test_constants_do_not_depend_on_the_chart() -> None:
         x = 0.1 * torch.arange(5, dtype=F64)
         values = [RiemannianNormal(z, 1.3, m).log_normalizer().value for z, m in ((x, plain), (unshear(x), warped))]
         assert abs(values[0] - values[1]) < 1e-10
+
+
+def test_constants_of_a_batch_that_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rays as go at once are those of two laws: each of three has the constant of a sphere at its scale."""
+
+    class Unknown(Sphere):
+        def radial_law(self) -> None:
+            """Nothing is known of the volume."""
+
+    monkeypatch.setattr(_rays, "_RAYS", 32)
+    loc, scale = torch.full((3, 2), 0.2, dtype=F64), torch.tensor([0.2, 0.5, 1.0], dtype=F64)
+    exact = RiemannianNormal(loc, scale, Sphere(2)).log_normalizer().value
+    value = RiemannianNormal(loc, scale, Unknown(2), num_directions=16).log_normalizer().value
+    torch.testing.assert_close(value, exact, rtol=0, atol=1e-3)
 
 
 def test_torus_up_to_its_cut_locus() -> None:

@@ -228,6 +228,17 @@ def test_a_change_that_no_version_counter_sees_is_seen() -> None:
     assert torch.allclose(wrapped.log_prob(z), wrapped.log_prob(z.clone()), atol=1e-12)
 
 
+def test_a_draw_that_was_moved_has_the_density_of_where_it_is() -> None:
+    """The law of a flat surface is the multivariate normal, also for a draw or a centre that has moved in place."""
+    slopes, loc = torch.tensor([[1.0, 0.2, 0.5], [0.3, 1.1, -0.4]], dtype=F64), torch.tensor([0.3, -0.2], dtype=F64)
+    wrapped = RiemannianWrappedNormal(loc, 0.1, PullbackMetric(lambda z: z @ slopes, 2, jitter=0.0))
+    for moves in ("draw", "centre"):
+        z = wrapped.sample((3,))
+        {"draw": z, "centre": loc}[moves].add_(torch.tensor([0.5, -0.3], dtype=F64))
+        normal = MultivariateNormal(loc, precision_matrix=slopes @ slopes.mT / 0.1)
+        torch.testing.assert_close(wrapped.log_prob(z), normal.log_prob(z), rtol=0, atol=1e-6)
+
+
 def test_gradients_at_a_fixed_point_do_not_use_the_memory() -> None:
     wrapped, calls, loc, _ = law(requires_grad=True)
     z = wrapped.sample((2,))  # detached: the score function is wanted

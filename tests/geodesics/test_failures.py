@@ -22,6 +22,8 @@ from pyro_riemann import (
     Sphere,
 )
 from pyro_riemann.geodesics import _pieces, _refine, _solver, _spline
+from pyro_riemann.geodesics._audit import audit
+from pyro_riemann.geodesics._energy import QuadratureEnergy
 from tests import charts, steep_metrics
 
 
@@ -71,6 +73,24 @@ def test_straight_pairs_cost_no_iteration() -> None:
     seen.clear()
     torch.testing.assert_close(metric.dist(z, y), ((z - y) @ matrix.T).norm(dim=-1), rtol=1e-14, atol=0)
     assert sum(seen) == 7 * (4 + metric.solver.num_segments + 1)
+
+
+def test_curves_are_judged_between_the_nodes_of_their_energy() -> None:
+    """Across a wall that two nodes an interval miss, the error is what the energy lacks of the length."""
+
+    class Wall(RiemannianMetric):
+        dim = 2
+
+        def metric(self, z: Tensor) -> Tensor:
+            speed = 1 + 2 * torch.exp(-((z[..., 0] - 0.125) ** 2) / (2 * 0.03**2))
+            return speed[..., None, None] ** 2 * torch.eye(2, dtype=z.dtype)
+
+    energy, (z, y) = QuadratureEnergy(Wall(), 4, 8), torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]]], dtype=torch.float64)
+    control = _spline.line(4, z, y)
+    found, length = (2 * energy.value(control)).sqrt(), 1 + 2 * 0.03 * math.sqrt(2 * math.pi)
+    verdict = audit(energy, control)
+    torch.testing.assert_close(verdict.length, torch.full((1,), length, dtype=torch.float64), rtol=0.02, atol=0)
+    assert float(verdict.error) > 0.9 * abs(length / float(found) - 1) > 0.05
 
 
 @pytest.mark.parametrize(("dim", "count"), [(2, 400), (3, 150), (8, 30)])

@@ -141,6 +141,23 @@ def test_copies_are_told_from_new_items() -> None:
     assert copies.novelty(held_out, features=lambda item: item[:, :2]).ratio < 0.1
 
 
+def test_novelty_measures_features() -> None:
+    """Features a tenth as long lie a tenth as far apart, and their ratios are the same."""
+    found, held_out = sample(Linear(), data(200), 100, num_components=1), data(60, seed=1)
+    whole, tenth = found.novelty(held_out), found.novelty(held_out, features=lambda item: item / 10)
+    assert (tenth.draws, tenth.held_out) == pytest.approx((whole.draws / 10, whole.held_out / 10))
+    assert (tenth.ratio, tenth.coverage) == pytest.approx((whole.ratio, whole.coverage))
+    assert whole.draws > 0
+
+
+def test_a_decoder_by_itself_is_evaluated() -> None:
+    """Without its dropout, whose mean is the identity, a decoder of one matrix gives its products."""
+    decoder = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 3, bias=False)).double()
+    found = sample(None, data(200), 50, encoder=of_distribution, decoder=decoder)
+    torch.testing.assert_close(found.items, found.codes @ decoder[1].weight.detach().mT)
+    assert decoder[0].training
+
+
 def test_bad_input() -> None:
     model, x = Linear(), data(50)
     with pytest.raises(TypeError, match="no `posterior`, `encode` or `encoder`"):

@@ -139,6 +139,23 @@ def test_folded_mass_where_distances_alone_are_closed_forms() -> None:
     assert 0.001 < mass.standard_error < 0.02
 
 
+class OwnCylinder(EuclideanMetric):
+    """A plane rolled up with period 2 along the first axis, by its distances alone."""
+
+    def squared_dist(self, z: Array, y: Array) -> Array:
+        way = y - z
+        return jnp.square(way - 2 * jnp.round(way / 2) * jnp.array([1.0, 0.0])).sum(-1)
+
+
+def test_folded_mass_of_a_covariance() -> None:
+    """What is folded of N(0, L L^T) on a cylinder is the mass of the first axis outside half a turn."""
+    factor = jnp.array([[0.5, 0.0], [0.6, 0.3]])
+    law = RiemannianWrappedNormal(jnp.zeros(2), None, OwnCylinder(2), scale_tril=factor)
+    with pytest.warns(UserWarning, match="past the cut locus"):
+        mass = law.folded_mass(64)
+    assert abs(mass.value - math.erfc(1 / math.sqrt(2 * 0.5**2))) < 0.005
+
+
 def test_folded_mass_of_a_sphere_by_its_metric_alone() -> None:
     """P(|v| > pi) = exp(-pi^2 / 2t)."""
     loc = jnp.array([0.4, 0.1])

@@ -93,3 +93,13 @@ def test_bad_items(drawn: tuple[KernelMetric, SamplingResult]) -> None:
             result.novelty(train, held_out)
     with pytest.raises(TypeError, match="`train`"):
         result.novelty([1.0], train)  # type: ignore[arg-type]
+
+
+def test_novelty_of_images_that_are_scaled_codes() -> None:
+    """Images three times as long as their codes lie three times as far apart, and their ratio is the same."""
+    result = sample_uniform(EuclideanMetric(1), 40, 0.0, 1.0, key=jax.random.key(0))
+    train, held_out = (jnp.asarray(np.random.default_rng(seed).uniform(size=(40, 1))) for seed in range(2))
+    codes, images = (result.novelty(train, held_out, image) for image in (None, lambda codes: 3 * codes))
+    assert (images.draws, images.held_out) == pytest.approx((3 * codes.draws, 3 * codes.held_out))
+    assert (images.ratio, images.coverage) == pytest.approx((codes.ratio, codes.coverage))
+    assert codes.draws > 0
