@@ -90,12 +90,13 @@ def hmc(
     if step_size is not None and not 0 < step_size < float("inf"):
         raise ValueError(f"`step_size` must be positive or None, got {step_size}.")
     target, generator = target_of(metric, low, high, seed)
-    z, jitter, tries = target.unit(_starts(target, start, num_chains, generator)), 0.0, torch.zeros(())
+    z, jitter, tries = target.unit(_starts(target, start, num_chains, generator)), 0.0, 0
     if step_size is None:
         proposal, jitter = target.on_device(target.proposal().mixture), JITTER
         moves = Moves.in_unit_box(torch, proposal.scale(RUNTIME))
         some = z[:: max(1, num_chains // 256)]
-        moves, _, tries = tuned(RUNTIME, target.slopes, moves, generator, some, num_leapfrog)
+        moves, _, points = tuned(RUNTIME, target.slopes, moves, generator, some, num_leapfrog)
+        tries = int(points)
     else:
         unit = 1 / (target.high - target.low).double()
         moves = Moves.in_unit_box(torch, unit)._replace(step=torch.full_like(unit[0], step_size))
@@ -115,7 +116,7 @@ def hmc(
     reason = f"{num_chains} chains of {num_steps} moves, {num_leapfrog} leapfrog steps of {float(moves.step):.2g}"
     reason += " bump widths" if step_size is None else ""
     share, rate = min(1.0, effective / count), sum(rates) / len(rates)
-    asked = num_chains + count * num_leapfrog + int(tries) + 2 * len(states)  # the last for the volume
+    asked = num_chains + count * num_leapfrog + tries + 2 * len(states)  # the last for the volume
     if isinstance(start, str) and start == "proposal":
         asked += _TRIALS * num_chains
     drawn = Drawn("hmc", reason, chains, share, rate, Volume(volume, target.land), asked)
