@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
-from weakref import WeakValueDictionary
+from weakref import ref
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,7 +85,7 @@ class _Watch:
     """All that is in work, and the thread that shows it."""
 
     def __init__(self) -> None:
-        self.tasks = WeakValueDictionary[int, Task]()  # of what an interrupt kept from ending nothing is left
+        self.tasks: dict[int, ref[Task]] = {}  # weak: of what an interrupt kept from ending nothing is left
         self.awake = False
         self.lock = threading.Lock()
         self.stopped = threading.Event()
@@ -110,9 +110,11 @@ class _Watch:
                 if not self.tasks:  # nothing began in between, or it found the watch awake
                     return
                 self.awake = True
-            for held in self.tasks.valuerefs():  # a list, whatever other threads begin and end meanwhile
+            for key, held in list(self.tasks.items()):  # whatever other threads begin and end meanwhile
                 if (task := held()) is not None:
                     self.show(task)
+                elif self.tasks.get(key) is held:
+                    self.tasks.pop(key, None)
 
     def show(self, task: Task) -> None:
         passed, now = time.monotonic() - task.started, sys.stderr
@@ -164,7 +166,7 @@ def begin(function: Callable[..., object], owner: object) -> Task | None:
         return None
     task = THREAD.task = Task(function, owner)
     task.shows_itself = THREAD.silent
-    _watch.tasks[id(task)] = task
+    _watch.tasks[id(task)] = ref(task)
     if not _watch.awake:
         _watch.wake()
     return task

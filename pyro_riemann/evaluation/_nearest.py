@@ -88,7 +88,7 @@ def authenticity(generated: Tensor, data: Data) -> float:
         ValueError: for data of different shape, or a single row of them.
 
     Source: Alaa et al. (2022), *How faithful is your synthetic data? Sample-level metrics for evaluating and auditing
-    generative models*, section 4.
+    generative models*.
 
     Example:
         >>> data = torch.tensor([[0.0], [1.0], [3.0]])

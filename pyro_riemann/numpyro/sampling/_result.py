@@ -39,8 +39,8 @@ class SamplingResult(Result[Array]):
         volume: the log volume of the box, and what it takes to find its error; see :attr:`log_volume`.
         floor_share: share of the draws where the metric is only what keeps it from being singular, the floor of a
             kernel metric or the jitter of a pullback; None for others.
-        evaluations: points at which the volume element or its gradient was evaluated for the draws; what it took to set
-            the proposal up is not counted.
+        evaluations: points at which the volume element or its gradient was evaluated for the draws, and to tune the
+            Hamiltonian moves; what it took to set the proposal up is not counted.
         code_distances: for a :class:`~pyro_riemann.numpyro.KernelMetric`, how far the draws lie from the centroids, how
             far these lie from each other, and the effective number of centroids; the sampler warns of draws that are
             far. None for others.
