@@ -6,12 +6,13 @@ import contextlib
 import os
 import secrets
 import stat
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+
+from pyro_riemann._warn import warn
 
 if os.name == "posix":
     import fcntl
@@ -152,11 +153,9 @@ def _acquire(path: Path, wait: bool) -> int:
                 f"{path.parent} is in use by another process ({owner}): wait until it ends, or choose another folder."
             ) from None
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"the file system of {path.parent} has no locks ({error.strerror}): see to it that no other process "
-                "writes there.",
-                UserWarning,
-                stacklevel=4,
+                "writes there."
             )
             return handle
         if _is_at(handle, path):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -22,6 +21,7 @@ from pyro_riemann import _memory, _work
 from pyro_riemann._checks import holds
 from pyro_riemann._formulas import memory
 from pyro_riemann._members import ANSWERS, each_public
+from pyro_riemann._warn import warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -150,11 +150,9 @@ def tell_of_nan(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if torch.compiler.is_compiling() or _work.inside() or not self._validate_args:
             return answer
         if not holds(~(nan := torch.isnan(answer.detach()))):
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}.log_prob is NaN in {int(nan.sum())} of {answer.numel()} entries: "
-                f"distances to this `value` are out of the range of {answer.dtype}. Use float64, or points nearer.",
-                UserWarning,
-                stacklevel=2,
+                f"distances to this `value` are out of the range of {answer.dtype}. Use float64, or points nearer."
             )
         return answer
 

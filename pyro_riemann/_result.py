@@ -13,6 +13,7 @@ from pyro_riemann._formulas import Array
 from pyro_riemann._formulas.novelty import CodeDistances, Novelty, code_distances, novelty
 from pyro_riemann._formulas.unit_samplers import Drawn, Volume, interleaved
 from pyro_riemann._formulas.unit_setup import floor_warnings
+from pyro_riemann._warn import warn
 
 A = TypeVar("A")
 
@@ -122,7 +123,7 @@ def gathered(
     if known is not None and not warned:
         warned = known.warning()
     for warning in warned:
-        warnings.warn(warning, UserWarning, stacklevel=5)
+        warn(warning)
     return {
         **drawn._asdict(),
         "chains": chains,

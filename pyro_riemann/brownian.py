@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 
 import torch
@@ -15,6 +14,7 @@ from pyro_riemann._memo import remember
 from pyro_riemann._memory import by_points
 from pyro_riemann._modes import full_precision
 from pyro_riemann._walk import overrides, step
+from pyro_riemann._warn import warn
 from pyro_riemann.manifolds import ProductMetric
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -158,7 +158,7 @@ def _check_floor(metric: RiemannianMetric, end: Tensor) -> None:
     if on_floor is None or holds(on_floor.double().mean() <= walk_steps.FLOOR_SHARE):
         return
     message = walk_steps.mostly_floor(on_floor.double().mean().item(), len(points), f"the {type(metric).__name__}")
-    warnings.warn(message, stacklevel=3)
+    warn(message)
 
 
 def _broadcast(start: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +211,7 @@ def choose_steps(metric: RiemannianMetric, start: Tensor, time: Tensor, method: 
         rows = torch.linspace(0, len(start) - 1, _PILOTS, device="cpu").round().long().to(start.device)
         needed, order = _needed_by_pilot(metric, start[rows], time[rows], method), 1
     if needed > walk_steps.LEVELS[-1]:
-        warnings.warn(walk_steps.too_few(needed, walk_steps.LEVELS[-1], order, longest), stacklevel=4)
+        warn(walk_steps.too_few(needed, walk_steps.LEVELS[-1], order, longest))
     return walk_steps.level(needed)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -12,6 +11,7 @@ import numpy as np
 from pyro_riemann._formulas import Array, log_cholesky, table
 from pyro_riemann._formulas.calculus import A
 from pyro_riemann._formulas.metric import MetricAlgebra
+from pyro_riemann._warn import warn
 
 F = TypeVar("F")
 
@@ -74,11 +74,9 @@ def judge(errors: Array, max_error: float | None, given: bool) -> tuple[float, f
     """
     reported = float(np.quantile(errors, 0.9)) if given else float(errors.max())
     if given and max_error is not None and reported > max_error:
-        warnings.warn(
+        warn(
             f"the table is off by up to {reported:.2g} of the metric on 90 % of the given points (bound: `max_error` = "
-            f"{max_error:g}): distances and volumes from it are as wrong. Raise `resolution`, or shrink the box.",
-            UserWarning,
-            stacklevel=3,
+            f"{max_error:g}): distances and volumes from it are as wrong. Raise `resolution`, or shrink the box."
         )
     return reported, float(errors.mean())
 

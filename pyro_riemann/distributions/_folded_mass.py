@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,6 +12,7 @@ from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann._memo import remember
 from pyro_riemann._vmap import is_mapped
+from pyro_riemann._warn import warn
 from pyro_riemann.distributions._tangent import is_closed_form, tangent_vectors
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -96,12 +96,10 @@ def warn_if_folded(metric: RiemannianMetric, loc: Tensor, spread: Tensor, num_di
     if worst <= max(BOUND, 2 * _warned.get(metric, 0.0)):
         return
     _warned[metric] = worst
-    warnings.warn(
+    warn(
         f"{100 * worst:.3g} % of a RiemannianWrappedNormal with time {float(times[mass.argmax()]):.4g} lies past the "
         "cut locus of its centre, where several geodesics meet and `log_prob` counts one of them. Its mass is not 1, "
-        "and an evidence lower bound with it is none. Shorten `time`; `folded_mass()` has the number.",
-        UserWarning,
-        stacklevel=4,
+        "and an evidence lower bound with it is none. Shorten `time`; `folded_mass()` has the number."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ from pyro_riemann._checks import check_one_of
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.ray_rule import check_num_directions
+from pyro_riemann._warn import warn
 from pyro_riemann.brownian import brownian_motion, choose_steps, default_method
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._judged_rays import Integrand
@@ -180,7 +180,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
         curvature = 0.5 * (self.metric.scalar_curvature(z) + self.metric.scalar_curvature(self.loc))
         term = self.time * curvature / 12
         if not torch.jit.is_tracing() and bool((term.detach().abs() > 0.1).any()):
-            warnings.warn(_LONG_TIME, stacklevel=3)
+            warn(_LONG_TIME)
         return term
 
 
@@ -198,4 +198,4 @@ def _warn_as_guide(law: RiemannianHeatKernel) -> None:
     if size < _SMALL_MASS or size < 2 * _warned.get(law.metric, 0.0):
         return
     _warned[law.metric] = size
-    warnings.warn(densities.NOT_NORMALIZED.format(number=number), UserWarning, stacklevel=3)
+    warn(densities.NOT_NORMALIZED.format(number=number))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann._formulas.tangent_rule import REPLICATES
 from pyro_riemann._memo import remember
+from pyro_riemann._warn import warn
 from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.metrics import RiemannianMetric
@@ -63,11 +63,10 @@ class Cast(NamedTuple):
         worst = float(self.error.max()) if self.error.numel() else 0.0
         few = float(self.num_effective.min()) if self.error.numel() and self.white.shape[0] > 16 else math.inf
         if worst > _ERROR_BOUND or few < _DIRECTIONS_BOUND:
-            warnings.warn(
+            warn(
                 f"A normalising constant has a stated error of {worst:.2g} in its logarithm: {len(self.white)} rays, "
                 f"of which {min(few, len(self.white)):.1f} have the mass. Use more (`num_directions`), a smaller "
-                "spread, or a smoother metric.",
-                stacklevel=6,
+                "spread, or a smoother metric."
             )
 
 

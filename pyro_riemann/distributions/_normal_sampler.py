@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import NamedTuple
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from pyro_riemann import _work
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._warn import warn
 from pyro_riemann.distributions._judged_rays import Integrand, judged_rays
 from pyro_riemann.distributions._radial_mass import radial_laws, unwarped
 from pyro_riemann.distributions._radial_moments import rewarped
@@ -127,10 +127,9 @@ def _reject(metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int,
     bound, mean = _bounds(metric, loc, variance, num_directions)
     efficiency = (mean - bound).exp()
     if float(efficiency.min()) < _EFFICIENCY_BOUND:
-        warnings.warn(
+        warn(
             f"Only {float(efficiency.min()):.1%} of the directions that a RiemannianNormal proposes are accepted: few "
-            "have all the mass, and draws are dear. Use a smaller `scale` or a smoother metric.",
-            stacklevel=4,
+            "have all the mass, and draws are dear. Use a smaller `scale` or a smoother metric."
         )
     batch = len(loc)
     z = torch.empty(count * batch, metric.dim, dtype=loc.dtype, device=loc.device)
@@ -156,10 +155,9 @@ def _reject(metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int,
             f"direction in {_MAX_ROUNDS} rounds: few directions have all the mass. Use a smaller `scale`."
         )
     if excess > _EXCESS_BOUND * cast:
-        warnings.warn(
+        warn(
             f"{excess} of {cast} directions that a RiemannianNormal proposed have more mass than was thought possible: "
-            "its draws have them too rarely. Use more `num_directions`.",
-            stacklevel=4,
+            "its draws have them too rarely. Use more `num_directions`."
         )
     return z.reshape(count, batch, metric.dim)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,11 +11,10 @@ from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._formulas import splines
 from pyro_riemann._formulas.audit import DENSE, bubble_saving, bubbles, chord_error, failure, gap, positive
 from pyro_riemann._interface import Energy
+from pyro_riemann._warn import warn
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._energy import ChordEnergy, QuadratureEnergy
 from pyro_riemann.geodesics._spline import solve_small
-
-_INSIDE = tuple(str(Path(file).parent) for file in (Path(__file__).parent, torch.__file__))
 
 
 class Verdict(NamedTuple):
@@ -94,12 +90,4 @@ def report(converged: Tensor, on_failure: str, total: int) -> None:
     message = failure(int((~converged).sum()), total)
     if on_failure == "raise":
         raise RuntimeError(message)
-    warnings.warn(message, UserWarning, stacklevel=_outside())
-
-
-def _outside() -> int:
-    """Levels from the caller of this function up to the first frame that is neither of this package nor of torch."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
-        level, frame = level + 1, frame.f_back
-    return level
+    warn(message)

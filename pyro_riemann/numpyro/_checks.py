@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from pyro_riemann import _work
 from pyro_riemann._formulas import check_one_of as check_one_of
 from pyro_riemann._formulas.calculus import Ambient
 from pyro_riemann._members import ANSWERS, each_public
+from pyro_riemann._warn import warn
 
 Given = TypeVar("Given", Array, np.ndarray, Array | np.ndarray)
 
@@ -146,11 +146,9 @@ def tell_of_nan(log_prob: Callable[..., Array]) -> Callable[..., Array]:
     def told(self: Any, value: Array, *args: Any, **kwargs: Any) -> Array:
         answer = log_prob(self, value, *args, **kwargs)
         if not _work.inside() and not is_traced(answer) and (nan := np.isnan(np.asarray(answer))).any():
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}.log_prob is NaN in {int(nan.sum())} of {answer.size} entries: distances to "
-                f"this `value` are out of the range of {answer.dtype}. Use float64, or points nearer.",
-                UserWarning,
-                stacklevel=2,
+                f"this `value` are out of the range of {answer.dtype}. Use float64, or points nearer."
             )
         return answer
 

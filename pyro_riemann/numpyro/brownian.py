@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import walk_steps
+from pyro_riemann._warn import warn
 from pyro_riemann._work import announced
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_one_of, check_point, check_positive, holds
 from pyro_riemann.numpyro._memory import by_points
@@ -158,7 +158,7 @@ def choose_steps(metric: RiemannianMetric, start: Array, time: Array, method: st
     else:
         needed, order = _needed_by_pilot(metric, start, time, method), 1
     if needed > walk_steps.LEVELS[-1]:
-        warnings.warn(walk_steps.too_few(needed, walk_steps.LEVELS[-1], order, longest), stacklevel=4)
+        warn(walk_steps.too_few(needed, walk_steps.LEVELS[-1], order, longest))
     return walk_steps.level(needed)
 
 
@@ -224,7 +224,7 @@ def _check_floor(metric: RiemannianMetric, end: Array) -> None:
     if on_floor is None or holds(on_floor.mean() <= walk_steps.FLOOR_SHARE):
         return
     message = walk_steps.mostly_floor(float(on_floor.mean()), len(points), f"the {type(metric).__name__}")
-    warnings.warn(message, stacklevel=3)
+    warn(message)
 
 
 def _broadcast(start: Array, time: Array) -> tuple[Array, Array]:

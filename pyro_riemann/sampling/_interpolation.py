@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from pyro_riemann._checks import check_finite, check_one_of, check_point
 from pyro_riemann._formulas.codes import BARE, FINE, KINDS, LOOKS, NOT_FINITE, ON_FLOOR, data_of
 from pyro_riemann._formulas.unit_samplers import check_count
 from pyro_riemann._modes import full_precision
+from pyro_riemann._warn import warn
 from pyro_riemann.geodesics import Geodesic
 from pyro_riemann.metrics import RiemannianMetric
 
@@ -143,7 +143,7 @@ def _coverage(metric: RiemannianMetric, points: Tensor) -> float | None:
         return None
     coverage = float(known)
     if coverage < BARE:
-        warnings.warn(ON_FLOOR.format(coverage=coverage), UserWarning, stacklevel=3)
+        warn(ON_FLOOR.format(coverage=coverage))
     return coverage
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 
 import torch
@@ -24,6 +23,7 @@ from pyro_riemann._formulas.unit_moves import moved
 from pyro_riemann._formulas.unit_setup import MAX_POINTS, SetUp, complaints
 from pyro_riemann._formulas.unit_tempering import NUM_MOVES
 from pyro_riemann._memo import remember, untraced
+from pyro_riemann._warn import warn
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._runtime import RUNTIME
 from pyro_riemann.sampling._target import Target
@@ -149,7 +149,7 @@ def _set_up(metric: RiemannianMetric, boxes: Tensor, max_points: int) -> list[Se
             check_chart(metric, target.low, target.high)
             setups.append(target.law())
             for complaint in complaints(setups[-1]):
-                warnings.warn(complaint, UserWarning, stacklevel=2)
+                warn(complaint)
         nodes = [target.points(setup.law.rule.nodes) for target, setup in zip(targets, setups, strict=True)]
         return setups, torch.cat(nodes)
 

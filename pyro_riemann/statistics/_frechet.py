@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_point
 from pyro_riemann._modes import full_precision
+from pyro_riemann._warn import warn
 from pyro_riemann.metrics import RiemannianMetric
 
 _STARTS = 16  # points of which the best is where the search begins
@@ -56,11 +55,9 @@ def frechet_mean(
         fixed, share = points.detach(), weights.detach()
         mean, converged = _search(metric, fixed, share, max_iterations)
     if not bool(converged.all()):
-        warnings.warn(
+        warn(
             f"frechet_mean: {int((~converged).sum())} of {converged.numel()} means have not converged after "
-            f"{max_iterations} iterations: raise `max_iterations`, or check that the points have one mean.",
-            UserWarning,
-            stacklevel=2,
+            f"{max_iterations} iterations: raise `max_iterations`, or check that the points have one mean."
         )
     if not torch.is_grad_enabled():
         return mean

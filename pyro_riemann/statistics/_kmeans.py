@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point
 from pyro_riemann._modes import full_precision
+from pyro_riemann._warn import warn
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.statistics._frechet import frechet_mean
 
@@ -83,11 +83,7 @@ def kmeans(
     runs = [_run(metric, points, num_clusters, max_iterations, generator) for _ in range(num_starts)]
     best = min(runs, key=lambda run: float(run.inertia))
     if not best.converged:
-        warnings.warn(
-            f"kmeans: points still change their clusters after {max_iterations} iterations: raise `max_iterations`.",
-            UserWarning,
-            stacklevel=2,
-        )
+        warn(f"kmeans: points still change their clusters after {max_iterations} iterations: raise `max_iterations`.")
     return best
 
 

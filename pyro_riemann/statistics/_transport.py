@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from pyro_riemann._checks import check_finite, check_point
 from pyro_riemann._modes import full_precision
+from pyro_riemann._warn import warn
 from pyro_riemann.metrics import RiemannianMetric
 
 _RUNG = 0.1  # length to which vectors are scaled for a pole ladder
@@ -71,12 +70,10 @@ def parallel_transport(metric: RiemannianMetric, z: Tensor, y: Tensor, u: Tensor
         if not bool(lost.any()):
             break
         if steps >= _MOST_STEPS:
-            warnings.warn(
+            warn(
                 f"parallel_transport: {int(lost.sum())} of {lost.numel()} vectors still move by up to "
                 f"{float((change / pace.squeeze(-1))[lost].max()):.1e} of their length when {steps} steps are halved: "
-                "the metric is steep on their way.",
-                UserWarning,
-                stacklevel=2,
+                "the metric is steep on their way."
             )
             break
         coarse, steps = fine, 2 * steps

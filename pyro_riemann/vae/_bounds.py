@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from pyro_riemann._modes import full_precision
 from pyro_riemann._seed import seeded
+from pyro_riemann._warn import warn
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._models import VAE
@@ -221,12 +221,10 @@ def _log_masses(law: dist.TorchDistribution) -> Tensor | None:
 def warn_unnormalized(masses: Tensor | None) -> None:
     if masses is None or float(masses.abs().mean()) < _SMALL_MASS:
         return
-    warnings.warn(
+    warn(
         f"The density of the heat-kernel posterior is not normalised: its log mass, {float(masses.mean()):.3g} in the "
         "mean over the data, is subtracted here. An evidence lower bound with that density as it is, as in training, "
-        'is none; `posterior="wrapped_normal"` has mass 1.',
-        UserWarning,
-        stacklevel=4,
+        'is none; `posterior="wrapped_normal"` has mass 1.'
     )
 
 

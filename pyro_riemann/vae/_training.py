@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from pyro_riemann._formulas.training import GROUPS, History
 from pyro_riemann._modes import full_precision
+from pyro_riemann._warn import warn
 from pyro_riemann.metrics import GridMetric
 from pyro_riemann.vae._callbacks import Watcher, as_callbacks
 from pyro_riemann.vae._data import Data
@@ -166,12 +166,10 @@ class TwoPhases(Objective):
         if not isinstance(rule, DecoderMetric) or not isinstance(metric, GridMetric):
             return
         if (error := float(metric.interpolation_error)) > MAX_TABLE_ERROR:
-            warnings.warn(
+            warn(
                 f"the table of the metric is off by up to {error:.2g} of the metric at 90 % of the training codes "
                 f"(bound: {MAX_TABLE_ERROR}): distances in training were as wrong. Raise `grid_resolution` "
-                f"(now {rule.resolution}), or use `metric='fixed'`.",
-                UserWarning,
-                stacklevel=5,
+                f"(now {rule.resolution}), or use `metric='fixed'`."
             )
 
     def finish(self, data: Tensor) -> None:

@@ -36,7 +36,7 @@ LAYERS: list[set[str]] = [
         "_pytree",
         "_partition",
     }
-    | {"_files", "_store", "_members", "_identity", "_safe_points", "_lazy", "_work", "_seed"},
+    | {"_files", "_store", "_members", "_identity", "_safe_points", "_lazy", "_work", "_seed", "_warn"},
     {"_interface"},
     {"geodesics"},
     {"metrics", "manifolds"},
@@ -49,7 +49,7 @@ LAYERS: list[set[str]] = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TWIN = "numpyro"
 # Import neither torch nor jax: the twins have these in common.
-SHARED = {"_formulas", "_arviz", "_result", "_decoded", "_lazy", "_members", "_work"}
+SHARED = {"_formulas", "_arviz", "_result", "_decoded", "_lazy", "_members", "_work", "_warn"}
 # import neither torch nor jax: the twins have these in common
 
 

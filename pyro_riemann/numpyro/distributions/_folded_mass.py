@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from jax import Array
 from jax.scipy.special import gammaincc
 
 from pyro_riemann._formulas import ray_rule
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._checks import holds
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro.distributions._tangent import is_closed_form, tangent_vectors
@@ -74,13 +74,11 @@ def warn_if_folded(mass: Estimate, time: Array) -> None:
     """Warn where more than ``BOUND`` of a known mass is folded."""
     if not holds(mass.value <= BOUND):
         worst = int(jnp.argmax(mass.value))
-        warnings.warn(
+        warn(
             f"{100 * float(mass.value.ravel()[worst]):.3g} % of a RiemannianWrappedNormal with time "
             f"{float(time.ravel()[worst]):.4g} lies past the cut locus of its centre, where several geodesics meet and "
             "`log_prob` counts one of them. Its mass is not 1, and an evidence lower bound with it is none. Shorten "
-            "`time`.",
-            UserWarning,
-            stacklevel=3,
+            "`time`."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ from numpyro.distributions.util import validate_sample
 
 from pyro_riemann._formulas import densities
 from pyro_riemann._formulas.ray_rule import check_num_directions
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._checks import check_key, check_one_of, holds
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro._memo import is_known, remember
@@ -149,7 +149,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
         if self.correction == "van_vleck_curvature":
             term = _curvature_term(self.metric, self.loc, self.time, z)
             if not holds(jnp.abs(term) <= 0.1):
-                warnings.warn(_LONG_TIME, stacklevel=3)
+                warn(_LONG_TIME)
             log_prob = log_prob + term
         if self.normalize:
             log_prob = log_prob - self.log_normalizer().value
@@ -214,4 +214,4 @@ def _warn_as_guide(law: RiemannianHeatKernel) -> None:
         if abs(worst) < _SMALL_MASS:
             return
         number = f"{worst:.3g}"
-    warnings.warn(densities.NOT_NORMALIZED.format(number=number), UserWarning, stacklevel=4)
+    warn(densities.NOT_NORMALIZED.format(number=number))

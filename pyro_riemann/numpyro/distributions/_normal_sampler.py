@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from jax.nn import logsumexp
 
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._memo import is_known
 from pyro_riemann.numpyro.distributions._radial_mass import Cast, Integrand, judged_rays, radial_laws, unwarped
 from pyro_riemann.numpyro.distributions._radial_moments import rewarped
@@ -86,10 +86,9 @@ def sample_normal(
         cast = judged_rays(base, flat, times, Integrand(), num_directions)
         bound, mean = _bounds(cast)
         if is_known(bound) and float((mean - bound).min()) < math.log(_EFFICIENCY_BOUND):
-            warnings.warn(
+            warn(
                 f"Only {math.exp(float((mean - bound).min())):.1%} of the directions that a RiemannianNormal proposes "
-                "are accepted: few have all the mass, and draws are dear. Use a smaller `scale` or a smoother metric.",
-                stacklevel=4,
+                "are accepted: few have all the mass, and draws are dear. Use a smaller `scale` or a smoother metric."
             )
         z = _reject(base, flat, times, bound, key, count)
     return rewarped(metric, z.reshape(shape))

@@ -3,7 +3,6 @@ r"""Integrals of radial functions, :math:`V^{q}\,e^{t \bar R / 12}\,e^{-\ell^2 /
 from __future__ import annotations
 
 import math
-import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from jax.nn import logsumexp
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES, check_num_nodes
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro._memo import is_known
 from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
@@ -143,10 +143,9 @@ def judged_rays(
 
 def _warn(error: float, effective: float, count: int) -> None:
     if error > _ERROR_BOUND or (count > 16 and effective < _DIRECTIONS_BOUND):
-        warnings.warn(
+        warn(
             f"A normalising constant has a stated error of {error:.2g} in its logarithm: {count} rays, of which "
-            f"{effective:.1f} have the mass. Use more (`num_directions`), a smaller spread, or a smoother metric.",
-            stacklevel=7,
+            f"{effective:.1f} have the mass. Use more (`num_directions`), a smaller spread, or a smoother metric."
         )
 
 

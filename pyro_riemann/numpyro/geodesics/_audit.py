@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -14,11 +11,10 @@ from jax import Array
 
 from pyro_riemann._formulas import splines
 from pyro_riemann._formulas.audit import DENSE, bubble_saving, bubbles, chord_error, failure, gap, positive
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro._interface import Energy
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy, QuadratureEnergy
-
-_INSIDE = tuple(str(Path(file).parent) for file in (Path(__file__).parents[1], jax.__file__))
 
 
 class Verdict(NamedTuple):
@@ -99,12 +95,4 @@ def report(converged: np.ndarray, on_failure: str) -> None:
     message = failure(np.sum(~converged), np.size(converged))
     if on_failure == "raise":
         raise RuntimeError(message)
-    warnings.warn(message, UserWarning, stacklevel=_outside())
-
-
-def _outside() -> int:
-    """Levels from the caller of this function up to the first frame that is neither of this package nor of JAX."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
-        level, frame = level + 1, frame.f_back
-    return level
+    warn(message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from numpyro.distributions import Distribution
 
 from pyro_riemann._formulas.codes import BARE, FINE, KINDS, LOOKS, NOT_FINITE, ON_FLOOR, data_of
 from pyro_riemann._formulas.unit_samplers import check_count
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._checks import check_finite, check_one_of, check_point
 from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -121,7 +121,7 @@ def interpolate(
         known = metric.coverage(points)
         coverage = None if known is None else float(known)
         if coverage is not None and coverage < BARE:
-            warnings.warn(ON_FLOOR.format(coverage=coverage), UserWarning, stacklevel=2)
+            warn(ON_FLOOR.format(coverage=coverage))
     frames = None
     if decoder is not None:
         decoded = data_of(decoder(points.reshape(-1, metric.dim)), Array, Distribution)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 
 import jax
@@ -23,6 +22,7 @@ from pyro_riemann._formulas.unit_mixture import weigh
 from pyro_riemann._formulas.unit_moves import moved
 from pyro_riemann._formulas.unit_setup import MAX_POINTS, SetUp, complaints
 from pyro_riemann._formulas.unit_tempering import NUM_MOVES
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro._memo import is_known, keep
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -99,7 +99,7 @@ def _set_up(metric: RiemannianMetric, low: Array, high: Array, max_points: int) 
     setup = Target(metric, low, high, max_points).law()
     if is_known(setup.law):
         for complaint in complaints(setup):
-            warnings.warn(complaint, UserWarning, stacklevel=2)
+            warn(complaint)
     return setup
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._checks import check_array, check_finite, check_point, holds
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
@@ -55,11 +55,9 @@ def frechet_mean(
     points, weights = _checked(metric, points, weights)
     mean, converged = _found(metric, points, weights, max_iterations)
     if not holds(converged):
-        warnings.warn(
+        warn(
             f"frechet_mean: {int((~converged).sum())} of {converged.size} means have not converged after "
-            f"{max_iterations} iterations: raise `max_iterations`, or check that the points have one mean.",
-            UserWarning,
-            stacklevel=2,
+            f"{max_iterations} iterations: raise `max_iterations`, or check that the points have one mean."
         )
     return mean
 

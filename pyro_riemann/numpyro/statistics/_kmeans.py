@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._checks import check_finite, check_point, is_traced
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 from pyro_riemann.numpyro.statistics._frechet import frechet_mean
@@ -81,11 +81,7 @@ def kmeans(
     runs = [_run(metric, points, num_clusters, max_iterations, one) for one in jax.random.split(key, num_starts)]
     best = min(runs, key=lambda run: float(run.inertia))
     if not best.converged:
-        warnings.warn(
-            f"kmeans: points still change their clusters after {max_iterations} iterations: raise `max_iterations`.",
-            UserWarning,
-            stacklevel=2,
-        )
+        warn(f"kmeans: points still change their clusters after {max_iterations} iterations: raise `max_iterations`.")
     return best
 
 

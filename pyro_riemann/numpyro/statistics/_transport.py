@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._checks import check_finite, check_point, is_traced
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
@@ -67,12 +67,10 @@ def parallel_transport(metric: RiemannianMetric, z: Array, y: Array, u: Array) -
         if not bool(lost.any()):
             return fine
         if steps >= _MOST_STEPS:
-            warnings.warn(
+            warn(
                 f"parallel_transport: {int(lost.sum())} of {lost.size} vectors still move by up to "
                 f"{float((change / size)[lost].max()):.1e} of their length when {steps} steps are halved: the metric "
-                "is steep on their way.",
-                UserWarning,
-                stacklevel=2,
+                "is steep on their way."
             )
             return fine
         coarse, steps = fine, 2 * steps
