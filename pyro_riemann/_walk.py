@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_riemann._checks import holds
 from pyro_riemann._formulas import walk_steps
 from pyro_riemann.geodesics import expmap
 from pyro_riemann.manifolds import ProductMetric
@@ -26,7 +27,7 @@ class _Walk(walk_steps.Walk):
 
     def factor(self, tensor: Tensor, z: Tensor) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(tensor)
-        if not torch.jit.is_tracing() and bool((info != 0).any()):
+        if not holds(info == 0):
             where = z[info != 0][0].tolist()
             raise ValueError(
                 f"The pullback metric is not positive definite at {int((info != 0).sum())} of {info.numel()} points, "

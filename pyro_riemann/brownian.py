@@ -139,7 +139,7 @@ def _walk(
                 inside &= known
         except torch.linalg.LinAlgError as error:
             raise ValueError(f"The metric became singular in step {index + 1} of {num_steps}. {_ADVICE}") from error
-        if not torch.jit.is_tracing() and not bool(torch.isfinite(z).all()):
+        if not holds(torch.isfinite(z)):
             lost = int((~torch.isfinite(z).all(-1)).sum())
             raise ValueError(
                 f"{lost} of {z[..., 0].numel()} Brownian paths left the reals in step {index + 1} of {num_steps}. "

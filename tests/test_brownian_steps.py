@@ -98,6 +98,56 @@ def test_default_steps_near_the_edge_of_a_table() -> None:
         brownian_motion(metric, start.expand(100, 4, 2), 0.5, 8)
 
 
+def test_extent_of_a_walk() -> None:
+    """In the ambient space of an immersion; else in the chart, a logarithm where that is far for the time."""
+    slopes = torch.tensor([[1.0, 0.2, 0.5], [0.3, 1.1, -0.4]], dtype=torch.float64)
+    start, end = (
+        torch.tensor([[0.1, 0.2], [0.3, -0.1]], dtype=torch.float64),
+        torch.tensor([[0.4, -0.2], [9.0, 5.0]]).double(),
+    )
+    time = torch.tensor([[0.3], [0.5]], dtype=torch.float64)
+    length = ((end - start) @ slopes).norm(dim=-1)
+    flat = PullbackMetric(lambda z: z @ slopes, 2, jitter=0.0)
+    torch.testing.assert_close(brownian._extent(flat, start, time, end), length)
+    unit = 2 * (2 * time.squeeze(-1)).sqrt()
+    expected = unit * (length / unit + ((length / unit).square() + 1).sqrt()).log()
+    torch.testing.assert_close(brownian._extent(charts.OnlyMetric(flat), start, time, end), expected)
+
+
+def test_default_steps_where_no_time_is_known() -> None:
+    metric = Sphere(2)
+
+    def path(time: Tensor) -> Tensor:
+        return brownian_motion(metric, torch.zeros(2), time, return_path=True)
+
+    assert torch.vmap(path, randomness="different")(torch.tensor([0.1, 0.2])).shape == (2, 65, 2)
+
+
+@pytest.mark.parametrize("method", brownian.METHODS)
+def test_vmap_of_a_walk_is_the_batch(method: str) -> None:
+    metric, start = charts.sphere_pullback(2), 0.3 * torch.randn(3, 2, 2, dtype=torch.float64)
+    time, noise = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64), torch.randn(3, 5, 2, 2, dtype=torch.float64)
+
+    def end(start: Tensor, time: Tensor, noise: Tensor) -> Tensor:
+        return brownian_motion(metric, start, time, 5, noise=noise, method=method)
+
+    together = brownian_motion(metric, start, time[:, None], 5, noise=noise.transpose(0, 1), method=method)
+    torch.testing.assert_close(torch.vmap(end)(start, time, noise), together)
+
+
+def test_default_steps_where_paths_are_lost() -> None:
+    """No number of steps keeps them; four times the finest walk that was tried is asked for."""
+
+    class Ends(RiemannianMetric):
+        dim = 1
+
+        def metric(self, z: Tensor) -> Tensor:
+            return (1 - z.square()).sqrt()[..., None]
+
+    with pytest.warns(UserWarning, match="needs about 2048 steps"):
+        assert choose_steps(Ends(), torch.zeros(4, 1), torch.full((4, 1), 2.0), "second_order") == 512
+
+
 def test_default_steps_follow_time_and_noise() -> None:
     metric, start = Hyperbolic(6), torch.zeros(3, 6, dtype=torch.float64)
     counts = [len(brownian_motion(metric, start, time, return_path=True)) - 1 for time in (0.1, 4.0)]

@@ -192,6 +192,11 @@ def test_score_function_gradient_where_draws_are_not_reparametrised() -> None:
     exact = torch.autograd.grad(kl_divergence(p, q), scale)[0]
     draws = torch.stack([torch.autograd.grad(monte_carlo_kl(p, q, 200).value, scale)[0] for _ in range(50)])
     assert abs(draws.mean() - exact) < 4 * draws.std() / 50**0.5
+    # score (w^2 - 2) / s of a draw w s, times the log ratio less its mean: 200 draws with the mean of the others
+    w = torch.randn(200_000, 2, dtype=F64).square().sum(-1)
+    ratio = -2 * math.log(0.5) - w / 2 + w / 8
+    expected = ((ratio - ratio.mean()) * (w - 2) / 0.5).std() / 200**0.5
+    assert 0.7 < draws.std() / expected < 1.4
 
 
 def test_uniforms_on_boxes() -> None:

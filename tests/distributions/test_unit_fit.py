@@ -168,6 +168,24 @@ def test_adaptation_raises_the_efficiency() -> None:
     assert np.exp(groups.mixture(3).log_share).sum() == pytest.approx(1)
 
 
+def test_adaptation_leaves_the_other_groups_where_they_are() -> None:
+    """They change their share only, to what the draws give each."""
+    here, there = np.array([[0.3, 0.3]]), np.array([[0.7, 0.7]])
+    shape, zero = 0.05**2 * np.eye(2)[None], np.zeros(1)
+    one, other = (climbs.Bumps(loc, zero, loc, shape, zero) for loc in (here, there))
+    groups = Groups.of_bumps([one, other], 0.0)
+    luck, whole = np.random.default_rng(0), groups.mixture(2)
+    z = whole.place(HOST, luck.random((4000, 3)))
+    late = (z.sum(-1) > 1) & (z > 0.5).all(-1)
+    weights = np.where(late, 3.0, 1.0)
+    groups = groups.adapted(whole, z, weights / weights.sum())
+    assert len(groups.parts) == 2
+    np.testing.assert_array_equal(groups.parts[1][0], there)
+    np.testing.assert_array_equal(groups.parts[1][1], shape)
+    assert groups.shares.sum() == pytest.approx(1)
+    assert groups.shares[1] > 2 * groups.shares[0]
+
+
 def test_systematic_resampling_keeps_expected_counts() -> None:
     luck = np.random.default_rng(0)
     weights = luck.random((3, 50))

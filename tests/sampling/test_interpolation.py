@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_riemann import EuclideanMetric, KernelMetric, PullbackMetric
 from pyro_riemann.plotting import plot_interpolations
 from pyro_riemann.sampling import interpolate
+from pyro_riemann.sampling._interpolation import _volume_metric
 
 DTYPE = torch.float64
 
@@ -118,6 +119,15 @@ def test_bad_arguments_are_named() -> None:
         interpolate(metric, codes[0], codes[1] * torch.nan)
     with pytest.raises(TypeError, match="takes no settings"):
         interpolate(metric, codes[0], codes[1], kind="line", init="graph")
+
+
+def test_the_volume_metric_is_one_in_the_middle_of_its_range() -> None:
+    """Along the whole line from end to end: where the range is wide, another scale leaves single precision."""
+    metric, codes = arc_metric()
+    line = torch.lerp(codes[0], codes[-1], torch.linspace(0, 1, 65, dtype=DTYPE)[:, None])
+    low, high = _volume_metric(metric.float(), codes[0].float(), codes[-1].float()).log_factor(line).aminmax()
+    assert high - low > 5
+    assert abs(low + high) < 1e-5
 
 
 @pytest.mark.parametrize("dim", [12, 16, 24])

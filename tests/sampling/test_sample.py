@@ -158,6 +158,14 @@ def test_a_decoder_by_itself_is_evaluated() -> None:
     assert decoder[0].training
 
 
+def test_few_data_have_few_components() -> None:
+    """One for twenty codes, and at least one; two codes are enough for a law."""
+    for count, components in ((2, 1), (39, 1), (40, 2), (1000, 50)):
+        law = sample(Linear(), data(count), 3).law
+        assert isinstance(law, GaussianMixtureSampler)
+        assert law.mixture.n_components == components
+
+
 def test_bad_input() -> None:
     model, x = Linear(), data(50)
     with pytest.raises(TypeError, match="no `posterior`, `encode` or `encoder`"):
