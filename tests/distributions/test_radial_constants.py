@@ -89,6 +89,18 @@ def test_torus_up_to_its_cut_locus() -> None:
 
 
 @pytest.mark.parametrize("time", (0.3, 2.0))
+def test_rays_of_a_torus_end_at_its_cut_locus(time: float) -> None:
+    """The side of a square about the centre; bisection alone comes within a few percent of it."""
+    angle = torch.linspace(0.1, 1.4, 9, dtype=F64)
+    white, centre = torch.stack([angle.cos(), angle.sin()], -1)[:, None], torch.zeros(1, 2, dtype=F64)
+    rule, _ = cast_rays(FlatTorus(2, 2.2), centre, torch.tensor([time], dtype=F64), white, 1.0, check=False)
+    off = (rule.cut - 1.1 / torch.maximum(angle.cos(), angle.sin())).abs()
+    assert (off < 0.5 * rule.doubt).all()
+    assert (off < 7e-3).all()
+    assert (rule.doubt < 0.05).all()
+
+
+@pytest.mark.parametrize("time", (0.3, 2.0))
 def test_mass_on_a_user_written_sphere_across_its_cut_locus(time: float) -> None:
     metric, loc = Sphere(3), torch.tensor([0.3, 0.1, -0.2], dtype=F64)
     exact = RiemannianHeatKernel(loc, time, metric, "van_vleck_curvature").log_normalizer().value

@@ -1,0 +1,35 @@
+"""The curves that a geodesic is compared with, against circles."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pyro_riemann.geodesics._refine import _arcs
+
+TURNS = (0.5, 1.3)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 8])
+def test_arcs_are_circles_in_every_direction(dim: int) -> None:
+    """Of the given half turns, with ends at the points, bent both ways into up to four axes across the line."""
+    z, y = torch.randn(2, 3, dim, dtype=torch.float64)
+    line, *arcs = _arcs(z, y, 64, TURNS, normals=4)
+    assert len(arcs) == 2 * len(TURNS) * min(4, dim - 1)
+    torch.testing.assert_close(line.diff(dim=1), ((y - z) / 64)[:, None].expand(3, 64, dim))
+    length, bends = (y - z).norm(dim=-1), []
+    for path, turn in zip(arcs, [turn for turn in TURNS for _ in range(2)] * len(arcs), strict=False):
+        torch.testing.assert_close(path[:, 0], z)
+        torch.testing.assert_close(path[:, -1], y)
+        angle = turn * math.pi / 2
+        arc = path.diff(dim=1).norm(dim=-1)
+        torch.testing.assert_close(arc, arc[:, :1].expand(3, 64))
+        torch.testing.assert_close(arc.sum(-1), length * angle / math.sin(angle), rtol=1e-3, atol=0)
+        bends.append((path[:, 32] - (z + y) / 2) / (length / 2 * math.tan(angle / 2))[:, None])
+    if arcs:  # the middle of an arc lies on its axis, at the height of a circle
+        sides = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(len(TURNS))
+        expected = torch.block_diag(*[sides.outer(sides)] * (len(arcs) // len(sides)))
+        cosine = torch.einsum("apd,bpd->pab", torch.stack(bends), torch.stack(bends))
+        torch.testing.assert_close(cosine, expected.expand_as(cosine), rtol=0, atol=1e-6)
