@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -153,8 +154,11 @@ def test_default_steps_follow_time_and_noise() -> None:
     counts = [len(brownian_motion(metric, start, time, return_path=True)) - 1 for time in (0.1, 4.0)]
     assert counts[0] == 16 < counts[1]
     assert len(brownian_motion(metric, start, 4.0, return_path=True, noise=torch.zeros(7, 3, 6).double())) == 8
-    with pytest.warns(UserWarning, match=r"needs about \d+ steps .* with an error of about \d+%"):
+    with pytest.warns(UserWarning, match=r"needs about \d+ steps .* with an error of about \d+%") as said:
         assert choose_steps(metric, start, torch.full((3, 1), 200.0), "geodesic") == 512
+    needed, share = (int(number) for number in re.findall(r"about (\d+)", str(said[0].message)))
+    assert 1 < share < 100
+    assert share == round((needed / 512) ** 2)  # a percent at the number needed, of order two in the step
 
 
 def test_a_product_takes_as_many_steps_as_the_factor_that_needs_most() -> None:

@@ -126,6 +126,8 @@ def test_shapes_dtype_and_support(law, case):
     assert not d.support.is_discrete
     assert d.support.check(draws).shape == (3, 2)
     assert d.support.check(draws).all()
+    assert d.sample((0, 2)).shape == (0, 2, 2)
+    assert d.log_prob(draws[:0]).shape == (0, 2)
     value = d.log_prob(points(dtype))
     assert value.shape == (3,)
     assert value.dtype == dtype

@@ -24,8 +24,11 @@ from pyro_riemann import (
 )
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann.distributions import _rays
+from pyro_riemann.distributions._judged_rays import Integrand, log_ratio_of
 from pyro_riemann.distributions._normal_sampler import _along
+from pyro_riemann.distributions._radial_mass import log_radial_mass
 from pyro_riemann.distributions._rays import RayRule, cast_rays
+from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid
 from tests.charts import OnlyMetric, shear, unshear, warped_hyperbolic, warped_sphere, warped_torus
 from tests.distributions._shared import F64, derivative, paraboloid
@@ -73,6 +76,39 @@ def test_constants_of_a_batch_that_is_taken_in_parts(monkeypatch: pytest.MonkeyP
     exact = RiemannianNormal(loc, scale, Sphere(2)).log_normalizer().value
     value = RiemannianNormal(loc, scale, Unknown(2), num_directions=16).log_normalizer().value
     torch.testing.assert_close(value, exact, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("integrand", [Integrand(), Integrand(0.5), Integrand(0.5, True)])
+def test_constants_by_a_rule_in_the_tangent_space(integrand: Integrand) -> None:
+    """As a trace has them: a Gaussian, times what the law has beside it."""
+    loc, variance = torch.tensor([[0.3, -0.2], [0.0, 0.5]], dtype=F64), torch.tensor([0.3, 0.05], dtype=F64)
+    for metric in (Hyperboloid(2), Sphere(2)):
+        exact = log_radial_mass(metric, loc, variance, integrand, None).value
+        ratio = log_ratio_of(metric, loc, variance, integrand)
+        value = log_tangent_expectation(metric, loc, variance, default_nodes(2), ratio).value
+        torch.testing.assert_close(value, exact, rtol=0, atol=2e-4)
+
+
+def test_slopes_of_a_heat_kernel_s_constant_without_closed_forms() -> None:
+    loc, metric = torch.tensor([[0.3, -0.2]], dtype=F64, requires_grad=True), Hyperboloid(2)
+    variance, integrand = torch.tensor([0.2], dtype=F64, requires_grad=True), Integrand(0.5, True)
+    exact = torch.autograd.grad(log_radial_mass(metric, loc, variance, integrand, None).value.sum(), variance)[0]
+    value = log_radial_mass(OnlyMetric(metric), loc, variance, integrand, num_directions=16).value
+    by_loc, by_variance = torch.autograd.grad(value.sum(), (loc, variance))
+    torch.testing.assert_close(by_variance, exact, rtol=1e-2, atol=0)
+    torch.testing.assert_close(by_loc, torch.zeros_like(loc), rtol=0, atol=1e-3)  # all points are alike
+
+
+def test_nodes_of_rays_in_the_hyperbolic_plane() -> None:
+    """They lie as far as they say, where geodesics have spread by sinh r, and move at unit speed."""
+    metric, loc = Hyperboloid(2), torch.tensor([[0.3, -0.2]], dtype=F64)
+    white = torch.nn.functional.normalize(torch.randn(3, 1, 2, dtype=F64), dim=-1)
+    rule, _ = cast_rays(OnlyMetric(metric), loc, torch.tensor([0.5], dtype=F64), white, 1.0, check=False)
+    used = rule.width > 0
+    radius, point = rule.radius[used], rule.point[used]
+    torch.testing.assert_close(metric.dist(loc, point), radius, rtol=0, atol=1e-3)
+    torch.testing.assert_close(metric.norm(point, rule.velocity[used]), torch.ones_like(radius), rtol=0, atol=1e-3)
+    torch.testing.assert_close(rule.log_area[used], radius.sinh().log(), rtol=0, atol=1e-3)
 
 
 def test_torus_up_to_its_cut_locus() -> None:

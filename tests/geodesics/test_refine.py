@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from pyro_riemann.geodesics._refine import _arcs
+from pyro_riemann import EuclideanMetric, GridMetric
+from pyro_riemann.geodesics._refine import _arcs, _steps
 
 TURNS = (0.5, 1.3)
 
@@ -33,3 +34,10 @@ def test_arcs_are_circles_in_every_direction(dim: int) -> None:
         expected = torch.block_diag(*[sides.outer(sides)] * (len(arcs) // len(sides)))
         cosine = torch.einsum("apd,bpd->pab", torch.stack(bends), torch.stack(bends))
         torch.testing.assert_close(cosine, expected.expand_as(cosine), rtol=0, atol=1e-6)
+
+
+def test_ways_out_of_a_box_are_infinite() -> None:
+    """Of polygons in a table that refuses what lies outside, the parts inside have their lengths."""
+    metric = GridMetric(EuclideanMetric(2), -1.0, 1.0, 8, outside="error")
+    path = torch.tensor([[[0.0, 0.0], [0.5, 0.0], [0.5, 0.8], [0.5, 1.2], [0.0, 0.0]]], dtype=torch.float32)
+    torch.testing.assert_close(_steps(metric, path), torch.tensor([[0.5, 0.8, torch.inf, torch.inf]]))
