@@ -129,7 +129,7 @@ def _summed_over_chart(metric: RiemannianMetric, loc: Tensor, variance: Tensor, 
 def _box_of_rays(metric: RiemannianMetric, cast: Cast, row: int) -> tuple[Tensor, Tensor, float]:
     """A box ``(d,)`` that holds the mass on the rays from one centre, that of a table if it does; the share beyond."""
     batch = cast.ray_mass.shape[1]
-    weight = (cast.log_weight[:, row::batch].exp() * cast.ray_mass[:, row].softmax(0)).flatten()
+    weight = cast.log_weight[:, row::batch].exp().flatten()
     point = cast.rule.point[:, row::batch].flatten(0, 1)[weight > 0]
     weight = weight[weight > 0]
 

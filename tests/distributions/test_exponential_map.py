@@ -112,3 +112,16 @@ def test_errors_name_the_argument() -> None:
         ExponentialMap(Sphere(2), torch.tensor([math.nan, 0.0]))
     with pytest.raises(ValueError, match="v"):
         ExponentialMap(Sphere(2), torch.zeros(2))(torch.zeros(3))
+
+
+def test_maps_are_equal_where_metric_and_centre_are() -> None:
+    metric, loc = Sphere(2), torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=torch.float64)
+    one = ExponentialMap(metric, loc)
+    assert one == ExponentialMap(metric, loc.clone())
+    assert one != ExponentialMap(Sphere(2), loc)
+    assert one != ExponentialMap(metric, loc + 1)
+    assert one != dist.transforms.ExpTransform()
+    assert one.with_cache(one._cache_size) is one
+    assert one.with_cache(1)._cache_size == 1
+    assert one.with_cache(0)._cache_size == 0
+    assert one.forward_shape((3, 1, 2)) == one.inverse_shape((3, 1, 2)) == (3, 2, 2)

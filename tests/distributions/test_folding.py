@@ -25,6 +25,7 @@ from pyro_riemann import (
     WarpedMetric,
 )
 from pyro_riemann._formulas import folding
+from pyro_riemann.distributions._folded_mass import _step
 from tests.charts import OnlyMetric, shear, unshear, warped_hyperbolic, warped_sphere, warped_torus
 from tests.distributions._shared import F64, derivative, from_sphere, paraboloid
 
@@ -276,3 +277,22 @@ def test_a_fold_is_warned_of_once_with_its_number() -> None:
 def test_numbers_of_directions_are_checked() -> None:
     with pytest.raises(ValueError, match="num_directions"):
         RiemannianWrappedNormal(torch.zeros(2), 0.1, OnlyMetric(EuclideanMetric(2))).folded_mass(1)
+
+
+def test_a_step_on_a_singular_metric_costs_one_geodesic() -> None:
+    """The batch is split until the one that fails is alone."""
+
+    class Singular(OnlyMetric):
+        def christoffel(self, z: Tensor, v: Tensor) -> Tensor:
+            if bool((z > 0.9).any()):
+                raise torch.linalg.LinAlgError("singular")
+            return super().christoffel(z, v)
+
+    z = torch.tensor([[0.1, 0.2], [0.95, 0.0], [0.3, -0.2], [0.0, 0.4], [-0.3, 0.1]], dtype=F64)
+    v, share = torch.full_like(z, 0.3), torch.linspace(0.1, 0.5, 5, dtype=F64)
+    end, velocity = _step(Singular(Sphere(2)), z, v, share)
+    assert bool(torch.isnan(end[1]).all() & torch.isnan(velocity[1]).all())
+    others = torch.tensor([0, 2, 3, 4])
+    expected = _step(Sphere(2), z[others], v[others], share[others])
+    torch.testing.assert_close(end[others], expected[0])
+    torch.testing.assert_close(velocity[others], expected[1])

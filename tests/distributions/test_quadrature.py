@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import (
+    ConstantMetric,
     EuclideanMetric,
     GridMetric,
     PullbackMetric,
@@ -15,8 +16,9 @@ from pyro_riemann import (
     RiemannianNormal,
     Sphere,
 )
+from pyro_riemann.distributions import _quadrature
 from pyro_riemann.distributions._quadrature import log_chart_integral
-from pyro_riemann.distributions._tangent import log_tangent_expectation
+from pyro_riemann.distributions._tangent import log_tangent_expectation, within_cut_locus
 from tests import charts
 
 
@@ -101,3 +103,29 @@ def test_mass_behind_a_hill_is_that_of_the_density() -> None:
     normal = RiemannianNormal(loc, variance.sqrt(), metric)
     flat = torch.log(2 * torch.pi * variance)
     torch.testing.assert_close(normal.log_normalizer().value, mass.value + flat, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_the_box_of_a_gaussian_is_found_without_being_given(dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the metric at the centre, of which no direction is like another; of a table, from its own box."""
+    if dim == 2:
+        monkeypatch.setattr(_quadrature, "_RESOLUTIONS", {2: (12, 16)})  # coarse, and soon done
+    slopes = torch.tensor([[3.0, 0.2], [0.3, 0.5]], dtype=torch.float64)[:dim, :dim]
+    loc, time = torch.full((dim,), 0.2, dtype=torch.float64), torch.tensor(0.1, dtype=torch.float64)
+    flat = ConstantMetric(slopes @ slopes.mT)
+    tables = [GridMetric(flat, -half, half, 8) for half in (3.0, 0.3)] if dim == 1 else []  # distances take long in two
+    for metric in (flat, *tables):
+        mass = log_chart_integral(metric, loc, time)
+        assert abs(mass.value.item()) < 1e-3 + mass.standard_error.item()
+        assert mass.standard_error.item() < 0.05
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_geodesics_are_shortest_up_to_the_antipode(closed: bool) -> None:
+    sphere = Sphere(2)
+    metric = sphere if closed else charts.OnlyMetric(sphere)
+    loc = torch.tensor([[0.2, 0.1]], dtype=torch.float64).expand(4, 2)
+    radius = torch.tensor([0.5, 3.0, 3.3, 5.0], dtype=torch.float64)
+    v = torch.tensor([[0.6, 0.8]], dtype=torch.float64).expand(4, 2)
+    v = radius[:, None] * v / sphere.norm(loc, v)[:, None]
+    assert within_cut_locus(metric, loc, sphere.expmap(loc, v), radius).tolist() == [True, True, False, False]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_riemann import (
     ConstantMetric,
+    EuclideanMetric,
     FlatTorus,
     GridMetric,
     PullbackMetric,
@@ -23,10 +24,10 @@ from pyro_riemann import (
     WarpedMetric,
 )
 from pyro_riemann._formulas import ray_rule
-from pyro_riemann.distributions import _rays
-from pyro_riemann.distributions._judged_rays import Integrand, log_ratio_of
+from pyro_riemann.distributions import _quadrature, _rays
+from pyro_riemann.distributions._judged_rays import Integrand, judged_rays, log_ratio_of
 from pyro_riemann.distributions._normal_sampler import _along
-from pyro_riemann.distributions._radial_mass import log_radial_mass
+from pyro_riemann.distributions._radial_mass import _box_of_rays, _summed_over_chart, log_radial_mass
 from pyro_riemann.distributions._rays import RayRule, cast_rays
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid
@@ -87,6 +88,37 @@ def test_constants_by_a_rule_in_the_tangent_space(integrand: Integrand) -> None:
         ratio = log_ratio_of(metric, loc, variance, integrand)
         value = log_tangent_expectation(metric, loc, variance, default_nodes(2), ratio).value
         torch.testing.assert_close(value, exact, rtol=0, atol=2e-4)
+
+
+def test_a_sum_over_the_chart_stands_in_for_rays_that_have_not_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it errs less; where both exclude each other, the gap between them is the error, and rays keep theirs."""
+    metric, loc, variance = EuclideanMetric(2), torch.tensor([[0.3, -0.2]], dtype=F64), torch.tensor([0.2], dtype=F64)
+    monkeypatch.setattr(_quadrature, "_RESOLUTIONS", {2: (12, 16)})  # coarse, and soon done
+    cast = judged_rays(metric, loc, variance, Integrand(), 64)
+    low, high, beyond = _box_of_rays(metric, cast, 0)
+    torch.testing.assert_close(low + high, 2 * loc[0], rtol=0, atol=0.1)
+    assert beyond < 2e-3
+    assert bool(((high - low) / variance.sqrt() > 6).all())
+    assert bool(((high - low) / variance.sqrt() < 12).all())
+    for error, value, own in ((1.0, 0.3, None), (0.02, 0.3, 0.02), (0.5, 2.0, 0.5)):
+        unsettled = cast._replace(value=torch.full((1,), value, dtype=F64), error=torch.full((1,), error, dtype=F64))
+        found = _summed_over_chart(metric, loc, variance, unsettled)
+        assert found.value.item() == pytest.approx(0.0 if own is None else value, abs=2e-3)
+        assert found.error.item() < 0.02 if own is None else found.error.item() == own
+    assert _summed_over_chart(metric, loc, variance, cast) is cast
+
+
+def test_a_sum_over_the_chart_of_a_table_keeps_to_its_box() -> None:
+    """Of one that holds the mass; of one that does not, and has a metric beyond it, the box that rays ask is larger."""
+    loc, variance = torch.zeros(1, 2, dtype=F64), torch.tensor([0.05], dtype=F64)
+    cast = judged_rays(EuclideanMetric(2), loc, variance, Integrand(), 64)
+    for half, own in ((2.0, True), (0.3, False)):
+        low, high, beyond = _box_of_rays(GridMetric(EuclideanMetric(2), -half, half, 8), cast, 0)
+        assert bool(((high == half) & (low == -half)).all()) == own
+        assert beyond < 2e-3
+    alone = GridMetric(EuclideanMetric(2), -0.3, 0.3, 8, outside="nearest").alone()
+    missing = 1 - math.erf(0.3 / math.sqrt(2 * 0.05)) ** 2
+    assert _box_of_rays(alone, cast, 0)[2] == pytest.approx(missing, abs=0.1)
 
 
 def test_slopes_of_a_heat_kernel_s_constant_without_closed_forms() -> None:

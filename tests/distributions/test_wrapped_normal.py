@@ -239,6 +239,20 @@ def test_a_draw_that_was_moved_has_the_density_of_where_it_is() -> None:
         torch.testing.assert_close(wrapped.log_prob(z), normal.log_prob(z), rtol=0, atol=1e-6)
 
 
+def test_a_detached_draw_is_a_fixed_point_for_gradients() -> None:
+    """Of the centre and the time of a multivariate normal, which its draw would follow."""
+    slopes = torch.tensor([[1.0, 0.2, 0.5], [0.3, 1.1, -0.4]], dtype=F64)
+    loc = torch.tensor([0.3, -0.2], dtype=F64, requires_grad=True)
+    time = torch.tensor(0.1, dtype=F64, requires_grad=True)
+    wrapped = RiemannianWrappedNormal(loc, time, PullbackMetric(lambda z: z @ slopes, 2, jitter=0.0))
+    normal = MultivariateNormal(loc, precision_matrix=slopes @ slopes.mT / time)
+    z = wrapped.sample((3,))
+    values = wrapped.log_prob(z), normal.log_prob(z)
+    torch.testing.assert_close(values[0], values[1], rtol=0, atol=1e-6)
+    ours, exact = (torch.autograd.grad(value.sum(), (loc, time)) for value in values)
+    torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-5)
+
+
 def test_gradients_at_a_fixed_point_do_not_use_the_memory() -> None:
     wrapped, calls, loc, _ = law(requires_grad=True)
     z = wrapped.sample((2,))  # detached: the score function is wanted

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyro_riemann import GeodesicSolver, PullbackMetric, RiemannianMetric
+from pyro_riemann import EuclideanMetric, GeodesicSolver, GridMetric, PullbackMetric, RiemannianMetric
 from pyro_riemann._formulas import splines
 from pyro_riemann._interface import Energy
+from pyro_riemann.geodesics._energy import _within
 from tests import charts
 
 F64 = torch.float64
@@ -99,3 +100,17 @@ def test_hessian_of_a_constant_metric() -> None:
     for metric in (flat := PullbackMetric(lambda z: z @ matrix.mT, 2, jitter=0.0), charts.OnlyMetric(flat)):
         energy = metric.energy(SETTINGS["chords"], None)
         torch.testing.assert_close(energy.constant_system(control).hessian, energy.exact_system(control).hessian)
+
+
+def test_points_that_a_metric_does_not_know_are_replaced_by_one_of_their_curve() -> None:
+    """By the first that it knows."""
+    metric = GridMetric(EuclideanMetric(2), -1.0, 1.0, 8, outside="error")
+    first = [[1.5, 0.0], [0.5, 0.1], [0.2, 0.3], [0.0, -2.0]]
+    curves = torch.tensor([first, [[0.1, 0.1], [3.0, 0.0], [0.2, 0.2], [0.3, 0.3]]])
+    points, known = _within(metric, curves)
+    assert known is not None
+    assert known.tolist() == [[False, True, True, False], [True, False, True, True]]
+    expected = curves.clone()
+    expected[0, 0], expected[0, 3], expected[1, 1] = curves[0, 1], curves[0, 1], curves[1, 0]
+    assert torch.equal(points, expected)
+    assert _within(metric, curves[:, 2:3])[1] is None

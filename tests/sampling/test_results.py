@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from pyro_riemann import EuclideanMetric, Hyperbolic, KernelMetric, RiemannianMetric, summary, to_arviz
+from pyro_riemann._formulas.unit_laws import TemperedLaw
 from pyro_riemann.sampling import (
+    BoxLaw,
     default_box,
     hmc,
     importance_resampling,
@@ -277,6 +279,18 @@ def test_chains_that_hardly_move_have_the_law_of_their_starts(start: str) -> Non
     second = 1 / 3 if start == "box" else 1 - 2 * mean / 2  # by parts: E z^2 = 1 - 2 E z / rate
     assert torch.all((draws.mean(0) - mean).abs() < 4 * draws.std(0) / 2000**0.5)
     assert torch.all((draws.square().mean(0) - second).abs() < 4 * draws.square().std(0) / 2000**0.5)
+
+
+def test_a_law_by_temperatures_draws_from_its_particles() -> None:
+    """No mixture fits; each draw is a particle that has moved on. Of each coordinate the density is e^(4 z)."""
+    dim = 6
+    law = BoxLaw(Exponential(4.0, dim), torch.full((dim,), -1.0), torch.full((dim,), 1.0), max_points=200_000)
+    assert isinstance(law._setup.law, TemperedLaw)
+    first, second = (law.draw(500, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert first.unique(dim=0).shape == first.shape
+    assert not torch.equal(first, second)
+    mean = 1 / math.tanh(4.0) - 1 / 4
+    assert abs(float(first.mean() - mean)) < 4 * float(first.std()) / (100 * dim) ** 0.5
 
 
 def test_an_error_of_the_volume_is_that_of_the_metric_that_was_drawn_from() -> None:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
 from torch.utils.data import DataLoader
 
+from pyro_riemann import EuclideanMetric
 from pyro_riemann.autoencoders import RegularizedAutoencoder, VariationalAutoencoder, image_networks
-from pyro_riemann.sampling import GaussianMixtureSampler, NormalSampler, PosteriorSampler, sample
+from pyro_riemann.sampling import GaussianMixtureSampler, NormalSampler, PosteriorSampler, UniformSampler, sample
 from pyro_riemann.vae import make_vae
 from tests.vae._models import curve_data
 
@@ -156,6 +157,24 @@ def test_a_decoder_by_itself_is_evaluated() -> None:
     found = sample(None, data(200), 50, encoder=of_distribution, decoder=decoder)
     torch.testing.assert_close(found.items, found.codes @ decoder[1].weight.detach().mT)
     assert decoder[0].training
+
+
+def test_other_laws_of_codes_have_their_moments() -> None:
+    """A mixture of posteriors, one draw of each posterior, and draws of a metric's volume in a box."""
+    loc = torch.tensor([[0.0, 1.0], [2.0, -1.0]], dtype=torch.float64)
+    factor = torch.tensor([[[0.5, 0.0], [0.3, 0.4]], [[0.2, 0.0], [0.0, 0.6]]], dtype=torch.float64)
+    posterior = PosteriorSampler(loc, factor)
+    covariance = (factor @ factor.mT).mean(0) + loc.mT.cov(correction=0)
+    assert moments_agree(posterior.sample(20_000), loc.mean(0), covariance, 10**9)
+    each = torch.stack([posterior.sample_each() for _ in range(2000)])
+    assert each.shape == (2000, 2, 2)
+    for k in range(2):
+        assert moments_agree(each[:, k], loc[k], factor[k] @ factor[k].mT, 10**9)
+    law = UniformSampler(EuclideanMetric(2), -1.0, 2.0)
+    draws = law.sample(5000)
+    assert law.result is not None
+    assert torch.equal(law.result.draws, draws)
+    assert abs(draws.mean() - 0.5) < 4 * 0.87 / 100
 
 
 def test_few_data_have_few_components() -> None:

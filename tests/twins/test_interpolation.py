@@ -43,6 +43,10 @@ def test_points_are_those_of_the_other_face(kind: str) -> None:
         assert ours.curve is None
     else:
         assert ours.coverage == pytest.approx(theirs.coverage, abs=1e-6)
+        assert ours.curve is not None
+        assert theirs.curve is not None
+        # in the units of the volume metric, which is scaled by its range along the line
+        np.testing.assert_allclose(np.asarray(ours.curve.length), theirs.curve.length.numpy(), rtol=5e-3)
 
 
 def test_frames_are_read_from_what_decoders_return() -> None:
