@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyro_riemann import EuclideanMetric, GridMetric
-from pyro_riemann.geodesics._refine import _arcs, _steps
+from pyro_riemann.geodesics._refine import _arcs, _lay, _steps, polygon
 
 TURNS = (0.5, 1.3)
 
@@ -41,3 +41,13 @@ def test_ways_out_of_a_box_are_infinite() -> None:
     metric = GridMetric(EuclideanMetric(2), -1.0, 1.0, 8, outside="error")
     path = torch.tensor([[[0.0, 0.0], [0.5, 0.0], [0.5, 0.8], [0.5, 1.2], [0.0, 0.0]]], dtype=torch.float32)
     torch.testing.assert_close(_steps(metric, path), torch.tensor([[0.5, 0.8, torch.inf, torch.inf]]))
+
+
+def test_a_spline_is_laid_along_a_polygon_at_an_even_pace() -> None:
+    """However uneven its nodes: along a straight one the spline is the line itself."""
+    z, y = torch.randn(2, 3, 2, dtype=torch.float64)
+    share = torch.cat([torch.zeros(1), torch.rand(30).sort().values, torch.ones(1)]).double()
+    path = torch.lerp(z[:, None], y[:, None], share[:, None])
+    even = polygon(4, _lay(EuclideanMetric(2), path, 4))
+    expected = torch.lerp(z[:, None], y[:, None], torch.linspace(0, 1, even.shape[1], dtype=torch.float64)[:, None])
+    torch.testing.assert_close(even, expected, rtol=0, atol=1e-10)
