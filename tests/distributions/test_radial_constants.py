@@ -328,6 +328,7 @@ def test_draws_on_a_torus_are_cut_off_normals() -> None:
     torch.testing.assert_close(normal.mean, loc)
     torch.testing.assert_close(normal.variance, torch.tensor([law.var(), 1.1**2], dtype=F64))
     assert stats.kstest(z[:, 0].numpy(), law.cdf).pvalue > 1e-3
+    assert 0.99 < z[:, 0].abs().max() <= 1
     assert stats.kstest(z[:, 1].numpy(), stats.norm(scale=1.1).cdf).pvalue > 1e-3
 
 
