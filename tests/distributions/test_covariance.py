@@ -8,11 +8,13 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from pyro_riemann import (
     ConstantMetric,
     EuclideanMetric,
     FlatTorus,
+    PullbackMetric,
     RiemannianMetric,
     RiemannianWrappedNormal,
     Sphere,
@@ -51,6 +53,21 @@ def test_isotropic_covariance_is_the_isotropic_law(metric: RiemannianMetric) -> 
     torch.testing.assert_close(law.log_prob(y), RiemannianWrappedNormal(z, 0.3, metric).log_prob(y), atol=1e-8, rtol=0)
     draw = law.rsample()
     torch.testing.assert_close(law.log_prob(draw), law.log_prob(draw.clone()), atol=1e-5, rtol=0)
+
+
+def test_a_batch_on_a_flat_surface_is_the_multivariate_normal() -> None:
+    """At points that were not drawn, in a sample of a batch; and the entropy, where the metric is constant."""
+    slopes = torch.tensor([[1.0, 0.2, 0.5], [0.3, 1.1, -0.4]], dtype=F64)
+    loc, y = some_points(2)
+    scale_tril = (
+        0.3 * torch.tensor([[[1.0, 0.0], [0.5, 0.4]], [[0.2, 0.0], [-0.3, 0.7]], [[0.6, 0.0], [0.1, 1.3]]]).double()
+    )
+    exact = MultivariateNormal(loc, scale_tril=scale_tril)
+    z = torch.stack([y, loc, y - 0.5, loc + 0.2])
+    for metric in (PullbackMetric(lambda z: z @ slopes, 2, jitter=0.0), ConstantMetric(slopes @ slopes.mT)):
+        law = RiemannianWrappedNormal(loc, None, metric, scale_tril=scale_tril)
+        torch.testing.assert_close(law.log_prob(z), exact.log_prob(z), rtol=0, atol=1e-6)
+    torch.testing.assert_close(law.entropy(), exact.entropy())
 
 
 @pytest.mark.parametrize("metric", [Sphere(2, 1.2), Sphere(3)], ids=repr)

@@ -272,6 +272,11 @@ def test_a_fold_is_warned_of_once_with_its_number() -> None:
         warnings.simplefilter("error")
         RiemannianWrappedNormal(loc, 2.0, metric).log_prob(z)
         RiemannianWrappedNormal(loc.clone().requires_grad_(), 2.0, RoundSphere()).log_prob(z)  # in training
+        metric = RoundSphere()
+        RiemannianWrappedNormal(loc, 0.7, metric).log_prob(z)  # 0.07 %
+    for time in (0.8, 1.0):  # 0.17 %, and more than twice that
+        with pytest.warns(UserWarning, match="past the cut locus"):
+            RiemannianWrappedNormal(loc, time, metric).log_prob(z)
 
 
 def test_numbers_of_directions_are_checked() -> None:

@@ -38,9 +38,24 @@ def test_densities_moments_and_draws(metric: here.RiemannianMetric) -> None:
     close(theirs.variance, ours.variance)
     assert theirs.sample(jax.random.key(0), (5,)).shape == (5, 3, 2)
     if type(metric) is here.EuclideanMetric:
-        close(theirs.entropy(), ours.entropy())
         assert theirs.take(jnp.array([2, 0])).scale_tril.shape == (2, 2, 2)
         assert "scale_tril" in repr(theirs)
+
+
+def test_entropies_are_the_gaussian_s() -> None:
+    metric = here.ConstantMetric(torch.tensor([[2.0, 0.3], [0.3, 0.5]], dtype=torch.float64))
+    loc, times = torch.zeros(3, 2, dtype=torch.float64), torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64)
+    isotropic = times[:, None, None] * torch.linalg.inv(metric.metric(loc))
+    laws = {
+        here.RiemannianWrappedNormal(loc, None, metric, scale_tril=LONG.expand(3, 2, 2)): (LONG @ LONG.mT).expand(
+            3, 2, 2
+        ),
+        here.RiemannianWrappedNormal(loc, times, metric): isotropic,
+    }
+    for law, covariance in laws.items():
+        exact = torch.distributions.MultivariateNormal(loc, covariance.expand(3, 2, 2)).entropy()
+        close(law.entropy(), exact)
+        close(to_numpyro(law).entropy(), exact)
 
 
 @pytest.mark.parametrize("covariance", [False, True])

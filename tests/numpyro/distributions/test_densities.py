@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from jax import Array
 from numpyro.distributions import MultivariateNormal
 from scipy import integrate, stats
 
+from pyro_riemann._formulas import ray_rule
 from pyro_riemann.numpyro import (
     ConstantMetric,
     Hyperbolic,
@@ -25,6 +27,7 @@ from pyro_riemann.numpyro import (
     Sphere,
 )
 from pyro_riemann.numpyro.distributions._base import RiemannianDistribution
+from pyro_riemann.numpyro.distributions._normal_sampler import _along
 from tests.numpyro.charts import OnlyMetric, half_space_log_height, warped_hyperbolic, warped_sphere
 from tests.numpyro.distributions._shared import SPHERES, from_sphere, hyperbolic_rule, sphere_rule, total_mass
 
@@ -207,6 +210,22 @@ def test_radius_of_the_draws_of_the_riemannian_normal(metric, scale: float, curv
     assert stats.kstest(np.asarray(radius), radial_cdf(metric.dim, curvature, scale)).pvalue > 1e-3
     assert normal.sampling_report.method == "exact"
     assert (jnp.abs(v.mean(0)) < 4 * v.std(0) / len(z) ** 0.5).all()  # no direction is preferred
+
+
+def test_a_point_on_a_ray_has_the_law_of_its_radius() -> None:
+    """Between the nodes too: on straight rays in the plane, of panels of many widths, a Rayleigh law that ends at 4."""
+    inner, weight, _ = ray_rule.panel()
+    ends = np.array([0.0, 0.4, 1.5, 2.6, 4.0])
+    radius = (ends[:-1, None] + np.diff(ends)[:, None] * inner).reshape(-1)
+    width = (np.diff(ends)[:, None] * weight).reshape(-1)
+    white = np.stack([np.cos(angles := np.linspace(0.0, 6.0, 4000)), np.sin(angles)], -1)[:, None]
+    logs = np.broadcast_to((np.log(width * radius) - radius**2 / 2)[:, None, None], (len(radius), 4000, 1))
+    point = radius[:, None, None, None] * white
+    rule: Any = SimpleNamespace(point=jnp.asarray(point))
+    z = np.asarray(_along(rule, jnp.asarray(logs), KEY))
+    drawn = np.linalg.norm(z, axis=-1).ravel()
+    assert np.allclose(z / drawn[:, None, None], white, atol=1e-5)
+    assert stats.kstest(drawn, lambda r: stats.rayleigh.cdf(r) / stats.rayleigh.cdf(4.0)).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
