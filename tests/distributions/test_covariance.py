@@ -68,6 +68,8 @@ def test_a_batch_on_a_flat_surface_is_the_multivariate_normal() -> None:
         law = RiemannianWrappedNormal(loc, None, metric, scale_tril=scale_tril)
         torch.testing.assert_close(law.log_prob(z), exact.log_prob(z), rtol=0, atol=1e-6)
     torch.testing.assert_close(law.entropy(), exact.entropy())
+    alone = RiemannianWrappedNormal(loc[0], None, metric, scale_tril=scale_tril[0])
+    torch.testing.assert_close(alone.entropy(), exact.entropy()[0])
 
 
 @pytest.mark.parametrize("metric", [Sphere(2, 1.2), Sphere(3)], ids=repr)
