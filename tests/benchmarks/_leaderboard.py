@@ -39,6 +39,7 @@ class OnlyMetric(RiemannianMetric):
         return self.exact.metric(z)
 
 
+@torch.enable_grad()
 def conv_decoder(dim: int) -> nn.Sequential:
     """A small convolutional decoder, trained on 6,000 images of MNIST as an autoencoder; from the cache."""
     torch.manual_seed(0)
