@@ -289,6 +289,7 @@ def test_a_law_by_temperatures_draws_from_its_particles() -> None:
     first, second = (law.draw(500, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert first.unique(dim=0).shape == first.shape
     assert not torch.equal(first, second)
+    assert law.draw(0).shape == (0, dim)
     mean = 1 / math.tanh(4.0) - 1 / 4
     assert abs(float(first.mean() - mean)) < 4 * float(first.std()) / (100 * dim) ** 0.5
 
