@@ -102,10 +102,8 @@ def test_default_steps_near_the_edge_of_a_table() -> None:
 def test_extent_of_a_walk() -> None:
     """In the ambient space of an immersion; else in the chart, a logarithm where that is far for the time."""
     slopes = torch.tensor([[1.0, 0.2, 0.5], [0.3, 1.1, -0.4]], dtype=torch.float64)
-    start, end = (
-        torch.tensor([[0.1, 0.2], [0.3, -0.1]], dtype=torch.float64),
-        torch.tensor([[0.4, -0.2], [9.0, 5.0]]).double(),
-    )
+    start = torch.tensor([[0.1, 0.2], [0.3, -0.1]], dtype=torch.float64)
+    end = torch.tensor([[0.4, -0.2], [9.0, 5.0]], dtype=torch.float64)
     time = torch.tensor([[0.3], [0.5]], dtype=torch.float64)
     length = ((end - start) @ slopes).norm(dim=-1)
     flat = PullbackMetric(lambda z: z @ slopes, 2, jitter=0.0)

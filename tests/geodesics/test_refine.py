@@ -21,10 +21,10 @@ def test_arcs_are_circles_in_every_direction(dim: int) -> None:
     assert len(arcs) == 2 * len(TURNS) * min(4, dim - 1)
     torch.testing.assert_close(line.diff(dim=1), ((y - z) / 64)[:, None].expand(3, 64, dim))
     length, bends = (y - z).norm(dim=-1), []
-    for path, turn in zip(arcs, [turn for turn in TURNS for _ in range(2)] * len(arcs), strict=False):
+    for place, path in enumerate(arcs):  # of every axis each turn, to both sides
+        angle = TURNS[place // 2 % len(TURNS)] * math.pi / 2
         torch.testing.assert_close(path[:, 0], z)
         torch.testing.assert_close(path[:, -1], y)
-        angle = turn * math.pi / 2
         arc = path.diff(dim=1).norm(dim=-1)
         torch.testing.assert_close(arc, arc[:, :1].expand(3, 64))
         torch.testing.assert_close(arc.sum(-1), length * angle / math.sin(angle), rtol=1e-3, atol=0)

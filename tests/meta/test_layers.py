@@ -369,3 +369,11 @@ def test_what_is_no_arrow_passes(source: str, module: str) -> None:
 def test_a_circle_is_found() -> None:
     assert circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"a"}}) == ["a", "b", "d", "a"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_one_module_warns() -> None:
+    """By `_warn.warn`, which names the caller's line."""
+    ways = ("warnings.warn(", "from warnings import")
+    assert [dotted(path) for path in modules() if any(way in path.read_text() for way in ways)] == [
+        "pyro_riemann._warn"
+    ]

@@ -45,15 +45,13 @@ def test_densities_moments_and_draws(metric: here.RiemannianMetric) -> None:
 def test_entropies_are_the_gaussian_s() -> None:
     metric = here.ConstantMetric(torch.tensor([[2.0, 0.3], [0.3, 0.5]], dtype=torch.float64))
     loc, times = torch.zeros(3, 2, dtype=torch.float64), torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64)
-    isotropic = times[:, None, None] * torch.linalg.inv(metric.metric(loc))
-    laws = {
-        here.RiemannianWrappedNormal(loc, None, metric, scale_tril=LONG.expand(3, 2, 2)): (LONG @ LONG.mT).expand(
-            3, 2, 2
-        ),
-        here.RiemannianWrappedNormal(loc, times, metric): isotropic,
-    }
-    for law, covariance in laws.items():
-        exact = torch.distributions.MultivariateNormal(loc, covariance.expand(3, 2, 2)).entropy()
+    wide = here.RiemannianWrappedNormal(loc, None, metric, scale_tril=LONG.expand(3, 2, 2))
+    round_ones = here.RiemannianWrappedNormal(loc, times, metric)
+    for law, covariance in (
+        (wide, (LONG @ LONG.mT).expand(3, 2, 2)),
+        (round_ones, times[:, None, None] * torch.linalg.inv(metric.metric(loc))),
+    ):
+        exact = torch.distributions.MultivariateNormal(loc, covariance).entropy()
         close(law.entropy(), exact)
         close(to_numpyro(law).entropy(), exact)
 
