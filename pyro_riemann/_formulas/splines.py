@@ -159,8 +159,11 @@ class Chains(Paced):
         rates = self.rates_of(images)
         if not self.richardson:
             return [(1, rates)]
-        half = rates / 2 if self.rates is None else 1 / (1 / rates).reshape(len(rates), rates.shape[1] // 2, 2).sum(-1)
-        return [(1, 4 / 3 * rates), (2, -1 / 3 * half)]
+        return [(1, 4 / 3 * rates), (2, -1 / 3 * self._halved(rates))]
+
+    def _halved(self, rates: Array) -> Array:
+        """1 / (time between every second node)."""
+        return rates / 2 if self.rates is None else 1 / (1 / rates).reshape(len(rates), rates.shape[1] // 2, 2).sum(-1)
 
     def _chain(self, images: Array, weight: Array) -> Array:
         return 0.5 * (weight * self._squares(images[:, 1:], images[:, :-1])).sum(-1)

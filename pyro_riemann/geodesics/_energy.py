@@ -28,6 +28,8 @@ from pyro_riemann._interface import Immersed, Metric, System
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._spline import assemble, chord_diagonal, contract, solve_small
 
+_MANY = 6  # dimensions from which on a Jacobian costs much more than a reverse pass
+
 
 class ChordEnergy(splines.Chains):
     r"""Energy of a pullback metric from chords in the ambient space: no Jacobian in its value.
@@ -44,6 +46,7 @@ class ChordEnergy(splines.Chains):
     ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
+        self.frugal = metric.dim >= _MANY
         if guide is not None:
             with torch.no_grad():
                 chords = metric.embed(self.nodes(guide)).diff(dim=1).norm(dim=-1)
@@ -69,13 +72,22 @@ class ChordEnergy(splines.Chains):
         return self.of(self.metric.embed(self.nodes(control)))
 
     def system(self, control: Tensor) -> System:
-        """Energy, gradient, tangential Hessian and the stiffness normal to the surface."""
-        images, jacobian = self.metric.embed_jacobian(self.nodes(control))
-        table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
-        force = torch.einsum("pnai,pna->pni", jacobian, self.image_force(images))
+        """Energy, gradient, tangential Hessian and the stiffness normal to the surface.
+
+        Where Jacobians are dear, the Hessians are those of every second chord, and the gradient is a reverse pass.
+        """
+        nodes, table = self.nodes(control), _spline.uniform_basis(self.num_knots, self.num_segments, control)
+        if self.frugal and self.num_segments >= 4 * self.num_knots and not torch.jit.is_tracing():
+            energy, gradient = self.first_order(control)
+            jacobian, table = self.metric.embed_jacobian(nodes[:, ::2])[1], table[::2]
+            rates = self._halved(self.rates_of(nodes))
+        else:
+            images, jacobian = self.metric.embed_jacobian(nodes)
+            force = torch.einsum("pnai,pna->pni", jacobian, self.image_force(images))
+            energy, gradient, rates = self.of(images), table.mT @ force, self.rates_of(images)
         gram, cross = jacobian.mT @ jacobian, jacobian[:, :-1].mT @ jacobian[:, 1:]
-        tangential, stiff = splines.chord_hessians(_spline, table, self.rates_of(images), gram, cross)
-        return System(self.of(images), table.mT @ force, tangential, stiff - tangential)
+        tangential, stiff = splines.chord_hessians(_spline, table, rates, gram, cross)
+        return System(energy, gradient, tangential, stiff - tangential)
 
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient, by one reverse pass through the immersion."""
@@ -153,6 +165,7 @@ class QuadratureEnergy(splines.Paced):
     """
 
     xp = torch
+    frugal = False
 
     def __init__(self, metric: Metric, num_knots: int, num_segments: int, guide: Tensor | None = None) -> None:
         self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide

@@ -13,7 +13,9 @@ from pyro_riemann._formulas.audit import TOLERANCE
 from pyro_riemann._formulas.shortest_paths import TRACK
 from pyro_riemann._interface import Energy, Metric, Solver
 from pyro_riemann.geodesics import _graph, _spline
-from pyro_riemann.geodesics._newton import Solution, descend, polish
+from pyro_riemann.geodesics._batch import Solution
+from pyro_riemann.geodesics._newton import descend, polish
+from pyro_riemann.geodesics._quasi_newton import quasi_newton
 
 ROUNDS, _STEPS = 4, 12
 _POINTS = 256  # segments of a polygon that stands for a start
@@ -43,9 +45,11 @@ def relax(solver: Solver, metric: Metric, path: Tensor, rounds: int = ROUNDS) ->
         if turn:
             control = _lay(metric, polygon(solver.num_knots, control), solver.num_knots)
         energy = solver.energy(metric, control)
-        control = descend(energy, control, min(solver.max_iterations, _STEPS), 1e-2).control
+        rough = quasi_newton if energy.frugal else descend
+        control = rough(energy, control, min(solver.max_iterations, _STEPS), 1e-2).control
     energy = solver.energy(metric, control)
-    return energy, polish(energy, control, solver.max_polish, solver.tolerance, enough=_ENOUGH)
+    fine = quasi_newton if energy.frugal else polish
+    return energy, fine(energy, control, solver.max_polish, solver.tolerance, enough=_ENOUGH)
 
 
 def best_start(metric: Metric, z: Tensor, y: Tensor, best: Tensor, least: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,9 @@ from pyro_riemann._formulas.solver_settings import SolverSettings
 from pyro_riemann._interface import Energy, Metric
 from pyro_riemann._memory import in_pieces
 from pyro_riemann.geodesics import _graph, _spline
-from pyro_riemann.geodesics._newton import Solution, descend, polish
+from pyro_riemann.geodesics._batch import Solution
+from pyro_riemann.geodesics._newton import descend, polish
+from pyro_riemann.geodesics._quasi_newton import quasi_newton
 
 
 class Search(SolverSettings[Metric, Tensor]):
@@ -107,10 +110,23 @@ class Search(SolverSettings[Metric, Tensor]):
             iterations, polishing = min(iterations, 12), min(polishing, 3)
         if polishing == 0:
             return descend(energy, start, iterations, self.tolerance, self.constant_hessian)
+        if energy.frugal and not self.constant_hessian and not torch.jit.is_tracing():
+            return quasi_newton(energy, _bent(start), iterations + polishing, self.tolerance)
         # the tangential Hessian converges linearly near the end: hand over early to the full one
         rough = descend(energy, start, iterations, max(self.tolerance, 1e-2), self.constant_hessian)
         fine = polish(energy, rough.control, polishing, self.tolerance)
         return fine._replace(iterations=rough.iterations + fine.iterations)
+
+
+def _bent(control: Tensor) -> Tensor:
+    """Curves bent at random by a hundredth of the way between their ends.
+
+    A saddle of the energy, as a straight line across the top of a hill, holds curves that are exactly on it.
+    """
+    numbers = np.random.default_rng(0).standard_normal((control.shape[1] - 2, control.shape[2]))
+    bend = torch.from_numpy(numbers / numbers.shape[1] ** 0.5).to(control)
+    way = (control[:, -1] - control[:, 0]).norm(dim=-1)
+    return control + 0.01 * way[:, None, None] * torch.nn.functional.pad(bend, (0, 0, 1, 1))
 
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:

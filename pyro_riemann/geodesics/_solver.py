@@ -41,7 +41,8 @@ class GeodesicSolver(Search):
 
     The curve is a cubic spline with ``num_knots`` intervals whose energy is discretised with
     ``num_segments`` chords (pullbacks) or quadrature points (other metrics). Damped Newton
-    iterations with the tangential Hessian find the minimum, iterations with the full Hessian polish it.
+    iterations with the tangential Hessian find the minimum, iterations with the full Hessian polish it. On an immersion
+    of six dimensions and more, where a Hessian costs many gradients, quasi-Newton iterations do both.
 
     A curve has converged when Newton's method has and a rule at nodes of its own puts the distance's error below 0.1 %.
     Others are tried again with two, four and eight times the knots, at a pace that follows the curve and from
@@ -55,7 +56,8 @@ class GeodesicSolver(Search):
         num_knots: intervals of the spline.
         num_segments: chords or quadrature points; even, at least twice ``num_knots``.
         max_iterations: bound on the iterations with the tangential Hessian.
-        max_polish: bound on the iterations with the full Hessian; 0 for approximate distances.
+        max_polish: bound on the iterations with the full Hessian; 0 for approximate distances. Quasi-Newton iterations
+            are bounded by the sum of both.
         tolerance: relative error of the energy, bounded by the Newton decrement.
         richardson: extrapolate the chord energy, so that its error falls with the fourth power
             of ``num_segments`` instead of the second.
