@@ -24,11 +24,10 @@ from torch import Tensor
 from pyro_riemann import _autodiff
 from pyro_riemann._checks import holds
 from pyro_riemann._formulas import splines
+from pyro_riemann._formulas.quasi_newton import MANY
 from pyro_riemann._interface import Immersed, Metric, System
 from pyro_riemann.geodesics import _spline
 from pyro_riemann.geodesics._spline import assemble, chord_diagonal, contract, solve_small
-
-_MANY = 6  # dimensions from which on a Jacobian costs much more than a reverse pass
 
 
 class ChordEnergy(splines.Chains):
@@ -46,7 +45,7 @@ class ChordEnergy(splines.Chains):
     ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
-        self.frugal = metric.dim >= _MANY
+        self.frugal = metric.dim >= MANY
         if guide is not None:
             with torch.no_grad():
                 chords = metric.embed(self.nodes(guide)).diff(dim=1).norm(dim=-1)

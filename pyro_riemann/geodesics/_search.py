@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_riemann._formulas import memory
+from pyro_riemann._formulas.quasi_newton import bend
 from pyro_riemann._formulas.solver_settings import SolverSettings
 from pyro_riemann._interface import Energy, Metric
 from pyro_riemann._memory import in_pieces
@@ -119,14 +119,9 @@ class Search(SolverSettings[Metric, Tensor]):
 
 
 def _bent(control: Tensor) -> Tensor:
-    """Curves bent at random by a hundredth of the way between their ends.
-
-    A saddle of the energy, as a straight line across the top of a hill, holds curves that are exactly on it.
-    """
-    numbers = np.random.default_rng(0).standard_normal((control.shape[1] - 2, control.shape[2]))
-    bend = torch.from_numpy(numbers / numbers.shape[1] ** 0.5).to(control)
     way = (control[:, -1] - control[:, 0]).norm(dim=-1)
-    return control + 0.01 * way[:, None, None] * torch.nn.functional.pad(bend, (0, 0, 1, 1))
+    off = torch.from_numpy(bend(control.shape[1] - 2, control.shape[2])).to(control)
+    return control + way[:, None, None] * torch.nn.functional.pad(off, (0, 0, 1, 1))
 
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class Energy(Protocol):
 
     num_knots: int
     num_segments: int
+    frugal: bool  # whether a gradient costs so much less than a Hessian that few of these must do
 
     def rows(self, index: Array) -> Energy:
         """The energy of some of the curves."""

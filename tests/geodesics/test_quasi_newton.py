@@ -35,7 +35,7 @@ def test_step_is_that_of_the_textbook_update_of_the_inverse() -> None:
     root = numbers(curves, size, size)
     hessian = root @ root.mT + torch.eye(size, dtype=F64)
     start = hessian + torch.diag_embed(numbers(curves, size, seed=1).abs())
-    memory = Memory(*(torch.zeros(curves, 6, n, dtype=F64) for n in (size, size, 1)))
+    memory = Memory(*(torch.zeros(curves, 6, *n, dtype=F64) for n in ((size,), (size,), ())))
     inverse = np.linalg.inv(start.numpy())
     for turn in range(4):
         step = numbers(curves, size, seed=2 + turn)
@@ -60,7 +60,7 @@ def test_step_is_that_of_the_textbook_update_of_the_inverse() -> None:
 
 
 def test_a_step_along_which_the_energy_bends_downward_is_not_remembered() -> None:
-    memory = Memory(*(torch.zeros(1, 6, n, dtype=F64) for n in (4, 4, 1)))
+    memory = Memory(*(torch.zeros(1, 6, *n, dtype=F64) for n in ((4,), (4,), ())))
     step = numbers(1, 4)
     assert not memory.add(step, -step, torch.tensor([True])).weights.any()
     assert float(memory.add(step, step, torch.tensor([True])).weights[0, 0]) == pytest.approx(

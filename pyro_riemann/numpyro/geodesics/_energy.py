@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pyro_riemann._formulas import splines
+from pyro_riemann._formulas.quasi_newton import MANY
 from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro._interface import Immersed, Metric, System
 from pyro_riemann.numpyro.geodesics import _spline
@@ -42,6 +43,7 @@ class ChordEnergy(splines.Chains):
     ) -> None:
         self.metric, self.num_knots, self.num_segments = metric, num_knots, num_segments
         self.richardson = richardson
+        self.frugal = metric.dim >= MANY
         if guide is not None:
             images = jax.lax.stop_gradient(metric.embed(self.nodes(guide)))
             self.rates = num_segments / splines.pace(jnp, _root(jnp.square(jnp.diff(images, axis=1)).sum(-1)))
@@ -69,13 +71,22 @@ class ChordEnergy(splines.Chains):
         return self.of(images - jax.lax.stop_gradient(jnp.where(rests, images - images[:, :1], 0.0)))
 
     def system(self, control: Array) -> System:
-        """Energy, gradient, tangential Hessian and the stiffness normal to the surface."""
-        images, jacobian = self.metric.embed_jacobian(self.nodes(control))
-        table = self._table(control)
-        force = jnp.einsum("pnai,pna->pni", jacobian, self.image_force(images))
+        """Energy, gradient, tangential Hessian and the stiffness normal to the surface.
+
+        Where Jacobians are dear, the Hessians are those of every second chord, and the gradient is a reverse pass.
+        """
+        nodes, table = self.nodes(control), self._table(control)
+        if self.frugal and self.num_segments >= 4 * self.num_knots:
+            energy, gradient = self.first_order(control)
+            jacobian, table = self.metric.embed_jacobian(nodes[:, ::2])[1], table[::2]
+            rates = self._halved(self.rates_of(nodes))
+        else:
+            images, jacobian = self.metric.embed_jacobian(nodes)
+            force = jnp.einsum("pnai,pna->pni", jacobian, self.image_force(images))
+            energy, gradient, rates = self.of(images), table.T @ force, self.rates_of(images)
         gram, cross = products(jacobian, jacobian), products(jacobian[:, :-1], jacobian[:, 1:])
-        tangential, stiff = splines.chord_hessians(_spline, table, self.rates_of(images), gram, cross)
-        return System(self.of(images), table.T @ force, tangential, stiff - tangential)
+        tangential, stiff = splines.chord_hessians(_spline, table, rates, gram, cross)
+        return System(energy, gradient, tangential, stiff - tangential)
 
     def first_order(self, control: Array) -> tuple[Array, Array]:
         """Energy and gradient, by one reverse pass through the immersion."""
@@ -116,6 +127,7 @@ class QuadratureEnergy(splines.Paced):
     """Energy of any metric by Gauss-Legendre quadrature along the spline, with its exact velocity."""
 
     xp = jnp
+    frugal = False
 
     def __init__(self, metric: Metric, num_knots: int, num_segments: int, guide: Array | None = None) -> None:
         self.metric, self.num_knots, self.num_segments, self.guide = metric, num_knots, num_segments, guide

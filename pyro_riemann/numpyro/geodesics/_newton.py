@@ -7,7 +7,7 @@ iterations that are needed, however unevenly they are spread, and its memory doe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ class Solution(NamedTuple):
     settled: Array  # (P,) bool: converged, or no more than a distance may err from where Newton's method would end
 
 
-_SETTLED = 1e-3  # Newton decrement, in energies, that moves a length by 0.05 %
+SETTLED = 1e-3  # Newton decrement, in energies, that moves a length by 0.05 %
 
 
 class _Descent(NamedTuple):
@@ -69,26 +69,26 @@ def descend(
     With ``constant`` the Hessian is that of a constant metric: an iteration needs one Jacobian a curve.
     ``chunk`` is the number of curves in work at a time.
     """
-    tolerance, slack = _precision(control, tolerance)
+    tolerance, slack = precision(control, tolerance)
 
     def advance(state: _Descent) -> _Descent:
         own = energy.rows(state.rows)
-        new = _interior((own.constant_system if constant else own.system)(state.trial))
+        new = interior((own.constant_system if constant else own.system)(state.trial))
         better = state.definite & (new.energy <= state.model.energy * (1 + slack))
-        control = _choose(better, state.trial, state.control)
-        model = System(*(_choose(better, after, before) for after, before in zip(new, state.model, strict=True)))
+        control = choose(better, state.trial, state.control)
+        model = System(*(choose(better, after, before) for after, before in zip(new, state.model, strict=True)))
         alpha = jnp.where(better, 0.3 * state.damping, jnp.maximum(4 * state.damping, 1.0))
         alpha = jnp.where(state.iterations == 0, state.damping, alpha)
-        step, decrement, definite, _ = _newton_step(model, alpha)
+        step, decrement, definite, _ = newton_step(model, alpha)
         # close enough: the step lands well within the tolerance, no need to look
         done = definite & (decrement <= 2 * tolerance * model.energy) & (alpha < 0.5)
-        trial = control + _choose(definite, step, jnp.zeros_like(step))
-        control = _choose(done, trial, control)
+        trial = control + choose(definite, step, jnp.zeros_like(step))
+        control = choose(done, trial, control)
         return _Descent(control, trial, model, definite, alpha, done, state.iterations + 1, state.rows)
 
-    definite, alpha, done, iterations = _flags(control, True, damping, False, 0)
-    state = _Descent(control, control, _no_model(control), definite, alpha, done, iterations, _all(control))
-    state = _work(advance, state, chunk, lambda now: (~now.done & (now.iterations <= max_iterations), None))
+    definite, alpha, done, iterations = flags(control, True, damping, False, 0)
+    state = _Descent(control, control, no_model(control), definite, alpha, done, iterations, every(control))
+    state = work(advance, state, chunk, lambda now: (~now.done & (now.iterations <= max_iterations), None))
     return Solution(state.control, state.done, state.iterations, state.done)
 
 
@@ -103,16 +103,16 @@ def polish(
     immersion has kinks, as a decoder with ReLU has, the minimum may lie on one, the gradient jumps there, and a curve
     is settled at best.
     """
-    tolerance, slack = _precision(control, tolerance)
+    tolerance, slack = precision(control, tolerance)
 
     def refresh(state: _Polish) -> _Polish:
         """Evaluate the Hessian."""
         yes = jnp.ones_like(state.own)
-        return state._replace(model=_interior(energy.rows(state.rows).exact_system(state.control)), own=yes, stale=~yes)
+        return state._replace(model=interior(energy.rows(state.rows).exact_system(state.control)), own=yes, stale=~yes)
 
     def attempt(state: _Polish) -> _Polish:
         """Try a step with the Hessian at hand."""
-        step, decrement, definite, again = _newton_step(state.model, state.damping)
+        step, decrement, definite, again = newton_step(state.model, state.damping)
         trial = state.control + step
         value, gradient = energy.rows(state.rows).first_order(trial)
         better = definite & (value <= state.model.energy * (1 + slack))
@@ -121,10 +121,10 @@ def polish(
         # a step that fails with a Hessian of this very point needs damping, otherwise a fresh Hessian
         damped = jnp.where(better | ~state.own, 0.1 * state.damping, jnp.maximum(4 * state.damping, 0.05))
         return _Polish(
-            _choose(better, trial, state.control),
+            choose(better, trial, state.control),
             state.model._replace(
                 energy=jnp.where(better, value, state.model.energy),
-                gradient=_choose(better, gradient, state.model.gradient),
+                gradient=choose(better, gradient, state.model.gradient),
             ),
             own=state.own & ~better,
             stale=~contracts & (better | ~state.own),
@@ -136,10 +136,10 @@ def polish(
 
     def advance(state: _Polish, refreshing: Array) -> _Polish:
         state = jax.lax.cond(refreshing, refresh, attempt, state)
-        step, decrement, definite, _ = _newton_step(state.model, state.damping)
+        step, decrement, definite, _ = newton_step(state.model, state.damping)
         small = definite & (decrement <= 2 * tolerance * state.model.energy)
         done = small & (state.damping < 0.5) & ~state.stale
-        return state._replace(control=_choose(done, state.control + step, state.control), done=done)
+        return state._replace(control=choose(done, state.control + step, state.control), done=done)
 
     def queue(state: _Polish) -> tuple[Array, Array]:
         """Curves whose Hessian is good come first; when there are none left, Hessians are evaluated together."""
@@ -148,20 +148,34 @@ def polish(
         refreshing = ~ready.any()
         return jnp.where(refreshing, wanted, ready), refreshing
 
-    own, stale, damping, done, iterations = _flags(control, False, True, 0.0, False, 0)
-    state = _Polish(control, _no_model(control), own, stale, damping, done, iterations, _all(control))
-    state = _work(advance, state, chunk, queue)
-    _, decrement, definite, _ = _newton_step(state.model, jnp.zeros_like(state.damping))
+    own, stale, damping, done, iterations = flags(control, False, True, 0.0, False, 0)
+    state = _Polish(control, no_model(control), own, stale, damping, done, iterations, every(control))
+    state = work(advance, state, chunk, queue)
+    _, decrement, definite, _ = newton_step(state.model, jnp.zeros_like(state.damping))
     done, settled = (
-        state.done | (definite & (decrement <= 2 * share * state.model.energy)) for share in (enough or 0.0, _SETTLED)
+        state.done | (definite & (decrement <= 2 * share * state.model.energy)) for share in (enough or 0.0, SETTLED)
     )
     return Solution(state.control, done, state.iterations, settled)
 
 
-State = TypeVar("State", _Descent, _Polish)
+class Waiting(Protocol):
+    """Curves in work."""
+
+    @property
+    def done(self) -> Array:
+        """Which are done, ``(P,)``."""
+        ...
+
+    @property
+    def iterations(self) -> Array:
+        """Of each, ``(P,)``."""
+        ...
 
 
-def _work(
+State = TypeVar("State", bound=Waiting)
+
+
+def work(
     advance: Callable[..., State], state: State, chunk: int, queue: Callable[[State], tuple[Array, Array | None]]
 ) -> State:
     """Advance curves that wait in the queue, ``chunk`` at a time, until none does; the least advanced come first."""
@@ -184,24 +198,24 @@ def _work(
 
 
 def _put_where(mask: Array, new: State, old: State) -> State:
-    return jax.tree.map(lambda after, before: _choose(mask, after, before), new, old)
+    return jax.tree.map(lambda after, before: choose(mask, after, before), new, old)
 
 
-def _choose(mask: Array, new: Array, old: Array) -> Array:
+def choose(mask: Array, new: Array, old: Array) -> Array:
     return jnp.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
 
-def _flags(control: Array, *values: jax.typing.ArrayLike) -> list[Array]:
+def flags(control: Array, *values: jax.typing.ArrayLike) -> list[Array]:
     """One number a curve, for each value: a flag, a count (int32) or a float in the dtype of the curves."""
     dtypes = {bool: jnp.bool_, int: jnp.int32, float: control.dtype}
     return [jnp.full(control.shape[0], value, dtypes[type(value)]) for value in values]
 
 
-def _all(control: Array) -> Array:
+def every(control: Array) -> Array:
     return jnp.arange(control.shape[0], dtype=jnp.int32)
 
 
-def _no_model(control: Array) -> System:
+def no_model(control: Array) -> System:
     """Where nothing is known yet, the energy is infinite: whatever comes is better."""
     count, coefficients, dim = control.shape
     size = (coefficients - 2) * dim
@@ -211,7 +225,7 @@ def _no_model(control: Array) -> System:
     )
 
 
-def _interior(system: System) -> System:
+def interior(system: System) -> System:
     """The model without the two ends, which stay."""
     dim = system.gradient.shape[-1]
     return System(
@@ -222,23 +236,34 @@ def _interior(system: System) -> System:
     )
 
 
-def _newton_step(model: System, damping: Array) -> tuple[Array, Array, Array, Callable[[Array], tuple[Array, Array]]]:
-    """Step of all control points (the ends stay), Newton decrement, definiteness, and both for another gradient."""
+def factorise(model: System, damping: Array) -> tuple[Callable[[Array], Array], Array]:
+    """The inverse of the damped Hessian, ``(P, n) -> (P, n)``, that of the identity where it is not definite."""
     matrix = model.hessian + damping[:, None, None] * model.stiffening
     factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
     definite = jnp.isfinite(factor).all((-1, -2))
-    factor = _choose(definite, factor, jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape))
+    factor = choose(definite, factor, jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape))
+
+    def solve(right: Array) -> Array:
+        half = jax.lax.linalg.triangular_solve(factor, right[..., None], left_side=True, lower=True)
+        whole = jax.lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)
+        return whole[..., 0]
+
+    return solve, definite
+
+
+def newton_step(model: System, damping: Array) -> tuple[Array, Array, Array, Callable[[Array], tuple[Array, Array]]]:
+    """Step of all control points (the ends stay), Newton decrement, definiteness, and both for another gradient."""
+    solve, definite = factorise(model, damping)
 
     def newton(gradient: Array) -> tuple[Array, Array]:
-        right = gradient.reshape(*factor.shape[:2], 1)
-        half = jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True)
-        step = -jax.lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)
-        return jnp.pad(step.reshape(gradient.shape), ((0, 0), (1, 1), (0, 0))), jnp.square(half).sum((-1, -2))
+        flat = jax.lax.collapse(gradient, 1)
+        moved = solve(flat)
+        return jnp.pad(-moved.reshape(gradient.shape), ((0, 0), (1, 1), (0, 0))), (flat * moved).sum(-1)
 
     return *newton(model.gradient), definite, newton
 
 
-def _precision(control: Array, tolerance: float) -> tuple[float, float]:
+def precision(control: Array, tolerance: float) -> tuple[float, float]:
     """The tolerance that the dtype can reach, and the rounding of an energy."""
     eps = float(jnp.finfo(control.dtype).eps)
     return max(tolerance, 4 * eps), 4 * eps

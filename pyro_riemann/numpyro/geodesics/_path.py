@@ -18,10 +18,12 @@ from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
 from pyro_riemann._formulas import memory
+from pyro_riemann._formulas.quasi_newton import bend
 from pyro_riemann.numpyro._interface import Energy, Metric, Solver
 from pyro_riemann.numpyro._memory import in_pieces
 from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
+from pyro_riemann.numpyro.geodesics._quasi_newton import quasi_newton
 
 R = TypeVar("R")
 
@@ -88,12 +90,21 @@ def _minimise(solver: Solver, metric: Metric, energy: Energy, control: Array, da
         return descend(
             energy, control, solver.max_iterations, solver.tolerance, chunk, damping, solver.constant_hessian
         )
+    if energy.frugal and not solver.constant_hessian:
+        iterations = solver.max_iterations + solver.max_polish
+        return quasi_newton(energy, _bent(control), iterations, solver.tolerance, chunk, damping)
     # the tangential Hessian converges linearly near the end: hand over early to the full one
     rough = descend(
         energy, control, solver.max_iterations, max(solver.tolerance, 1e-3), chunk, damping, solver.constant_hessian
     )
     fine = polish(energy, rough.control, solver.max_polish, solver.tolerance, chunk)
     return fine._replace(iterations=rough.iterations + fine.iterations)
+
+
+def _bent(control: Array) -> Array:
+    way = jnp.linalg.norm(control[:, -1] - control[:, 0], axis=-1)
+    off = jnp.pad(bend(control.shape[1] - 2, control.shape[2]).astype(control.dtype), ((1, 1), (0, 0)))
+    return control + way[:, None, None] * off
 
 
 def chunk_size(solver: Solver, metric: Metric, control: Array) -> int:

@@ -16,6 +16,7 @@ from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
 from pyro_riemann.numpyro.geodesics._path import chunk_size
+from pyro_riemann.numpyro.geodesics._quasi_newton import quasi_newton
 
 ROUNDS, _STEPS = 4, 12
 POINTS = 256  # segments of a polygon that stands for a start
@@ -45,12 +46,14 @@ def relax(solver: Solver, metric: Metric, path: Array, near: Array, rounds: Arra
     def again(_: Array, control: Array) -> Array:
         laid = _lay(metric, polygon(solver.num_knots, control), solver.num_knots)
         energy, chunk = metric.energy(solver, laid), chunk_size(solver, metric, laid)
-        moved = descend(energy, laid, min(solver.max_iterations, _STEPS), 1e-2, chunk).control
+        rough = quasi_newton if energy.frugal else descend
+        moved = rough(energy, laid, min(solver.max_iterations, _STEPS), 1e-2, chunk).control
         return jnp.where(near[:, None, None], control, moved)
 
     control = jax.lax.fori_loop(0, rounds, again, _lay(metric, path, solver.num_knots))
     energy, chunk = metric.energy(solver, control), chunk_size(solver, metric, control)
-    return control, polish(energy, control, solver.max_polish, solver.tolerance, chunk, _ENOUGH)
+    fine = quasi_newton if energy.frugal else polish
+    return control, fine(energy, control, solver.max_polish, solver.tolerance, chunk, enough=_ENOUGH)
 
 
 def best_start(metric: Metric, z: Array, y: Array, best: Array, least: Array) -> Array:
