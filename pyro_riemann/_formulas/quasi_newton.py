@@ -27,9 +27,11 @@ def patience(dim: int) -> int:
 def bend(count: int, dim: int) -> npt.NDArray[np.float64]:
     """By how much the ``count`` inner control points are moved off a start, ``(count, d)``, as a share of its length.
 
-    A saddle of the energy, as a straight line across the top of a hill, holds curves that are exactly on it.
+    A saddle of the energy, as a straight line across the top of a hill, holds curves that are exactly on it. Near the
+    ends, where a metric's domain may be near its border, less.
     """
-    return 0.01 / dim**0.5 * np.random.default_rng(0).standard_normal((count, dim))
+    times = np.linspace(0, 1, count + 2)[1:-1, None]
+    return 0.04 * times * (1 - times) * np.random.default_rng(0).standard_normal((count, dim)) / dim**0.5
 
 
 def told(xp: Namespace, step: Array, change: Array, believed: Array) -> tuple[Array, Array]:

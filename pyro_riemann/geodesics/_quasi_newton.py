@@ -36,7 +36,7 @@ class Memory(NamedTuple):
         inner = gradient[:, 1:-1]
         moved = direction(lambda pull: torch.cholesky_solve(pull[..., None], factor)[..., 0], *self, inner.flatten(1))
         moved = moved.unflatten(1, inner.shape[1:])
-        return torch.nn.functional.pad(-moved, (0, 0, 1, 1)), (inner * moved).sum((-1, -2))
+        return torch.nn.functional.pad(-moved, (0, 0, 1, 1)), (inner * moved).sum((-1, -2)).abs()  # rounding
 
 
 def quasi_newton(

@@ -50,7 +50,7 @@ class _State(NamedTuple):
         flat = jax.lax.collapse(gradient, 1)
         moved = direction(solve, self.steps, self.changes, self.weights, flat)
         step = jnp.pad(-moved.reshape(gradient.shape), ((0, 0), (1, 1), (0, 0)))
-        return self._replace(step=step, decrement=(flat * moved).sum(-1), definite=definite)
+        return self._replace(step=step, decrement=jnp.abs((flat * moved).sum(-1)), definite=definite)  # rounding
 
 
 def quasi_newton(
