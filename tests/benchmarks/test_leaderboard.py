@@ -80,12 +80,14 @@ def measure(case: str, method: str, pairs: int) -> dict[str, Any] | None:
 
 
 def best(rows: Rows, case: str, pairs: int) -> np.ndarray:
-    """Exact distances, or the shortest lengths found, of the pairs of a case."""
+    """Exact distances, or the shortest lengths found, of the pairs of a case; NaN where one method alone was done."""
     found = [row for key, row in rows.items() if key.startswith(f"{case} | ") and key.endswith(f" | {pairs}")]
     found = [row for row in found if "lengths" in row]
     for row in found:
         if "exact" in row:
             return np.array(row["exact"])
+    if len(found) == 1:
+        return np.full(pairs, np.nan)
     return np.min([np.nan_to_num(row["lengths"], nan=np.inf) for row in found], axis=0)
 
 
@@ -98,14 +100,16 @@ def table(rows: Rows) -> list[dict[str, Any]]:
         if "not_done" in row:
             result.append({**named, "not_done_in": row["not_done"]})
             continue
-        excess = np.nan_to_num(np.array(row["lengths"]) / best(rows, case, int(pairs)) - 1, nan=np.inf)
+        shortest = best(rows, case, int(pairs))
+        excess = np.nan_to_num(np.array(row["lengths"]) / shortest - 1, nan=np.inf)
+        known = not np.isnan(shortest).any()
         result.append(
             {
                 **named,
                 "seconds": row["seconds"],
                 "ms_a_pair": 1000 * row["seconds"] / int(pairs),
-                "share_long": float((excess > 0.01).mean()),
-                "median_error": float(np.median(np.abs(excess))),
+                "share_long": float((excess > 0.01).mean()) if known else None,
+                "median_error": float(np.median(np.abs(excess))) if known else None,
                 "peak_mib": row["peak_mib"],
                 "compile_seconds": row["compile_seconds"] or None,
             }
