@@ -1,4 +1,4 @@
-"""Boundary-value geodesics: damped Newton on spline curves, all pairs in one batch."""
+"""Boundary-value geodesics: Newton and quasi-Newton iterations on spline curves, all pairs in one batch."""
 
 from __future__ import annotations
 

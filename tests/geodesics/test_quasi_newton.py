@@ -77,7 +77,7 @@ def test_distances_on_a_sphere(dim: int) -> None:
     torch.testing.assert_close(found.length, exact.dist(z, y), rtol=1e-5, atol=0)
 
 
-def test_curves_are_those_of_newtons_method() -> None:
+def test_curves_are_those_of_newtons_method_and_cost_few_jacobians(monkeypatch: pytest.MonkeyPatch) -> None:
     """From where it ends, one step with the full Hessian has nothing left to do; its Hessian is definite."""
     torch.manual_seed(0)
     decoder = torch.nn.Sequential(torch.nn.Linear(8, 40), torch.nn.Tanh(), torch.nn.Linear(40, 60)).to(F64)
@@ -85,8 +85,18 @@ def test_curves_are_those_of_newtons_method() -> None:
     energy = metric.solver.energy(metric)
     assert energy.frugal
     line = _spline.line(metric.solver.num_knots, *(2 * numbers(2, 10, 8)))
+    jacobians, whole = [], metric.embed_jacobian
+
+    def counted(z: Tensor) -> tuple[Tensor, Tensor]:
+        jacobians.append(z[..., 0].numel())
+        return whole(z)
+
     with torch.no_grad():
-        ours = quasi_newton(energy, line, 70, 1e-12)
+        with monkeypatch.context() as patch:
+            patch.setattr(metric, "embed_jacobian", counted)
+            ours = quasi_newton(energy, line, 70, 1e-12)
+        assert sum(jacobians) <= 2 * 33 * len(line)  # those of two Newton steps
+        assert int(ours.iterations.min()) >= 5
         newton = polish(energy, ours.control, 1, 1e-12)
     assert bool(ours.converged.all() & newton.converged.all())
     torch.testing.assert_close(energy.value(ours.control), energy.value(newton.control), rtol=1e-11, atol=0)

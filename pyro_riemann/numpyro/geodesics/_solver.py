@@ -1,4 +1,4 @@
-"""Boundary-value geodesics: damped Newton on spline curves, all pairs in one compiled program."""
+"""Boundary-value geodesics: Newton and quasi-Newton iterations on splines, all pairs in one compiled program."""
 
 from __future__ import annotations
 
