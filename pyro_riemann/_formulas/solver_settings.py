@@ -10,6 +10,8 @@ from pyro_riemann._formulas import check_one_of
 M = TypeVar("M", bound=Any)  # metrics
 A = TypeVar("A")  # arrays
 
+_LARGEST = 512  # unknowns of a curve in the finest attempt, if that is not the first
+
 
 class Rough(TypedDict):
     """Settings of a solver that is meant to be rough."""
@@ -39,6 +41,11 @@ def for_training(dim: int) -> Rough:
         "constant_hessian": not few,
         "on_failure": "ignore",
     }
+
+
+def factors(unknowns: int) -> list[int]:
+    """How much finer the further attempts are, for curves with so many unknowns."""
+    return [factor for factor in (2, 4, 8) if factor == 2 or factor * unknowns <= _LARGEST]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,17 @@ from torch import Tensor
 
 from pyro_riemann import _autodiff, _linalg
 from pyro_riemann._formulas import splines
-from pyro_riemann._formulas.audit import DENSE, bubble_saving, bubbles, chord_error, failure, gap, positive
+from pyro_riemann._formulas.audit import (
+    CLOSER,
+    DENSE,
+    bubble_saving,
+    bubbles,
+    chord_error,
+    failure,
+    gap,
+    kinks,
+    positive,
+)
 from pyro_riemann._interface import Energy
 from pyro_riemann._warn import warn
 from pyro_riemann.geodesics import _spline
@@ -62,8 +72,12 @@ def _by_chords(energy: ChordEnergy, control: Tensor) -> tuple[Tensor, ...]:
         saving = bubble_saving(torch, _linalg.solve, force[:, 1:], rates, middle)
     else:
         images = metric.embed(nodes)
-    value = energy.of(images)
-    return value, length, *chord_error(torch, images, value, length, energy.richardson, saving)
+    value, (lacking, kinked) = energy.of(images), kinks(torch, images, length)
+    if not dense and (rows := kinked.nonzero().squeeze(-1)).numel():
+        closer = _spline.uniform_basis(energy.num_knots, CLOSER * energy.num_segments, control) @ control[rows]
+        kinked = kinked.index_put((rows,), kinks(torch, metric.embed(closer), length[rows], CLOSER)[1])
+    error = chord_error(torch, value, length, energy.richardson, torch.where(kinked, lacking, 0.0), saving)
+    return value, length, error, kinked
 
 
 def _by_quadrature(fine: QuadratureEnergy, control: Tensor) -> tuple[Tensor, Tensor]:

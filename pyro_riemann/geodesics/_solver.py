@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_riemann import _linalg
 from pyro_riemann._checks import check_finite, check_point, holds
-from pyro_riemann._formulas.solver_settings import for_training
+from pyro_riemann._formulas.solver_settings import factors, for_training
 from pyro_riemann._interface import AllSettings, Metric
 from pyro_riemann._memory import by_points, in_pieces
 from pyro_riemann._modes import full_precision
@@ -30,7 +30,7 @@ from pyro_riemann.geodesics._pieces import (
     tried_again,
     with_ends,
 )
-from pyro_riemann.geodesics._refine import factors, rivals, unguided
+from pyro_riemann.geodesics._refine import rivals, unguided
 from pyro_riemann.geodesics._search import Search
 from pyro_riemann.geodesics._straight import straight_lines
 

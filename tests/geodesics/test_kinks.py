@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann import PullbackMetric
-from pyro_riemann._formulas.audit import DENSE
+from pyro_riemann._formulas.audit import DENSE, kinks
 from pyro_riemann.geodesics import GeodesicSolver, _spline
 from pyro_riemann.geodesics._audit import audit
 from tests.folds import Folds
@@ -119,3 +119,33 @@ def test_chords_of_a_smooth_surface_are_not_taken_for_kinks() -> None:
         shares.append(audit(solver.energy(metric), control).kinked.double().mean())
     assert shares[0] == 0
     assert shares[1] > 0.8
+
+
+@pytest.mark.parametrize(("rectifier", "lowest", "highest"), [(nn.ELU(), 0, 0.05), (nn.ReLU(), 0.9, 1)])
+def test_chords_too_few_for_a_steep_surface_are_looked_at_closer(
+    rectifier: nn.Module, lowest: float, highest: float
+) -> None:
+    """32 chords take many a smooth curve for one across kinks, 128 tell."""
+    generator, dim = torch.Generator().manual_seed(0), 8
+    first, second = (torch.randn(*size, generator=generator, dtype=torch.float64) for size in ((dim, 40), (40, 60)))
+    z, y = torch.randn(2, 100, dim, generator=generator, dtype=torch.float64)
+    metric, solver = PullbackMetric(Layers(first, rectifier, second), dim), GeodesicSolver(max_iterations=4)
+    control = solver.control_points(metric, z, y).control
+    energy = solver.energy(metric)
+    verdict = audit(energy, control)
+    suspects = kinks(torch, metric.embed(energy.nodes(control)), verdict.length)[1]
+    assert suspects.double().mean() > 0.15
+    assert lowest <= verdict.kinked.double().mean() <= highest
+
+
+def test_a_number_of_chords_that_four_does_not_divide_tells_kinks_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(*size, generator=generator, dtype=torch.float64) for size in ((2, 40), (40, 60)))
+    z, y = torch.randn(2, 50, 2, generator=generator, dtype=torch.float64)
+    metric = PullbackMetric(Layers(first, nn.ReLU(), second), 2)
+    found = []
+    for segments in (32, 34):
+        solver = GeodesicSolver(num_segments=segments)
+        control = solver.control_points(metric, z, y).control
+        found.append(audit(solver.energy(metric), control).kinked.double().mean())
+    assert abs(found[0] - found[1]) < 0.15

@@ -149,3 +149,19 @@ def test_flat_space_and_equal_ends() -> None:
     found = metric.geodesic(z, y)
     assert bool(found.converged.all())
     torch.testing.assert_close(found.length, ((z - y) @ matrix.mT).norm(dim=-1), rtol=1e-7, atol=1e-12)
+
+
+def test_curves_that_failed_are_tried_again_in_any_dimension() -> None:
+    """A surface that bends in two of 65 dimensions, against the same in two, with a finer solver."""
+    dim = 65
+    turn = torch.linalg.qr(torch.randn(dim, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+
+    def wavy(z: Tensor) -> Tensor:
+        return torch.cat([z, 2 * torch.sin(4 * z[..., :1]) * torch.cos(4 * z[..., 1:2])], -1)
+
+    z, y = torch.zeros(2, dim, dtype=torch.float64)
+    z[0], y[0], y[1] = -0.6, 0.7, 0.5
+    solver = GeodesicSolver(on_failure="raise")
+    found = solver.solve(PullbackMetric(lambda z: wavy(z @ turn), dim), z @ turn.mT, y @ turn.mT)
+    fine = solver.replace(num_knots=64, num_segments=512).solve(PullbackMetric(wavy, 2), z[:2], y[:2])
+    torch.testing.assert_close(found.length, fine.length, rtol=1e-3, atol=0)

@@ -10,10 +10,21 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import splines
-from pyro_riemann._formulas.audit import DENSE, bubble_saving, bubbles, chord_error, failure, gap, positive
+from pyro_riemann._formulas.audit import (
+    CLOSER,
+    DENSE,
+    bubble_saving,
+    bubbles,
+    chord_error,
+    failure,
+    gap,
+    kinks,
+    positive,
+)
 from pyro_riemann._warn import warn
 from pyro_riemann.numpyro import _linalg
 from pyro_riemann.numpyro._interface import Energy
+from pyro_riemann.numpyro.geodesics import _spline
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy, QuadratureEnergy
 
 
@@ -65,7 +76,16 @@ def _by_chords(energy: ChordEnergy, control: Array, value: Array) -> tuple[Array
         saving = bubble_saving(jnp, _linalg.solve_vector, force, rates, middle)
     else:
         images = metric.embed(nodes)
-    return length, *chord_error(jnp, images, value, length, energy.richardson, saving)
+    lacking, kinked = kinks(jnp, images, length)
+    if not dense:
+
+        def closer() -> Array:
+            table = _spline.uniform_basis(energy.num_knots, CLOSER * energy.num_segments, control)
+            finer = _spline.follow(table, control)
+            return kinked & kinks(jnp, metric.embed(finer), length, CLOSER)[1]
+
+        kinked = jax.lax.cond(kinked.any(), closer, lambda: kinked)
+    return length, chord_error(jnp, value, length, energy.richardson, jnp.where(kinked, lacking, 0.0), saving), kinked
 
 
 def _by_quadrature(fine: QuadratureEnergy, control: Array) -> tuple[Array, Array]:

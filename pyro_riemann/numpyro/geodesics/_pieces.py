@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas.audit import DENSE, TOLERANCE
+from pyro_riemann._formulas.solver_settings import factors
 from pyro_riemann.numpyro._interface import Metric, Solver
 from pyro_riemann.numpyro.geodesics import _graph, _refine, _spline
 from pyro_riemann.numpyro.geodesics._audit import audit, report
@@ -69,7 +70,7 @@ def pieces(solver: Solver, metric: Metric, z: Array, y: Array, checked: bool = F
         rival = _rivals(solver, metric, z, y, trusted) if _refine.unguided(metric) else None
         if rival is not None:
             found = _challenged(solver, metric, z, y, found, *rival)
-        for factor in _refine.factors(solver.num_knots * metric.dim):
+        for factor in factors(solver.num_knots * metric.dim):
             if not all(piece.converged.all() for piece in found):
                 found = _tried_again(solver, metric, z, y, found, factor)
         if rival is not None:

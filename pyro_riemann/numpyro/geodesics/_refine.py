@@ -26,12 +26,6 @@ _RIVALS = (0.9, 1.6)  # of these arcs, after as many rough steps, the shortest c
 _RIVAL_STEPS, _RIVAL_NORMALS, _RIVAL_POINTS = 5, 2, 64
 HOPE = 1.3  # times the length that was found, up to which an arc is followed; 56 of 57 that won began below 1.2
 _ENOUGH = 1e-8  # relative error of an energy that will do where rounding or a thin wall slows the last iterations
-_LARGEST = 512  # unknowns of a curve in the finest attempt
-
-
-def factors(unknowns: int) -> list[int]:
-    """How much finer the further attempts are, for curves with so many unknowns."""
-    return [factor for factor in (2, 4, 8) if factor * unknowns <= _LARGEST]
 
 
 def relax(solver: Solver, metric: Metric, path: Array, near: Array, rounds: Array) -> tuple[Array, Solution]:
