@@ -25,6 +25,9 @@ class Ensemble(MetricAlgebra[A]):
     def metric(self, z: A) -> A:
         return self._mean(member.metric(z) for member in self.members)
 
+    def inner(self, z: A, u: A, v: A) -> A:
+        return self._mean(member.inner(z, u, v) for member in self.members)
+
     def metric_jacobian(self, z: A) -> tuple[A, A]:
         pairs = zip(*(member.metric_jacobian(z) for member in self.members), strict=True)
         metric, slope = map(self._mean, pairs)

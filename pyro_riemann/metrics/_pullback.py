@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyro_riemann import _autodiff, _jets, _linalg
 from pyro_riemann._checks import check_point
+from pyro_riemann._formulas.quasi_newton import MANY
 from pyro_riemann._interface import Discretisation, Energy
 from pyro_riemann._jets import Jet
 from pyro_riemann.geodesics import GeodesicSolver
@@ -220,6 +221,21 @@ class PullbackMetric(ProbedImmersion):
             return torch.einsum("...ai,...a->...i", jacobian, acceleration)
 
         return jacobian.mT @ jacobian, force
+
+    def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """Inner product ``u^T G(z) v``, shape ``(*batch)``: by the derivatives along u and v, where G is not shared.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            u: tangent vectors at ``z``, ``(*batch, d)``.
+            v: tangent vectors at ``z``, ``(*batch, d)``.
+        """
+        one = z.shape[:-1] != torch.broadcast_shapes(z.shape[:-1], u.shape[:-1], v.shape[:-1]) or z.dim() == 1
+        if one or self.space is not None or (self.has_jets and self.dim < MANY) or torch.jit.is_tracing():
+            return super().inner(z, u, v)
+        # G for each product would take derivatives along d axes
+        slope = _autodiff.directional(self.embed, z, u)[1]
+        return (slope * (slope if u is v else _autodiff.directional(self.embed, z, v)[1])).sum(-1)
 
     def footprint(self, order: int) -> int:
         """Numbers held at one point: what the immersion computes there, with its derivatives along d axes, twice.

@@ -50,6 +50,7 @@ def mean(name: str, metric: EnsembleMetric, *points: Tensor) -> Tensor:
 @pytest.mark.parametrize("metric", [SURFACE, MIXED], ids=["surfaces", "mixed"])
 def test_the_mean_of_its_members(metric: EnsembleMetric) -> None:
     torch.testing.assert_close(metric.metric(Z), mean("metric", metric, Z))
+    torch.testing.assert_close(metric.inner(Z, Y, Y + Z), torch.einsum("ni,nij,nj->n", Y, metric.metric(Z), Y + Z))
 
     class Plain(RiemannianMetric):
         """Nothing but its tensor."""

@@ -154,3 +154,41 @@ def test_a_saturated_immersion_is_on_its_floor(dtype: torch.dtype) -> None:
     assert not dead.on_floor(torch.randn(20, 3, dtype=dtype)).any()
     assert metric.on_floor(z[2]).shape == ()
     assert PullbackMetric(lambda z: torch.cat([z, z**2], -1), 2, jitter=0.0).on_floor(z) is None
+
+
+class WithoutJacobian(PullbackMetric):
+    def embed_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        raise AssertionError("a product of two vectors needs no Jacobian")
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_products_of_vectors_are_those_of_the_tensor_without_its_jacobian(layers: bool) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 20), nn.Tanh(), nn.Linear(20, 30)).double()
+    network.requires_grad_(False)
+    immersion = network if layers else lambda z: network(z)
+    whole, metric = PullbackMetric(immersion, 8, jitter=0.1), WithoutJacobian(immersion, 8, jitter=0.1)
+    z, u, v = torch.randn(3, 5, 4, 8, dtype=torch.float64).requires_grad_().unbind()
+    tensor = whole.metric(z)
+    expected = torch.einsum("...i,...ij,...j->...", u, tensor, v)
+    found = metric.inner(z, u, v)
+    torch.testing.assert_close(found, expected)
+    fewer = torch.einsum("i,...ij,...j->...", u[0, 0], tensor, v[:1].expand_as(z))
+    torch.testing.assert_close(metric.inner(z, u[0, 0], v[:1]), fewer)
+    torch.testing.assert_close(metric.norm(z, u), torch.einsum("...i,...ij,...j->...", u, tensor, u).sqrt())
+    weight = torch.randn(5, 4, dtype=torch.float64)
+    pairs = (torch.autograd.grad((part * weight).sum(), (z, u, v)) for part in (found, expected))
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other)
+    mapped = torch.vmap(metric.inner)(z, u, v)
+    torch.testing.assert_close(mapped, expected)
+    few = WithoutJacobian(immersion, 8, jitter=0.1)
+    few.max_memory = 3 * 8 * few.footprint(0)  # three points at a time
+    torch.testing.assert_close(few.norm(z, u), metric.norm(z, u))
+
+
+def test_many_vectors_at_one_point_share_the_tensor() -> None:
+    metric = PullbackMetric(Saddle(), dim=2)
+    z, v = torch.randn(2), torch.randn(7, 2)
+    torch.testing.assert_close(metric.norm(z, v), metric.norm(z.expand(7, 2), v))
+    torch.testing.assert_close(metric.norm(z[None], v), metric.norm(z, v))

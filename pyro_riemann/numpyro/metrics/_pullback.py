@@ -157,6 +157,23 @@ class PullbackMetric(ProbedImmersion):
         """
         return self._known(_metric(self, check_point("z", z, self.dim)))
 
+    def inner(self, z: Array, u: Array, v: Array) -> Array:
+        """Inner product ``u^T G(z) v``, shape ``(*batch)``: by the derivatives along u and v, where G is not shared.
+
+        Args:
+            z: points, ``(*batch, d)``.
+            u: tangent vectors at ``z``, ``(*batch, d)``.
+            v: tangent vectors at ``z``, ``(*batch, d)``.
+
+        Raises:
+            OutputError: a ValueError, if a parameter of a distribution that must be fixed depends on z.
+        """
+        one = z.ndim == 1 or z.shape[:-1] != jnp.broadcast_shapes(z.shape[:-1], u.shape[:-1], v.shape[:-1])
+        if one or self.space is not None:
+            return super().inner(z, u, v)
+        # G for each product would take derivatives along d axes
+        return self._known(_inner(self, check_point("z", z, self.dim), u, None if u is v else v))
+
     def metric_and_force(self, z: Array) -> tuple[Array, Callable[[Array], Array]]:
         r"""``G(z)``, ``(*batch, d, d)``, and the function :math:`v \mapsto J^\top D^2 f[v, v] = G\,\Gamma(v, v)`.
 
@@ -214,6 +231,15 @@ class PullbackMetric(ProbedImmersion):
 def _metric(metric: PullbackMetric, z: Array) -> Array:
     images, jacobian = _probed.embed_jacobian(metric, z)
     return jacobian.mT @ jacobian if (space := metric.space) is None else space.pull(images, jacobian)
+
+
+@jax.jit
+def _inner(metric: PullbackMetric, z: Array, u: Array, v: Array | None) -> Array:
+    def along(v: Array) -> Array:
+        return _autodiff.directional(partial(_probed.embed, metric), z, v)[1]
+
+    slope = along(u)
+    return (slope * (slope if v is None else along(v))).sum(-1)
 
 
 @jax.jit

@@ -182,3 +182,24 @@ def test_a_saturated_immersion_is_on_its_floor(dtype: Any) -> None:
     dead = PullbackMetric(lambda z: jnp.concatenate([jnp.tanh(z[..., :2]), z[..., :1]], -1), 3)
     assert not dead.on_floor(jax.random.normal(jax.random.key(0), (20, 3), dtype)).any()
     assert PullbackMetric(saddle, 2, jitter=0.0).on_floor(z) is None
+
+
+def test_products_of_vectors_are_those_of_the_tensor_without_its_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = mlp([8, 20, 30], key=jax.random.key(0))
+    metric = PullbackMetric(network, 8, jitter=0.1)
+    z, u, v = points(3, 5, 4, 8).astype(jnp.float64)
+    tensor = metric.metric(z)
+    expected = jnp.einsum("...i,...ij,...j->...", u, tensor, v)
+    one = jnp.einsum("...i,...ij,...j->...", u[0, 0], tensor, v[:1])
+    length = jnp.sqrt(jnp.einsum("...i,...ij,...j->...", u, tensor, u))
+    many = metric.norm(z[0, 0], v)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a product of two vectors needs no Jacobian")
+
+    monkeypatch.setattr("pyro_riemann.numpyro.metrics._probed.embed_jacobian", refuse)
+    np.testing.assert_allclose(metric.inner(z, u, v), expected, rtol=1e-6)
+    np.testing.assert_allclose(metric.inner(z, u[0, 0], v[:1]), one, rtol=1e-6)
+    np.testing.assert_allclose(metric.norm(z, u), length, rtol=1e-6)
+    np.testing.assert_allclose(jax.vmap(metric.inner)(z, u, v), expected, rtol=1e-6)
+    np.testing.assert_allclose(metric.norm(jnp.broadcast_to(z[0, 0], v.shape), v), many, rtol=1e-6)
