@@ -32,10 +32,12 @@ _AGREEMENT = """
 The R-VAE less each other model: of bounds less than 0 is better, of F1 more. The mean over seeds and, where there are
 several, the standard error of the difference. *as K20*: the sign is that of the numbers printed there, and the
 difference is two standard errors or more from 0 (with one seed: the sign alone); *against K20*: it is the other sign,
-as far from 0; *undecided*: nearer. *not in K20*: nothing to compare with. {counts}. IWAE compares priors; K20's ELBOs
+as far from 0; *undecided*: nearer, or the mass of the prior is known to no better than 1 nat, an error which is part
+of what stands here then. *not in K20*: nothing to compare with. {counts}. IWAE compares priors; K20's ELBOs
 are of densities that are not normalised.
 """
 _VERDICTS = ("as K20", "against K20", "undecided", "not in K20")
+_ROUGH = 1.0  # nats to which the mass of a prior must be known, or bounds that take it into account decide nothing
 _RIVALS = ("vae", "vae-fitted", "vamp128", "vamp256", "vamp512")
 
 
@@ -75,12 +77,19 @@ def _rows(records: Records, dataset: str, dim: int, protocol: str) -> Iterator[l
                 continue
             ours, theirs = ([value(result) for result in by_model[model]] for model in ("rvae", rival))
             gap, error = mean(ours) - mean(theirs), _standard_error(ours, theirs)
+            mass = _error_of_mass(by_model["rvae"]) if "normalised" in name else 0.0
+            if mass >= _ROUGH:
+                error = math.hypot(error or 0.0, mass)
             here = f"{gap:+.2f}" + ("" if error is None else f" ± {error:.2f}")
             there = [printed(dataset, model, dim) for model in ("rvae", rival)]
             known = None if there[0] is None or there[1] is None else there[0] - there[1]
             text = "" if known is None else f"{known:+.2f}"
-            verdict = _verdict(gap, error, known)
+            verdict = _VERDICTS[2] if known is not None and mass >= _ROUGH else _verdict(gap, error, known)
             yield [NAMES[dataset], f"`{protocol}`", str(dim), TITLES[rival], name, here, text, verdict]
+
+
+def _error_of_mass(results: list[Result]) -> float:
+    return mean(result["bounds"]["log_mass_error"] or 0.0 for result in results)
 
 
 def _standard_error(ours: list[float], theirs: list[float]) -> float | None:
