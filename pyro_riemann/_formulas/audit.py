@@ -67,11 +67,12 @@ def kinks(xp: Namespace, images: Array, length: Array, finer: int = 1) -> tuple[
     last = images.shape[1] - 1
 
     def chords(step: int) -> Array:
-        nodes = images[:, np.append(np.arange(0, last, step), last)]
-        return xp.sqrt(((nodes[:, 1:] - nodes[:, :-1]) ** 2).sum(-1)).sum(-1)
+        nodes = images[:, ::step]
+        whole = xp.sqrt(((nodes[:, 1:] - nodes[:, :-1]) ** 2).sum(-1)).sum(-1)
+        return whole + xp.sqrt(((images[:, last] - nodes[:, -1]) ** 2).sum(-1)) if last % step else whole
 
-    step, least = (2, _SMOOTH) if finer == 1 else (4, _SMOOTH_TWICE)
-    added, before = chords(1) - chords(2), chords(step) - chords(2 * step)
+    half, (step, least) = chords(2), (2, _SMOOTH) if finer == 1 else (4, _SMOOTH_TWICE)
+    added, before = chords(1) - half, (half if step == 2 else chords(step)) - chords(2 * step)
     lacking = added / positive(xp, length)
     return lacking, (before < least * added) & (lacking > TOLERANCE / (8 * finer))
 

@@ -191,6 +191,8 @@ def test_a_verdict_is_of_the_sign_and_its_error() -> None:
     assert _verdict(-3.0, 2.0, -1.0) == _verdict(3.0, 2.0, -1.0) == "undecided"
     assert _verdict(-3.0, None, -1.0) == "as K20"
     assert _verdict(-3.0, 0.1, None) == "not in K20"
+    assert _verdict(-30.0, 3.4, -1.0, mass=3.4) == "undecided"
+    assert _verdict(-30.0, 0.1, -1.0, mass=0.1) == "as K20"
 
 
 def test_no_normal_prior_of_one_scale_has_a_better_bound_than_the_fitted() -> None:

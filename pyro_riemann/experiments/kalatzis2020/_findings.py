@@ -84,12 +84,12 @@ def _rows(records: Records, dataset: str, dim: int, protocol: str) -> Iterator[l
             there = [printed(dataset, model, dim) for model in ("rvae", rival)]
             known = None if there[0] is None or there[1] is None else there[0] - there[1]
             text = "" if known is None else f"{known:+.2f}"
-            verdict = _VERDICTS[2] if known is not None and mass >= _ROUGH else _verdict(gap, error, known)
+            verdict = _verdict(gap, error, known, mass)
             yield [NAMES[dataset], f"`{protocol}`", str(dim), TITLES[rival], name, here, text, verdict]
 
 
 def _error_of_mass(results: list[Result]) -> float:
-    return mean(result["bounds"]["log_mass_error"] or 0.0 for result in results)
+    return max(result["bounds"]["log_mass_error"] or 0.0 for result in results)
 
 
 def _standard_error(ours: list[float], theirs: list[float]) -> float | None:
@@ -98,10 +98,10 @@ def _standard_error(ours: list[float], theirs: list[float]) -> float | None:
     return math.sqrt(sum(variance(values) / len(values) for values in (ours, theirs)))
 
 
-def _verdict(gap: float, error: float | None, known: float | None) -> str:
+def _verdict(gap: float, error: float | None, known: float | None, mass: float = 0.0) -> str:
     if known is None:
         return _VERDICTS[3]
-    if known == 0 or abs(gap) < 2 * (error or 0.0):
+    if known == 0 or mass >= _ROUGH or abs(gap) < 2 * (error or 0.0):
         return _VERDICTS[2]
     return _VERDICTS[0] if gap * known > 0 else _VERDICTS[1]
 
