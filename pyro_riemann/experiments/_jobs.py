@@ -47,10 +47,12 @@ class Job:
     Attributes:
         name: stem of its file, unique in the grid.
         settings: all that its result depends on, JSON-able.
+        parts: the setting, a list, that says what the result has parts for: a result with more of them is as good.
     """
 
     name: str
     settings: dict[str, Any]
+    parts: str | None = None
 
     def path(self, folder: Path) -> Path:
         """Where its result is kept."""
@@ -71,7 +73,10 @@ def is_done(job: Job, folder: Path) -> bool:
     """
     if not os.path.lexists(job.path(folder)):
         return False
-    if changed := differences(load(job.path(folder))["settings"], job.settings):
+    saved, wanted = load(job.path(folder))["settings"], job.settings
+    if job.parts is not None and set(wanted[job.parts]) <= set(saved.get(job.parts) or ()):
+        wanted = wanted | {job.parts: saved[job.parts]}
+    if changed := differences(saved, wanted):
         raise ValueError(
             f"{job.path(folder)} was made with other settings {changed}. Choose another folder of results, or remove "
             "the file."

@@ -82,6 +82,16 @@ def test_results_of_other_settings_are_refused(tmp_path: Path) -> None:
         is_done(Job("job0", {"x": 5}), tmp_path)
 
 
+def test_a_result_with_more_parts_than_asked_for_is_as_good(tmp_path: Path) -> None:
+    run_jobs([Job("timing", {"x": 2, "models": ["a", "b"]}, parts="models")], square, tmp_path)
+    assert is_done(Job("timing", {"x": 2, "models": ["b"]}, parts="models"), tmp_path)
+    for settings in ({"x": 2, "models": ["b", "c"]}, {"x": 3, "models": ["b"]}):
+        with pytest.raises(ValueError, match="other settings"):
+            is_done(Job("timing", settings, parts="models"), tmp_path)
+    with pytest.raises(ValueError, match="other settings"):
+        is_done(Job("timing", {"x": 2, "models": ["b"]}), tmp_path)
+
+
 def test_arrays_survive_json() -> None:
     values = torch.randn(3, 4, 2, dtype=torch.float64)
     packed = json.loads(json.dumps(pack(values, "float32")))

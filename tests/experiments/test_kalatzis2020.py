@@ -42,6 +42,15 @@ def test_a_grid_has_one_run_for_each_model_dimension_and_seed() -> None:
         kalatzis2020.grid("mnist", [2], ["gan"], 1, PROTOCOLS["paper"])
 
 
+def test_times_are_those_of_models_to_compare() -> None:
+    """A model by itself, with the others' times there already, has none to take."""
+    several = kalatzis2020.grid("mnist", [2], ["vae", "vae-fitted", "rvae"], 1, PROTOCOLS["smoke"])
+    assert [job.settings["models"] for job in several if job.settings["kind"] == "timing"] == [["vae", "rvae"]]
+    for models in (["vamp128"], ["vae", "vae-fitted"]):
+        alone = kalatzis2020.grid("mnist", [2], models, 1, PROTOCOLS["smoke"])
+        assert "timing" not in {job.settings["kind"] for job in alone}
+
+
 def test_the_authors_distance_is_a_thirtieth_of_the_chord() -> None:
     """On a flat metric line and geodesic agree, so that the divisor is all that is left."""
     metric = ConstantMetric(torch.tensor([[2.0, 0.5], [0.5, 1.0]]))

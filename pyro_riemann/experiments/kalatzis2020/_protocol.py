@@ -146,7 +146,9 @@ def grid(dataset: str, latent_dims: Sequence[int], models: Sequence[str], seeds:
         for model in models
     ]
     trained = [model for model in models if model != "vae-fitted"]  # which is the VAE again
-    jobs += [_job("timing", dataset, dim, protocol, models=trained) for dim in sorted(latent_dims)]
+    if len(trained) > 1:  # one by itself has nothing to be compared with
+        timings = [_job("timing", dataset, dim, protocol, models=trained) for dim in sorted(latent_dims)]
+        jobs += [dataclasses.replace(job, parts="models") for job in timings]
     if 2 in latent_dims and "rvae" in models:
         jobs += [_job(kind, dataset, 2, protocol) for kind in ("figures", "digit-one", "calibration")]
     return jobs
