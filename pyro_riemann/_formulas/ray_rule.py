@@ -61,10 +61,22 @@ def attempts(num_directions: int | None, dim: int, num_parameters: int = 0) -> t
         return (2,)
     if num_directions is not None:
         return (num_directions,)
-    numbers = (64, 256) if dim == 2 else (min(128, 16 * dim), 512)
+    numbers, affordable = _numbers(dim), _affordable(dim, num_parameters)
+    return tuple(n for n in numbers if n <= affordable) or (max(8, int(affordable) // 16 * 16),)
+
+
+def are_dear(dim: int, num_parameters: int) -> bool:
+    """Whether half a minute is not enough for the first number of directions."""
+    return dim > 1 and _affordable(dim, num_parameters) < _numbers(dim)[0]
+
+
+def _numbers(dim: int) -> tuple[int, ...]:
+    return (64, 256) if dim == 2 else (min(128, 16 * dim), 512)
+
+
+def _affordable(dim: int, num_parameters: int) -> float:
     cost = _USUAL_STEPS * 6 * (2 * dim - 1) * dim * num_parameters
-    affordable = int(_BUDGET // cost) if cost else max(numbers)
-    return tuple(n for n in numbers if n <= affordable) or (max(8, affordable // 16 * 16),)
+    return _BUDGET / cost if cost else math.inf
 
 
 @lru_cache(maxsize=32)

@@ -212,11 +212,11 @@ def _adapted(
             best, efficiency = whole, reached
         if efficiency > _ENOUGH or turn == _ROUNDS or not (log_weight > -math.inf).any():
             break
-        candidate = candidate.adapted(whole, z, _capped(log_weight))
+        candidate = candidate.adapted(whole, z, capped(log_weight))
     return best
 
 
-def _capped(log_weight: Vector) -> Vector:
+def capped(log_weight: Vector) -> Vector:
     """Normalised weights, the largest cut to ``n ** 0.3`` times the mean: one heavy draw must not shape the fit.
 
     Ionides (2008), *Truncated importance sampling*.

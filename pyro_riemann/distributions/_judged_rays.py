@@ -19,8 +19,8 @@ from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expec
 from pyro_riemann.metrics import RiemannianMetric
 
 SETTLED = 0.01  # error of a log mass above which more directions are tried
-_ERROR_BOUND = 0.1  # above which a warning is given
-_DIRECTIONS_BOUND = 8.0
+ERROR_BOUND = 0.1  # above which a warning is given
+DIRECTIONS_BOUND = 8.0
 _STEP_GAIN = 8.0  # the tighter steps are that many times better than the looser ones, at least
 _POINTS = 1 << 12
 
@@ -58,16 +58,29 @@ class Cast(NamedTuple):
     error: Tensor
     num_effective: Tensor
 
+    def points(self) -> Tensor:
+        """Nodes of all rays from every centre, ``(m N, b, d)``."""
+        return self.rule.point.unflatten(1, (-1, len(self.value))).flatten(0, 1)
+
+    def weights(self) -> Tensor:
+        """Normalised weights of :meth:`points`, ``(m N, b)``."""
+        return self.log_weight.exp().unflatten(1, (-1, len(self.value))).flatten(0, 1)
+
     def warn(self) -> None:
         """Warn of a large error, or of few directions that have all the mass."""
         worst = float(self.error.max()) if self.error.numel() else 0.0
         few = float(self.num_effective.min()) if self.error.numel() and self.white.shape[0] > 16 else math.inf
-        if worst > _ERROR_BOUND or few < _DIRECTIONS_BOUND:
+        if worst > ERROR_BOUND or few < DIRECTIONS_BOUND:
             warn(
                 f"A normalising constant has a stated error of {worst:.2g} in its logarithm: {len(self.white)} rays, "
                 f"of which {min(few, len(self.white)):.1f} have the mass. Use more (`num_directions`), a smaller "
                 "spread, or a smoother metric."
             )
+
+
+def num_parameters(metric: RiemannianMetric) -> int:
+    """How many numbers a metric has, which says what an evaluation costs."""
+    return sum(p.numel() for p in metric.parameters())
 
 
 @torch.no_grad()
@@ -77,8 +90,7 @@ def judged_rays(
     """Rays in as many directions as it takes for a small error; kept while the metric is unchanged."""
 
     def compute() -> tuple[Cast, Tensor]:
-        parameters = sum(p.numel() for p in metric.parameters())
-        for count in ray_rule.attempts(num_directions, metric.dim, parameters):
+        for count in ray_rule.attempts(num_directions, metric.dim, num_parameters(metric)):
             cast = _judged(metric, loc, variance, integrand, count)
             if bool((cast.error < SETTLED).all()):
                 break

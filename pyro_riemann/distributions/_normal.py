@@ -89,6 +89,13 @@ class RiemannianNormal(RiemannianDistribution):
         rules on space forms. On rays it is made of the spread over independent sets of directions (in the plane,
         the difference to half of them), the difference to longer steps, and what the cut radii leave open. Rays are
         kept for as long as the metric is unchanged, also when a model builds the distribution anew at every call.
+
+        Where rays in a number that is not given do not settle, as behind the walls of a decoder, the integral is one
+        over the chart: in the plane a sum over cells, above two dimensions a mean of weighed draws, by two mixtures
+        that are fitted to two sets of paths of Brownian motion (West 1993, *Approximating posterior distributions by
+        mixtures*); its error is that of the weights, or the difference of the two. On a network in more than two
+        dimensions, where rays would take minutes, draws come first.
+
         First derivatives are those of the integral. Under ``torch.jit.trace`` a fixed rule in the tangent space takes
         the place of rays.
 

@@ -2,30 +2,17 @@ r"""Integrals of radial functions, :math:`V^{q}\,e^{t \bar R / 12}\,e^{-\ell^2 /
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import radial
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann._memo import remember
-from pyro_riemann.distributions._judged_rays import (
-    SETTLED,
-    Cast,
-    Integrand,
-    judged_rays,
-    log_integrand_slope,
-    log_ratio_of,
-)
-from pyro_riemann.distributions._quadrature import log_chart_integral
+from pyro_riemann.distributions._judged_mass import judged_mass
+from pyro_riemann.distributions._judged_rays import Integrand, log_ratio_of
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import ProductMetric, ScaledMetric, WarpedMetric
-from pyro_riemann.metrics import GridMetric, RiemannianMetric
-
-_TAIL = 5e-4  # share of the mass on either side that may lie outside the box of a sum over the chart, at first
-_CHARTS = 4  # centres at most whose mass is summed over the chart: some ten seconds each
+from pyro_riemann.metrics import RiemannianMetric
 
 
 def unwarped(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> tuple[RiemannianMetric, Tensor, Tensor]:
@@ -82,75 +69,18 @@ def log_radial_mass(
     # the elements of a plate are often all alike
     rows, index = torch.cat([flat_loc, flat.unsqueeze(-1)], -1).detach().unique(dim=0, return_inverse=True)
     centre, time = rows[:, :-1].contiguous(), rows[:, -1].contiguous()
-    cast = judged_rays(metric, centre, time, integrand, num_directions)
-    if num_directions is None and metric.dim == 2 and integrand == Integrand():
-        cast = _summed_over_chart(metric, centre, time, cast)
-    cast.warn()
-    value = cast.value[index]
+    found = judged_mass(metric, centre, time, integrand, num_directions)
+    value = found.value[index]
     if torch.is_grad_enabled():
         centre.requires_grad_(loc.requires_grad)
         time.requires_grad_(variance.requires_grad)
-        slope = log_integrand_slope(metric, centre, time, integrand, cast)
+        slope = found.slope(metric, centre, time, integrand)
         for live, leaf in ((flat_loc, centre), (flat.unsqueeze(-1), time)):
             if leaf.requires_grad:
                 (by,) = torch.autograd.grad(slope.sum(), leaf, retain_graph=True)
                 value = value + (by.reshape(len(rows), -1)[index] * (live - live.detach())).sum(-1)
         value = value + (slope - slope.detach())[index]
-    return Estimate(value.reshape(variance.shape), cast.error[index].reshape(variance.shape))
-
-
-@torch.no_grad()
-def _summed_over_chart(metric: RiemannianMetric, loc: Tensor, variance: Tensor, cast: Cast) -> Cast:
-    """Values and errors by sums over the plane chart where rays do not settle: behind walls few have all the mass.
-
-    The rays, which end nowhere, say how large the box must be and what share lies beyond.
-    """
-    unsettled = (cast.error > SETTLED).nonzero().flatten()
-    if not 0 < len(unsettled) <= _CHARTS:
-        return cast
-    value, error, effective = cast.value.clone(), cast.error.clone(), cast.num_effective.clone()
-    for row in unsettled:
-
-        def compute(row: Tensor = row) -> tuple[Estimate, Tensor]:
-            low, high, beyond = _box_of_rays(metric, cast, int(row))
-            mass = log_chart_integral(metric, loc[row], variance[row], (low, high))
-            nodes = cast.rule.point[cast.rule.width > 0]
-            return Estimate(mass.value, mass.standard_error + beyond), nodes
-
-        mass = remember(metric, "chart", (), (loc[row], variance[row]), compute)
-        gap = (mass.value - value[row]).abs()
-        # routes that exclude each other: neither error is what it says
-        own = torch.where(gap > 2 * (error[row] + mass.standard_error), gap, mass.standard_error)
-        if bool(own < error[row]):
-            value[row], error[row], effective[row] = mass.value, own, math.inf
-    return cast._replace(value=value, error=error, num_effective=effective)
-
-
-def _box_of_rays(metric: RiemannianMetric, cast: Cast, row: int) -> tuple[Tensor, Tensor, float]:
-    """A box ``(d,)`` that holds the mass on the rays from one centre, that of a table if it does; the share beyond."""
-    batch = cast.ray_mass.shape[1]
-    weight = cast.log_weight[:, row::batch].exp().flatten()
-    point = cast.rule.point[:, row::batch].flatten(0, 1)[weight > 0]
-    weight = weight[weight > 0]
-
-    def beyond(low: Tensor, high: Tensor) -> float:
-        return float(weight[((point < low) | (point > high)).any(-1)].sum())
-
-    low, high = point.amin(0), point.amax(0)
-    for axis in range(metric.dim):
-        order = point[:, axis].argsort()
-        inner = point[order, axis][
-            (weight[order].cumsum(0) > _TAIL) & (weight[order].flip(0).cumsum(0).flip(0) > _TAIL)
-        ]
-        low[axis], high[axis] = inner.amin(), inner.amax()
-    margin = 0.1 * (high - low)
-    low, high = low - margin, high + margin
-    if isinstance(metric, GridMetric):
-        own = metric.table.low, metric.table.high
-        if (share := beyond(*own)) < SETTLED or metric.base is None:
-            return *own, share
-        low, high = torch.minimum(low, own[0]), torch.maximum(high, own[1])
-    return low, high, beyond(low, high)
+    return Estimate(value.reshape(variance.shape), found.error[index].reshape(variance.shape))
 
 
 def _exact(law: RadialLaw, dim: int, variance: Tensor, integrand: Integrand) -> Estimate:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann.distributions._judged_rays import Integrand, judged_rays
+from pyro_riemann.distributions._judged_mass import judged_mass
+from pyro_riemann.distributions._judged_rays import Integrand
 from pyro_riemann.distributions._radial_mass import unwarped
 from pyro_riemann.distributions._tangent import chart_moments, default_nodes, tangent_vectors
 from pyro_riemann.manifolds import ProductMetric, ScaledMetric, WarpedMetric
@@ -41,15 +42,23 @@ def radial_moments(
             return chart_moments(metric, loc, variance, nodes, power=1.0)
         return loc, _within_a_period(spread.unsqueeze(-1), law.periods.to(loc))
     if law is None:
-        cast = judged_rays(base, flat, times, integrand, num_directions)
-        cast.warn()
-        points = cast.rule.point.unflatten(1, (-1, len(flat))).flatten(0, 1)
-        weights = cast.log_weight.exp().unflatten(1, (-1, len(flat))).flatten(0, 1)
+        found = judged_mass(base, flat, times, integrand, num_directions)
+        mean, square = torch.empty_like(flat), torch.empty_like(flat)
+        if found.cast is not None:
+            mean, square = _moments(rewarped(metric, found.cast.points()), found.cast.weights())
+        for row, draws in found.drawn.items():
+            mean[row], square[row] = _moments(rewarped(metric, draws.points), draws.weights)
     else:
         points, weights = _exact_nodes(base, law, flat, times, integrand)
-    z, weights = rewarped(metric, points), weights.unsqueeze(-1)
+        mean, square = _moments(rewarped(metric, points), weights)
+    return mean.reshape(loc.shape), square.reshape(loc.shape)
+
+
+def _moments(z: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of points ``(n, *b, d)`` with normalised weights ``(n, *b)``."""
+    weights = weights.unsqueeze(-1)
     mean = (weights * z).sum(0)
-    return mean.reshape(loc.shape), (weights * (z - mean).square()).sum(0).reshape(loc.shape)
+    return mean, (weights * (z - mean).square()).sum(0)
 
 
 def rewarped(metric: RiemannianMetric, points: Tensor) -> Tensor:

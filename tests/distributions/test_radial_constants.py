@@ -25,9 +25,10 @@ from pyro_riemann import (
 )
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann.distributions import _quadrature, _rays
+from pyro_riemann.distributions._judged_mass import _box_of_rays, _summed_over_chart
 from pyro_riemann.distributions._judged_rays import Integrand, judged_rays, log_ratio_of
 from pyro_riemann.distributions._normal_sampler import _along
-from pyro_riemann.distributions._radial_mass import _box_of_rays, _summed_over_chart, log_radial_mass
+from pyro_riemann.distributions._radial_mass import log_radial_mass
 from pyro_riemann.distributions._rays import RayRule, cast_rays
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import HalfSpace, Hyperboloid

@@ -1,0 +1,125 @@
+r"""Integrals over a chart by weighed draws, where few rays have all the mass; on the host.
+
+.. math:: \log \int p(z)\,dz = \log E_q[p(z) / q(z)],
+
+q a mixture of Gaussians on draws of a process whose law is near p. It is fitted where p is cheap, and then to p itself;
+its last draws, which no fit has seen, are what is weighed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from pyro_riemann._formulas.climbs import Vector
+from pyro_riemann._formulas.runtime import HOST
+from pyro_riemann._formulas.unit_fit import capped, reconciled
+from pyro_riemann._formulas.unit_mixture import UnitMixture, effective_share, log_mean, mixture
+
+LogDensity: TypeAlias = Callable[[Vector], Vector]
+
+STARTS = 256
+"""Draws of a process near the target with which each of two fits begins."""
+_DRAWS = 512  # of a round
+_CHEAP_ROUNDS, _ROUNDS = 3, 4  # at most
+_ENOUGH = 0.4  # share of effective draws at which a fit ends
+_RIDGE = 1e-6  # of the mean variance: draws may lie in a plane
+_MATTERS = 1e-6  # of the mean weight, below which a point has no kernel
+_WIDEST = 0.9  # variance of a kernel, in multiples of the law's
+_WIDE = (2.0, 4.0, 8.0)  # variances of the defensive parts, in multiples of the law's
+_WIDE_SHARE = 0.15
+
+
+class WeighedDraws(NamedTuple):
+    """Draws of a proposal and what they say of an integral.
+
+    Attributes:
+        value: its logarithm.
+        error: of that.
+        num_effective: effective number of draws, the less of both fits.
+        points: ``(n, d)``.
+        weights: normalised, ``(n)``.
+    """
+
+    value: float
+    error: float
+    num_effective: float
+    points: Vector
+    weights: Vector
+
+
+class _Proposal(NamedTuple):
+    """A mixture in coordinates in which the draws that it comes from are white."""
+
+    mean: Vector
+    root: Vector
+    parts: UnitMixture
+
+    def draw(self, luck: np.random.Generator, count: int) -> tuple[Vector, Vector]:
+        """Draws ``(count, d)`` and their log density."""
+        white = self.parts.place(HOST, luck.random((count, len(self.mean) + 1)))
+        log_density = self.parts.log_prob(HOST, white) - np.log(np.diagonal(self.root)).sum()
+        return self.mean + white @ self.root.T, log_density
+
+
+def log_integral(cheap: LogDensity, exact: LogDensity, starts: tuple[Vector, Vector]) -> WeighedDraws:
+    """Log integral of ``exact`` by two proposals that have nothing in common but what they are fitted to.
+
+    The error is that of the weights, or the difference of the two where that is more than these explain.
+
+    Args:
+        cheap: log density ``(n)`` at points ``(n, d)``, near the target's: for the first rounds of a fit.
+        exact: log density of the target; NaN and minus infinity where there is none.
+        starts: where the fits begin, ``(n, d)`` each.
+    """
+    halves = [_weighed(cheap, exact, start, seed) for seed, start in enumerate(starts)]
+    points, log_weights = (np.concatenate(parts) for parts in zip(*halves, strict=True))
+    if any(log_weight.max() == -math.inf for _, log_weight in halves):
+        return WeighedDraws(-math.inf, math.inf, 0.0, points, np.zeros(len(points)))
+    value, error = map(float, log_mean(HOST, log_weights))
+    (one, its_error), other = (tuple(map(float, log_mean(HOST, log_weight))) for _, log_weight in halves)
+    if (gap := reconciled(one, its_error, *other)[0]) > its_error:
+        error = max(error, gap)
+    effective = min(len(log_weight) * float(effective_share(HOST, log_weight)) for _, log_weight in halves)
+    return WeighedDraws(value, error, effective, points, np.exp(log_weights - np.logaddexp.reduce(log_weights)))
+
+
+def _weighed(cheap: LogDensity, exact: LogDensity, start: Vector, seed: int) -> tuple[Vector, Vector]:
+    """Draws ``(n, d)`` of a proposal that was fitted from a start, and their log weights ``(n)``.
+
+    A round whose draws are effective enough for the target itself is the last: no fit has seen them.
+    """
+    luck = np.random.default_rng(seed)
+    proposal = _fitted(start, np.full(len(start), 1 / len(start)))
+    for density, rounds in ((cheap, _CHEAP_ROUNDS), (exact, _ROUNDS)):
+        for _ in range(rounds):
+            z, log_proposal = proposal.draw(luck, _DRAWS)
+            log_weight = np.nan_to_num(density(z) - log_proposal, nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
+            if effective_share(HOST, log_weight) > _ENOUGH or log_weight.max() == -math.inf:
+                break
+            proposal = _fitted(z, capped(log_weight))
+    return z, log_weight
+
+
+def _fitted(z: Vector, weights: Vector) -> _Proposal:
+    """Kernels on weighed points, drawn together as much as their width spreads them, beside a few wide Gaussians.
+
+    West (1993), *Approximating posterior distributions by mixtures*; its rule for the width.
+    """
+    dim = z.shape[1]
+    mean = weights @ z
+    centred = z - mean
+    covariance = (weights * centred.T) @ centred
+    ridge = _RIDGE * np.diagonal(covariance).mean()
+    root = np.linalg.cholesky(covariance + ridge * np.eye(dim))
+    used = weights > _MATTERS / len(weights)
+    white, share = np.linalg.solve(root, centred[used].T).T, weights[used]
+    width = min(_WIDEST, (4 * (share**2).sum() / (dim + 2)) ** (2 / (dim + 4)))
+    loc = np.concatenate([(1 - width) ** 0.5 * white, np.zeros((len(_WIDE), dim))])
+    variance = np.concatenate([np.full(len(white), width), _WIDE])[:, None] * np.ones(dim)
+    wide = np.full(len(_WIDE), _WIDE_SHARE / len(_WIDE))
+    shares = np.concatenate([(1 - _WIDE_SHARE) * share / share.sum(), wide])
+    return _Proposal(mean, root, mixture(np, loc, variance, np.append(np.log(shares), -math.inf)))

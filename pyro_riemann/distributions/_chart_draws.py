@@ -1,0 +1,86 @@
+r"""Integrals of radial densities over a chart by weighed draws: paths of Brownian motion say where to look."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_riemann._estimate import Estimate
+from pyro_riemann._formulas import chart_draws, densities
+from pyro_riemann._seed import seeded
+from pyro_riemann.brownian import brownian_motion
+from pyro_riemann.distributions._tangent import is_closed_form
+from pyro_riemann.geodesics import training_solver
+from pyro_riemann.metrics import RiemannianMetric
+
+_STEPS = 64  # of the paths that say where to look
+
+
+class ChartDraws(NamedTuple):
+    """Weighed draws from one centre.
+
+    Attributes:
+        mass: log of the integral, a scalar, without gradient.
+        num_effective: effective number of draws.
+        points: ``(n, d)``.
+        weights: normalised, ``(n,)``.
+    """
+
+    mass: Estimate
+    num_effective: float
+    points: Tensor
+    weights: Tensor
+
+    def slope(self, metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> Tensor:
+        """A scalar whose derivative in loc, variance and metric is that of the log integral."""
+        used = self.weights > 0
+        return self.weights[used] @ _log_density(metric, loc, variance, self.points[used])
+
+
+@torch.no_grad()
+def log_chart_expectation(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> ChartDraws:
+    r"""Log of :math:`(2 \pi t)^{-d/2} \int e^{-\ell^2(\mu, z) / 2t}\,dM` by weighed draws.
+
+    Two mixtures are fitted to two sets of paths of Brownian motion, by distances of the training solver first. What
+    neither these nor Gaussians of three times their width find is not counted.
+
+    Args:
+        metric: any metric.
+        loc: the centre, ``(d,)``.
+        variance: t, a scalar.
+    """
+
+    rough = training_solver(metric.dim)
+
+    def exact(z: np.ndarray) -> np.ndarray:
+        return _log_density(metric, loc, variance, torch.from_numpy(z).to(loc)).double().cpu().numpy()
+
+    def cheap(z: np.ndarray) -> np.ndarray:
+        there = torch.from_numpy(z).to(loc)
+        squared = rough.squared_dist(metric, loc.expand_as(there), there)
+        log_density = densities.short_time(torch, metric.dim, variance, squared, metric.logdet(there))
+        return log_density.double().cpu().numpy()
+
+    count = 2 * chart_draws.STARTS
+    with seeded(0, loc.device):
+        starts = brownian_motion(metric, loc.expand(count, -1), variance.expand(count), _STEPS)
+    halves = [part[part.isfinite().all(-1)].double().cpu().numpy() for part in starts.chunk(2)]
+    if min(map(len, halves)) < 2 * metric.dim:  # no paths that could say where to look
+        nothing = Estimate(torch.full_like(variance, -torch.inf), torch.full_like(variance, torch.inf))
+        return ChartDraws(nothing, 0.0, loc.new_zeros(0, metric.dim), loc.new_zeros(0))
+    found = chart_draws.log_integral(exact if is_closed_form(metric) else cheap, exact, (halves[0], halves[1]))
+    return ChartDraws(
+        Estimate(variance.new_tensor(found.value), variance.new_tensor(found.error)),
+        found.num_effective,
+        torch.from_numpy(found.points).to(loc),
+        torch.from_numpy(found.weights).to(loc),
+    )
+
+
+def _log_density(metric: RiemannianMetric, loc: Tensor, variance: Tensor, z: Tensor) -> Tensor:
+    """With respect to dz at ``(n, d)``."""
+    squared = metric.squared_dist(loc.expand_as(z), z)
+    return densities.short_time(torch, metric.dim, variance, squared, metric.logdet(z))

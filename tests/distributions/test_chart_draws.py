@@ -1,0 +1,180 @@
+"""Integrals over a chart by weighed draws against integrals that are known."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_riemann import PullbackMetric, RiemannianHeatKernel, RiemannianMetric, RiemannianNormal, Sphere
+from pyro_riemann._formulas import chart_draws, ray_rule
+from pyro_riemann.distributions import _judged_mass
+from pyro_riemann.distributions._chart_draws import log_chart_expectation
+from pyro_riemann.distributions._judged_rays import Integrand
+from pyro_riemann.distributions._quadrature import log_chart_integral
+from pyro_riemann.distributions._radial_mass import log_radial_mass
+from pyro_riemann.manifolds import Hyperboloid, ScaledMetric
+from tests.distributions._shared import F64
+
+LOG_MASS = 0.7
+
+
+def crescent(z: np.ndarray) -> np.ndarray:
+    """Log density of a bent Gaussian in three dimensions times a constant."""
+    bent = z[:, 1] - 0.5 * (z[:, 0] ** 2 - 1)
+    return np.asarray(
+        LOG_MASS - 0.5 * (z[:, 0] ** 2 + 4 * bent**2 + z[:, 2] ** 2) - 1.5 * math.log(2 * math.pi) + math.log(2)
+    )
+
+
+def starts(seed: int, count: int = chart_draws.STARTS) -> np.ndarray:
+    """Draws of a law that is near the crescent and not it."""
+    noise = 1.2 * np.random.default_rng(seed).normal(size=(count, 3))
+    noise[:, 1] = 0.7 * noise[:, 1] + 0.4 * noise[:, 0] ** 2
+    return noise
+
+
+def test_the_stated_error_is_that_of_the_value() -> None:
+    found = [chart_draws.log_integral(crescent, crescent, (starts(2 * k), starts(2 * k + 1))) for k in range(30)]
+    gaps = np.array([(each.value - LOG_MASS) / each.error for each in found])
+    assert 0.6 < np.sqrt(np.mean(gaps**2)) < 1.45
+    assert abs(gaps.mean()) < 0.6
+    assert max(each.error for each in found) < 0.06
+    first = found[0]
+    assert first.weights.sum() == pytest.approx(1.0)
+    assert first.weights @ first.points[:, 2] ** 2 == pytest.approx(1.0, abs=0.2)
+    assert first.num_effective > 0.3 * len(first.points) / 2
+
+
+def test_a_fit_goes_on_where_the_cheap_density_is_not_the_law() -> None:
+    """Neither its height nor its place is that of the target, whose integral is the one that comes out."""
+
+    def elsewhere(z: np.ndarray) -> np.ndarray:
+        return crescent(z - np.array([0.0, 0.0, 2.0])) + 5.0
+
+    value, error, *_ = chart_draws.log_integral(elsewhere, crescent, (starts(0), starts(1)))
+    assert abs(value - LOG_MASS) < 4 * error
+    assert error < 0.1
+
+
+def test_two_fits_that_find_different_places_say_so() -> None:
+    """Four fifths of the mass are where one fit began, the rest far off where the other did."""
+
+    def two(z: np.ndarray) -> np.ndarray:
+        far = crescent(z - np.array([0.0, 0.0, 60.0])) + math.log(0.2)
+        return np.asarray(np.logaddexp(crescent(z) + math.log(0.8), far))
+
+    away = starts(1) + np.array([0.0, 0.0, 60.0])
+    found = chart_draws.log_integral(two, two, (starts(0), away))
+    assert found.error > 0.9 * math.log(4)
+
+
+def test_where_there_is_no_mass_nothing_is_known() -> None:
+    found = chart_draws.log_integral(crescent, lambda z: np.where(z[:, 0] > 1e6, 0.0, -np.inf), (starts(0), starts(1)))
+    assert found.error == math.inf
+    assert found.num_effective == 0
+
+
+class Unknown(Hyperboloid):
+    """Hyperbolic space whose distances are known and whose volume is not."""
+
+    def radial_law(self) -> None:
+        """Nothing is known of the volume."""
+
+
+class UnknownSphere(Sphere):
+    """A sphere whose distances are known and whose volume is not."""
+
+    def radial_law(self) -> None:
+        """Nothing is known of the volume."""
+
+
+@pytest.mark.parametrize("dim", (3, 6))
+@pytest.mark.parametrize("kinds", ((Hyperboloid, Unknown), (Sphere, UnknownSphere)))
+def test_masses_of_spaces_of_constant_curvature(kinds: tuple[type[Sphere], type[Sphere]], dim: int) -> None:
+    loc, time = torch.full((dim,), 0.1, dtype=F64), torch.tensor(0.6, dtype=F64)
+    exact = RiemannianHeatKernel(loc, time, kinds[0](dim)).log_normalizer().value
+    state = torch.get_rng_state()
+    found = log_chart_expectation(kinds[1](dim), loc, time)
+    assert torch.equal(state, torch.get_rng_state())
+    assert abs(found.mass.value - exact) < 4 * found.mass.standard_error
+    assert found.mass.standard_error < 0.1
+    again = log_chart_expectation(kinds[1](dim), loc, time)
+    assert again.mass.value == found.mass.value
+
+
+def test_draws_stand_in_for_few_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their value, error and slopes in time, centre and scale of the metric."""
+    monkeypatch.setattr(_judged_mass, "DIRECTIONS_BOUND", math.inf)
+    loc = torch.tensor([[0.3, -0.2, 0.1]], dtype=F64, requires_grad=True)
+    time, factor = torch.tensor([0.6], dtype=F64, requires_grad=True), torch.tensor(1.5, dtype=F64, requires_grad=True)
+    masses = []
+    for kind in (Hyperboloid, Unknown):
+        value, error = log_radial_mass(ScaledMetric(kind(3), factor), loc, time, Integrand(), None)
+        masses.append((value, torch.autograd.grad(value.sum(), (time, factor, loc), allow_unused=True)))
+    (exact, slopes), (value, found) = masses
+    assert 0.005 < error < 0.05
+    assert abs(value - exact) < 4 * error
+    torch.testing.assert_close(found[0], slopes[0], rtol=0.15, atol=0)
+    torch.testing.assert_close(found[1], slopes[1], rtol=0.15, atol=0)
+    torch.testing.assert_close(found[2], torch.zeros_like(loc), rtol=0, atol=0.1)  # all points are alike
+    laws = [RiemannianNormal(loc[0].detach(), 0.4, kind(3)) for kind in (Hyperboloid, Unknown)]
+    torch.testing.assert_close(laws[1].mean, laws[0].mean, rtol=0, atol=0.1)
+    torch.testing.assert_close(laws[1].variance, laws[0].variance, rtol=0.2, atol=0)
+    fixed = log_radial_mass(Unknown(3), loc, time, Integrand(), num_directions=16)  # who asks for rays has rays
+    assert fixed.value != value
+
+
+class Walls(RiemannianMetric):
+    """Hills and valleys of the volume in the plane, beside straight lines."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def metric(self, z: Tensor) -> Tensor:
+        factor = (2.4 * (2 * z[..., 0]).sin() * (2 * z[..., 1]).sin()).exp()
+        rest = [torch.ones_like(factor)] * (self.dim - 2)
+        return torch.diag_embed(torch.stack([factor, factor, *rest], -1))
+
+
+def test_mass_behind_walls_against_a_sum_over_the_plane() -> None:
+    """The third axis is flat: the mass is that of the plane, where cells can be summed. Rays are 0.19 off there."""
+    loc, time = torch.tensor([0.3, -0.2, 0.1], dtype=F64), torch.tensor(2.0, dtype=F64)
+    plane, its_error = log_chart_integral(Walls(2), loc[:2], time)
+    assert its_error < 0.01
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        value, error = RiemannianNormal(loc, time.sqrt(), Walls(3)).log_normalizer()
+    assert not any("normalising constant" in str(each.message) for each in said)
+    assert error < 0.1
+    assert abs(value - (1.5 * math.log(4 * math.pi)) - plane) < 4 * error
+
+
+def bent(z: Tensor) -> Tensor:
+    """Space, bent into itself."""
+    return z + 0.3 * torch.stack([z[..., 1].sin(), z[..., 2].sin(), z[..., 0].cos()], -1)
+
+
+def test_where_rays_are_dear_none_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flat space through a curved chart, whose mass is 1, at every centre of a batch, each time with its slope."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("no rays are to be followed here")
+
+    monkeypatch.setattr(ray_rule, "_BUDGET", 0.0)
+    metric = PullbackMetric(bent, 3, jitter=0.0)
+    metric.weight = torch.nn.Parameter(torch.ones(1, dtype=F64), requires_grad=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(_judged_mass, "judged_rays", refuse)
+        loc = torch.tensor([[0.3, -0.2, 0.1], [1.0, 0.5, 0.0]], dtype=F64)
+        time = torch.tensor([0.5, 0.2], dtype=F64, requires_grad=True)
+        value, error = log_radial_mass(metric, loc, time, Integrand(), None)
+    assert (value.abs() < 4 * error).all()
+    assert (error < 0.06).all()
+    (slope,) = torch.autograd.grad(value.sum(), time)
+    torch.testing.assert_close(slope * time, torch.zeros_like(time), rtol=0, atol=0.15)
