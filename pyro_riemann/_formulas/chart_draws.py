@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from pyro_riemann._formulas.climbs import Vector
+from pyro_riemann._formulas.ray_rule import DIRECTIONS_BOUND, ERROR_BOUND
 from pyro_riemann._formulas.runtime import HOST
 from pyro_riemann._formulas.unit_fit import capped, reconciled
 from pyro_riemann._formulas.unit_mixture import UnitMixture, effective_share, log_mean, mixture
@@ -23,6 +24,10 @@ LogDensity: TypeAlias = Callable[[Vector], Vector]
 
 STARTS = 256
 """Draws of a process near the target with which each of two fits begins."""
+STEPS = 64
+"""Of Brownian motion, where that is the process."""
+MOST_CENTRES = 4
+"""For which draws are made."""
 _DRAWS = 512  # of a round
 _CHEAP_ROUNDS, _ROUNDS = 3, 4  # at most
 _ENOUGH = 0.4  # share of effective draws at which a fit ends
@@ -49,6 +54,34 @@ class WeighedDraws(NamedTuple):
     num_effective: float
     points: Vector
     weights: Vector
+
+
+class Verdict(NamedTuple):
+    """A log mass from rays or draws.
+
+    Attributes:
+        value: it.
+        error: of it.
+        num_effective: effective number of directions, or of draws.
+    """
+
+    value: float
+    error: float
+    num_effective: float
+
+    def is_good(self) -> bool:
+        """Whether nobody needs to be warned."""
+        return self.error <= ERROR_BOUND and self.num_effective >= DIRECTIONS_BOUND
+
+    def or_draws(self, drawn: Verdict) -> Verdict:
+        """This one of rays, or a better one of draws, with what they are apart as error where that is much.
+
+        The error of few rays that have all the mass says nothing.
+        """
+        heard = self.num_effective >= DIRECTIONS_BOUND
+        gap = abs(drawn.value - self.value)
+        error = gap if heard and gap > 2 * (self.error + drawn.error) else drawn.error
+        return self if heard and error >= self.error else drawn._replace(error=error)
 
 
 class _Proposal(NamedTuple):

@@ -22,6 +22,12 @@ Table = NDArray[np.float64]
 _BUDGET = 2.4e11  # multiplications, half a minute of one processor
 _USUAL_STEPS = 40
 
+SETTLED = 0.01
+"""Error of a log mass above which more directions are tried."""
+ERROR_BOUND = 0.1
+"""Error of a log mass above which a warning is given."""
+DIRECTIONS_BOUND = 8.0
+"""Effective number of directions, or of draws in their place, below which a warning is given."""
 PANEL = 5
 """Gauss-Legendre nodes in each step of a ray."""
 DROP = 26.0

@@ -16,8 +16,6 @@ from pyro_riemann.distributions._tangent import is_closed_form
 from pyro_riemann.geodesics import training_solver
 from pyro_riemann.metrics import RiemannianMetric
 
-_STEPS = 64  # of the paths that say where to look
-
 
 class ChartDraws(NamedTuple):
     """Weighed draws from one centre.
@@ -33,6 +31,10 @@ class ChartDraws(NamedTuple):
     num_effective: float
     points: Tensor
     weights: Tensor
+
+    def verdict(self) -> chart_draws.Verdict:
+        """Value, error and effective number in plain numbers."""
+        return chart_draws.Verdict(float(self.mass.value), float(self.mass.standard_error), self.num_effective)
 
     def slope(self, metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> Tensor:
         """A scalar whose derivative in loc, variance and metric is that of the log integral."""
@@ -66,7 +68,7 @@ def log_chart_expectation(metric: RiemannianMetric, loc: Tensor, variance: Tenso
 
     count = 2 * chart_draws.STARTS
     with seeded(0, loc.device):
-        starts = brownian_motion(metric, loc.expand(count, -1), variance.expand(count), _STEPS)
+        starts = brownian_motion(metric, loc.expand(count, -1), variance.expand(count), chart_draws.STEPS)
     halves = [part[part.isfinite().all(-1)].double().cpu().numpy() for part in starts.chunk(2)]
     if min(map(len, halves)) < 2 * metric.dim:  # no paths that could say where to look
         nothing = Estimate(torch.full_like(variance, -torch.inf), torch.full_like(variance, torch.inf))

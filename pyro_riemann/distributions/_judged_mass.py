@@ -10,12 +10,10 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import ray_rule
+from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict
 from pyro_riemann._memo import remember
 from pyro_riemann.distributions._chart_draws import ChartDraws, log_chart_expectation
 from pyro_riemann.distributions._judged_rays import (
-    DIRECTIONS_BOUND,
-    ERROR_BOUND,
-    SETTLED,
     Cast,
     Integrand,
     judged_rays,
@@ -26,7 +24,7 @@ from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
 
 _TAIL = 5e-4  # share of the mass on either side that may lie outside the box of a sum over the chart, at first
-_CHARTS = 4  # centres at most whose mass is summed or drawn over the chart: some ten seconds each
+_CHARTS = 4  # centres at most whose mass is summed over the chart: some ten seconds each
 
 
 class JudgedMass(NamedTuple):
@@ -61,15 +59,16 @@ def judged_mass(
 ) -> JudgedMass:
     """By rays, unless their number is not given and others err less: a sum over the chart, or weighed draws."""
     free = num_directions is None and metric.dim > 1 and integrand == Integrand()
-    if free and metric.dim > 2 and len(loc) <= _CHARTS and ray_rule.are_dear(metric.dim, num_parameters(metric)):
+    few = free and metric.dim > 2 and 0 < len(loc) <= MOST_CENTRES
+    if few and ray_rule.are_dear(metric.dim, num_parameters(metric)):
         drawn = {row: _draws(metric, loc[row], variance[row]) for row in range(len(loc))}
-        value, error = (torch.stack(part) for part in zip(*(each.mass for each in drawn.values()), strict=True))
-        if all(each.num_effective >= DIRECTIONS_BOUND for each in drawn.values()) and bool((error < ERROR_BOUND).all()):
+        if all(each.verdict().is_good() for each in drawn.values()):
+            value, error = (torch.stack(part) for part in zip(*(each.mass for each in drawn.values()), strict=True))
             return JudgedMass(value, error, None, drawn)
     cast, drawn = judged_rays(metric, loc, variance, integrand, num_directions), {}
     if free and metric.dim == 2:
         cast = _summed_over_chart(metric, loc, variance, cast)
-    elif free:
+    elif few:
         cast, drawn = _drawn_over_chart(metric, loc, variance, cast)
     cast.warn()
     return JudgedMass(cast.value, cast.error, cast, drawn)
@@ -81,7 +80,7 @@ def _summed_over_chart(metric: RiemannianMetric, loc: Tensor, variance: Tensor, 
 
     The rays, which end nowhere, say how large the box must be and what share lies beyond.
     """
-    unsettled = (cast.error > SETTLED).nonzero().flatten()
+    unsettled = (cast.error > ray_rule.SETTLED).nonzero().flatten()
     if not 0 < len(unsettled) <= _CHARTS:
         return cast
     value, error, effective = cast.value.clone(), cast.error.clone(), cast.num_effective.clone()
@@ -107,19 +106,15 @@ def _drawn_over_chart(
     metric: RiemannianMetric, loc: Tensor, variance: Tensor, cast: Cast
 ) -> tuple[Cast, dict[int, ChartDraws]]:
     """Values and errors by weighed draws, where rays would warn and these err less; and those draws."""
-    unsettled = ((cast.error > ERROR_BOUND) | (cast.num_effective < DIRECTIONS_BOUND)).nonzero().flatten()
-    used: dict[int, ChartDraws] = {}
-    if not 0 < len(unsettled) <= _CHARTS:
-        return cast, used
     value, error, effective = cast.value.clone(), cast.error.clone(), cast.num_effective.clone()
-    for row in unsettled.tolist():
+    used: dict[int, ChartDraws] = {}
+    for row, numbers in enumerate(zip(value.tolist(), error.tolist(), effective.tolist(), strict=True)):
+        rays = Verdict(*numbers)
+        if rays.is_good():
+            continue
         draws = _draws(metric, loc[row], variance[row])
-        own, gap = draws.mass.standard_error, (draws.mass.value - value[row]).abs()
-        heard = bool(effective[row] >= DIRECTIONS_BOUND)  # the error of a few rays says nothing
-        if heard and bool(gap > 2 * (error[row] + own)):
-            own = gap
-        if not heard or bool(own < error[row]):
-            value[row], error[row], effective[row] = draws.mass.value, own, draws.num_effective
+        if (better := rays.or_draws(draws.verdict())) is not rays:
+            value[row], error[row], effective[row] = better
             used[row] = draws
     return cast._replace(value=value, error=error, num_effective=effective), used
 
@@ -155,7 +150,7 @@ def _box_of_rays(metric: RiemannianMetric, cast: Cast, row: int) -> tuple[Tensor
     low, high = low - margin, high + margin
     if isinstance(metric, GridMetric):
         own = metric.table.low, metric.table.high
-        if (share := beyond(*own)) < SETTLED or metric.base is None:
+        if (share := beyond(*own)) < ray_rule.SETTLED or metric.base is None:
             return *own, share
         low, high = torch.minimum(low, own[0]), torch.maximum(high, own[1])
     return low, high, beyond(low, high)

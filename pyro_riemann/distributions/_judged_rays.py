@@ -18,9 +18,6 @@ from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays, differen
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.metrics import RiemannianMetric
 
-SETTLED = 0.01  # error of a log mass above which more directions are tried
-ERROR_BOUND = 0.1  # above which a warning is given
-DIRECTIONS_BOUND = 8.0
 _STEP_GAIN = 8.0  # the tighter steps are that many times better than the looser ones, at least
 _POINTS = 1 << 12
 
@@ -70,7 +67,7 @@ class Cast(NamedTuple):
         """Warn of a large error, or of few directions that have all the mass."""
         worst = float(self.error.max()) if self.error.numel() else 0.0
         few = float(self.num_effective.min()) if self.error.numel() and self.white.shape[0] > 16 else math.inf
-        if worst > ERROR_BOUND or few < DIRECTIONS_BOUND:
+        if worst > ray_rule.ERROR_BOUND or few < ray_rule.DIRECTIONS_BOUND:
             warn(
                 f"A normalising constant has a stated error of {worst:.2g} in its logarithm: {len(self.white)} rays, "
                 f"of which {min(few, len(self.white)):.1f} have the mass. Use more (`num_directions`), a smaller "
@@ -92,7 +89,7 @@ def judged_rays(
     def compute() -> tuple[Cast, Tensor]:
         for count in ray_rule.attempts(num_directions, metric.dim, num_parameters(metric)):
             cast = _judged(metric, loc, variance, integrand, count)
-            if bool((cast.error < SETTLED).all()):
+            if bool((cast.error < ray_rule.SETTLED).all()):
                 break
         return cast, cast.rule.point[cast.rule.width > 0]
 

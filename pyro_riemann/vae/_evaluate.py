@@ -37,8 +37,9 @@ def prior_mass(vae: VAE, prior: dist.TorchDistribution | None = None) -> Estimat
     """Log of the mass of the prior density with respect to dz, with its error.
 
     Zero for normalised priors. The short-time heat kernel has a mass near, not equal to, one: its
-    :meth:`~pyro_riemann.RiemannianHeatKernel.log_normalizer`, over all of the latent space, with shortest distances.
-    Training distances, which may be longer than these, give a density of less mass, never of more.
+    :meth:`~pyro_riemann.RiemannianHeatKernel.log_normalizer`, over all of the latent space. On a decoder in more than
+    two dimensions its distances are those of the metric's own solver; elsewhere they are the shortest, and training
+    distances, which may be longer than these, give a density of less mass, never of more.
 
     Args:
         vae: the model.

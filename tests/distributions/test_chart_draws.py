@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_riemann import PullbackMetric, RiemannianHeatKernel, RiemannianMetric, RiemannianNormal, Sphere
 from pyro_riemann._formulas import chart_draws, ray_rule
+from pyro_riemann._formulas.chart_draws import Verdict
 from pyro_riemann.distributions import _judged_mass
 from pyro_riemann.distributions._chart_draws import log_chart_expectation
 from pyro_riemann.distributions._judged_rays import Integrand
@@ -79,6 +80,21 @@ def test_where_there_is_no_mass_nothing_is_known() -> None:
     assert found.num_effective == 0
 
 
+def test_verdicts() -> None:
+    """Few rays are not heard; many are, with their gap to the draws as error where both exclude each other."""
+    draws = Verdict(1.0, 0.03, 200.0)
+    assert Verdict(-9.0, 0.5, 3.0).or_draws(draws) == draws
+    assert Verdict(1.2, 0.3, 30.0).or_draws(draws) == draws
+    rays = Verdict(0.0, 0.3, 30.0)
+    assert rays.or_draws(draws) is rays  # the gap is more than the rays' own error
+    assert Verdict(0.0, 0.49, 30.0).or_draws(draws._replace(value=0.9)) == draws._replace(value=0.9)
+    rays = Verdict(1.0, 0.02, 30.0)
+    assert rays.or_draws(draws) is rays
+    assert draws.is_good()
+    assert not draws._replace(error=0.2).is_good()
+    assert not draws._replace(num_effective=7.0).is_good()
+
+
 class Unknown(Hyperboloid):
     """Hyperbolic space whose distances are known and whose volume is not."""
 
@@ -109,7 +125,7 @@ def test_masses_of_spaces_of_constant_curvature(kinds: tuple[type[Sphere], type[
 
 def test_draws_stand_in_for_few_rays(monkeypatch: pytest.MonkeyPatch) -> None:
     """With their value, error and slopes in time, centre and scale of the metric."""
-    monkeypatch.setattr(_judged_mass, "DIRECTIONS_BOUND", math.inf)
+    monkeypatch.setattr(chart_draws, "DIRECTIONS_BOUND", math.inf)
     loc = torch.tensor([[0.3, -0.2, 0.1]], dtype=F64, requires_grad=True)
     time, factor = torch.tensor([0.6], dtype=F64, requires_grad=True), torch.tensor(1.5, dtype=F64, requires_grad=True)
     masses = []

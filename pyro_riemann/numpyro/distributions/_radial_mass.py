@@ -12,19 +12,18 @@ from jax import Array
 from jax.nn import logsumexp
 
 from pyro_riemann._formulas import radial, ray_rule
+from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES, check_num_nodes
 from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro._memo import is_known
+from pyro_riemann.numpyro.distributions._chart_draws import drawn_mass
 from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.numpyro.distributions._tangent import log_tangent_expectation
 from pyro_riemann.numpyro.manifolds import ProductMetric, ScaledMetric, WarpedMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
-_SETTLED = 0.01  # error of a log mass above which more directions are tried, where it is known
-_ERROR_BOUND = 0.1  # above which a warning is given
-_DIRECTIONS_BOUND = 8.0
 _STEP_GAIN = 8.0  # the tighter steps are that many times better than the looser ones, at least
 
 
@@ -84,12 +83,38 @@ def log_radial_mass(
     if law is not None:
         return _exact(law, metric.dim, variance, integrand)
     flat_loc, flat = loc.reshape(-1, metric.dim), variance.reshape(-1)
+    if is_known(metric, loc, variance):
+        value, error = _known(metric, flat_loc, flat, integrand, num_directions)
+        return Estimate(value.reshape(variance.shape), error.reshape(variance.shape))
     cast = judged_rays(metric, flat_loc, flat, integrand, num_directions)
-    value = cast.value
-    if not is_known(metric, loc, variance):
-        slope = _slope(metric, flat_loc, flat, integrand, cast)
-        value = value + (slope - jax.lax.stop_gradient(slope))
+    slope = _slope(metric, flat_loc, flat, integrand, cast)
+    value = cast.value + (slope - jax.lax.stop_gradient(slope))
     return Estimate(value.reshape(variance.shape), cast.error.reshape(variance.shape))
+
+
+def _known(
+    metric: RiemannianMetric, loc: Array, variance: Array, integrand: Integrand, num_directions: int | None
+) -> tuple[Array, Array]:
+    """Value and error by rays, unless their number is not given and weighed draws err less; nothing is traced."""
+    free = num_directions is None and integrand == Integrand() and metric.dim > 2 and 0 < len(loc) <= MOST_CENTRES
+    if free and ray_rule.are_dear(metric.dim, _num_parameters(metric)):
+        found = [drawn_mass(metric, *centre) for centre in zip(loc, variance, strict=True)]
+        if all(each.is_good() for each in found):
+            return _arrays(found, loc)
+    cast = _rays(metric, loc, variance, integrand, num_directions)
+    numbers = zip(cast.value.tolist(), cast.error.tolist(), cast.num_effective.tolist(), strict=True)
+    found = [Verdict(*each) for each in numbers]
+    for row, rays in enumerate(found):
+        if free and not rays.is_good():
+            found[row] = rays.or_draws(drawn_mass(metric, loc[row], variance[row]))
+    if found:
+        _warn(max(each.error for each in found), min(each.num_effective for each in found), len(cast.white))
+    return _arrays(found, loc)
+
+
+def _arrays(found: list[Verdict], like: Array) -> tuple[Array, Array]:
+    values, errors = (jnp.asarray([each[part] for each in found], like.dtype) for part in (0, 1))
+    return values, errors
 
 
 def _exact(law: RadialLaw, dim: int, variance: Array, integrand: Integrand) -> Estimate:
@@ -131,18 +156,29 @@ def judged_rays(
     metric: RiemannianMetric, loc: Array, variance: Array, integrand: Integrand, num_directions: int | None
 ) -> Cast:
     """Rays in as many directions as it takes for a small error; under ``jit`` the first number that is tried."""
-    parameters = sum(jnp.size(leaf) for leaf in jax.tree.leaves(metric))
-    for count in ray_rule.attempts(num_directions, metric.dim, parameters):
-        cast = _judged(metric, loc, variance, integrand, count)
-        if not is_known(cast.error) or bool((cast.error < _SETTLED).all()):
-            break
+    cast = _rays(metric, loc, variance, integrand, num_directions)
     if is_known(cast.error) and cast.error.size:
         _warn(float(cast.error.max()), float(cast.num_effective.min()), len(cast.white))
     return cast
 
 
+def _rays(
+    metric: RiemannianMetric, loc: Array, variance: Array, integrand: Integrand, num_directions: int | None
+) -> Cast:
+    for count in ray_rule.attempts(num_directions, metric.dim, _num_parameters(metric)):
+        cast = _judged(metric, loc, variance, integrand, count)
+        if not is_known(cast.error) or bool((cast.error < ray_rule.SETTLED).all()):
+            break
+    return cast
+
+
+def _num_parameters(metric: RiemannianMetric) -> int:
+    """How many numbers a metric has, which says what an evaluation costs."""
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(metric))
+
+
 def _warn(error: float, effective: float, count: int) -> None:
-    if error > _ERROR_BOUND or (count > 16 and effective < _DIRECTIONS_BOUND):
+    if error > ray_rule.ERROR_BOUND or (count > 16 and effective < ray_rule.DIRECTIONS_BOUND):
         warn(
             f"A normalising constant has a stated error of {error:.2g} in its logarithm: {count} rays, of which "
             f"{effective:.1f} have the mass. Use more (`num_directions`), a smaller spread, or a smoother metric."

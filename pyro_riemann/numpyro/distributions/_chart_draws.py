@@ -1,0 +1,55 @@
+r"""Integrals of radial densities over a chart by weighed draws: paths of Brownian motion say where to look."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pyro_riemann._formulas import chart_draws, densities
+from pyro_riemann._formulas.chart_draws import Verdict, WeighedDraws
+from pyro_riemann.numpyro._memo import keep
+from pyro_riemann.numpyro.brownian import brownian_motion
+from pyro_riemann.numpyro.distributions._tangent import is_closed_form
+from pyro_riemann.numpyro.geodesics import training_solver
+from pyro_riemann.numpyro.metrics import RiemannianMetric
+
+
+def drawn_mass(metric: RiemannianMetric, loc: Array, variance: Array) -> Verdict:
+    r"""Log of :math:`(2 \pi t)^{-d/2} \int e^{-\ell^2(\mu, z) / 2t}\,dM` by weighed draws; nothing may be traced.
+
+    Two mixtures are fitted to two sets of paths of Brownian motion, by distances of the training solver first. What
+    neither these nor Gaussians of three times their width find is not counted.
+
+    Args:
+        metric: any metric.
+        loc: the centre, ``(d,)``.
+        variance: t, a scalar.
+    """
+    draws = keep(_weighed, (), metric, loc, variance)
+    return Verdict(draws.value, draws.error, draws.num_effective)
+
+
+def _weighed(metric: RiemannianMetric, loc: Array, variance: Array) -> WeighedDraws:
+    rough, dim = training_solver(metric.dim), metric.dim
+
+    def law(squared: Array, z: Array) -> np.ndarray:
+        return np.asarray(densities.short_time(jnp, dim, variance, squared, metric.logdet(z)), np.float64)
+
+    def exact(points: np.ndarray) -> np.ndarray:
+        z = jnp.asarray(points, loc.dtype)
+        return law(metric.squared_dist(jnp.broadcast_to(loc, z.shape), z), z)
+
+    def cheap(points: np.ndarray) -> np.ndarray:
+        z = jnp.asarray(points, loc.dtype)
+        return law(rough.squared_dist(metric, jnp.broadcast_to(loc, z.shape), z), z)
+
+    count = 2 * chart_draws.STARTS
+    starts = brownian_motion(
+        metric, jnp.broadcast_to(loc, (count, dim)), variance, chart_draws.STEPS, key=jax.random.key(0)
+    )
+    halves = [part[np.isfinite(part).all(-1)] for part in np.split(np.asarray(starts, np.float64), 2)]
+    if min(map(len, halves)) < 2 * dim:  # no paths that could say where to look
+        return WeighedDraws(-np.inf, np.inf, 0.0, np.zeros((0, dim)), np.zeros(0))
+    return chart_draws.log_integral(exact if is_closed_form(metric) else cheap, exact, (halves[0], halves[1]))
