@@ -88,6 +88,7 @@ class _Proposal(NamedTuple):
     """A mixture in coordinates in which the draws that it comes from are white."""
 
     mean: Vector
+    covariance: Vector
     root: Vector
     parts: UnitMixture
 
@@ -133,12 +134,14 @@ def _weighed(cheap: LogDensity, exact: LogDensity, start: Vector, seed: int) -> 
             log_weight = np.nan_to_num(density(z) - log_proposal, nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
             if effective_share(HOST, log_weight) > _ENOUGH or log_weight.max() == -math.inf:
                 break
-            proposal = _fitted(z, capped(log_weight))
+            proposal = _fitted(z, capped(log_weight), proposal.covariance)
     return z, log_weight
 
 
-def _fitted(z: Vector, weights: Vector) -> _Proposal:
+def _fitted(z: Vector, weights: Vector, before: Vector | None = None) -> _Proposal:
     """Kernels on weighed points, drawn together as much as their width spreads them, beside a few wide Gaussians.
+
+    The covariance ``before`` stays in as much as the points are few: one heavy draw never collapses a proposal.
 
     West (1993), *Approximating posterior distributions by mixtures*; its rule for the width.
     """
@@ -146,7 +149,10 @@ def _fitted(z: Vector, weights: Vector) -> _Proposal:
     mean = weights @ z
     centred = z - mean
     covariance = (weights * centred.T) @ centred
-    ridge = _RIDGE * np.diagonal(covariance).mean()
+    if before is not None:
+        rest = dim / (dim + 1 / (weights**2).sum())
+        covariance = (1 - rest) * covariance + rest * before
+    ridge = max(_RIDGE * np.diagonal(covariance).mean(), np.finfo(covariance.dtype).tiny)
     root = np.linalg.cholesky(covariance + ridge * np.eye(dim))
     used = weights > _MATTERS / len(weights)
     white, share = np.linalg.solve(root, centred[used].T).T, weights[used]
@@ -155,4 +161,4 @@ def _fitted(z: Vector, weights: Vector) -> _Proposal:
     variance = np.concatenate([np.full(len(white), width), _WIDE])[:, None] * np.ones(dim)
     wide = np.full(len(_WIDE), _WIDE_SHARE / len(_WIDE))
     shares = np.concatenate([(1 - _WIDE_SHARE) * share / share.sum(), wide])
-    return _Proposal(mean, root, mixture(np, loc, variance, np.append(np.log(shares), -math.inf)))
+    return _Proposal(mean, covariance, root, mixture(np, loc, variance, np.append(np.log(shares), -math.inf)))

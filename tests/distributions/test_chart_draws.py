@@ -62,6 +62,25 @@ def test_a_fit_goes_on_where_the_cheap_density_is_not_the_law() -> None:
     assert error < 0.1
 
 
+def test_a_law_of_which_one_draw_alone_is_seen_at_first() -> None:
+    """A thirtieth as wide as the paths, which no proposal may collapse on: found, or said to be not."""
+    narrow = 0.04
+
+    def peak(z: np.ndarray) -> np.ndarray:
+        there = (z - np.array([0.5, 0.3, -0.4])) / narrow
+        return np.asarray(LOG_MASS - 0.5 * (there**2).sum(-1) - 1.5 * math.log(2 * math.pi * narrow**2))
+
+    value, error, effective, *_ = chart_draws.log_integral(peak, peak, (starts(0), starts(1)))
+    assert abs(value - LOG_MASS) < 4 * error
+    assert error < 0.1
+    assert effective > 50
+    once = chart_draws.log_integral(
+        peak, lambda z: np.where(np.arange(len(z)) == 7, 0.0, -np.inf), (starts(0), starts(1))
+    )
+    assert once.error > 0.5
+    assert once.num_effective == pytest.approx(1.0)
+
+
 def test_two_fits_that_find_different_places_say_so() -> None:
     """Four fifths of the mass are where one fit began, the rest far off where the other did."""
 
