@@ -20,8 +20,9 @@ from pyro_riemann._store import write_record
 from pyro_riemann.experiments import kalatzis2020
 from pyro_riemann.experiments._jobs import RUN, is_done, load
 from pyro_riemann.experiments._latent import fitted_prior, tabulated_prior
+from pyro_riemann.experiments._report import Records
 from pyro_riemann.experiments.kalatzis2020 import _work
-from pyro_riemann.experiments.kalatzis2020._findings import _verdict
+from pyro_riemann.experiments.kalatzis2020._findings import _verdict, normalised
 from pyro_riemann.experiments.kalatzis2020._measure import SEGMENTS, StraightLineMetric
 from pyro_riemann.experiments.kalatzis2020._protocol import MODELS, PROTOCOLS, grid
 from pyro_riemann.experiments.kalatzis2020._report import report
@@ -192,6 +193,16 @@ def test_two_protocols_stand_on_one_page(finished: Path, tmp_path: Path) -> None
     assert "--results results --beside elsewhere --page both.md" in text
     assert kalatzis2020.write_report(finished, page, [other]) == [page]
     assert page.read_text() == text
+
+
+def test_a_mass_by_an_old_rule_errs_by_its_size() -> None:
+    """In more than two dimensions; one by weighed draws, which runs of today have, keeps the error that it states."""
+    bounds = {"elbo": 1.0, "iwae": 2.0, "log_mass": -1.5, "log_mass_error": 0.01}
+    for dim, more, error in ((5, {}, 1.5), (2, {}, 0.01), (5, {"posterior_folded_mass": 0.0}, 0.01)):
+        record = {"settings": {"latent_dim": dim}, "result": {"bounds": {**bounds, **more}}}
+        assert normalised(Records([record]))[0]["bounds"]["log_mass_error"] == error
+    plain = {"settings": {"latent_dim": 5}, "result": {"bounds": {"elbo": 1.0, "iwae": 2.0}}}
+    assert normalised(Records([plain]))[0]["bounds"]["log_mass"] is None
 
 
 def test_a_verdict_is_of_the_sign_and_its_error() -> None:
