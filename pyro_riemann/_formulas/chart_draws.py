@@ -27,7 +27,7 @@ STARTS = 256
 STEPS = 64
 """Of Brownian motion, where that is the process."""
 MOST_CENTRES = 4
-"""For which draws are made."""
+"""Whose mass is drawn or summed over the chart: some ten seconds each."""
 _DRAWS = 512  # of a round
 _CHEAP_ROUNDS, _ROUNDS = 3, 4  # at most
 _ENOUGH = 0.4  # share of effective draws at which a fit ends
@@ -76,8 +76,10 @@ class Verdict(NamedTuple):
     def or_draws(self, drawn: Verdict) -> Verdict:
         """This one of rays, or a better one of draws, with what they are apart as error where that is much.
 
-        The error of few rays that have all the mass says nothing.
+        The error of few rays that have all the mass says nothing; draws that found no mass say less.
         """
+        if not math.isfinite(drawn.error):
+            return self
         heard = self.num_effective >= DIRECTIONS_BOUND
         gap = abs(drawn.value - self.value)
         error = gap if heard and gap > 2 * (self.error + drawn.error) else drawn.error

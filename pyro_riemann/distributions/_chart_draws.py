@@ -13,7 +13,7 @@ from pyro_riemann._formulas import chart_draws, densities
 from pyro_riemann._seed import seeded
 from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.distributions._tangent import is_closed_form
-from pyro_riemann.geodesics import training_solver
+from pyro_riemann.geodesics import GeodesicSolver, training_solver
 from pyro_riemann.metrics import RiemannianMetric
 
 
@@ -55,17 +55,13 @@ def log_chart_expectation(metric: RiemannianMetric, loc: Tensor, variance: Tenso
         variance: t, a scalar.
     """
 
-    rough = training_solver(metric.dim)
+    def on_host(solver: GeodesicSolver | None = None) -> chart_draws.LogDensity:
+        def log_density(z: np.ndarray) -> np.ndarray:
+            return _log_density(metric, loc, variance, torch.from_numpy(z).to(loc), solver).double().cpu().numpy()
 
-    def exact(z: np.ndarray) -> np.ndarray:
-        return _log_density(metric, loc, variance, torch.from_numpy(z).to(loc)).double().cpu().numpy()
+        return log_density
 
-    def cheap(z: np.ndarray) -> np.ndarray:
-        there = torch.from_numpy(z).to(loc)
-        squared = rough.squared_dist(metric, loc.expand_as(there), there)
-        log_density = densities.short_time(torch, metric.dim, variance, squared, metric.logdet(there))
-        return log_density.double().cpu().numpy()
-
+    exact = on_host()
     count = 2 * chart_draws.STARTS
     with seeded(0, loc.device):
         starts = brownian_motion(metric, loc.expand(count, -1), variance.expand(count), chart_draws.STEPS)
@@ -73,7 +69,8 @@ def log_chart_expectation(metric: RiemannianMetric, loc: Tensor, variance: Tenso
     if min(map(len, halves)) < 2 * metric.dim:  # no paths that could say where to look
         nothing = Estimate(torch.full_like(variance, -torch.inf), torch.full_like(variance, torch.inf))
         return ChartDraws(nothing, 0.0, loc.new_zeros(0, metric.dim), loc.new_zeros(0))
-    found = chart_draws.log_integral(exact if is_closed_form(metric) else cheap, exact, (halves[0], halves[1]))
+    cheap = exact if is_closed_form(metric) else on_host(training_solver(metric.dim))
+    found = chart_draws.log_integral(cheap, exact, (halves[0], halves[1]))
     return ChartDraws(
         Estimate(variance.new_tensor(found.value), variance.new_tensor(found.error)),
         found.num_effective,
@@ -82,7 +79,10 @@ def log_chart_expectation(metric: RiemannianMetric, loc: Tensor, variance: Tenso
     )
 
 
-def _log_density(metric: RiemannianMetric, loc: Tensor, variance: Tensor, z: Tensor) -> Tensor:
-    """With respect to dz at ``(n, d)``."""
-    squared = metric.squared_dist(loc.expand_as(z), z)
+def _log_density(
+    metric: RiemannianMetric, loc: Tensor, variance: Tensor, z: Tensor, solver: GeodesicSolver | None = None
+) -> Tensor:
+    """With respect to dz at ``(n, d)``, with the metric's own distances or those of a solver."""
+    start = loc.expand_as(z)
+    squared = metric.squared_dist(start, z) if solver is None else solver.squared_dist(metric, start, z)
     return densities.short_time(torch, metric.dim, variance, squared, metric.logdet(z))

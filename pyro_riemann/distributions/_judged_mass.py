@@ -24,7 +24,6 @@ from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
 
 _TAIL = 5e-4  # share of the mass on either side that may lie outside the box of a sum over the chart, at first
-_CHARTS = 4  # centres at most whose mass is summed over the chart: some ten seconds each
 
 
 class JudgedMass(NamedTuple):
@@ -81,7 +80,7 @@ def _summed_over_chart(metric: RiemannianMetric, loc: Tensor, variance: Tensor, 
     The rays, which end nowhere, say how large the box must be and what share lies beyond.
     """
     unsettled = (cast.error > ray_rule.SETTLED).nonzero().flatten()
-    if not 0 < len(unsettled) <= _CHARTS:
+    if not 0 < len(unsettled) <= MOST_CENTRES:
         return cast
     value, error, effective = cast.value.clone(), cast.error.clone(), cast.num_effective.clone()
     for row in unsettled:

@@ -109,6 +109,8 @@ def test_verdicts() -> None:
     assert Verdict(0.0, 0.49, 30.0).or_draws(draws._replace(value=0.9)) == draws._replace(value=0.9)
     rays = Verdict(1.0, 0.02, 30.0)
     assert rays.or_draws(draws) is rays
+    rays = Verdict(-9.0, 0.5, 3.0)
+    assert rays.or_draws(Verdict(-math.inf, math.inf, 0.0)) is rays
     assert draws.is_good()
     assert not draws._replace(error=0.2).is_good()
     assert not draws._replace(num_effective=7.0).is_good()
