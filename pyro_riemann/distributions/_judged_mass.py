@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import ray_rule
-from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict
+from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict, are_possible
 from pyro_riemann._memo import remember
 from pyro_riemann.distributions._chart_draws import ChartDraws, log_chart_expectation
 from pyro_riemann.distributions._judged_rays import (
@@ -58,8 +58,8 @@ def judged_mass(
 ) -> JudgedMass:
     """By rays, unless their number is not given and others err less: a sum over the chart, or weighed draws."""
     free = num_directions is None and metric.dim > 1 and integrand == Integrand()
-    few = free and metric.dim > 2 and 0 < len(loc) <= MOST_CENTRES
-    if few and ray_rule.are_dear(metric.dim, num_parameters(metric)):
+    drawable = free and metric.dim > 2 and are_possible(metric, len(loc))
+    if drawable and ray_rule.are_dear(metric.dim, num_parameters(metric)):
         drawn = {row: _draws(metric, loc[row], variance[row]) for row in range(len(loc))}
         if all(each.verdict().is_good() for each in drawn.values()):
             value, error = (torch.stack(part) for part in zip(*(each.mass for each in drawn.values()), strict=True))
@@ -67,7 +67,7 @@ def judged_mass(
     cast, drawn = judged_rays(metric, loc, variance, integrand, num_directions), {}
     if free and metric.dim == 2:
         cast = _summed_over_chart(metric, loc, variance, cast)
-    elif few:
+    elif drawable:
         cast, drawn = _drawn_over_chart(metric, loc, variance, cast)
     cast.warn()
     return JudgedMass(cast.value, cast.error, cast, drawn)

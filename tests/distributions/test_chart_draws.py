@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_riemann import PullbackMetric, RiemannianHeatKernel, RiemannianMetric, RiemannianNormal, Sphere
+from pyro_riemann import (
+    EuclideanMetric,
+    GridMetric,
+    PullbackMetric,
+    RiemannianHeatKernel,
+    RiemannianMetric,
+    RiemannianNormal,
+    Sphere,
+)
 from pyro_riemann._formulas import chart_draws, ray_rule
 from pyro_riemann._formulas.chart_draws import Verdict
 from pyro_riemann.distributions import _judged_mass
@@ -164,6 +172,17 @@ def test_draws_stand_in_for_few_rays(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(laws[1].variance, laws[0].variance, rtol=0.2, atol=0)
     fixed = log_radial_mass(Unknown(3), loc, time, Integrand(), num_directions=16)  # who asks for rays has rays
     assert fixed.value != value
+
+
+def test_a_table_that_refuses_points_keeps_to_its_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end at its box, and count what lies beyond as error."""
+    monkeypatch.setattr(ray_rule, "_numbers", lambda _: (16,))
+    metric = GridMetric(EuclideanMetric(3), -0.5, 0.5, 8, outside="error")
+    with pytest.warns(UserWarning, match="normalising constant"):
+        value, error = RiemannianHeatKernel(torch.zeros(3), 0.3, metric).log_normalizer()
+    inside = 3 * math.log(math.erf(0.5 / math.sqrt(2 * 0.3)))
+    assert abs(value - inside) < 0.5
+    assert value + error > -0.1
 
 
 class Walls(RiemannianMetric):
