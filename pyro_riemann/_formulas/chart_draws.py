@@ -38,14 +38,6 @@ _WIDE = (2.0, 4.0, 8.0)  # variances of the defensive parts, in multiples of the
 _WIDE_SHARE = 0.15
 
 
-def are_possible(metric: object, num_centres: int) -> bool:
-    """Whether draws may take the place of rays: not of many centres, nor on a table that refuses points beyond its box.
-
-    What lies there is error then, of which rays, which end at the box, know the size.
-    """
-    return 0 < num_centres <= MOST_CENTRES and getattr(metric, "outside", None) != "error"
-
-
 class WeighedDraws(NamedTuple):
     """Draws of a proposal and what they say of an integral.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import ray_rule
-from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict, are_possible
+from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict
 from pyro_riemann._memo import remember
 from pyro_riemann.distributions._chart_draws import ChartDraws, log_chart_expectation
 from pyro_riemann.distributions._judged_rays import (
@@ -58,7 +58,9 @@ def judged_mass(
 ) -> JudgedMass:
     """By rays, unless their number is not given and others err less: a sum over the chart, or weighed draws."""
     free = num_directions is None and metric.dim > 1 and integrand == Integrand()
-    drawable = free and metric.dim > 2 and are_possible(metric, len(loc))
+    # what lies beyond a table that refuses points is error, of which rays, which end at its box, know the size
+    refuses = isinstance(metric, GridMetric) and metric.outside == "error"
+    drawable = free and metric.dim > 2 and 0 < len(loc) <= MOST_CENTRES and not refuses
     if drawable and ray_rule.are_dear(metric.dim, num_parameters(metric)):
         drawn = {row: _draws(metric, loc[row], variance[row]) for row in range(len(loc))}
         if all(each.verdict().is_good() for each in drawn.values()):

@@ -12,7 +12,7 @@ from jax import Array
 from jax.nn import logsumexp
 
 from pyro_riemann._formulas import radial, ray_rule
-from pyro_riemann._formulas.chart_draws import Verdict, are_possible
+from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import REPLICATES, check_num_nodes
 from pyro_riemann._warn import warn
@@ -22,7 +22,7 @@ from pyro_riemann.numpyro.distributions._chart_draws import drawn_mass
 from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.numpyro.distributions._tangent import log_tangent_expectation
 from pyro_riemann.numpyro.manifolds import ProductMetric, ScaledMetric, WarpedMetric
-from pyro_riemann.numpyro.metrics import RiemannianMetric
+from pyro_riemann.numpyro.metrics import GridMetric, RiemannianMetric
 
 _STEP_GAIN = 8.0  # the tighter steps are that many times better than the looser ones, at least
 
@@ -96,7 +96,9 @@ def _known(
     metric: RiemannianMetric, loc: Array, variance: Array, integrand: Integrand, num_directions: int | None
 ) -> tuple[Array, Array]:
     """Value and error by rays, unless their number is not given and weighed draws err less; nothing is traced."""
-    free = num_directions is None and integrand == Integrand() and metric.dim > 2 and are_possible(metric, len(loc))
+    free = num_directions is None and integrand == Integrand() and metric.dim > 2
+    # what lies beyond a table that refuses points is error, of which rays, which end at its box, know the size
+    free = free and 0 < len(loc) <= MOST_CENTRES and not (isinstance(metric, GridMetric) and metric.outside == "error")
     if free and ray_rule.are_dear(metric.dim, _num_parameters(metric)):
         found = [drawn_mass(metric, *centre) for centre in zip(loc, variance, strict=True)]
         if all(each.is_good() for each in found):
