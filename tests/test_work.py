@@ -42,8 +42,8 @@ from pyro_riemann.vae import ProgressBar
 
 
 def wait_for(z: Tensor) -> None:
-    """10 ms a call and 0.1 ms a point."""
-    time.sleep(0.01 + 1e-4 * z[..., 0].numel())
+    """30 ms a call and 0.1 ms a point."""
+    time.sleep(0.03 + 1e-4 * z[..., 0].numel())
 
 
 class Late(RiemannianMetric):
