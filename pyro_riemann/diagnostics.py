@@ -16,7 +16,7 @@ from pyro_riemann._work import announced
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.metrics import RiemannianMetric
 
-_ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph", on_failure="ignore"))
+_ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph"))
 
 __all__ = ["Summary", "summary", "to_arviz"]
 

@@ -135,6 +135,14 @@ def test_geodesics_are_judged_by_accurate_settings_not_by_the_metrics_own() -> N
     assert summary({"z": z}, metric, num_geodesics=10).converged_share == 1.0
 
 
+def test_geodesics_are_judged_as_users_get_them_with_all_attempts() -> None:
+    metric = PullbackMetric(lambda z: torch.cat([z, 0.6 * (3 * z).sin()], -1), 2)
+    z = torch.randn(4, 20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    first_attempts = metric.geodesic(z[:2], z[2:], num_knots=16, num_segments=64, init="graph", on_failure="ignore")
+    assert not first_attempts.converged.all()
+    assert summary({"z": z}, metric, num_geodesics=20).converged_share == 1.0
+
+
 def test_metric_of_another_dimension_is_refused() -> None:
     with pytest.raises(ValueError, match="dimension 3"):
         summary({"z": torch.randn(4, 50, 2)}, EuclideanMetric(3))

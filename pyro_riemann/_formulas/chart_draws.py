@@ -29,6 +29,7 @@ STEPS = 64
 MOST_CENTRES = 4
 """Whose mass is drawn or summed over the chart: some ten seconds each."""
 _DRAWS = 512  # of a round
+_DOUBT = 3.0  # errors of rays are up to that many times what they say: behind walls none has gone where the mass is
 _CHEAP_ROUNDS, _ROUNDS = 3, 4  # at most
 _ENOUGH = 0.4  # share of effective draws at which a fit ends
 _RIDGE = 1e-6  # of the mean variance: draws may lie in a plane
@@ -73,17 +74,23 @@ class Verdict(NamedTuple):
         """Whether nobody needs to be warned."""
         return self.error <= ERROR_BOUND and self.num_effective >= DIRECTIONS_BOUND
 
-    def or_draws(self, drawn: Verdict) -> Verdict:
-        """This one of rays, or a better one of draws, with what they are apart as error where that is much.
+    def is_sure(self) -> bool:
+        """Whether one of rays needs no second route."""
+        return self._replace(error=_DOUBT * self.error).is_good()
 
-        The error of few rays that have all the mass says nothing; draws that found no mass say less.
+    def beside(self, drawn: Verdict) -> tuple[Verdict, bool]:
+        """This one of rays, or a better one of draws, and whether it is that of draws.
+
+        Where they exclude each other neither error is what it says: what they are apart is. The error of few rays, or
+        of few draws, that have all the mass says nothing.
         """
-        if not math.isfinite(drawn.error):
-            return self
         heard = self.num_effective >= DIRECTIONS_BOUND
-        gap = abs(drawn.value - self.value)
-        error = gap if heard and gap > 2 * (self.error + drawn.error) else drawn.error
-        return self if heard and error >= self.error else drawn._replace(error=error)
+        if not math.isfinite(drawn.error) or (heard and drawn.num_effective < DIRECTIONS_BOUND):
+            return self, False
+        doubted, gap = _DOUBT * self.error, abs(drawn.value - self.value)
+        taken = not heard or drawn.error < doubted
+        better = drawn if taken else self
+        return (better._replace(error=gap) if heard and gap > 2 * (doubted + drawn.error) else better), taken
 
 
 class _Proposal(NamedTuple):

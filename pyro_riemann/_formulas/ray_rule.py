@@ -76,6 +76,17 @@ def are_dear(dim: int, num_parameters: int) -> bool:
     return dim > 1 and _affordable(dim, num_parameters) < _numbers(dim)[0]
 
 
+def complaint(error: float, num_effective: float, count: int) -> str | None:
+    """What is to be said of a log mass from so many rays, or from what took their place; None of a good one."""
+    if error <= ERROR_BOUND and (count <= 16 or num_effective >= DIRECTIONS_BOUND):
+        return None
+    return (
+        f"A normalising constant has a stated error of {error:.2g} in its logarithm: of {count} rays, or of draws in "
+        f"their place, {min(num_effective, count):.1f} have the mass. Use more (`num_directions`), a smaller "
+        "spread, or a smoother metric."
+    )
+
+
 def _numbers(dim: int) -> tuple[int, ...]:
     return (64, 256) if dim == 2 else (min(128, 16 * dim), 512)
 

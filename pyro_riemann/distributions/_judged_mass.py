@@ -106,16 +106,16 @@ def _summed_over_chart(metric: RiemannianMetric, loc: Tensor, variance: Tensor, 
 def _drawn_over_chart(
     metric: RiemannianMetric, loc: Tensor, variance: Tensor, cast: Cast
 ) -> tuple[Cast, dict[int, ChartDraws]]:
-    """Values and errors by weighed draws, where rays would warn and these err less; and those draws."""
+    """Values and errors by weighed draws, where rays are not sure and these err less; and those draws."""
     value, error, effective = cast.value.clone(), cast.error.clone(), cast.num_effective.clone()
     used: dict[int, ChartDraws] = {}
     for row, numbers in enumerate(zip(value.tolist(), error.tolist(), effective.tolist(), strict=True)):
         rays = Verdict(*numbers)
-        if rays.is_good():
+        if rays.is_sure():
             continue
         draws = _draws(metric, loc[row], variance[row])
-        if (better := rays.or_draws(draws.verdict())) is not rays:
-            value[row], error[row], effective[row] = better
+        (value[row], error[row], effective[row]), taken = rays.beside(draws.verdict())
+        if taken:
             used[row] = draws
     return cast._replace(value=value, error=error, num_effective=effective), used
 

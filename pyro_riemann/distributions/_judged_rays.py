@@ -65,14 +65,10 @@ class Cast(NamedTuple):
 
     def warn(self) -> None:
         """Warn of a large error, or of few directions that have all the mass."""
-        worst = float(self.error.max()) if self.error.numel() else 0.0
-        few = float(self.num_effective.min()) if self.error.numel() and self.white.shape[0] > 16 else math.inf
-        if worst > ray_rule.ERROR_BOUND or few < ray_rule.DIRECTIONS_BOUND:
-            warn(
-                f"A normalising constant has a stated error of {worst:.2g} in its logarithm: {len(self.white)} rays, "
-                f"of which {min(few, len(self.white)):.1f} have the mass. Use more (`num_directions`), a smaller "
-                "spread, or a smoother metric."
-            )
+        if not self.error.numel():
+            return
+        if said := ray_rule.complaint(float(self.error.max()), float(self.num_effective.min()), len(self.white)):
+            warn(said)
 
 
 def num_parameters(metric: RiemannianMetric) -> int:

@@ -20,7 +20,7 @@ from pyro_riemann.numpyro._checks import check_key
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
-_ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph", on_failure="ignore"))
+_ACCURATE = dataclasses.asdict(GeodesicSolver(num_knots=16, num_segments=64, init="graph"))
 
 __all__ = ["Summary", "summary", "to_arviz"]
 

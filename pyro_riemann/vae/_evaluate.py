@@ -82,7 +82,7 @@ def converged_share(vae: VAE, codes: Tensor, num_pairs: int = 200, init: str = "
         1.0
     """
     loc = getattr(vae.prior, "loc", codes.mean(0))
-    accurate = dataclasses.asdict(_ACCURATE.replace(**{"init": init, "on_failure": "ignore", **settings}))
+    accurate = dataclasses.asdict(_ACCURATE.replace(**{"init": init, **settings}))
     return vae.metric.geodesic(loc, codes[:num_pairs], **accurate).converged.double().mean().item()
 
 

@@ -107,8 +107,8 @@ def _known(
     numbers = zip(cast.value.tolist(), cast.error.tolist(), cast.num_effective.tolist(), strict=True)
     found = [Verdict(*each) for each in numbers]
     for row, rays in enumerate(found):
-        if free and not rays.is_good():
-            found[row] = rays.or_draws(drawn_mass(metric, loc[row], variance[row]))
+        if free and not rays.is_sure():
+            found[row], _ = rays.beside(drawn_mass(metric, loc[row], variance[row]))
     if found:
         _warn(max(each.error for each in found), min(each.num_effective for each in found), len(cast.white))
     return _arrays(found, loc)
@@ -180,11 +180,8 @@ def _num_parameters(metric: RiemannianMetric) -> int:
 
 
 def _warn(error: float, effective: float, count: int) -> None:
-    if error > ray_rule.ERROR_BOUND or (count > 16 and effective < ray_rule.DIRECTIONS_BOUND):
-        warn(
-            f"A normalising constant has a stated error of {error:.2g} in its logarithm: {count} rays, of which "
-            f"{effective:.1f} have the mass. Use more (`num_directions`), a smaller spread, or a smoother metric."
-        )
+    if said := ray_rule.complaint(error, effective, count):
+        warn(said)
 
 
 @partial(jax.jit, static_argnames=("integrand", "count"))
