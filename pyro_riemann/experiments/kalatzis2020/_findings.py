@@ -152,10 +152,9 @@ The short-time density of the heat kernel is not normalised exactly. Its log mas
 is at most {error:.3f} nats.
 """
 _DOUBTFUL = """
-Masses of more than two dimensions are in doubt here, and the columns that take them into account. They are of a rule
-in the tangent space, which walls of the decoder lead astray: on a model that was trained anew, weighed draws over the
-chart find a log mass of 0.05 ± 0.02 (d = 5, where the rule says -1.46 of the model of this table). Their error is
-given as their size; these runs are to be made again.
+Models of {where} are of earlier code, whose encoders started worse, and are to be trained again. Masses of their
+R-VAEs in more than two dimensions are in doubt, and the columns that take them into account: they are of a rule in the
+tangent space, which walls of the decoder lead astray. Their error is given as their size.
 """
 _LEVEL = """
 ### The level
@@ -230,8 +229,8 @@ def _differences(models: Records) -> Iterator[str]:
     if weighed:
         masses, errors = ([one[key] for one in weighed] for key in ("log_mass", "log_mass_error"))
         yield prose(_MASS, least=min(masses), most=max(masses), error=max(errors))
-        if any(map(_is_doubtful, models)):
-            yield prose(_DOUBTFUL)
+        if doubtful := {NAMES[setting(model, "dataset")] for model in models if _is_doubtful(model)}:
+            yield prose(_DOUBTFUL, where=" and ".join(sorted(doubtful)))
     floors = {
         floor: -PIXELS * (math.log(floor) + 0.5 * math.log(2 * math.pi))
         for floor in sorted(models.by("protocol.min_scale"))
