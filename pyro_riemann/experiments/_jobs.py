@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from pyro_riemann.vae._checkpoint import CHECKPOINT
 RUN = Kind(
     "run", version=1, remedy="Remove that file, and the same command makes it again; so does `--fresh`, with all"
 )
+MEASURED = Kind("measurement", version=1, remedy="Remove that file, and what it keeps is measured again")
 PACKAGES = ("torch", "pyro-ppl", "numpy", "scikit-learn")
 DTYPES = ("float16", "float32", "float64", "uint8", "int32", "int64")
 Work = Callable[[dict[str, Any], str], dict[str, Any]]
@@ -193,11 +194,31 @@ def understood(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def in_stages(path: Path, identity: Record, stages: Mapping[str, Callable[[], Any]]) -> Record:
+    """What the stages return, all JSON-able, in their order: each is kept in a file as it ends, until all have.
+
+    Stages of another ``identity``, which says all that they depend on, are done anew.
+    """
+    kept: Record = {}
+    if os.path.lexists(path):
+        record = read_record(path, MEASURED)
+        if record.get("identity") == identity and isinstance(record.get("stages"), dict):
+            kept = record["stages"]
+    for name, stage in stages.items():
+        if name not in kept:
+            kept[name] = stage()
+            write_record(path, MEASURED, {"identity": identity, "stages": kept})
+    path.unlink(missing_ok=True)
+    return {name: kept[name] for name in stages}
+
+
 def start_over(checkpoints: Path, prefix: str = "") -> None:
-    """Let no checkpoint count any more whose folder is in this one, under a name with that prefix."""
+    """Let nothing count any more, trained or measured, whose folder is in this one, under a name with that prefix."""
     for folder in checkpoints.glob(f"{prefix}*"):
         if folder.is_dir() and not folder.is_symlink():
             discard_bundle(folder, CHECKPOINT)
+            for path in folder.glob(f"{MEASURED.name}-*.json"):
+                path.unlink()
 
 
 def find_file(file: str, root: str | Path | None, folder: str, source: str) -> Path:

@@ -43,6 +43,36 @@ def test_a_grid_has_one_run_for_each_model_dimension_and_seed() -> None:
         kalatzis2020.grid("mnist", [2], ["gan"], 1, PROTOCOLS["paper"])
 
 
+def test_what_was_measured_before_an_interrupt_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each measurement is made once; the result is that of a run in one go, and nothing is left of the parts."""
+    (settings,) = (
+        job.settings for job in kalatzis2020.grid("digits", [2], ["vae"], 1, TINY) if job.settings["kind"] == "model"
+    )
+    whole = _work.work(settings, "cpu", tmp_path / "whole")
+    bounds, classification = _work._measure.bounds, _work._measure.classification
+    calls: list[object] = []
+
+    def counted(*args: Any) -> dict[str, Any]:
+        calls.append(args)
+        return bounds(*args)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_work._measure, "bounds", counted)
+    monkeypatch.setattr(_work._measure, "classification", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _work.work(settings, "cpu", tmp_path / "parts")
+    assert list(tmp_path.glob("parts/*/measurement-vae.json"))
+    monkeypatch.setattr(_work._measure, "classification", classification)
+    again = _work.work(settings, "cpu", tmp_path / "parts")
+    assert len(calls) == 1
+    assert not list(tmp_path.glob("parts/*/measurement-*"))
+    for result in (whole, again):
+        del result["wall_seconds_per_epoch"]
+    assert again == whole
+
+
 def test_times_are_those_of_models_to_compare() -> None:
     """A model by itself, with the others' times there already, has none to take."""
     several = kalatzis2020.grid("mnist", [2], ["vae", "vae-fitted", "rvae"], 1, PROTOCOLS["smoke"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from scipy.stats import chisquare
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from pyro_riemann._files import locked
+from pyro_riemann._identity import fingerprint
 from pyro_riemann._seed import seeded
 from pyro_riemann.datasets import ImageData, load_dataset
 from pyro_riemann.distributions import RiemannianHeatKernel
 from pyro_riemann.evaluation import ImageClassifier
+from pyro_riemann.experiments._jobs import MEASURED, in_stages
 from pyro_riemann.experiments._latent import LatentPosterior, fitted_prior, frozen, run_chains
 from pyro_riemann.experiments.kalatzis2020 import _measure, _scenes
 from pyro_riemann.experiments.kalatzis2020._protocol import GRID_RESOLUTION, Protocol
@@ -43,17 +46,21 @@ def work(settings: dict[str, Any], device: str, checkpoints: Path) -> dict[str, 
         vae, history = ready("vae" if model == "vae-fitted" else model, seed)
         law = fitted_prior(vae, data.train) if model == "vae-fitted" else _measure.evaluation_prior(vae)
         features = _judge(dataset, protocol, device).features
-        result: dict[str, Any] = {
-            "bounds": _measure.bounds(vae, law, data, protocol, seed),
-            "mismatch": _measure.mismatch(vae, law, data, protocol, features, seed),
-            "wall_seconds_per_epoch": _measure.epoch_seconds(history),
-            "training_elbo": history["elbo"],
+        stages: dict[str, Callable[[], Any]] = {
+            "bounds": lambda: _measure.bounds(vae, law, data, protocol, seed),
+            "mismatch": lambda: _measure.mismatch(vae, law, data, protocol, features, seed),
+            "wall_seconds_per_epoch": lambda: _measure.epoch_seconds(history),
+            "training_elbo": lambda: history["elbo"],
         }
         if model in ("vae", "rvae"):
-            result["classification"] = _measure.classification(vae, data, protocol, seed)
+            stages["classification"] = lambda: _measure.classification(vae, data, protocol, seed)
         if model == "rvae":
-            result["kl_by_formula"] = _measure.kl_by_formula(vae, data.test if dim == 2 else data.test[:200], seed)
-        return result
+            some = data.test if dim == 2 else data.test[:200]
+            stages["kl_by_formula"] = lambda: _measure.kl_by_formula(vae, some, seed)
+        identity = {"settings": settings, "weights": fingerprint(parameters_to_vector(vae.parameters()))}
+        folder = _folder(checkpoints, name, dim, "vae" if model == "vae-fitted" else model, seed)
+        jsonable = {key: partial(_jsonable, stage) for key, stage in stages.items()}
+        return in_stages(folder / f"{MEASURED.name}-{model}.json", identity, jsonable)
 
     def figures() -> dict[str, Any]:
         vae, _ = ready("rvae")
@@ -73,6 +80,10 @@ def work(settings: dict[str, Any], device: str, checkpoints: Path) -> dict[str, 
         "calibration": calibration,
     }
     return _measure.jsonable(kinds[kind]())
+
+
+def _jsonable(stage: Callable[[], Any]) -> Any:
+    return _measure.jsonable(stage())
 
 
 @lru_cache(maxsize=1)
