@@ -12,7 +12,18 @@ import pytest
 import torch
 from joblib import parallel_config
 
-from pyro_riemann.experiments._jobs import Job, is_done, load, pack, pack_images, run_jobs, unpack
+from pyro_riemann.experiments._jobs import (
+    MEASURED,
+    Job,
+    in_stages,
+    is_done,
+    load,
+    pack,
+    pack_images,
+    run_jobs,
+    start_over,
+    unpack,
+)
 
 
 def square(settings: dict[str, Any], device: str) -> dict[str, Any]:
@@ -90,6 +101,40 @@ def test_a_result_with_more_parts_than_asked_for_is_as_good(tmp_path: Path) -> N
             is_done(Job("timing", settings, parts="models"), tmp_path)
     with pytest.raises(ValueError, match="other settings"):
         is_done(Job("timing", {"x": 2, "models": ["b"]}), tmp_path)
+
+
+def test_stages_are_kept_for_what_they_are_of_and_until_all_are_there(tmp_path: Path) -> None:
+    path, calls = tmp_path / "model" / f"{MEASURED.name}-x.json", []
+    path.parent.mkdir()
+
+    def count(value: int) -> int:
+        calls.append(value)
+        return value
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    def interrupted(seed: int) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            in_stages(path, {"seed": seed}, {"one": lambda: count(seed), "two": fail})
+
+    def ended(seed: int) -> dict[str, Any]:
+        return in_stages(path, {"seed": seed}, {"one": lambda: count(seed), "two": lambda: 2})
+
+    interrupted(0)
+    interrupted(0)
+    assert calls == [0]
+    assert ended(1) == {"one": 1, "two": 2}
+    assert calls == [0, 1]
+    assert not path.exists()
+    interrupted(2)
+    start_over(tmp_path)
+    assert ended(2) == {"one": 2, "two": 2}
+    assert calls == [0, 1, 2, 2]
+    interrupted(3)
+    path.write_text(path.read_text().replace("3", "4"))
+    with pytest.raises(ValueError, match="Remove that file"):
+        ended(4)
 
 
 def test_arrays_survive_json() -> None:

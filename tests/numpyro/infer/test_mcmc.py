@@ -19,7 +19,7 @@ from jax import Array
 from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import HMC, MCMC, NUTS
 
-from pyro_riemann.numpyro import EuclideanMetric, RiemannianUniform, summary
+from pyro_riemann.numpyro import EuclideanMetric, PullbackMetric, RiemannianUniform, summary
 from tests.numpyro.infer.models import CENTRE, LAWS, NOISE, kernel, law, model, observations
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -93,6 +93,14 @@ def test_nuts_and_our_samplers_agree_with_quadrature() -> None:
         moments = grid_moments(one.log_prob, 1.0 if name == "uniform" else 4.0)
         assert_moments(mcmc.get_samples(group_by_chain=True)[name], moments)
         assert_moments(one.sample(jax.random.PRNGKey(2), (4, 2000)), moments, independent=True)
+
+
+def test_geodesics_are_judged_as_users_get_them_with_all_attempts() -> None:
+    metric = PullbackMetric(lambda z: jnp.concatenate([z, 0.6 * jnp.sin(3 * z)], -1), 2)
+    z = np.random.default_rng(0).normal(size=(4, 20, 2))
+    settings: dict[str, Any] = {"num_knots": 16, "num_segments": 64, "init": "graph", "on_failure": "ignore"}
+    assert not metric.geodesic(jnp.asarray(z[:2]), jnp.asarray(z[2:]), **settings).converged.all()
+    assert summary({"z": z}, metric, num_geodesics=20).converged_share == 1.0
 
 
 def test_thousands_of_chains_in_one_program() -> None:
