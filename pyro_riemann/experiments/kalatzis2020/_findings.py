@@ -15,26 +15,15 @@ Result = dict[str, Any]
 
 
 def normalised(records: Records) -> list[Result]:
-    """Results of models, where nothing is said of the mass of the prior with bounds as if it were 1.
-
-    Runs that know no folded mass are older than masses by weighed draws, and at d > 2 theirs are of a rule in the
-    tangent space that walls of a decoder lead astray by nats, whatever error it states: that is their size at least.
-    """
+    """Results of models, where nothing is said of the mass of the prior with bounds as if it were 1."""
     found = []
     for record in records:
         result = record["result"]
         bounds = result["bounds"]
         same = {f"{name}_normalized": bounds[name] for name in ("elbo", "iwae")}
         mass, error = bounds.get("log_mass"), bounds.get("log_mass_error")
-        if mass is not None and _is_doubtful(record):
-            error = max(error, abs(mass))
         found.append({**result, "bounds": {**same, **bounds, "log_mass": mass, "log_mass_error": error}})
     return found
-
-
-def _is_doubtful(record: Any) -> bool:
-    bounds = record["result"]["bounds"]
-    return "log_mass" in bounds and "posterior_folded_mass" not in bounds and setting(record, "latent_dim") > 2
 
 
 # -------------------------------------------------------------------- agreement, protocol by protocol
@@ -151,11 +140,6 @@ The short-time density of the heat kernel is not normalised exactly. Its log mas
 {least:.2f} to {most:.2f} nats; the columns *prior normalised* take it into account, K20's bounds do not. Its own error
 is at most {error:.3f} nats.
 """
-_DOUBTFUL = """
-Models of {where} are of earlier code, whose encoders started worse, and are to be trained again. Masses of their
-R-VAEs in more than two dimensions are in doubt, and the columns that take them into account: they are of a rule in the
-tangent space, which walls of the decoder lead astray. Their error is given as their size.
-"""
 _LEVEL = """
 ### The level
 
@@ -229,8 +213,6 @@ def _differences(models: Records) -> Iterator[str]:
     if weighed:
         masses, errors = ([one[key] for one in weighed] for key in ("log_mass", "log_mass_error"))
         yield prose(_MASS, least=min(masses), most=max(masses), error=max(errors))
-        if doubtful := {NAMES[setting(model, "dataset")] for model in models if _is_doubtful(model)}:
-            yield prose(_DOUBTFUL, where=" and ".join(sorted(doubtful)))
     floors = {
         floor: -PIXELS * (math.log(floor) + 0.5 * math.log(2 * math.pi))
         for floor in sorted(models.by("protocol.min_scale"))
