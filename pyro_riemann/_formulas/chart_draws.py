@@ -58,12 +58,12 @@ class WeighedDraws(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A log mass from rays or draws.
+    """A log mass from rays, from draws, or from a sum over the chart.
 
     Attributes:
         value: it.
         error: of it.
-        num_effective: effective number of directions, or of draws.
+        num_effective: effective number of directions, or of draws; infinite for a sum.
     """
 
     value: float
@@ -78,19 +78,19 @@ class Verdict(NamedTuple):
         """Whether one of rays needs no second route."""
         return self._replace(error=_DOUBT * self.error).is_good()
 
-    def beside(self, drawn: Verdict) -> tuple[Verdict, bool]:
-        """This one of rays, or a better one of draws, and whether it is that of draws.
+    def beside(self, other: Verdict) -> tuple[Verdict, bool]:
+        """This one of rays, or a better one by another route, and whether it is the other.
 
         Where they exclude each other neither error is what it says: what they are apart is. The error of few rays, or
         of few draws, that have all the mass says nothing.
         """
         heard = self.num_effective >= DIRECTIONS_BOUND
-        if not math.isfinite(drawn.error) or (heard and drawn.num_effective < DIRECTIONS_BOUND):
+        if not math.isfinite(other.error) or (heard and other.num_effective < DIRECTIONS_BOUND):
             return self, False
-        doubted, gap = _DOUBT * self.error, abs(drawn.value - self.value)
-        taken = not heard or drawn.error < doubted
-        better = drawn if taken else self
-        return (better._replace(error=gap) if heard and gap > 2 * (doubted + drawn.error) else better), taken
+        doubted, gap = _DOUBT * self.error, abs(other.value - self.value)
+        taken = not heard or other.error < doubted
+        better = other if taken else self
+        return (better._replace(error=gap) if heard and gap > 2 * (doubted + other.error) else better), taken
 
 
 class _Proposal(NamedTuple):

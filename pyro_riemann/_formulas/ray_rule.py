@@ -114,6 +114,27 @@ def directions(dim: int, count: int) -> Table:
     return np.asarray(np.stack([axes, -axes], 1).reshape(count, dim), np.float64)
 
 
+def direction_variance(dim: int, share: Array) -> Array:
+    """Variance of the mean over all directions, ``(*batch)``.
+
+    In the plane two signs of it: the difference to every second direction, which may be small by chance, and how far
+    directions are from the mean of their neighbours, which is not where few of them have all the mass.
+
+    Args:
+        dim: d.
+        share: integrals over the rays in the order of :func:`directions`, relative to their mean, ``(N, *batch)``.
+    """
+    count = len(share)
+    if dim == 1:
+        return 0 * share[0]
+    if dim == 2:
+        at = np.arange(count)
+        rough = share - 0.5 * (share[at - 1] + share[(at + 1) % count])
+        return (share[::2].mean(0) - 1) ** 2 + (rough**2).sum(0) / 1.5 / count**2
+    groups = share.reshape(REPLICATES, -1, *share.shape[1:]).mean(1)
+    return ((groups - 1) ** 2).sum(0) / (REPLICATES * (REPLICATES - 1))
+
+
 def log_sphere_area(dim: int) -> float:
     """Log area of the unit sphere of directions."""
     return math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict
 from pyro_riemann._memo import remember
 from pyro_riemann.distributions._chart_draws import ChartDraws, log_chart_expectation
+from pyro_riemann.distributions._chart_sum import summed_mass
 from pyro_riemann.distributions._judged_rays import (
     Cast,
     Integrand,
@@ -20,10 +19,7 @@ from pyro_riemann.distributions._judged_rays import (
     log_integrand_slope,
     num_parameters,
 )
-from pyro_riemann.distributions._quadrature import log_chart_integral
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
-
-_TAIL = 5e-4  # share of the mass on either side that may lie outside the box of a sum over the chart, at first
 
 
 class JudgedMass(NamedTuple):
@@ -77,28 +73,16 @@ def judged_mass(
 
 @torch.no_grad()
 def _summed_over_chart(metric: RiemannianMetric, loc: Tensor, variance: Tensor, cast: Cast) -> Cast:
-    """Values and errors by sums over the plane chart where rays do not settle: behind walls few have all the mass.
-
-    The rays, which end nowhere, say how large the box must be and what share lies beyond.
-    """
+    """Values and errors by sums over the plane chart, where rays do not settle and these err less."""
     unsettled = (cast.error > ray_rule.SETTLED).nonzero().flatten()
     if not 0 < len(unsettled) <= MOST_CENTRES:
         return cast
     value, error, effective = cast.value.clone(), cast.error.clone(), cast.num_effective.clone()
-    for row in unsettled:
-
-        def compute(row: Tensor = row) -> tuple[Estimate, Tensor]:
-            low, high, beyond = _box_of_rays(metric, cast, int(row))
-            mass = log_chart_integral(metric, loc[row], variance[row], (low, high))
-            nodes = cast.rule.point[cast.rule.width > 0]
-            return Estimate(mass.value, mass.standard_error + beyond), nodes
-
-        mass = remember(metric, "chart", (), (loc[row], variance[row]), compute)
-        gap = (mass.value - value[row]).abs()
-        # routes that exclude each other: neither error is what it says
-        own = torch.where(gap > 2 * (error[row] + mass.standard_error), gap, mass.standard_error)
-        if bool(own < error[row]):
-            value[row], error[row], effective[row] = mass.value, own, math.inf
+    points, weights = cast.points(), cast.weights()
+    for row in unsettled.tolist():
+        rays = Verdict(float(value[row]), float(error[row]), float(effective[row]))
+        plane = summed_mass(metric, loc[row], variance[row], points[:, row], weights[:, row])
+        (value[row], error[row], effective[row]), _ = rays.beside(plane)
     return cast._replace(value=value, error=error, num_effective=effective)
 
 
@@ -128,30 +112,3 @@ def _draws(metric: RiemannianMetric, loc: Tensor, variance: Tensor) -> ChartDraw
         return draws, draws.points
 
     return remember(metric, "draws", (), (loc.detach(), variance.detach()), compute)
-
-
-def _box_of_rays(metric: RiemannianMetric, cast: Cast, row: int) -> tuple[Tensor, Tensor, float]:
-    """A box ``(d,)`` that holds the mass on the rays from one centre, that of a table if it does; the share beyond."""
-    batch = cast.ray_mass.shape[1]
-    weight = cast.log_weight[:, row::batch].exp().flatten()
-    point = cast.rule.point[:, row::batch].flatten(0, 1)[weight > 0]
-    weight = weight[weight > 0]
-
-    def beyond(low: Tensor, high: Tensor) -> float:
-        return float(weight[((point < low) | (point > high)).any(-1)].sum())
-
-    low, high = point.amin(0), point.amax(0)
-    for axis in range(metric.dim):
-        order = point[:, axis].argsort()
-        inner = point[order, axis][
-            (weight[order].cumsum(0) > _TAIL) & (weight[order].flip(0).cumsum(0).flip(0) > _TAIL)
-        ]
-        low[axis], high[axis] = inner.amin(), inner.amax()
-    margin = 0.1 * (high - low)
-    low, high = low - margin, high + margin
-    if isinstance(metric, GridMetric):
-        own = metric.table.low, metric.table.high
-        if (share := beyond(*own)) < ray_rule.SETTLED or metric.base is None:
-            return *own, share
-        low, high = torch.minimum(low, own[0]), torch.maximum(high, own[1])
-    return low, high, beyond(low, high)

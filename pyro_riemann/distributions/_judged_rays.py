@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pyro_riemann._formulas import ray_rule
-from pyro_riemann._formulas.tangent_rule import REPLICATES
 from pyro_riemann._memo import remember
 from pyro_riemann._warn import warn
 from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
@@ -102,16 +101,7 @@ def _judged(metric: RiemannianMetric, loc: Tensor, variance: Tensor, integrand: 
     log_weight = rule.log_integrand(times, power, extra)
     ray_mass = log_weight.logsumexp(0).reshape(-1, batch)
     mean = ray_mass.logsumexp(0) - math.log(len(white))
-    # the directions
-    if dim == 1:
-        squared = torch.zeros_like(mean)
-    elif dim == 2:
-        squared = (ray_mass[::2].logsumexp(0) - math.log(len(white) // 2) - mean).square()
-    else:
-        groups = (
-            ray_mass.reshape(REPLICATES, -1, batch).logsumexp(1) - math.log(len(white) // REPLICATES) - mean
-        ).exp()
-        squared = groups.var(0) / REPLICATES
+    squared = ray_rule.direction_variance(dim, (ray_mass - mean).exp())
     # the steps: two errors may be equal by chance, but hardly at two spreads and on all rays
     some = min(len(white), LOOSE)
     for spread in (times, 0.8 * times):

@@ -14,11 +14,12 @@ from jax.nn import logsumexp
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann._formulas.tangent_rule import REPLICATES, check_num_nodes
+from pyro_riemann._formulas.tangent_rule import check_num_nodes
 from pyro_riemann._warn import warn
 from pyro_riemann.numpyro._estimate import Estimate
 from pyro_riemann.numpyro._memo import is_known
 from pyro_riemann.numpyro.distributions._chart_draws import drawn_mass
+from pyro_riemann.numpyro.distributions._chart_sum import summed_mass
 from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.numpyro.distributions._tangent import log_tangent_expectation
 from pyro_riemann.numpyro.manifolds import ProductMetric, ScaledMetric, WarpedMetric
@@ -95,11 +96,15 @@ def log_radial_mass(
 def _known(
     metric: RiemannianMetric, loc: Array, variance: Array, integrand: Integrand, num_directions: int | None
 ) -> tuple[Array, Array]:
-    """Value and error by rays, unless their number is not given and weighed draws err less; nothing is traced."""
-    free = num_directions is None and integrand == Integrand() and metric.dim > 2
+    """Value and error by rays, unless their number is not given and others err less; nothing is traced.
+
+    Others are a sum over the chart in the plane, and weighed draws beyond.
+    """
+    free = num_directions is None and integrand == Integrand() and 0 < len(loc) <= MOST_CENTRES
     # what lies beyond a table that refuses points is error, of which rays, which end at its box, know the size
-    free = free and 0 < len(loc) <= MOST_CENTRES and not (isinstance(metric, GridMetric) and metric.outside == "error")
-    if free and ray_rule.are_dear(metric.dim, _num_parameters(metric)):
+    refuses = isinstance(metric, GridMetric) and metric.outside == "error"
+    drawable = free and metric.dim > 2 and not refuses
+    if drawable and ray_rule.are_dear(metric.dim, _num_parameters(metric)):
         found = [drawn_mass(metric, *centre) for centre in zip(loc, variance, strict=True)]
         if all(each.is_good() for each in found):
             return _arrays(found, loc)
@@ -107,7 +112,11 @@ def _known(
     numbers = zip(cast.value.tolist(), cast.error.tolist(), cast.num_effective.tolist(), strict=True)
     found = [Verdict(*each) for each in numbers]
     for row, rays in enumerate(found):
-        if free and not rays.is_sure():
+        if free and metric.dim == 2 and rays.error > ray_rule.SETTLED:
+            points, weights = cast.rule.point[:, :, row], jnp.exp(cast.log_weight[:, :, row])
+            plane = summed_mass(metric, loc[row], variance[row], points.reshape(-1, metric.dim), weights.flatten())
+            found[row], _ = rays.beside(plane)
+        elif drawable and not rays.is_sure():
             found[row], _ = rays.beside(drawn_mass(metric, loc[row], variance[row]))
     if found:
         _warn(max(each.error for each in found), min(each.num_effective for each in found), len(cast.white))
@@ -195,16 +204,9 @@ def _judged(metric: RiemannianMetric, loc: Array, variance: Array, integrand: In
     extra = _curvature_term(metric, loc, variance, point) if integrand.curvature else 0.0
     log_weight = rule.log_integrand(variance, power, extra)
     ray_mass = logsumexp(log_weight, 0)
-    total, log_count = logsumexp(ray_mass, 0), math.log(len(white))
-    mean = total - log_count
-    # the directions
-    if dim == 1:
-        squared = jnp.zeros_like(mean)
-    elif dim == 2:
-        squared = jnp.square(logsumexp(ray_mass[::2], 0) - math.log(len(white) // 2) - mean)
-    else:
-        groups = logsumexp(ray_mass.reshape(REPLICATES, -1, len(loc)), 1) - math.log(len(white) // REPLICATES)
-        squared = jnp.exp(groups - mean).var(0, ddof=1) / REPLICATES
+    total = logsumexp(ray_mass, 0)
+    mean = total - math.log(len(white))
+    squared = ray_rule.direction_variance(dim, jnp.exp(ray_mass - mean))
     # the steps: two errors may be equal by chance, but hardly at two spreads and on all rays
     for spread in (variance, 0.8 * variance):
         rough = logsumexp(loose.log_integrand(spread, power), 0)

@@ -16,10 +16,10 @@ from pyro_riemann import (
     RiemannianNormal,
     Sphere,
 )
-from pyro_riemann.distributions import _quadrature
-from pyro_riemann.distributions._quadrature import log_chart_integral
+from pyro_riemann._formulas import chart_sum
 from pyro_riemann.distributions._tangent import log_tangent_expectation, within_cut_locus
 from tests import charts
+from tests.chart_sums import log_chart_integral
 
 
 def test_chart_and_tangent_rules_agree_on_the_sphere() -> None:
@@ -109,7 +109,7 @@ def test_mass_behind_a_hill_is_that_of_the_density() -> None:
 def test_the_box_of_a_gaussian_is_found_without_being_given(dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the metric at the centre, of which no direction is like another; of a table, from its own box."""
     if dim == 2:
-        monkeypatch.setattr(_quadrature, "_RESOLUTIONS", {2: (12, 16)})  # coarse, and soon done
+        monkeypatch.setattr(chart_sum, "_RESOLUTIONS", {2: (12, 16)})  # coarse, and soon done
     slopes = torch.tensor([[3.0, 0.2], [0.3, 0.5]], dtype=torch.float64)[:dim, :dim]
     loc, time = torch.full((dim,), 0.2, dtype=torch.float64), torch.tensor(0.1, dtype=torch.float64)
     flat = ConstantMetric(slopes @ slopes.mT)

@@ -1,0 +1,179 @@
+r"""Integrals of radial densities over a plane chart, by the midpoint rule on a box; on the host, in doubles.
+
+On a decoder with walls geodesics focus, and rays are at a loss: a few of them have all the mass. In one and two
+dimensions the chart itself can be summed over, with all distances from one centre solved at once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyro_riemann import _work
+from pyro_riemann._formulas.chart_draws import Verdict
+from pyro_riemann._formulas.ray_rule import SETTLED
+from pyro_riemann._formulas.runtime import HOST
+
+Vector: TypeAlias = NDArray[np.float64]
+Box: TypeAlias = tuple[Vector, Vector]
+
+# nodes an axis of table and distances: the next ones are taken until the value settles
+_RESOLUTIONS = {1: (200, 400, 800), 2: (60, 120, 180, 256)}
+_TOLERANCE = 1e-6  # at which distances stop moving, relative: what they are off by then no difference shows
+_FAR = 30.0  # negative log of the density, relative to the centre's, from which on distances may be a little long
+_SHARE = 1e-3  # of the mass, beyond the box on one axis, above which it is enlarged
+_GROWTH = 0.5  # by that share of its width
+_ENLARGEMENTS = 5
+_TAIL = 5e-4  # share of the mass on either side that may lie outside the first box
+
+
+class Chart(Protocol):
+    """A metric as a sum over its chart asks it: arrays of NumPy in, arrays of NumPy out."""
+
+    @property
+    def box(self) -> Box | None:
+        """Corners ``(d,)`` if it is a table."""
+        ...
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing is known beyond the box."""
+        ...
+
+    def metric(self, z: Vector) -> Vector:
+        """G, ``(*batch, d, d)``."""
+        ...
+
+    def log_volume(self, z: Vector) -> Vector:
+        r""":math:`\frac12 \log\det G`, ``(*batch)``."""
+        ...
+
+    def tabulated(self, low: Vector, high: Vector, resolution: int) -> Chart:
+        """Its table on a box."""
+        ...
+
+    def squared_dist(self, loc: Vector, z: Vector, resolution: int, tolerance: float, horizon: float) -> Vector:
+        """Of a table: from ``loc`` to points ``(n, d)``, by a field of distances; the shortest, ``(n,)``."""
+        ...
+
+
+def summed(chart: Chart, loc: Vector, variance: float, points: Vector, weights: Vector) -> Verdict:
+    """A sum over the chart, on a box that holds the mass on rays, which end nowhere.
+
+    Args:
+        chart: of a metric of dimension 2.
+        loc: the centre, ``(d,)``.
+        variance: t.
+        points: nodes on the rays, ``(n, d)``.
+        weights: their shares of the mass, ``(n,)``.
+    """
+    low, high, beyond = box_of_rays(chart, points[weights > 0], weights[weights > 0])
+    value, error = log_chart_integral(chart, loc, variance, (low, high))
+    return Verdict(value, error + beyond, math.inf)
+
+
+def box_of_rays(chart: Chart, points: Vector, weights: Vector) -> tuple[Vector, Vector, float]:
+    """A box ``(d,)`` that holds the mass on rays, that of a table if it does; and the share beyond."""
+
+    def beyond(low: Vector, high: Vector) -> float:
+        return float(weights[((points < low) | (points > high)).any(-1)].sum())
+
+    low, high = points.min(0), points.max(0)
+    for axis in range(points.shape[1]):
+        order = points[:, axis].argsort()
+        below = weights[order].cumsum()
+        inner = points[order, axis][(below > _TAIL) & (below[-1] - below + weights[order] > _TAIL)]
+        low[axis], high[axis] = inner.min(), inner.max()
+    margin = 0.1 * (high - low)
+    low, high = low - margin, high + margin
+    if chart.box is not None:
+        if (share := beyond(*chart.box)) < SETTLED or chart.ends:
+            return *chart.box, share
+        low, high = np.minimum(low, chart.box[0]), np.maximum(high, chart.box[1])
+    return low, high, beyond(low, high)
+
+
+def log_chart_integral(chart: Chart, loc: Vector, variance: float, box: Box | None = None) -> tuple[float, float]:
+    r"""Log of :math:`(2 \pi t)^{-d/2} \int e^{-\ell^2(\mu, z) / 2t}\,dM`, d <= 2, and its error.
+
+    Distances are those of the shortest curves, whatever settings the metric has for its own.
+
+    Args:
+        chart: of a metric of dimension 1 or 2.
+        loc: the centre, ``(d,)``.
+        variance: t.
+        box: corners ``(d,)`` of a box around the centre that is thought to hold the mass, and is enlarged where it does
+            not. Default: that of a table, else six standard deviations of a flat metric.
+
+    Returns:
+        The value; its error is the difference to coarser cells, distances and, unless the metric is itself a table of
+        that box, a coarser table, since behind steep walls these settle last; the tolerance of the distances; and what
+        lies beyond the box.
+    """
+    if box is None:
+        half = 6 * np.sqrt(variance * np.linalg.inv(chart.metric(loc)).diagonal())
+        box = chart.box or (loc - half, loc + half)
+    low, high = box
+    best = math.nan, math.inf
+    for _ in range(_ENLARGEMENTS):
+        value, error, beyond = _settled(chart, loc, variance, low, high)
+        if best[1] < error + beyond.sum():  # cells that are too large
+            break
+        best = value, error + float(beyond.sum())
+        if not (beyond > _SHARE).any() or chart.ends:
+            break
+        more = np.where(beyond > _SHARE, 0.5 * _GROWTH * (high - low), 0.0)
+        low, high = low - more, high + more
+    return best
+
+
+def _settled(chart: Chart, loc: Vector, variance: float, low: Vector, high: Vector) -> tuple[float, float, Vector]:
+    """Log of the integral over the box, its error, and what lies beyond on each axis, ``(d,)``, relative."""
+    first, *finer = _RESOLUTIONS[len(loc)]
+    fine, beyond = _midpoint(chart, loc, variance, low, high, first)
+    error = math.inf
+    for resolution in _work.turns("refinements of the sum over the chart", finer):
+        coarse, (fine, beyond) = fine, _midpoint(chart, loc, variance, low, high, resolution)
+        # the mean of l^2 / t is the dimension; half: anywhere within the tolerance
+        error = math.hypot(fine - coarse, 0.5 * len(loc) * _TOLERANCE)
+        if error < SETTLED:
+            break
+    return fine, error, beyond
+
+
+def _midpoint(
+    chart: Chart, loc: Vector, variance: float, low: Vector, high: Vector, resolution: int
+) -> tuple[float, Vector]:
+    """The sum over ``(2 resolution) ** d`` cells, and what lies beyond them."""
+    # a table of its own for each: a difference does not show the error of a table that both were read from
+    own = chart.box is not None and np.array_equal(chart.box, (low, high))
+    table = chart if own else chart.tabulated(low, high, resolution)
+    count, dim = 2 * resolution, len(loc)
+    steps = (np.arange(count) + 0.5) / count
+    axes = [a + steps * (b - a) for a, b in zip(low, high, strict=True)]
+    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, dim)
+    log_volume = table.log_volume(nodes)
+    reach = _FAR + max(0.0, float(log_volume.max() - table.log_volume(loc)))
+    squared = table.squared_dist(loc, nodes, resolution, _TOLERANCE, math.sqrt(2 * variance * reach))
+    cell = np.log((high - low) / count).sum() - 0.5 * dim * math.log(2 * math.pi * variance)
+    log_mass = log_volume - 0.5 * squared / variance
+    total = float(HOST.logsumexp(log_mass, 0))
+    return total + float(cell), _beyond(np.exp(log_mass - total).reshape((count,) * dim))
+
+
+def _beyond(mass: Vector) -> Vector:
+    """What the cells of a box leave out on each axis, ``(d,)``, relative to their own ``mass``.
+
+    Towards every wall the last two layers of cells go on as a geometric series, of at most as many terms as there are
+    cells.
+    """
+    count, total = mass.shape[0], np.zeros(mass.ndim)
+    for axis in range(mass.ndim):
+        for last, before in ((0, 1), (-1, -2)):
+            outer, inner = mass.take(last, axis).sum(), mass.take(before, axis).sum()
+            if outer > 0:
+                total[axis] += outer / max((inner - outer) / outer, 1 / count)
+    return total
