@@ -87,8 +87,9 @@ class RiemannianNormal(RiemannianDistribution):
 
         Deterministic, the same with and without gradients. The error is 0 in closed form; it is the difference of two
         rules on space forms. On rays it is made of the spread over independent sets of directions (in the plane,
-        the difference to half of them), the difference to longer steps, and what the cut radii leave open. Rays are
-        kept for as long as the metric is unchanged, also when a model builds the distribution anew at every call.
+        the difference to half of them, and of each from the mean of its neighbours), the difference to longer steps,
+        and what the cut radii leave open. Rays are kept for as long as the metric is unchanged, also when a model
+        builds the distribution anew at every call.
 
         Where rays in a number that is not given do not settle, as behind the walls of a decoder, the integral is one
         over the chart: in the plane a sum over cells, above two dimensions a mean of weighed draws, by two mixtures

@@ -160,7 +160,7 @@ class RiemannianHeatKernel(RiemannianDistribution):
 
         In polar coordinates about ``loc``, as the constant of :class:`RiemannianNormal`, with
         :math:`V^{1/2} e^{t \bar R / 12}` in the integrand where these corrections are in use. Points past the cut locus
-        have no mass. Without a correction, where rays do not settle or are dear, by draws over the chart: see there.
+        have no mass. Without a correction, where rays do not settle or are dear, over the chart: see there.
         Deterministic; gradients are the first derivatives of the integral; with a correction, off closed
         forms, those in loc and the metric are of a rule in the tangent space. A constant of the compiled program where
         loc, time and metric are.

@@ -96,15 +96,17 @@ class RiemannianNormal(RiemannianDistribution):
         r"""log C, ``(*batch)``: the integral of :math:`e^{-\ell^2 / 2 \sigma^2}` with respect to dM.
 
         Deterministic. The error is 0 in closed form; it is the difference of two rules on space forms. On rays it is
-        made of the spread over independent sets of directions (in the plane, the difference to half of them), the
-        difference to longer steps, and what the cut radii leave open. First derivatives are those of the integral.
-        A constant of the compiled program where loc, scale and metric are; else the number of directions is the
-        default, whatever the error.
+        made of the spread over independent sets of directions (in the plane, the difference to half of them, and of
+        each from the mean of its neighbours), the difference to longer steps, and what the cut radii leave open. First
+        derivatives are those of the integral. A constant of the compiled program where loc, scale and metric are; else
+        the number of directions is the default, whatever the error.
 
-        Where rays in a number that is not given do not settle, as behind the walls of a decoder, in three dimensions
-        and more the integral is a mean of weighed draws over the chart, by two mixtures that are fitted to two sets of
-        paths of Brownian motion (West 1993, *Approximating posterior distributions by mixtures*); its error is that of
-        the weights, or the difference of the two. On a network, where rays would take minutes, draws come first.
+        Where rays in a number that is not given do not settle, as behind the walls of a decoder, the integral is one
+        over the chart: in the plane a sum over cells, above two dimensions a mean of weighed draws, by two mixtures
+        that are fitted to two sets of paths of Brownian motion (West 1993, *Approximating posterior distributions by
+        mixtures*); its error is that of the weights, or the difference of the two. On a network in more than two
+        dimensions, where rays would take minutes, draws come first. Where loc, scale or metric are traced there are
+        rays alone.
 
         Warns:
             UserWarning: if the error is known and exceeds 0.1, or few directions have all the mass.
