@@ -21,6 +21,7 @@ Table = NDArray[np.float64]
 
 _BUDGET = 2.4e11  # multiplications, half a minute of one processor
 _USUAL_STEPS = 40
+_LOST_BOUND = 0.01
 
 SETTLED = 0.01
 """Error of a log mass above which more directions are tried."""
@@ -84,6 +85,16 @@ def complaint(error: float, num_effective: float, count: int) -> str | None:
         f"A normalising constant has a stated error of {error:.2g} in its logarithm: of {count} rays, or of draws in "
         f"their place, {min(num_effective, count):.1f} have the mass. Use more (`num_directions`), a smaller "
         "spread, or a smoother metric."
+    )
+
+
+def complaint_of_draws(lost: float) -> str | None:
+    """What is to be said of draws on rays that should have been this share of all, but are not; None of a small one."""
+    if lost <= _LOST_BOUND:
+        return None
+    return (
+        f"{lost:.1%} of the mass of a RiemannianNormal is beyond what its rays were thought to have at most: draws are "
+        "there too rarely. Use more `num_directions`, a smaller `scale`, or a smoother metric."
     )
 
 

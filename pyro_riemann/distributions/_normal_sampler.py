@@ -22,7 +22,6 @@ from pyro_riemann.metrics import RiemannianMetric
 
 _MARGIN = 0.1  # of the log of the largest ray mass that was seen, for those that were not
 _EFFICIENCY_BOUND = 0.02
-_EXCESS_BOUND = 0.01
 _RAYS = 1 << 13  # followed at once
 _MAX_ROUNDS = 1000
 
@@ -133,7 +132,7 @@ def _reject(metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int,
         )
     batch = len(loc)
     z = torch.empty(count * batch, metric.dim, dtype=loc.dtype, device=loc.device)
-    pending, excess, cast = torch.arange(count * batch, device=loc.device), 0, 0
+    pending, lost, total = torch.arange(count * batch, device=loc.device), 0.0, 0.0
     for _ in range(_MAX_ROUNDS):
         _work.stage("draws", len(z) - len(pending), len(z))
         now = pending[:_RAYS]
@@ -145,7 +144,7 @@ def _reject(metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int,
         over = logs.logsumexp(0) - bound[centre]
         accept = torch.rand_like(over).log() < over
         z[now[accept]] = _along(rule, logs)[accept]
-        excess, cast = excess + int((over > 0).sum()), cast + len(now)
+        lost, total = lost + float(over.clamp(min=0).expm1().sum()), total + float(over.exp().sum())
         pending = torch.cat([now[~accept], pending[_RAYS:]])
         if len(pending) == 0:
             break
@@ -154,11 +153,8 @@ def _reject(metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int,
             f"Rejection sampling of a RiemannianNormal left {len(pending)} of {len(z)} draws without an accepted "
             f"direction in {_MAX_ROUNDS} rounds: few directions have all the mass. Use a smaller `scale`."
         )
-    if excess > _EXCESS_BOUND * cast:
-        warn(
-            f"{excess} of {cast} directions that a RiemannianNormal proposed have more mass than was thought possible: "
-            "its draws have them too rarely. Use more `num_directions`."
-        )
+    if said := ray_rule.complaint_of_draws(lost / total):
+        warn(said)
     return z.reshape(count, batch, metric.dim)
 
 

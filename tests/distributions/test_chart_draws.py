@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 
 import numpy as np
@@ -226,6 +227,18 @@ def test_rays_behind_walls_in_the_plane_do_not_understate_their_errors() -> None
     value, error = RiemannianNormal(loc, time.sqrt(), Walls(2, 2.4)).log_normalizer()
     assert error < 0.01
     assert abs(value - math.log(4 * math.pi) - plane) < error + its_error
+
+
+def test_draws_on_fewer_rays_than_have_the_mass_say_so() -> None:
+    """Of 16 directions none is among those that have most of it; the draws themselves see these."""
+    torch.manual_seed(0)
+    law = RiemannianNormal(torch.tensor([0.3, -0.2], dtype=F64), 2.0**0.5, Walls(2, 1.8), num_directions=16)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        law.sample(torch.Size((100,)))
+    shares = [float(found[1]) for each in said if (found := re.match(r"([\d.]+)% of the mass", str(each.message)))]
+    assert len(shares) == 1
+    assert 5 < shares[0] < 60
 
 
 def bent(z: Tensor) -> Tensor:

@@ -90,7 +90,9 @@ def sample_normal(
                 f"Only {math.exp(float((mean - bound).min())):.1%} of the directions that a RiemannianNormal proposes "
                 "are accepted: few have all the mass, and draws are dear. Use a smaller `scale` or a smoother metric."
             )
-        z = _reject(base, flat, times, bound, key, count)
+        z, lost = _reject(base, flat, times, bound, key, count)
+        if is_known(lost) and (said := ray_rule.complaint_of_draws(float(lost))):
+            warn(said)
     return rewarped(metric, z.reshape(shape))
 
 
@@ -135,26 +137,33 @@ def _bounds(cast: Cast) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnames="count")
-def _reject(metric: RiemannianMetric, loc: Array, variance: Array, bound: Array, key: Array, count: int) -> Array:
+def _reject(
+    metric: RiemannianMetric, loc: Array, variance: Array, bound: Array, key: Array, count: int
+) -> tuple[Array, Array]:
     """Draws ``(count, b, d)``: a direction by rejection from the uniform one, a radius by its law on that ray.
 
-    NaN where no direction is accepted in 1000 rounds.
+    NaN where no direction is accepted in 1000 rounds. And the share of the mass beyond the bound.
     """
     shape = (count, *loc.shape)
 
     def propose(carry: Any) -> Any:
-        index, z, pending = carry
+        index, z, pending, lost, total = carry
         for_noise, for_choice, for_radius = jax.random.split(jax.random.fold_in(key, index), 3)
         noise = jax.random.normal(for_noise, shape, loc.dtype)
         white = noise / jnp.linalg.norm(noise, axis=-1, keepdims=True)
         rule = cast_rays(metric, loc, variance, white, 1.0, check=False)
         logs = rule.log_integrand(variance, 1.0)
         luck = jnp.log(jax.random.uniform(for_choice, pending.shape, loc.dtype))
-        accept = pending & (luck < logsumexp(logs, 0) - bound)
-        return index + 1, jnp.where(accept[..., None], _along(rule, logs, for_radius), z), pending & ~accept
+        over = logsumexp(logs, 0) - bound
+        accept = pending & (luck < over)
+        z = jnp.where(accept[..., None], _along(rule, logs, for_radius), z)
+        lost, total = lost + jnp.expm1(jnp.maximum(over, 0)).sum(), total + jnp.exp(over).sum()
+        return index + 1, z, pending & ~accept, lost, total
 
-    start = (0, jnp.full(shape, jnp.nan, loc.dtype), jnp.ones(shape[:-1], bool))
-    return jax.lax.while_loop(lambda carry: (carry[0] < _MAX_ROUNDS) & carry[2].any(), propose, start)[1]
+    nothing = jnp.zeros((), loc.dtype)
+    start = (0, jnp.full(shape, jnp.nan, loc.dtype), jnp.ones(shape[:-1], bool), nothing, nothing)
+    end = jax.lax.while_loop(lambda carry: (carry[0] < _MAX_ROUNDS) & carry[2].any(), propose, start)
+    return end[1], end[3] / end[4]
 
 
 def _along(rule: RayRule, logs: Array, key: Array) -> Array:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -38,3 +40,14 @@ def test_mass_behind_walls_in_the_plane() -> None:
     assert error < 0.01
     assert draws.error < 0.05
     assert abs(value - math.log(4 * math.pi) - draws.value) < 2 * draws.error + error
+
+
+def test_draws_on_fewer_rays_than_have_the_mass_say_so() -> None:
+    """Of 16 directions none is among those that have most of it; the draws themselves see these."""
+    law = RiemannianNormal(jnp.asarray([0.3, -0.2]), 2.0**0.5, Walls(1.8), num_directions=16)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        law.sample(jax.random.key(0), (100,))
+    shares = [float(found[1]) for each in said if (found := re.match(r"([\d.]+)% of the mass", str(each.message)))]
+    assert len(shares) == 1
+    assert 5 < shares[0] < 60
