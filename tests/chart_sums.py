@@ -8,7 +8,7 @@ from torch import Tensor
 from pyro_riemann import RiemannianMetric
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import chart_sum
-from pyro_riemann.distributions._chart_sum import Chart, to_host
+from pyro_riemann.distributions._chart_sum import chart_of, to_host
 
 
 def log_chart_integral(
@@ -16,5 +16,5 @@ def log_chart_integral(
 ) -> Estimate:
     """Log mass of a radial law about ``loc`` ``(d,)``, relative to flat space, with its error; scalars."""
     corners = None if box is None else (to_host(box[0]), to_host(box[1]))
-    found = chart_sum.log_chart_integral(Chart(metric, loc), to_host(loc), float(variance), corners)
+    found = chart_sum.log_chart_integral(chart_of(metric, loc), to_host(loc), float(variance), corners)
     return Estimate(*(torch.tensor(part, dtype=loc.dtype) for part in found))

@@ -7,12 +7,14 @@ dimensions the chart itself can be summed over, with all distances from one cent
 from __future__ import annotations
 
 import math
-from typing import Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyro_riemann import _work
+from pyro_riemann._formulas import Array
 from pyro_riemann._formulas.chart_draws import Verdict
 from pyro_riemann._formulas.ray_rule import SETTLED
 from pyro_riemann._formulas.runtime import HOST
@@ -30,53 +32,75 @@ _ENLARGEMENTS = 5
 _TAIL = 5e-4  # share of the mass on either side that may lie outside the first box
 
 
-class Chart(Protocol):
-    """A metric as a sum over its chart asks it: arrays of NumPy in, arrays of NumPy out."""
+class Chart(NamedTuple):
+    """A metric of either face as a sum over its chart asks it: arrays of NumPy in, arrays of NumPy out.
+
+    Attributes:
+        metric: nothing of it may be traced.
+        to_face: an array of NumPy as one of the face.
+        to_host: the way back, in doubles.
+    """
+
+    metric: Any
+    to_face: Callable[[Vector], Array]
+    to_host: Callable[[Array], Vector]
 
     @property
     def box(self) -> Box | None:
         """Corners ``(d,)`` if it is a table."""
-        ...
+        found = self.metric.tabulated()
+        return None if found is None else (self.to_host(found.table.low), self.to_host(found.table.high))
 
     @property
     def ends(self) -> bool:
         """Whether nothing is known beyond the box."""
-        ...
+        found = self.metric.tabulated()
+        return found is not None and found.base is None
 
-    def metric(self, z: Vector) -> Vector:
+    def on(self, low: Vector, high: Vector, resolution: int) -> Chart:
+        """Its table on a box: itself if it is that."""
+        if self.box is not None and np.array_equal(self.box, (low, high)):
+            return self
+        return self._replace(metric=self.metric.tabulate(self.to_face(low), self.to_face(high), resolution))
+
+    def tensor(self, z: Vector) -> Vector:
         """G, ``(*batch, d, d)``."""
-        ...
+        return self.to_host(self.metric.metric(self.to_face(z)))
 
     def log_volume(self, z: Vector) -> Vector:
         r""":math:`\frac12 \log\det G`, ``(*batch)``."""
-        ...
+        return 0.5 * self.to_host(self.metric.logdet(self.to_face(z)))
 
-    def tabulated(self, low: Vector, high: Vector, resolution: int) -> Chart:
-        """Its table on a box."""
-        ...
-
-    def squared_dist(self, loc: Vector, z: Vector, resolution: int, tolerance: float, horizon: float) -> Vector:
+    def squared_dist(self, loc: Vector, z: Vector, resolution: int, horizon: float) -> Vector:
         """Of a table: from ``loc`` to points ``(n, d)``, by a field of distances; the shortest, ``(n,)``."""
-        ...
+        field = self.metric.distance_field(self.to_face(loc), resolution, tolerance=_TOLERANCE, horizon=horizon)
+        return self.to_host(field.squared_dist(self.to_face(z)))
 
 
-def summed(chart: Chart, loc: Vector, variance: float, points: Vector, weights: Vector) -> Verdict:
-    """A sum over the chart, on a box that holds the mass on rays, which end nowhere.
+def summed(chart: Chart, loc: Vector, variance: float, low: Vector, high: Vector, beyond: float) -> Verdict:
+    """A sum over the chart, on a box that holds the mass but for a share ``beyond``.
 
     Args:
         chart: of a metric of dimension 2.
         loc: the centre, ``(d,)``.
         variance: t.
-        points: nodes on the rays, ``(n, d)``.
-        weights: their shares of the mass, ``(n,)``.
+        low: corner ``(d,)``, as :func:`box_of_rays` gives it.
+        high: likewise.
+        beyond: likewise.
     """
-    low, high, beyond = box_of_rays(chart, points[weights > 0], weights[weights > 0])
     value, error = log_chart_integral(chart, loc, variance, (low, high))
     return Verdict(value, error + beyond, math.inf)
 
 
 def box_of_rays(chart: Chart, points: Vector, weights: Vector) -> tuple[Vector, Vector, float]:
-    """A box ``(d,)`` that holds the mass on rays, that of a table if it does; and the share beyond."""
+    """A box ``(d,)`` that holds the mass on rays, that of a table if it does; and the share beyond.
+
+    Args:
+        chart: of the metric.
+        points: nodes on the rays, which end nowhere, ``(n, d)``.
+        weights: their shares of the mass, ``(n,)``.
+    """
+    points, weights = points[weights > 0], weights[weights > 0]
 
     def beyond(low: Vector, high: Vector) -> float:
         return float(weights[((points < low) | (points > high)).any(-1)].sum())
@@ -113,9 +137,9 @@ def log_chart_integral(chart: Chart, loc: Vector, variance: float, box: Box | No
         that box, a coarser table, since behind steep walls these settle last; the tolerance of the distances; and what
         lies beyond the box.
     """
-    if box is None:
-        half = 6 * np.sqrt(variance * np.linalg.inv(chart.metric(loc)).diagonal())
-        box = chart.box or (loc - half, loc + half)
+    if (box := box or chart.box) is None:
+        half = 6 * np.sqrt(variance * np.linalg.inv(chart.tensor(loc)).diagonal())
+        box = loc - half, loc + half
     low, high = box
     best = math.nan, math.inf
     for _ in range(_ENLARGEMENTS):
@@ -149,15 +173,14 @@ def _midpoint(
 ) -> tuple[float, Vector]:
     """The sum over ``(2 resolution) ** d`` cells, and what lies beyond them."""
     # a table of its own for each: a difference does not show the error of a table that both were read from
-    own = chart.box is not None and np.array_equal(chart.box, (low, high))
-    table = chart if own else chart.tabulated(low, high, resolution)
+    table = chart.on(low, high, resolution)
     count, dim = 2 * resolution, len(loc)
     steps = (np.arange(count) + 0.5) / count
     axes = [a + steps * (b - a) for a, b in zip(low, high, strict=True)]
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, dim)
     log_volume = table.log_volume(nodes)
     reach = _FAR + max(0.0, float(log_volume.max() - table.log_volume(loc)))
-    squared = table.squared_dist(loc, nodes, resolution, _TOLERANCE, math.sqrt(2 * variance * reach))
+    squared = table.squared_dist(loc, nodes, resolution, math.sqrt(2 * variance * reach))
     cell = np.log((high - low) / count).sum() - 0.5 * dim * math.log(2 * math.pi * variance)
     log_mass = log_volume - 0.5 * squared / variance
     total = float(HOST.logsumexp(log_mass, 0))

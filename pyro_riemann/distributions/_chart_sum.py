@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_riemann._formulas import chart_sum
 from pyro_riemann._formulas.chart_draws import Verdict
-from pyro_riemann._formulas.chart_sum import Box, Vector
+from pyro_riemann._formulas.chart_sum import Chart, Vector, box_of_rays, summed
 from pyro_riemann._memo import remember
-from pyro_riemann.metrics import GridMetric, RiemannianMetric
+from pyro_riemann.metrics import RiemannianMetric
 
 
-class Chart(NamedTuple):
-    """A metric as a sum over its chart asks it, at points of the dtype and device of ``like``."""
-
-    source: RiemannianMetric
-    like: Tensor
-
-    @property
-    def box(self) -> Box | None:
-        """Corners ``(d,)`` if it is a table."""
-        if not isinstance(self.source, GridMetric):
-            return None
-        return to_host(self.source.table.low), to_host(self.source.table.high)
-
-    @property
-    def ends(self) -> bool:
-        """Whether nothing is known beyond the box."""
-        return isinstance(self.source, GridMetric) and self.source.base is None
-
-    def metric(self, z: Vector) -> Vector:
-        """G, ``(*batch, d, d)``."""
-        return to_host(self.source.metric(self._from_host(z)))
-
-    def log_volume(self, z: Vector) -> Vector:
-        r""":math:`\frac12 \log\det G`, ``(*batch)``."""
-        return 0.5 * to_host(self.source.logdet(self._from_host(z)))
-
-    def tabulated(self, low: Vector, high: Vector, resolution: int) -> Chart:
-        """Its table on a box."""
-        return self._replace(source=GridMetric(self.source, self._from_host(low), self._from_host(high), resolution))
-
-    def squared_dist(self, loc: Vector, z: Vector, resolution: int, tolerance: float, horizon: float) -> Vector:
-        """Of a table: from ``loc`` to points ``(n, d)``, by a field of distances; the shortest, ``(n,)``."""
-        assert isinstance(self.source, GridMetric)
-        field = self.source.distance_field(self._from_host(loc), resolution, tolerance=tolerance, horizon=horizon)
-        return to_host(field.squared_dist(self._from_host(z)))
-
-    def _from_host(self, z: Vector) -> Tensor:
-        return torch.from_numpy(z).to(self.like)
+def chart_of(metric: RiemannianMetric, like: Tensor) -> Chart:
+    """The metric at points of the dtype and device of ``like``."""
+    return Chart(metric, lambda z: torch.from_numpy(z).to(like), to_host)
 
 
 def to_host(values: Tensor) -> Vector:
@@ -73,9 +35,8 @@ def summed_mass(metric: RiemannianMetric, loc: Tensor, variance: Tensor, points:
     """
 
     def compute() -> tuple[Verdict, Tensor]:
-        centre, time = to_host(loc), float(variance)
-        return chart_sum.summed(Chart(metric, loc), centre, time, to_host(points), to_host(weights)), points[
-            weights > 0
-        ]
+        chart = chart_of(metric, loc)
+        box = box_of_rays(chart, to_host(points), to_host(weights))
+        return summed(chart, to_host(loc), float(variance), *box), points[weights > 0]
 
     return remember(metric, "chart", (), (loc, variance), compute)

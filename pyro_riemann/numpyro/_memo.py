@@ -36,7 +36,9 @@ _kept: WeakKeyDictionary[RiemannianMetric, list[tuple[Any, Any]]] = WeakKeyDicti
 _MOST_KEPT = 32  # results of one metric
 
 
-def keep(build: Callable[..., Result], settings: tuple[Any, ...], metric: RiemannianMetric, *box: Array) -> Result:
+def keep(
+    build: Callable[..., Result], settings: tuple[Any, ...], metric: RiemannianMetric, *box: Array | np.ndarray
+) -> Result:
     """``build(metric, low, high, *settings)``, once for a metric object whose arrays stay the same ones, and a box.
 
     A model builds its distribution anew on every call, and a set-up is costly. Nothing is kept of arrays that are being

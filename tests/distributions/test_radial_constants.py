@@ -25,7 +25,7 @@ from pyro_riemann import (
 )
 from pyro_riemann._formulas import chart_sum, ray_rule
 from pyro_riemann.distributions import _rays
-from pyro_riemann.distributions._chart_sum import Chart, to_host
+from pyro_riemann.distributions._chart_sum import chart_of, to_host
 from pyro_riemann.distributions._judged_mass import _summed_over_chart
 from pyro_riemann.distributions._judged_rays import Cast, Integrand, judged_rays, log_ratio_of
 from pyro_riemann.distributions._normal_sampler import _along
@@ -95,7 +95,7 @@ def test_constants_by_a_rule_in_the_tangent_space(integrand: Integrand) -> None:
 def box_of_rays(metric: RiemannianMetric, cast: Cast) -> tuple[Tensor, Tensor, float]:
     """Of those of the only centre."""
     points, weights = to_host(cast.points()[:, 0]), to_host(cast.weights()[:, 0])
-    low, high, beyond = chart_sum.box_of_rays(Chart(metric, cast.value), points[weights > 0], weights[weights > 0])
+    low, high, beyond = chart_sum.box_of_rays(chart_of(metric, cast.value), points, weights)
     return torch.from_numpy(low), torch.from_numpy(high), beyond
 
 
