@@ -17,4 +17,4 @@ def log_chart_integral(
     """Log mass of a radial law about ``loc`` ``(d,)``, relative to flat space, with its error; scalars."""
     corners = None if box is None else (to_host(box[0]), to_host(box[1]))
     found = chart_sum.log_chart_integral(chart_of(metric, loc), to_host(loc), float(variance), corners)
-    return Estimate(*(torch.tensor(part, dtype=loc.dtype) for part in found))
+    return Estimate(*(torch.tensor(part, dtype=loc.dtype) for part in (found.value, found.error)))

@@ -14,9 +14,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from pyro_riemann._formulas import Array, Namespace, table
 from pyro_riemann._formulas.climbs import Vector
 from pyro_riemann._formulas.ray_rule import DIRECTIONS_BOUND, ERROR_BOUND
-from pyro_riemann._formulas.runtime import HOST
+from pyro_riemann._formulas.runtime import HOST, Runtime
 from pyro_riemann._formulas.unit_fit import capped, reconciled
 from pyro_riemann._formulas.unit_mixture import UnitMixture, effective_share, log_mean, mixture
 
@@ -37,24 +38,6 @@ _MATTERS = 1e-6  # of the mean weight, below which a point has no kernel
 _WIDEST = 0.9  # variance of a kernel, in multiples of the law's
 _WIDE = (2.0, 4.0, 8.0)  # variances of the defensive parts, in multiples of the law's
 _WIDE_SHARE = 0.15
-
-
-class WeighedDraws(NamedTuple):
-    """Draws of a proposal and what they say of an integral.
-
-    Attributes:
-        value: its logarithm.
-        error: of that.
-        num_effective: effective number of draws, the less of both fits.
-        points: ``(n, d)``.
-        weights: normalised, ``(n)``.
-    """
-
-    value: float
-    error: float
-    num_effective: float
-    points: Vector
-    weights: Vector
 
 
 class Verdict(NamedTuple):
@@ -93,19 +76,87 @@ class Verdict(NamedTuple):
         return (better._replace(error=gap) if heard and gap > 2 * (doubted + other.error) else better), taken
 
 
-class _Proposal(NamedTuple):
-    """A mixture in coordinates in which the draws that it comes from are white."""
+class Proposal(NamedTuple):
+    """A mixture in coordinates in which the draws that it comes from are white.
 
-    mean: Vector
-    covariance: Vector
-    root: Vector
+    Attributes:
+        mean: of these draws, ``(d,)``.
+        covariance: ``(d, d)``.
+        root: a root of it, ``(d, d)``.
+        parts: the mixture.
+    """
+
+    mean: Array
+    covariance: Array
+    root: Array
     parts: UnitMixture
 
-    def draw(self, luck: np.random.Generator, count: int) -> tuple[Vector, Vector]:
-        """Draws ``(count, d)`` and their log density."""
-        white = self.parts.place(HOST, luck.random((count, len(self.mean) + 1)))
-        log_density = self.parts.log_prob(HOST, white) - np.log(np.diagonal(self.root)).sum()
-        return self.mean + white @ self.root.T, log_density
+    def on(self, xp: Namespace, like: Array) -> Proposal:
+        """In arrays of a face, of the dtype and device of ``like``."""
+        mean, covariance, root = (table(xp, part, like) for part in self[:3])
+        return Proposal(mean, covariance, root, UnitMixture(*(table(xp, part, like) for part in self.parts)))
+
+    def place(self, runtime: Runtime, luck: Array) -> Array:
+        """Draws ``(n, d)`` from uniform numbers ``(n, d + 1)``."""
+        return self.mean + self.parts.place(runtime, luck) @ self.root.T
+
+    def log_prob(self, runtime: Runtime, z: Array) -> Array:
+        """Log density ``(n)`` at points ``(n, d)``."""
+        xp = runtime.xp
+        white = xp.linalg.solve(self.root, (z - self.mean).T).T
+        return self.parts.log_prob(runtime, white) - xp.log(xp.diagonal(self.root)).sum()
+
+
+class Pair(NamedTuple):
+    """Two proposals as one.
+
+    Attributes:
+        one: of the first half of the draws.
+        other: of the rest.
+    """
+
+    one: Proposal
+    other: Proposal
+
+    def on(self, xp: Namespace, like: Array) -> Pair:
+        """In arrays of a face, of the dtype and device of ``like``."""
+        one, other = (half.on(xp, like) for half in self)
+        return Pair(one, other)
+
+    def place(self, runtime: Runtime, luck: Array) -> Array:
+        """Draws ``(n, d)`` from uniform numbers ``(n, d + 2)``."""
+        one, other = (half.place(runtime, luck[:, 1:]) for half in self)
+        return runtime.xp.where(luck[:, :1] < 0.5, one, other)
+
+    def log_prob(self, runtime: Runtime, z: Array) -> Array:
+        """Log density ``(n)`` at points ``(n, d)``."""
+        return runtime.xp.logaddexp(*(half.log_prob(runtime, z) for half in self)) - math.log(2)
+
+
+class WeighedDraws(NamedTuple):
+    """Draws of a proposal and what they say of an integral.
+
+    Attributes:
+        value: its logarithm.
+        error: of that.
+        num_effective: effective number of draws, the less of both fits.
+        points: ``(n, d)``.
+        weights: normalised, ``(n)``.
+        proposal: that of all of them; None if there are none.
+        log_weights: log of the integrand relative to it, ``(n)``.
+    """
+
+    value: float
+    error: float
+    num_effective: float
+    points: Vector
+    weights: Vector
+    proposal: Pair | None
+    log_weights: Vector
+
+    def verdict(self) -> Verdict:
+        """To be held against that of rays."""
+        return Verdict(self.value, self.error, self.num_effective)
 
 
 def log_integral(cheap: LogDensity, exact: LogDensity, starts: tuple[Vector, Vector]) -> WeighedDraws:
@@ -119,35 +170,43 @@ def log_integral(cheap: LogDensity, exact: LogDensity, starts: tuple[Vector, Vec
         starts: where the fits begin, ``(n, d)`` each.
     """
     halves = [_weighed(cheap, exact, start, seed) for seed, start in enumerate(starts)]
-    points, log_weights = (np.concatenate(parts) for parts in zip(*halves, strict=True))
-    if any(log_weight.max() == -math.inf for _, log_weight in halves):
-        return WeighedDraws(-math.inf, math.inf, 0.0, points, np.zeros(len(points)))
+    proposals, *parts = zip(*halves, strict=True)
+    points, log_densities, log_proposals = map(np.concatenate, parts)
+    pair, log_weights = Pair(*proposals), log_densities - log_proposals
+    log_ratios = log_densities - pair.log_prob(HOST, points)
+    by_half = np.split(log_weights, [len(parts[0][0])])
+    if any(log_weight.max() == -math.inf for log_weight in by_half):
+        return WeighedDraws(-math.inf, math.inf, 0.0, points, np.zeros(len(points)), pair, log_ratios)
     value, error = map(float, log_mean(HOST, log_weights))
-    (one, its_error), other = (tuple(map(float, log_mean(HOST, log_weight))) for _, log_weight in halves)
+    (one, its_error), other = (tuple(map(float, log_mean(HOST, log_weight))) for log_weight in by_half)
     if (gap := reconciled(one, its_error, *other)[0]) > its_error:
         error = max(error, gap)
-    effective = min(len(log_weight) * float(effective_share(HOST, log_weight)) for _, log_weight in halves)
-    return WeighedDraws(value, error, effective, points, np.exp(log_weights - np.logaddexp.reduce(log_weights)))
+    effective = min(len(log_weight) * float(effective_share(HOST, log_weight)) for log_weight in by_half)
+    weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
+    return WeighedDraws(value, error, effective, points, weights, pair, log_ratios)
 
 
-def _weighed(cheap: LogDensity, exact: LogDensity, start: Vector, seed: int) -> tuple[Vector, Vector]:
-    """Draws ``(n, d)`` of a proposal that was fitted from a start, and their log weights ``(n)``.
+def _weighed(cheap: LogDensity, exact: LogDensity, start: Vector, seed: int) -> tuple[Proposal, Vector, Vector, Vector]:
+    """A proposal that was fitted from a start, draws of it ``(n, d)``, and at them the log densities of target and it.
 
     A round whose draws are effective enough for the target itself is the last: no fit has seen them.
     """
     luck = np.random.default_rng(seed)
-    proposal = _fitted(start, np.full(len(start), 1 / len(start)))
+    last = _fitted(start, np.full(len(start), 1 / len(start)))
     for density, rounds in ((cheap, _CHEAP_ROUNDS), (exact, _ROUNDS)):
         for _ in range(rounds):
-            z, log_proposal = proposal.draw(luck, _DRAWS)
-            log_weight = np.nan_to_num(density(z) - log_proposal, nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
+            proposal = last
+            z = proposal.place(HOST, luck.random((_DRAWS, start.shape[1] + 1)))
+            log_proposal = proposal.log_prob(HOST, z)
+            log_density = np.nan_to_num(density(z), nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
+            log_weight = log_density - log_proposal
             if effective_share(HOST, log_weight) > _ENOUGH or log_weight.max() == -math.inf:
                 break
-            proposal = _fitted(z, capped(log_weight), proposal.covariance)
-    return z, log_weight
+            last = _fitted(z, capped(log_weight), proposal.covariance)
+    return proposal, z, log_density, log_proposal
 
 
-def _fitted(z: Vector, weights: Vector, before: Vector | None = None) -> _Proposal:
+def _fitted(z: Vector, weights: Vector, before: Vector | None = None) -> Proposal:
     """Kernels on weighed points, drawn together as much as their width spreads them, beside a few wide Gaussians.
 
     The covariance ``before`` stays in as much as the points are few: one heavy draw never collapses a proposal.
@@ -170,4 +229,4 @@ def _fitted(z: Vector, weights: Vector, before: Vector | None = None) -> _Propos
     variance = np.concatenate([np.full(len(white), width), _WIDE])[:, None] * np.ones(dim)
     wide = np.full(len(_WIDE), _WIDE_SHARE / len(_WIDE))
     shares = np.concatenate([(1 - _WIDE_SHARE) * share / share.sum(), wide])
-    return _Proposal(mean, covariance, root, mixture(np, loc, variance, np.append(np.log(shares), -math.inf)))
+    return Proposal(mean, covariance, root, mixture(np, loc, variance, np.append(np.log(shares), -math.inf)))

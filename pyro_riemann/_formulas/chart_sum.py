@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_riemann import _work
-from pyro_riemann._formulas import Array
+from pyro_riemann._formulas import Array, table
 from pyro_riemann._formulas.chart_draws import Verdict
 from pyro_riemann._formulas.ray_rule import SETTLED
-from pyro_riemann._formulas.runtime import HOST
+from pyro_riemann._formulas.runtime import HOST, Runtime
 
 Vector: TypeAlias = NDArray[np.float64]
 Box: TypeAlias = tuple[Vector, Vector]
@@ -30,6 +30,9 @@ _SHARE = 1e-3  # of the mass, beyond the box on one axis, above which it is enla
 _GROWTH = 0.5  # by that share of its width
 _ENLARGEMENTS = 5
 _TAIL = 5e-4  # share of the mass on either side that may lie outside the first box
+_SPREAD = 512  # points that stand for all cells
+_NO_MASS = 1e-9  # of the mass, in a cell
+_ROWS = 1 << 14  # draws at once
 
 
 class Chart(NamedTuple):
@@ -77,7 +80,71 @@ class Chart(NamedTuple):
         return self.to_host(field.squared_dist(self.to_face(z)))
 
 
-def summed(chart: Chart, loc: Vector, variance: float, low: Vector, high: Vector, beyond: float) -> Verdict:
+class Cells(NamedTuple):
+    """Where the mass of a law in the plane lies, in equal cells of a box.
+
+    Attributes:
+        low: corner ``(2,)``.
+        width: of a cell, ``(2,)``.
+        rows: share of the mass up to the end of every row of cells, ``(n,)``.
+        columns: of the mass of its row, up to the end of every cell, ``(n, n)``, in single precision.
+        mean_squared: mean of the squared distance from the centre.
+    """
+
+    low: Vector
+    width: Vector
+    rows: Vector
+    columns: NDArray[np.float32]
+    mean_squared: float
+
+    def nodes(self) -> tuple[Vector, Vector]:
+        """Middles ``(n, 2)`` of the cells that have mass, and their shares of it ``(n,)``."""
+        share = np.diff(self.rows, prepend=0.0)[:, None] * np.diff(self.columns, prepend=0.0)
+        index = np.argwhere(share > _NO_MASS)
+        weights = share[tuple(index.T)]
+        return self.low + (index + 0.5) * self.width, weights / weights.sum()
+
+    def place(self, runtime: Runtime, luck: Array) -> Array:
+        """Draws ``(n, 2)`` of the law from uniform numbers ``(n, 4)``: a row, a column, a place in the cell."""
+        xp, last = runtime.xp, len(self.rows) - 1
+        low, width, rows, columns = (table(xp, part, luck) for part in self[:4])
+
+        def piece(luck: Array) -> Array:
+            row = xp.clip(xp.searchsorted(rows, luck[:, 0] + 0, side="right"), 0, last)
+            column = xp.clip((columns[row] <= luck[:, 1:2]).sum(-1), 0, last)
+            return low + (xp.stack([row, column], -1) + luck[:, 2:]) * width
+
+        return runtime.in_pieces(piece, _ROWS, luck)
+
+    def spread(self) -> Vector:
+        """Points of equal weight ``(n, 2)`` that stand for the law: the same number of them in equal shares of it."""
+        at = (np.arange(_SPREAD) + 0.5) / _SPREAD
+        row = self.rows.searchsorted(at)
+        before = np.append(0.0, self.rows)[row]
+        return self.place(
+            HOST, np.stack([at, (at - before) / (self.rows[row] - before), 0 * at + 0.5, 0 * at + 0.5], -1)
+        )
+
+
+class ChartSum(NamedTuple):
+    """An integral over a chart.
+
+    Attributes:
+        value: its log, relative to flat space.
+        error: of that.
+        cells: where the mass lies; None in one dimension.
+    """
+
+    value: float
+    error: float
+    cells: Cells | None
+
+    def verdict(self) -> Verdict:
+        """Value and error, to be held against those of rays."""
+        return Verdict(self.value, self.error, math.inf)
+
+
+def summed(chart: Chart, loc: Vector, variance: float, low: Vector, high: Vector, beyond: float) -> ChartSum:
     """A sum over the chart, on a box that holds the mass but for a share ``beyond``.
 
     Args:
@@ -88,8 +155,8 @@ def summed(chart: Chart, loc: Vector, variance: float, low: Vector, high: Vector
         high: likewise.
         beyond: likewise.
     """
-    value, error = log_chart_integral(chart, loc, variance, (low, high))
-    return Verdict(value, error + beyond, math.inf)
+    found = log_chart_integral(chart, loc, variance, (low, high))
+    return found._replace(error=found.error + beyond)
 
 
 def box_of_rays(chart: Chart, points: Vector, weights: Vector) -> tuple[Vector, Vector, float]:
@@ -120,7 +187,7 @@ def box_of_rays(chart: Chart, points: Vector, weights: Vector) -> tuple[Vector, 
     return low, high, beyond(low, high)
 
 
-def log_chart_integral(chart: Chart, loc: Vector, variance: float, box: Box | None = None) -> tuple[float, float]:
+def log_chart_integral(chart: Chart, loc: Vector, variance: float, box: Box | None = None) -> ChartSum:
     r"""Log of :math:`(2 \pi t)^{-d/2} \int e^{-\ell^2(\mu, z) / 2t}\,dM`, d <= 2, and its error.
 
     Distances are those of the shortest curves, whatever settings the metric has for its own.
@@ -141,12 +208,13 @@ def log_chart_integral(chart: Chart, loc: Vector, variance: float, box: Box | No
         half = 6 * np.sqrt(variance * np.linalg.inv(chart.tensor(loc)).diagonal())
         box = loc - half, loc + half
     low, high = box
-    best = math.nan, math.inf
+    best = ChartSum(math.nan, math.inf, None)
     for _ in range(_ENLARGEMENTS):
-        value, error, beyond = _settled(chart, loc, variance, low, high)
-        if best[1] < error + beyond.sum():  # cells that are too large
+        found, beyond = _settled(chart, loc, variance, low, high)
+        error = found.error + float(beyond.sum())
+        if best.error < error:  # cells that are too large
             break
-        best = value, error + float(beyond.sum())
+        best = found._replace(error=error)
         if not (beyond > _SHARE).any() or chart.ends:
             break
         more = np.where(beyond > _SHARE, 0.5 * _GROWTH * (high - low), 0.0)
@@ -154,37 +222,48 @@ def log_chart_integral(chart: Chart, loc: Vector, variance: float, box: Box | No
     return best
 
 
-def _settled(chart: Chart, loc: Vector, variance: float, low: Vector, high: Vector) -> tuple[float, float, Vector]:
-    """Log of the integral over the box, its error, and what lies beyond on each axis, ``(d,)``, relative."""
+def _settled(chart: Chart, loc: Vector, variance: float, low: Vector, high: Vector) -> tuple[ChartSum, Vector]:
+    """The integral over the box, and what lies beyond on each axis, ``(d,)``, relative."""
     first, *finer = _RESOLUTIONS[len(loc)]
     fine, beyond = _midpoint(chart, loc, variance, low, high, first)
-    error = math.inf
     for resolution in _work.turns("refinements of the sum over the chart", finer):
         coarse, (fine, beyond) = fine, _midpoint(chart, loc, variance, low, high, resolution)
         # the mean of l^2 / t is the dimension; half: anywhere within the tolerance
-        error = math.hypot(fine - coarse, 0.5 * len(loc) * _TOLERANCE)
-        if error < SETTLED:
+        fine = fine._replace(error=math.hypot(fine.value - coarse.value, 0.5 * len(loc) * _TOLERANCE))
+        if fine.error < SETTLED:
             break
-    return fine, error, beyond
+    return fine, beyond
 
 
 def _midpoint(
     chart: Chart, loc: Vector, variance: float, low: Vector, high: Vector, resolution: int
-) -> tuple[float, Vector]:
-    """The sum over ``(2 resolution) ** d`` cells, and what lies beyond them."""
+) -> tuple[ChartSum, Vector]:
+    """The sum over ``(2 resolution) ** d`` cells, without an error, and what lies beyond them."""
     # a table of its own for each: a difference does not show the error of a table that both were read from
-    table = chart.on(low, high, resolution)
+    tabled = chart.on(low, high, resolution)
     count, dim = 2 * resolution, len(loc)
     steps = (np.arange(count) + 0.5) / count
     axes = [a + steps * (b - a) for a, b in zip(low, high, strict=True)]
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, dim)
-    log_volume = table.log_volume(nodes)
-    reach = _FAR + max(0.0, float(log_volume.max() - table.log_volume(loc)))
-    squared = table.squared_dist(loc, nodes, resolution, math.sqrt(2 * variance * reach))
-    cell = np.log((high - low) / count).sum() - 0.5 * dim * math.log(2 * math.pi * variance)
+    log_volume = tabled.log_volume(nodes)
+    reach = _FAR + max(0.0, float(log_volume.max() - tabled.log_volume(loc)))
+    squared = tabled.squared_dist(loc, nodes, resolution, math.sqrt(2 * variance * reach))
+    width = (high - low) / count
     log_mass = log_volume - 0.5 * squared / variance
     total = float(HOST.logsumexp(log_mass, 0))
-    return total + float(cell), _beyond(np.exp(log_mass - total).reshape((count,) * dim))
+    share = np.exp(log_mass - total)
+    value = total + float(np.log(width).sum()) - 0.5 * dim * math.log(2 * math.pi * variance)
+    by_row = share.reshape((count,) * dim)
+    cells = _cells(low, width, by_row, float(share[share > 0] @ squared[share > 0])) if dim == 2 else None
+    return ChartSum(value, math.inf, cells), _beyond(by_row)
+
+
+def _cells(low: Vector, width: Vector, share: Vector, mean_squared: float) -> Cells:
+    """Of shares ``(n, n)`` of the mass."""
+    rows, columns = share.sum(1).cumsum(), share.cumsum(1)
+    whole = columns[:, -1:]
+    part = columns / np.where(whole > 0, whole, 1.0)
+    return Cells(low, width, rows / rows[-1], part.astype(np.float32), mean_squared)
 
 
 def _beyond(mass: Vector) -> Vector:

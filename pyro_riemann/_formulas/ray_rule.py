@@ -21,7 +21,7 @@ Table = NDArray[np.float64]
 
 _BUDGET = 2.4e11  # multiplications, half a minute of one processor
 _USUAL_STEPS = 40
-_LOST_BOUND = 0.01
+_EFFICIENCY_BOUND = 0.02
 
 SETTLED = 0.01
 """Error of a log mass above which more directions are tried."""
@@ -29,6 +29,10 @@ ERROR_BOUND = 0.1
 """Error of a log mass above which a warning is given."""
 DIRECTIONS_BOUND = 8.0
 """Effective number of directions, or of draws in their place, below which a warning is given."""
+MARGIN = 0.1
+"""Of the log of the largest weight that rejection has seen, for those that it has not."""
+MAX_ROUNDS = 1000
+"""Of rejection."""
 PANEL = 5
 """Gauss-Legendre nodes in each step of a ray."""
 DROP = 26.0
@@ -88,13 +92,23 @@ def complaint(error: float, num_effective: float, count: int) -> str | None:
     )
 
 
-def complaint_of_draws(lost: float) -> str | None:
-    """What is to be said of draws on rays that should have been this share of all, but are not; None of a small one."""
-    if lost <= _LOST_BOUND:
+def complaint_of_efficiency(efficiency: float) -> str | None:
+    """What is to be said of draws by rejection that accepts so few proposals; None of a good rate."""
+    if efficiency >= _EFFICIENCY_BOUND:
         return None
     return (
-        f"{lost:.1%} of the mass of a RiemannianNormal is beyond what its rays were thought to have at most: draws are "
-        "there too rarely. Use more `num_directions`, a smaller `scale`, or a smoother metric."
+        f"Only {efficiency:.1%} of what a RiemannianNormal proposes is accepted: few directions have all the mass, and "
+        "draws are dear. Use a smaller `scale` or a smoother metric."
+    )
+
+
+def complaint_of_draws(num_effective: float, count: int) -> str | None:
+    """What is to be said of draws by rejection from ``count`` proposals or more; None of good ones."""
+    if count <= 8 or num_effective >= DIRECTIONS_BOUND:
+        return None
+    return (
+        f"Of all that draws of a RiemannianNormal were chosen from, {num_effective:.1f} had the mass: others, that "
+        "were not met, may have more. Use more `num_directions`, a smaller `scale`, or a smoother metric."
     )
 
 

@@ -15,6 +15,7 @@ from pyro_riemann.brownian import brownian_motion
 from pyro_riemann.distributions._tangent import is_closed_form
 from pyro_riemann.geodesics import GeodesicSolver, training_solver
 from pyro_riemann.metrics import RiemannianMetric
+from pyro_riemann.sampling._runtime import RUNTIME
 
 
 class ChartDraws(NamedTuple):
@@ -25,12 +26,16 @@ class ChartDraws(NamedTuple):
         num_effective: effective number of draws.
         points: ``(n, d)``.
         weights: normalised, ``(n,)``.
+        proposal: a mixture that all of them are draws of; None if there are none.
+        log_weights: of the integrand relative to it, ``(n,)``.
     """
 
     mass: Estimate
     num_effective: float
     points: Tensor
     weights: Tensor
+    proposal: chart_draws.Pair | None
+    log_weights: Tensor
 
     def verdict(self) -> chart_draws.Verdict:
         """Value, error and effective number in plain numbers."""
@@ -40,6 +45,14 @@ class ChartDraws(NamedTuple):
         """A scalar whose derivative in loc, variance and metric is that of the log integral."""
         used = self.weights > 0
         return self.weights[used] @ _log_density(metric, loc, variance, self.points[used])
+
+    @torch.no_grad()
+    def propose(self, metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """More points ``(count, d)``, and their log weights ``(count)``."""
+        assert self.proposal is not None
+        z = self.proposal.place(RUNTIME, torch.rand(count, metric.dim + 2, dtype=loc.dtype, device=loc.device))
+        log_density = _log_density(metric, loc, variance, z)
+        return z, log_density.nan_to_num(nan=-torch.inf, posinf=-torch.inf) - self.proposal.log_prob(RUNTIME, z)
 
 
 @torch.no_grad()
@@ -68,7 +81,7 @@ def log_chart_expectation(metric: RiemannianMetric, loc: Tensor, variance: Tenso
     halves = [part[part.isfinite().all(-1)].double().cpu().numpy() for part in starts.chunk(2)]
     if min(map(len, halves)) < 2 * metric.dim:  # no paths that could say where to look
         nothing = Estimate(torch.full_like(variance, -torch.inf), torch.full_like(variance, torch.inf))
-        return ChartDraws(nothing, 0.0, loc.new_zeros(0, metric.dim), loc.new_zeros(0))
+        return ChartDraws(nothing, 0.0, loc.new_zeros(0, metric.dim), loc.new_zeros(0), None, loc.new_zeros(0))
     cheap = exact if is_closed_form(metric) else on_host(training_solver(metric.dim))
     found = chart_draws.log_integral(cheap, exact, (halves[0], halves[1]))
     return ChartDraws(
@@ -76,6 +89,8 @@ def log_chart_expectation(metric: RiemannianMetric, loc: Tensor, variance: Tenso
         found.num_effective,
         torch.from_numpy(found.points).to(loc),
         torch.from_numpy(found.weights).to(loc),
+        found.proposal and found.proposal.on(torch, loc),
+        torch.from_numpy(found.log_weights).to(loc),
     )
 
 

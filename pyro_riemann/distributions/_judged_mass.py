@@ -9,9 +9,10 @@ from torch import Tensor
 
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict
+from pyro_riemann._formulas.chart_sum import Cells
 from pyro_riemann._memo import remember
 from pyro_riemann.distributions._chart_draws import ChartDraws, log_chart_expectation
-from pyro_riemann.distributions._chart_sum import summed_mass
+from pyro_riemann.distributions._chart_sum import slope_of_sum, sum_over_chart
 from pyro_riemann.distributions._judged_rays import (
     Cast,
     Integrand,
@@ -30,23 +31,32 @@ class JudgedMass(NamedTuple):
         error: ``(b)``.
         cast: rays; None where draws have all values.
         drawn: draws, by the row of the centre whose value is theirs.
+        cells: of the sum over the plane, by the row of the centre whose value it is.
     """
 
     value: Tensor
     error: Tensor
     cast: Cast | None
     drawn: dict[int, ChartDraws]
+    cells: dict[int, Cells]
 
     def slope(self, metric: RiemannianMetric, loc: Tensor, variance: Tensor, integrand: Integrand) -> Tensor:
         """A function ``(b)`` of loc, variance and metric whose derivative is that of the log mass."""
         slopes = {row: draws.slope(metric, loc[row], variance[row]) for row, draws in self.drawn.items()}
-        if self.cast is None:
+        slopes |= {row: slope_of_sum(metric, loc[row], variance[row], cells) for row, cells in self.cells.items()}
+        if self.cast is None or len(slopes) == len(loc):
             return torch.stack([slopes[row] for row in range(len(loc))])
         slope = log_integrand_slope(metric, loc, variance, integrand, self.cast)
         row = torch.arange(len(loc), device=loc.device)
         for chosen, own in slopes.items():
             slope = torch.where(row == chosen, own, slope)
         return slope
+
+
+def distinct(loc: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres and variances of the laws that differ, and which of them each is; without gradient."""
+    rows, index = torch.cat([loc, variance.unsqueeze(-1)], -1).detach().unique(dim=0, return_inverse=True)
+    return rows[:, :-1].contiguous(), rows[:, -1].contiguous(), index
 
 
 def judged_mass(
@@ -61,29 +71,35 @@ def judged_mass(
         drawn = {row: _draws(metric, loc[row], variance[row]) for row in range(len(loc))}
         if all(each.verdict().is_good() for each in drawn.values()):
             value, error = (torch.stack(part) for part in zip(*(each.mass for each in drawn.values()), strict=True))
-            return JudgedMass(value, error, None, drawn)
-    cast, drawn = judged_rays(metric, loc, variance, integrand, num_directions), {}
+            return JudgedMass(value, error, None, drawn, {})
+    cast = judged_rays(metric, loc, variance, integrand, num_directions)
+    drawn, cells = {}, dict[int, Cells]()
     if free and metric.dim == 2:
-        cast = _summed_over_chart(metric, loc, variance, cast)
+        cast, cells = _summed_over_chart(metric, loc, variance, cast)
     elif drawable:
         cast, drawn = _drawn_over_chart(metric, loc, variance, cast)
     cast.warn()
-    return JudgedMass(cast.value, cast.error, cast, drawn)
+    return JudgedMass(cast.value, cast.error, cast, drawn, cells)
 
 
 @torch.no_grad()
-def _summed_over_chart(metric: RiemannianMetric, loc: Tensor, variance: Tensor, cast: Cast) -> Cast:
-    """Values and errors by sums over the plane chart, where rays do not settle and these err less."""
+def _summed_over_chart(
+    metric: RiemannianMetric, loc: Tensor, variance: Tensor, cast: Cast
+) -> tuple[Cast, dict[int, Cells]]:
+    """Values and errors by sums over the plane chart, where rays do not settle and these err less; and their cells."""
+    used: dict[int, Cells] = {}
     unsettled = (cast.error > ray_rule.SETTLED).nonzero().flatten()
     if not 0 < len(unsettled) <= MOST_CENTRES:
-        return cast
+        return cast, used
     value, error, effective = cast.value.clone(), cast.error.clone(), cast.num_effective.clone()
     points, weights = cast.points(), cast.weights()
     for row in unsettled.tolist():
         rays = Verdict(float(value[row]), float(error[row]), float(effective[row]))
-        plane = summed_mass(metric, loc[row], variance[row], points[:, row], weights[:, row])
-        (value[row], error[row], effective[row]), _ = rays.beside(plane)
-    return cast._replace(value=value, error=error, num_effective=effective)
+        plane = sum_over_chart(metric, loc[row], variance[row], points[:, row], weights[:, row])
+        (value[row], error[row], effective[row]), taken = rays.beside(plane.verdict())
+        if taken and plane.cells is not None:
+            used[row] = plane.cells
+    return cast._replace(value=value, error=error, num_effective=effective), used
 
 
 @torch.no_grad()

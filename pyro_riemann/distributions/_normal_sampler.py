@@ -1,37 +1,39 @@
-"""Draws of the Riemannian normal: exact radii where the volume is known, elsewhere rays in random directions."""
+"""Draws of the Riemannian normal, by the route that its normalising constant has taken.
+
+Exact radii where the volume is known; elsewhere rays in random directions, cells of a sum over the plane, or points of
+the mixture that was fitted to weigh draws.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_riemann import _work
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann._warn import warn
-from pyro_riemann.distributions._judged_rays import Integrand, judged_rays
+from pyro_riemann.distributions._judged_mass import JudgedMass, distinct, judged_mass
+from pyro_riemann.distributions._judged_rays import Integrand
 from pyro_riemann.distributions._radial_mass import radial_laws, unwarped
 from pyro_riemann.distributions._radial_moments import rewarped
-from pyro_riemann.distributions._rays import RayRule, cast_rays
+from pyro_riemann.distributions._rays import cast_rays
+from pyro_riemann.distributions._rejection import Source, along, reject
 from pyro_riemann.distributions._tangent import tangent_vectors
 from pyro_riemann.manifolds import ProductMetric
 from pyro_riemann.metrics import RiemannianMetric
-
-_MARGIN = 0.1  # of the log of the largest ray mass that was seen, for those that were not
-_EFFICIENCY_BOUND = 0.02
-_RAYS = 1 << 13  # followed at once
-_MAX_ROUNDS = 1000
+from pyro_riemann.sampling._runtime import RUNTIME
 
 
 class SamplingReport(NamedTuple):
     """How a Riemannian normal is sampled.
 
     Attributes:
-        method: ``"exact"`` where the metric knows its volume, else ``"rejection"`` of directions.
-        efficiency: acceptance rate of directions, the worst of the batch.
+        method: ``"exact"`` where the metric knows its volume, ``"cells"`` where the normalising constant is a sum over
+            those of the plane, else ``"rejection"`` of directions, or of points where it is a mean of weighed draws.
+        efficiency: acceptance rate, the worst of the batch.
 
     Example:
         >>> RiemannianNormal(torch.zeros(2), 0.5, EuclideanMetric(2)).sampling_report
@@ -51,8 +53,10 @@ def report_of(metric: RiemannianMetric, loc: Tensor, variance: Tensor, num_direc
         parts = zip(metric.factors, metric.split(loc), strict=True)
         reports = [report_of(factor, x, variance, num_directions) for factor, x in parts]
         return SamplingReport("rejection", min(report.efficiency for report in reports))
-    bound, mean = _bounds(metric, loc.reshape(-1, metric.dim), variance.reshape(-1), num_directions)
-    return SamplingReport("rejection", float((mean - bound).exp().min()))
+    centre, time, _ = distinct(loc.reshape(-1, metric.dim), variance.reshape(-1))
+    mass = _route(metric, centre, time, num_directions)
+    efficiencies = [source.efficiency() for source in _sources(metric, centre, time, mass)]
+    return SamplingReport("rejection", min(efficiencies)) if efficiencies else SamplingReport("cells", 1.0)
 
 
 def sample_normal(
@@ -74,7 +78,7 @@ def sample_normal(
     elif law is not None:
         z = _exact(base, law, flat, times, count)
     else:
-        z = _reject(base, flat, times, count, num_directions)
+        z = _unknown(base, flat, times, count, num_directions)
     return rewarped(metric, z.reshape(shape))
 
 
@@ -109,74 +113,50 @@ def _exact(metric: RiemannianMetric, law: RadialLaw, loc: Tensor, variance: Tens
 # ---------------------------------------------------------------- elsewhere
 
 
-def _bounds(
-    metric: RiemannianMetric, loc: Tensor, variance: Tensor, num_directions: int | None
-) -> tuple[Tensor, Tensor]:
-    """Bound and mean of the mass of a ray, in logs, ``(b)``, from those behind the normalising constant."""
-    cast = judged_rays(metric, loc, variance, Integrand(), num_directions)
-    cast.warn()
-    mean = cast.ray_mass.logsumexp(0) - math.log(len(cast.ray_mass))
-    largest = cast.ray_mass.amax(0)
-    spread = (largest - mean).clamp(max=1.0)
-    return largest + _MARGIN * spread.clamp(min=0.01), mean
+def _route(metric: RiemannianMetric, loc: Tensor, variance: Tensor, num_directions: int | None) -> JudgedMass:
+    """That of the constant, unless that has a number of rays which is too small to draw by."""
+    mass = judged_mass(metric, loc, variance, Integrand(), num_directions)
+    if num_directions is not None and bool((mass.error > ray_rule.ERROR_BOUND).any()):
+        return judged_mass(metric, loc, variance, Integrand(), None)
+    return mass
 
 
-def _reject(metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int, num_directions: int | None) -> Tensor:
-    """Draws ``(count, b, d)``: a direction by rejection from the uniform one, a radius by its law on that ray."""
-    bound, mean = _bounds(metric, loc, variance, num_directions)
-    efficiency = (mean - bound).exp()
-    if float(efficiency.min()) < _EFFICIENCY_BOUND:
-        warn(
-            f"Only {float(efficiency.min()):.1%} of the directions that a RiemannianNormal proposes are accepted: few "
-            "have all the mass, and draws are dear. Use a smaller `scale` or a smoother metric."
-        )
-    batch = len(loc)
-    z = torch.empty(count * batch, metric.dim, dtype=loc.dtype, device=loc.device)
-    pending, lost, total = torch.arange(count * batch, device=loc.device), 0.0, 0.0
-    for _ in range(_MAX_ROUNDS):
-        _work.stage("draws", len(z) - len(pending), len(z))
-        now = pending[:_RAYS]
-        centre = now % batch
-        noise = torch.randn(len(now), metric.dim, dtype=loc.dtype, device=loc.device)
+def _sources(metric: RiemannianMetric, loc: Tensor, variance: Tensor, mass: JudgedMass) -> list[Source]:
+    """Of all laws that have no cells."""
+
+    def follow(law: Tensor) -> tuple[Tensor, Tensor]:
+        noise = torch.randn(len(law), metric.dim, dtype=loc.dtype, device=loc.device)
         white = noise / noise.norm(dim=-1, keepdim=True)
-        rule, _ = cast_rays(metric, loc[centre], variance[centre], white.unsqueeze(0), 1.0, check=False)
-        logs = rule.log_integrand(variance[centre], 1.0)
-        over = logs.logsumexp(0) - bound[centre]
-        accept = torch.rand_like(over).log() < over
-        z[now[accept]] = _along(rule, logs)[accept]
-        lost, total = lost + float(over.clamp(min=0).expm1().sum()), total + float(over.exp().sum())
-        pending = torch.cat([now[~accept], pending[_RAYS:]])
-        if len(pending) == 0:
-            break
-    else:
-        raise RuntimeError(
-            f"Rejection sampling of a RiemannianNormal left {len(pending)} of {len(z)} draws without an accepted "
-            f"direction in {_MAX_ROUNDS} rounds: few directions have all the mass. Use a smaller `scale`."
-        )
-    if said := ray_rule.complaint_of_draws(lost / total):
-        warn(said)
-    return z.reshape(count, batch, metric.dim)
+        index = rays[law]
+        rule, _ = cast_rays(metric, loc[index], variance[index], white.unsqueeze(0), 1.0, check=False)
+        logs = rule.log_integrand(variance[index], 1.0)
+        return along(rule, logs), logs.logsumexp(0)
+
+    def draw(row: int, law: Tensor) -> tuple[Tensor, Tensor]:
+        return mass.drawn[row].propose(metric, loc[row], variance[row], len(law))
+
+    found = [
+        Source(torch.tensor([row], device=loc.device), partial(draw, row), draws.log_weights.unsqueeze(-1))
+        for row, draws in mass.drawn.items()
+    ]
+    others = [row for row in range(len(loc)) if row not in mass.drawn and row not in mass.cells]
+    if others and mass.cast is not None:
+        rays = torch.tensor(others, device=loc.device)
+        found.append(Source(rays, follow, mass.cast.ray_mass[:, rays]))
+    return found
 
 
-def _along(rule: RayRule, logs: Tensor) -> Tensor:
-    """A point on every ray, ``(n, d)``, by the inverse of the distribution function of the radius."""
-    size = ray_rule.PANEL
-    panels = logs.unflatten(0, (-1, size))
-    mass = panels.logsumexp(1).softmax(0).cumsum(0)
-    luck = torch.rand_like(mass[0])
-    chosen = (mass[:-1] < luck).sum(0)
-    ray = torch.arange(len(chosen), device=chosen.device)
-    weight = torch.from_numpy(ray_rule.panel()[1]).to(logs)
-    density = (panels - panels.amax(1, keepdim=True))[chosen, :, ray].exp() / weight
-    powers = torch.from_numpy(ray_rule.panel_polynomials()).to(logs)
-    order = torch.arange(size, device=logs.device)
-    growth = density @ powers / (order + 1)  # coefficients of the running integral, from the first power up
-    goal = torch.rand_like(luck) * growth.sum(-1)
-    low, high = torch.zeros_like(goal), torch.ones_like(goal)
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        below = (growth * middle.unsqueeze(-1) ** (order + 1)).sum(-1) < goal
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    basis = (low.unsqueeze(-1) ** order) @ powers.T
-    points = rule.point.unflatten(0, (-1, size))[chosen, :, ray]
-    return (basis.unsqueeze(-1) * points).sum(1)
+def _unknown(metric: RiemannianMetric, loc: Tensor, variance: Tensor, count: int, num_directions: int | None) -> Tensor:
+    """Draws ``(count, b, d)`` where nothing is known of the volume."""
+    centre, time, law = distinct(loc, variance)
+    mass = _route(metric, centre, time, num_directions)
+    z = loc.new_empty(count, *loc.shape)
+    for row, cells in mass.cells.items():
+        own = law == row
+        luck = torch.rand(count * int(own.sum()), 4, dtype=loc.dtype, device=loc.device)
+        z[:, own] = cells.place(RUNTIME, luck).unflatten(0, (count, -1))
+    for source in _sources(metric, centre, time, mass):
+        own = torch.isin(law, source.rows)
+        number = torch.searchsorted(source.rows, law[own])
+        z[:, own] = reject(source, number.repeat(count), metric.dim).unflatten(0, (count, -1))
+    return z

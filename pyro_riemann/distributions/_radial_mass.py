@@ -8,7 +8,7 @@ from torch import Tensor
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import radial
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann.distributions._judged_mass import judged_mass
+from pyro_riemann.distributions._judged_mass import distinct, judged_mass
 from pyro_riemann.distributions._judged_rays import Integrand, log_ratio_of
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
 from pyro_riemann.manifolds import ProductMetric, ScaledMetric, WarpedMetric
@@ -66,9 +66,7 @@ def log_radial_mass(
             metric, loc, variance, default_nodes(metric.dim), log_ratio_of(metric, loc, variance, integrand)
         )
     flat_loc, flat = loc.reshape(-1, metric.dim), variance.reshape(-1)
-    # the elements of a plate are often all alike
-    rows, index = torch.cat([flat_loc, flat.unsqueeze(-1)], -1).detach().unique(dim=0, return_inverse=True)
-    centre, time = rows[:, :-1].contiguous(), rows[:, -1].contiguous()
+    centre, time, index = distinct(flat_loc, flat)  # the elements of a plate are often all alike
     found = judged_mass(metric, centre, time, integrand, num_directions)
     value = found.value[index]
     if torch.is_grad_enabled():
@@ -78,7 +76,7 @@ def log_radial_mass(
         for live, leaf in ((flat_loc, centre), (flat.unsqueeze(-1), time)):
             if leaf.requires_grad:
                 (by,) = torch.autograd.grad(slope.sum(), leaf, retain_graph=True)
-                value = value + (by.reshape(len(rows), -1)[index] * (live - live.detach())).sum(-1)
+                value = value + (by.reshape(len(centre), -1)[index] * (live - live.detach())).sum(-1)
         value = value + (slope - slope.detach())[index]
     return Estimate(value.reshape(variance.shape), found.error[index].reshape(variance.shape))
 

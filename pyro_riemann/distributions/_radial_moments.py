@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann.distributions._judged_mass import judged_mass
+from pyro_riemann.distributions._judged_mass import distinct, judged_mass
 from pyro_riemann.distributions._judged_rays import Integrand
 from pyro_riemann.distributions._radial_mass import unwarped
 from pyro_riemann.distributions._tangent import chart_moments, default_nodes, tangent_vectors
@@ -42,12 +42,18 @@ def radial_moments(
             return chart_moments(metric, loc, variance, nodes, power=1.0)
         return loc, _within_a_period(spread.unsqueeze(-1), law.periods.to(loc))
     if law is None:
-        found = judged_mass(base, flat, times, integrand, num_directions)
-        mean, square = torch.empty_like(flat), torch.empty_like(flat)
+        centre, time, index = distinct(flat, times)
+        found = judged_mass(base, centre, time, integrand, num_directions)
+        mean, square = torch.empty_like(centre), torch.empty_like(centre)
         if found.cast is not None:
             mean, square = _moments(rewarped(metric, found.cast.points()), found.cast.weights())
-        for row, draws in found.drawn.items():
-            mean[row], square[row] = _moments(rewarped(metric, draws.points), draws.weights)
+        others = {row: (draws.points, draws.weights) for row, draws in found.drawn.items()}
+        for row, cells in found.cells.items():
+            middles, shares = cells.nodes()
+            others[row] = torch.from_numpy(middles).to(loc), torch.from_numpy(shares).to(loc)
+        for row, (points, weights) in others.items():
+            mean[row], square[row] = _moments(rewarped(metric, points), weights)
+        mean, square = mean[index], square[index]
     else:
         points, weights = _exact_nodes(base, law, flat, times, integrand)
         mean, square = _moments(rewarped(metric, points), weights)

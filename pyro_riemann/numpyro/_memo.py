@@ -24,6 +24,11 @@ def is_known(*trees: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
+def without_gradient(*trees: Any) -> Any:
+    """The trees; copies of them without gradient where they are traced, since results are kept by the object."""
+    return trees if is_known(trees) else jax.lax.stop_gradient(trees)
+
+
 def remember(compute: Callable[..., Result], *arguments: Any) -> Result:
     """``compute(*arguments)``; a constant of the surrounding program where no argument is traced."""
     if not is_known(arguments):

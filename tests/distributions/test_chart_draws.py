@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 
 import numpy as np
@@ -26,6 +25,7 @@ from pyro_riemann.distributions import _judged_mass
 from pyro_riemann.distributions._chart_draws import log_chart_expectation
 from pyro_riemann.distributions._judged_rays import Integrand, judged_rays
 from pyro_riemann.distributions._radial_mass import log_radial_mass
+from pyro_riemann.distributions._rejection import Source, reject
 from pyro_riemann.manifolds import Hyperboloid, ScaledMetric
 from tests.chart_sums import log_chart_integral
 from tests.distributions._shared import F64
@@ -190,7 +190,7 @@ def test_a_table_that_refuses_points_keeps_to_its_rays(monkeypatch: pytest.Monke
 class Walls(RiemannianMetric):
     """Hills and valleys of the volume in the plane, beside straight lines."""
 
-    def __init__(self, dim: int, height: float) -> None:
+    def __init__(self, dim: int, height: float | Tensor) -> None:
         super().__init__()
         self.dim, self.height = dim, height
 
@@ -229,16 +229,95 @@ def test_rays_behind_walls_in_the_plane_do_not_understate_their_errors() -> None
     assert abs(value - math.log(4 * math.pi) - plane) < error + its_error
 
 
-def test_draws_on_fewer_rays_than_have_the_mass_say_so() -> None:
-    """Of 16 directions none is among those that have most of it; the draws themselves see these."""
+def is_mean_of(values: Tensor, mean: Tensor | float, variance: Tensor | float) -> bool:
+    """Whether draws ``(n,)`` have a mean, within four standard errors."""
+    return bool((values.mean() - mean).abs() < 4 * (torch.as_tensor(variance) / len(values)) ** 0.5)
+
+
+def test_draws_and_moments_behind_walls_in_the_plane() -> None:
+    """By nodes of a table and its distances, which are not those that the law sums over."""
     torch.manual_seed(0)
-    law = RiemannianNormal(torch.tensor([0.3, -0.2], dtype=F64), 2.0**0.5, Walls(2, 1.8), num_directions=16)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        law.sample(torch.Size((100,)))
-    shares = [float(found[1]) for each in said if (found := re.match(r"([\d.]+)% of the mass", str(each.message)))]
-    assert len(shares) == 1
-    assert 5 < shares[0] < 60
+    loc, time, metric = torch.tensor([0.3, -0.2], dtype=F64), 2.0, Walls(2, 1.8)
+    axes = [at - 9 + (torch.arange(400, dtype=F64) + 0.5) * 0.045 for at in loc.tolist()]
+    nodes, table = torch.cartesian_prod(*axes), GridMetric(metric, loc - 9, loc + 9, 200)
+    log_density = 0.5 * metric.logdet(nodes) - 0.5 * table.distance_field(loc, 200).squared_dist(nodes) / time
+    weights = log_density.softmax(0)
+
+    def moments(values: Tensor) -> tuple[Tensor, Tensor]:
+        mean = weights @ values
+        return mean, weights @ (values - mean) ** 2
+
+    law = RiemannianNormal(loc, time**0.5, metric)
+    draws = law.sample(torch.Size((4000,)))
+    for of in (lambda z: z[:, 0], lambda z: z[:, 1], lambda z: (z - loc).square().sum(-1), metric.logdet):
+        assert is_mean_of(of(draws), *moments(of(nodes)))
+    mean, variance = moments(nodes)
+    torch.testing.assert_close(law.mean, mean, rtol=0, atol=0.01)
+    torch.testing.assert_close(law.variance, variance, rtol=0.01, atol=0)  # 2.95; rays say 2.06
+    assert law.sampling_report == ("cells", 1.0)
+
+
+def test_slopes_behind_walls_in_the_plane() -> None:
+    """In the centre, the scale and the metric, by differences of sums over the chart."""
+    loc, scale = torch.tensor([0.3, -0.2], dtype=F64), torch.tensor(2.0, dtype=F64).sqrt()
+    height = torch.tensor(1.8, dtype=F64)
+
+    def value(loc: Tensor, scale: Tensor, height: Tensor) -> Tensor:
+        return RiemannianNormal(loc, scale, Walls(2, height)).log_normalizer().value
+
+    leaves = [part.clone().requires_grad_() for part in (loc, scale, height)]
+    slopes = torch.autograd.grad(value(*leaves), leaves)
+    for number, (step, tolerance) in enumerate(((0.1, 0.06), (0.05, 0.02), (0.1, 0.06))):
+        for axis in range(loc.numel() if number == 0 else 1):
+            ends = []
+            for sign in (1, -1):
+                parts = [loc.clone(), scale.clone(), height.clone()]
+                parts[number].view(-1)[axis] += sign * step
+                ends.append(value(*parts))
+            found = (ends[0] - ends[1]) / (2 * step)
+            assert abs(slopes[number].view(-1)[axis] - found) < tolerance, (number, axis)
+
+
+def test_draws_behind_walls_above_two_dimensions() -> None:
+    """The third axis is flat: that of a normal law, beside draws whose mean squared distance the plane tells."""
+    torch.manual_seed(0)
+    loc = torch.tensor([0.3, -0.2, 0.1], dtype=F64)
+    law, plane = RiemannianNormal(loc, 2.0**0.5, Walls(3, 1.8)), RiemannianNormal(loc[:2], 2.0**0.5, Walls(2, 1.8))
+    away = law.sample(torch.Size((200,))) - loc
+    assert is_mean_of(away[:, 2], 0.0, 2.0)
+    assert is_mean_of(away[:, 2] ** 2, 2.0, 8.0)
+    squared = (plane.variance + (plane.mean - loc[:2]) ** 2).sum()
+    assert is_mean_of(away[:, :2].square().sum(-1), squared, 2 * squared**2)
+
+
+def test_what_is_heavier_than_the_bound_raises_it() -> None:
+    """Two laws on the line with one rare heavy end each, of which those seen before know nothing."""
+    torch.manual_seed(0)
+    heavy = torch.tensor([0.9, 0.99], dtype=F64)
+
+    def propose(law: Tensor) -> tuple[Tensor, Tensor]:
+        z = torch.rand(len(law), 1, dtype=F64)
+        return z, torch.where(z[:, 0] > heavy[law], 9.0, 0.5).to(z).log()
+
+    source = Source(torch.arange(2), propose, torch.full((32, 2), math.log(0.5), dtype=F64))
+    law = torch.arange(2).repeat(4000)
+    z = reject(source, law, 1)[:, 0]
+    for row, end in enumerate(heavy.tolist()):
+        share = 9 * (1 - end) / (9 * (1 - end) + 0.5 * end)
+        assert is_mean_of((z[law == row] > end).double(), share, share * (1 - share))
+
+
+def test_draws_on_few_of_what_was_proposed_say_so() -> None:
+    """One in ten thousand has all the mass."""
+    torch.manual_seed(0)
+
+    def propose(law: Tensor) -> tuple[Tensor, Tensor]:
+        z = torch.rand(len(law), 1, dtype=F64)
+        return z, torch.where(z[:, 0] > 1 - 1e-4, 14.0, 0.0).to(z)
+
+    source = Source(torch.zeros(1, dtype=torch.long), propose, torch.zeros(32, 1, dtype=F64))
+    with pytest.warns(UserWarning, match="had the mass"), pytest.warns(UserWarning, match="is accepted"):
+        reject(source, torch.zeros(2, dtype=torch.long), 1)
 
 
 def bent(z: Tensor) -> Tensor:

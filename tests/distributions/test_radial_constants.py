@@ -111,10 +111,11 @@ def test_a_sum_over_the_chart_stands_in_for_rays_that_have_not_settled(monkeypat
     assert bool(((high - low) / variance.sqrt() < 12).all())
     for error, value, gap in ((1.0, 0.3, 0.0), (0.02, 0.3, 0.3), (0.2, 2.0, 2.0)):
         unsettled = cast._replace(value=torch.full((1,), value, dtype=F64), error=torch.full((1,), error, dtype=F64))
-        found = _summed_over_chart(metric, loc, variance, unsettled)
+        found, cells = _summed_over_chart(metric, loc, variance, unsettled)
+        assert bool(cells) == (error > 0.02)
         assert found.value.item() == pytest.approx(0.0, abs=2e-3)
         assert found.error.item() == pytest.approx(gap, abs=2e-2)
-    assert _summed_over_chart(metric, loc, variance, cast) is cast
+    assert _summed_over_chart(metric, loc, variance, cast)[0] is cast
 
 
 def test_a_sum_over_the_chart_of_a_table_keeps_to_its_box() -> None:

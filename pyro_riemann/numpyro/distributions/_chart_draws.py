@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from pyro_riemann._formulas import chart_draws, densities
-from pyro_riemann._formulas.chart_draws import Verdict, WeighedDraws
+from pyro_riemann._formulas.chart_draws import WeighedDraws
 from pyro_riemann.numpyro._memo import keep
 from pyro_riemann.numpyro.brownian import brownian_motion
 from pyro_riemann.numpyro.distributions._tangent import is_closed_form
@@ -16,7 +16,7 @@ from pyro_riemann.numpyro.geodesics import training_solver
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 
-def drawn_mass(metric: RiemannianMetric, loc: Array, variance: Array) -> Verdict:
+def weighed_draws(metric: RiemannianMetric, loc: Array, variance: Array) -> WeighedDraws:
     r"""Log of :math:`(2 \pi t)^{-d/2} \int e^{-\ell^2(\mu, z) / 2t}\,dM` by weighed draws; nothing may be traced.
 
     Two mixtures are fitted to two sets of paths of Brownian motion, by distances of the training solver first. What
@@ -27,8 +27,7 @@ def drawn_mass(metric: RiemannianMetric, loc: Array, variance: Array) -> Verdict
         loc: the centre, ``(d,)``.
         variance: t, a scalar.
     """
-    draws = keep(_weighed, (), metric, loc, variance)
-    return Verdict(draws.value, draws.error, draws.num_effective)
+    return keep(_weighed, (), metric, loc, variance)
 
 
 def _weighed(metric: RiemannianMetric, loc: Array, variance: Array) -> WeighedDraws:
@@ -51,5 +50,5 @@ def _weighed(metric: RiemannianMetric, loc: Array, variance: Array) -> WeighedDr
     )
     halves = [part[np.isfinite(part).all(-1)] for part in np.split(np.asarray(starts, np.float64), 2)]
     if min(map(len, halves)) < 2 * dim:  # no paths that could say where to look
-        return WeighedDraws(-np.inf, np.inf, 0.0, np.zeros((0, dim)), np.zeros(0))
+        return WeighedDraws(-np.inf, np.inf, 0.0, np.zeros((0, dim)), np.zeros(0), None, np.zeros(0))
     return chart_draws.log_integral(exact if is_closed_form(metric) else cheap, exact, (halves[0], halves[1]))

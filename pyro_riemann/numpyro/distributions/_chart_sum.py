@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from pyro_riemann._formulas.chart_draws import Verdict
-from pyro_riemann._formulas.chart_sum import Chart, Vector, box_of_rays, summed
+from pyro_riemann._formulas.chart_sum import Chart, ChartSum, Vector, box_of_rays, summed
 from pyro_riemann.numpyro._memo import keep
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
@@ -22,7 +21,7 @@ def to_host(values: Array) -> Vector:
     return np.asarray(values, np.float64)
 
 
-def summed_mass(metric: RiemannianMetric, loc: Array, variance: Array, points: Array, weights: Array) -> Verdict:
+def sum_over_chart(metric: RiemannianMetric, loc: Array, variance: Array, points: Array, weights: Array) -> ChartSum:
     r"""Log of :math:`(2 \pi t)^{-1} \int e^{-\ell^2(\mu, z) / 2t}\,dM` over a plane; nothing may be traced.
 
     Args:
@@ -36,5 +35,7 @@ def summed_mass(metric: RiemannianMetric, loc: Array, variance: Array, points: A
     return keep(_summed, (beyond,), metric, loc, variance, low, high)
 
 
-def _summed(metric: RiemannianMetric, loc: Array, variance: Array, low: Vector, high: Vector, beyond: float) -> Verdict:
+def _summed(
+    metric: RiemannianMetric, loc: Array, variance: Array, low: Vector, high: Vector, beyond: float
+) -> ChartSum:
     return summed(chart_of(metric, loc), to_host(loc), float(variance), low, high, beyond)

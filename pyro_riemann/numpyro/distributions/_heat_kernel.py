@@ -23,7 +23,8 @@ from pyro_riemann.numpyro.distributions._base import (
     Shape,
     broadcast_loc,
 )
-from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass, radial_laws
+from pyro_riemann.numpyro.distributions._judged_rays import Integrand
+from pyro_riemann.numpyro.distributions._radial_mass import log_radial_mass, radial_laws
 from pyro_riemann.numpyro.distributions._radial_moments import radial_moments
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 

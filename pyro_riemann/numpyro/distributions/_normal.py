@@ -21,8 +21,9 @@ from pyro_riemann.numpyro.distributions._base import (
     Shape,
     broadcast_loc,
 )
+from pyro_riemann.numpyro.distributions._judged_rays import Integrand
 from pyro_riemann.numpyro.distributions._normal_sampler import SamplingReport, report_of, sample_normal
-from pyro_riemann.numpyro.distributions._radial_mass import Integrand, log_radial_mass
+from pyro_riemann.numpyro.distributions._radial_mass import log_radial_mass
 from pyro_riemann.numpyro.distributions._radial_moments import radial_moments
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
@@ -119,12 +120,17 @@ class RiemannianNormal(RiemannianDistribution):
     @property
     def mean(self) -> Array:
         """Euclidean mean in the chart, ``(*batch, d)``, by the nodes of :meth:`log_normalizer`, without gradient."""
-        return radial_moments(self.metric, self.loc, self.scale**2, Integrand(), self.num_directions)[0]
+        return self._moments()[0]
 
     @property
     def variance(self) -> Array:
         """Euclidean variance of each coordinate of the chart, ``(*batch, d)``, like :attr:`mean`."""
-        return radial_moments(self.metric, self.loc, self.scale**2, Integrand(), self.num_directions)[1]
+        return self._moments()[1]
+
+    def _moments(self) -> tuple[Array, Array]:
+        variance = remember(jnp.square, self.scale)
+        compute = partial(radial_moments, integrand=Integrand(), num_directions=self.num_directions)
+        return remember(compute, self.metric, self.loc, variance)
 
     @property
     def sampling_report(self) -> SamplingReport:

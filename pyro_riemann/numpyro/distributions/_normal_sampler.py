@@ -1,39 +1,43 @@
-"""Draws of the Riemannian normal: exact radii where the volume is known, elsewhere rays in random directions."""
+"""Draws of the Riemannian normal, by the route that its normalising constant has taken.
+
+Exact radii where the volume is known; elsewhere rays in random directions, cells of a sum over the plane, or points of
+the mixture that was fitted to weigh draws.
+"""
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jax.nn import logsumexp
 
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
-from pyro_riemann._warn import warn
-from pyro_riemann.numpyro._memo import is_known
-from pyro_riemann.numpyro.distributions._radial_mass import Cast, Integrand, judged_rays, radial_laws, unwarped
+from pyro_riemann.numpyro._memo import is_known, remember, without_gradient
+from pyro_riemann.numpyro.distributions._judged_mass import Index, JudgedMass, distinct, judged_mass
+from pyro_riemann.numpyro.distributions._judged_rays import Integrand
+from pyro_riemann.numpyro.distributions._radial_mass import radial_laws, unwarped
 from pyro_riemann.numpyro.distributions._radial_moments import rewarped
-from pyro_riemann.numpyro.distributions._rays import RayRule, cast_rays
+from pyro_riemann.numpyro.distributions._rejection import by_points, by_rays, efficiency_of
 from pyro_riemann.numpyro.distributions._tangent import tangent_vectors
 from pyro_riemann.numpyro.manifolds import ProductMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
+from pyro_riemann.numpyro.sampling._runtime import RUNTIME
 
 Shape = tuple[int, ...]
-_MARGIN = 0.1  # of the log of the largest ray mass that was seen, for those that were not
-_EFFICIENCY_BOUND = 0.02
-_MAX_ROUNDS = 1000
 
 
 class SamplingReport(NamedTuple):
     """How a Riemannian normal is sampled.
 
     Attributes:
-        method: ``"exact"`` where the metric knows its volume, else ``"rejection"`` of directions.
-        efficiency: acceptance rate of directions, ``(*batch)``.
+        method: ``"exact"`` where the metric knows its volume, ``"cells"`` where the normalising constant is a sum over
+            those of the plane, else ``"rejection"`` of directions, or of points where it is a mean of weighed draws.
+        efficiency: acceptance rate, ``(*batch)``.
 
     Example:
         >>> RiemannianNormal(jnp.zeros(2), 0.5, EuclideanMetric(2)).sampling_report.method
@@ -53,9 +57,14 @@ def report_of(metric: RiemannianMetric, loc: Array, variance: Array, num_directi
         parts = zip(metric.factors, metric.split(there), strict=True)
         reports = [report_of(factor, x, variance, num_directions) for factor, x in parts]
         return SamplingReport("rejection", jnp.stack([report.efficiency for report in reports]).min(0))
-    cast = judged_rays(metric, there.reshape(-1, metric.dim), variance.reshape(-1), Integrand(), num_directions)
-    bound, mean = _bounds(cast)
-    return SamplingReport("rejection", jnp.exp(mean - bound).reshape(variance.shape))
+    mass, _, _, law = _judged(metric, there.reshape(-1, metric.dim), variance.reshape(-1), num_directions)
+    efficiency = jnp.ones_like(mass.value) if mass.cast is None else efficiency_of(mass.cast.ray_mass)
+    for row, draws in mass.drawn.items():
+        efficiency = efficiency.at[row].set(efficiency_of(jnp.asarray(draws.log_weights, efficiency.dtype)))
+    for row in mass.cells:
+        efficiency = efficiency.at[row].set(1.0)
+    method = "rejection" if len(mass.cells) < len(mass.value) else "cells"
+    return SamplingReport(method, efficiency[law].reshape(variance.shape))
 
 
 def sample_normal(
@@ -67,15 +76,16 @@ def sample_normal(
     num_directions: int | None,
 ) -> Array:
     """Draws of shape ``(*sample, *batch, d)`` for every ``loc (*batch, d)`` and ``variance (*batch)``; no gradient."""
-    metric, loc, variance = jax.lax.stop_gradient((metric, loc, variance))
-    base, there, spread = unwarped(metric, loc, variance)
+    metric, loc, variance = without_gradient(metric, loc, variance)
+    base, there, spread = remember(unwarped, metric, loc, variance)  # nothing that is known may enter a trace
     if isinstance(base, ProductMetric):
-        parts = zip(base.factors, base.split(there), jax.random.split(key, len(base.factors)), strict=True)
+        split = remember(ProductMetric.split, base, there)
+        parts = zip(base.factors, split, jax.random.split(key, len(base.factors)), strict=True)
         draws = [
             sample_normal(factor, x, spread, one, (*shape[:-1], factor.dim), num_directions) for factor, x, one in parts
         ]
         return rewarped(metric, jnp.concat(draws, axis=-1))
-    flat, times = there.reshape(-1, base.dim), spread.reshape(-1)
+    flat, times = remember(lambda x, t: (x.reshape(-1, base.dim), t.reshape(-1)), there, spread)
     count = math.prod(shape) // max(1, flat.size)
     law = base.radial_law()
     if flat.size == 0 or count == 0:
@@ -83,16 +93,7 @@ def sample_normal(
     if law is not None:
         z = _exact(base, law, flat, times, count, key)
     else:
-        cast = judged_rays(base, flat, times, Integrand(), num_directions)
-        bound, mean = _bounds(cast)
-        if is_known(bound) and float((mean - bound).min()) < math.log(_EFFICIENCY_BOUND):
-            warn(
-                f"Only {math.exp(float((mean - bound).min())):.1%} of the directions that a RiemannianNormal proposes "
-                "are accepted: few have all the mass, and draws are dear. Use a smaller `scale` or a smoother metric."
-            )
-        z, lost = _reject(base, flat, times, bound, key, count)
-        if is_known(lost) and (said := ray_rule.complaint_of_draws(float(lost))):
-            warn(said)
+        z = _unknown(base, flat, times, count, key, num_directions)
     return rewarped(metric, z.reshape(shape))
 
 
@@ -129,66 +130,44 @@ def _exact(metric: RiemannianMetric, law: RadialLaw, loc: Array, variance: Array
 # ---------------------------------------------------------------- elsewhere
 
 
-def _bounds(cast: Cast) -> tuple[Array, Array]:
-    """Bound and mean of the mass of a ray, in logs, ``(b)``, from those behind the normalising constant."""
-    mean = logsumexp(cast.ray_mass, 0) - math.log(len(cast.ray_mass))
-    largest = cast.ray_mass.max(0)
-    return largest + _MARGIN * jnp.clip(largest - mean, 0.01, 1.0), mean
+def _judged(
+    metric: RiemannianMetric, loc: Array, variance: Array, num_directions: int | None
+) -> tuple[JudgedMass, Array, Array, Index]:
+    """Masses of the laws that differ, their centres and variances, and which of them each is.
 
-
-@partial(jax.jit, static_argnames="count")
-def _reject(
-    metric: RiemannianMetric, loc: Array, variance: Array, bound: Array, key: Array, count: int
-) -> tuple[Array, Array]:
-    """Draws ``(count, b, d)``: a direction by rejection from the uniform one, a radius by its law on that ray.
-
-    NaN where no direction is accepted in 1000 rounds. And the share of the mass beyond the bound.
+    By the route of the constant, unless that has a number of rays which is too small to draw by. Constants of the
+    surrounding program where nothing of it is traced.
     """
-    shape = (count, *loc.shape)
 
-    def propose(carry: Any) -> Any:
-        index, z, pending, lost, total = carry
-        for_noise, for_choice, for_radius = jax.random.split(jax.random.fold_in(key, index), 3)
-        noise = jax.random.normal(for_noise, shape, loc.dtype)
-        white = noise / jnp.linalg.norm(noise, axis=-1, keepdims=True)
-        rule = cast_rays(metric, loc, variance, white, 1.0, check=False)
-        logs = rule.log_integrand(variance, 1.0)
-        luck = jnp.log(jax.random.uniform(for_choice, pending.shape, loc.dtype))
-        over = logsumexp(logs, 0) - bound
-        accept = pending & (luck < over)
-        z = jnp.where(accept[..., None], _along(rule, logs, for_radius), z)
-        lost, total = lost + jnp.expm1(jnp.maximum(over, 0)).sum(), total + jnp.exp(over).sum()
-        return index + 1, z, pending & ~accept, lost, total
+    def compute(metric: RiemannianMetric, loc: Array, variance: Array) -> tuple[JudgedMass, Array, Array, Index]:
+        centre, time, law = distinct(metric, loc, variance)
+        mass = judged_mass(metric, centre, time, Integrand(), num_directions)
+        if num_directions is not None and is_known(mass.error) and bool((mass.error > ray_rule.ERROR_BOUND).any()):
+            mass = judged_mass(metric, centre, time, Integrand(), None)
+        return mass, centre, time, law
 
-    nothing = jnp.zeros((), loc.dtype)
-    start = (0, jnp.full(shape, jnp.nan, loc.dtype), jnp.ones(shape[:-1], bool), nothing, nothing)
-    end = jax.lax.while_loop(lambda carry: (carry[0] < _MAX_ROUNDS) & carry[2].any(), propose, start)
-    return end[1], end[3] / end[4]
+    return remember(compute, metric, loc, variance)
 
 
-def _along(rule: RayRule, logs: Array, key: Array) -> Array:
-    """A point on every ray, ``(R, b, d)``, by the inverse of the distribution function of the radius."""
-    size = ray_rule.PANEL
-    panels = logs.reshape(-1, size, *logs.shape[1:])
-    mass = jnp.cumsum(jax.nn.softmax(logsumexp(panels, 1), 0), 0)
-    luck, goal = jax.random.uniform(key, (2, *mass.shape[1:]), mass.dtype)
-    chosen = (mass[:-1] < luck).sum(0)
-
-    def pick(table: Array) -> Array:  # (k, size, R, b, ...) at the chosen panels: (R, b, size, ...)
-        first, second = jnp.arange(chosen.shape[0])[:, None], jnp.arange(chosen.shape[1])
-        return table[chosen, :, first, second]
-
-    density = pick(panels)
-    density = jnp.exp(density - density.max(-1, keepdims=True)) / jnp.asarray(ray_rule.panel()[1], logs.dtype)
-    powers, order = jnp.asarray(ray_rule.panel_polynomials(), logs.dtype), jnp.arange(size)
-    growth = density @ powers / (order + 1)  # coefficients of the running integral, from the first power up
-    goal = goal * growth.sum(-1)
-
-    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        middle = 0.5 * (ends[0] + ends[1])
-        below = (growth * middle[..., None] ** (order + 1)).sum(-1) < goal
-        return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
-
-    low, _ = jax.lax.fori_loop(0, 40, halve, (jnp.zeros_like(goal), jnp.ones_like(goal)))
-    basis = (low[..., None] ** order) @ powers.T
-    return (basis[..., None] * pick(rule.point.reshape(-1, size, *rule.point.shape[1:]))).sum(-2)
+def _unknown(
+    metric: RiemannianMetric, loc: Array, variance: Array, count: int, key: Array, num_directions: int | None
+) -> Array:
+    """Draws ``(count, b, d)`` where nothing is known of the volume."""
+    mass, centre, time, law = _judged(metric, loc, variance, num_directions)
+    z = jnp.zeros((count, *loc.shape), loc.dtype)
+    alone = (*mass.cells, *mass.drawn)
+    rest = [row for row in range(len(centre)) if row not in alone]
+    groups = [*([row] for row in alone), *([rest] if rest else [])]
+    for rows, one in zip(groups, jax.random.split(key, len(groups)), strict=True):
+        own, row = np.flatnonzero(np.isin(law, rows)), rows[0]
+        shape = (count, len(own), metric.dim)
+        if row in mass.cells:
+            luck = jax.random.uniform(one, (count * len(own), 4), loc.dtype)
+            found = mass.cells[row].place(RUNTIME, luck)
+        elif row in mass.drawn:
+            found = by_points(metric, centre[row], time[row], mass.drawn[row], one, count * len(own))
+        else:
+            assert mass.cast is not None
+            found = by_rays(metric, loc[own], variance[own], mass.cast.ray_mass[:, law[own]], one, count)
+        z = z.at[:, own].set(found.reshape(shape))
+    return z

@@ -11,7 +11,10 @@ from jax import Array
 from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann._formulas.tangent_rule import check_num_nodes
-from pyro_riemann.numpyro.distributions._radial_mass import Integrand, judged_rays, unwarped
+from pyro_riemann.numpyro._memo import without_gradient
+from pyro_riemann.numpyro.distributions._judged_mass import distinct, judged_mass
+from pyro_riemann.numpyro.distributions._judged_rays import Integrand
+from pyro_riemann.numpyro.distributions._radial_mass import unwarped
 from pyro_riemann.numpyro.distributions._tangent import chart_moments, tangent_vectors
 from pyro_riemann.numpyro.manifolds import ProductMetric, ScaledMetric, WarpedMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
@@ -26,7 +29,7 @@ def radial_moments(
 
     By the nodes that the normalising constant has; without gradient.
     """
-    metric, loc, variance = jax.lax.stop_gradient((metric, loc, variance))
+    metric, loc, variance = without_gradient(metric, loc, variance)
     base, there, spread = unwarped(metric, loc, variance)
     same_chart, nodes = _same_chart(metric, base), check_num_nodes(None, metric.dim)
     if isinstance(base, ProductMetric):
@@ -42,15 +45,40 @@ def radial_moments(
             return chart_moments(metric, loc, variance, nodes, power=1.0)
         return loc, _within_a_period(spread[..., None], jnp.asarray(law.periods, loc.dtype))
     if law is None:
-        cast = judged_rays(base, flat, times, integrand, num_directions)
-        points = cast.rule.point.reshape(-1, *flat.shape)
-        weights = jnp.exp(cast.log_weight).reshape(-1, len(flat))
-        points = jnp.where(weights[..., None] > 0, points, flat)
+        mean, square = _unknown(metric, base, flat, times, integrand, num_directions)
     else:
         points, weights = _exact_nodes(base, law, flat, times, integrand)
-    z, weights = rewarped(metric, points), weights[..., None]
-    mean = (weights * z).sum(0)
-    return mean.reshape(loc.shape), (weights * jnp.square(z - mean)).sum(0).reshape(loc.shape)
+        mean, square = _moments(rewarped(metric, points), weights)
+    return mean.reshape(loc.shape), square.reshape(loc.shape)
+
+
+def _unknown(
+    metric: RiemannianMetric,
+    base: RiemannianMetric,
+    loc: Array,
+    variance: Array,
+    integrand: Integrand,
+    num_directions: int | None,
+) -> tuple[Array, Array]:
+    """Moments ``(b, d)`` by the nodes of the route that the constant has taken."""
+    centre, time, index = distinct(base, loc, variance)
+    found = judged_mass(base, centre, time, integrand, num_directions)
+    mean, square = jnp.zeros_like(centre), jnp.zeros_like(centre)
+    if found.cast is not None:
+        mean, square = _moments(rewarped(metric, found.cast.points(centre)), found.cast.weights())
+    others = {row: (draws.points, draws.weights) for row, draws in found.drawn.items()}
+    others |= {row: cells.nodes() for row, cells in found.cells.items()}
+    for row, nodes in others.items():
+        points, weights = (jnp.asarray(part, loc.dtype) for part in nodes)
+        own = _moments(rewarped(metric, points), weights)
+        mean, square = mean.at[row].set(own[0]), square.at[row].set(own[1])
+    return mean[index], square[index]
+
+
+def _moments(z: Array, weights: Array) -> tuple[Array, Array]:
+    """Mean and variance of points ``(n, *b, d)`` with normalised weights ``(n, *b)``."""
+    mean = (weights[..., None] * z).sum(0)
+    return mean, (weights[..., None] * jnp.square(z - mean)).sum(0)
 
 
 def rewarped(metric: RiemannianMetric, points: Array) -> Array:

@@ -12,7 +12,7 @@ import pytest
 from pyro_riemann._formulas import chart_draws, ray_rule
 from pyro_riemann.numpyro import PullbackMetric, RiemannianHeatKernel
 from pyro_riemann.numpyro.distributions import _radial_mass
-from pyro_riemann.numpyro.distributions._chart_draws import drawn_mass
+from pyro_riemann.numpyro.distributions._chart_draws import weighed_draws
 from pyro_riemann.numpyro.manifolds import Hyperboloid, Sphere
 
 
@@ -35,10 +35,10 @@ def test_masses_of_spaces_of_constant_curvature(kinds: tuple[type[Sphere], type[
     loc, time = jnp.full(4, 0.1), jnp.asarray(0.6)
     exact = float(RiemannianHeatKernel(loc, time, kinds[0](4)).log_normalizer().value)
     metric = kinds[1](4)
-    found = drawn_mass(metric, loc, time)
+    found = weighed_draws(metric, loc, time)
     assert abs(found.value - exact) < 4 * found.error
     assert found.error < 0.1
-    assert drawn_mass(metric, loc, time) == found
+    assert weighed_draws(metric, loc, time) is found
 
 
 def test_draws_stand_in_for_few_rays(monkeypatch: pytest.MonkeyPatch) -> None:
