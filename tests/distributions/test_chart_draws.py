@@ -308,16 +308,17 @@ def test_what_is_heavier_than_the_bound_raises_it() -> None:
 
 
 def test_draws_on_few_of_what_was_proposed_say_so() -> None:
-    """One in ten thousand has all the mass."""
+    """One in a hundred has all the mass, and so has one of those that were seen before."""
     torch.manual_seed(0)
 
     def propose(law: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.rand(len(law), 1, dtype=F64)
-        return z, torch.where(z[:, 0] > 1 - 1e-4, 14.0, 0.0).to(z)
+        return z, torch.where(z[:, 0] > 0.99, 14.0, 0.0).to(z)
 
-    source = Source(torch.zeros(1, dtype=torch.long), propose, torch.zeros(32, 1, dtype=F64))
+    source = Source(torch.zeros(1, dtype=torch.long), propose, 14 * torch.eye(64, dtype=F64)[:, :1])
     with pytest.warns(UserWarning, match="had the mass"), pytest.warns(UserWarning, match="is accepted"):
-        reject(source, torch.zeros(2, dtype=torch.long), 1)
+        z = reject(source, torch.zeros(2, dtype=torch.long), 1)
+    assert (z > 0.99).all()
 
 
 def bent(z: Tensor) -> Tensor:

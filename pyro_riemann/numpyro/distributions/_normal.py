@@ -41,7 +41,9 @@ class RiemannianNormal(RiemannianDistribution):
     metrics, in any coordinates) it is one-dimensional; elsewhere geodesics are followed in many directions.
 
     Draws are exact where the metric knows its volume. Elsewhere the direction is drawn by rejection and the radius by
-    its distribution on that ray; :attr:`sampling_report` says how efficient that is. They are not reparametrised.
+    its distribution on that ray; where few rays have the mass, draws are from the cells of a sum over the plane, or by
+    rejection of points above two dimensions, as the constant is. :attr:`sampling_report` says which, and how efficient
+    that is. They are not reparametrised.
 
     Args:
         loc: centre :math:`\mu`, ``(*batch, d)``.
@@ -54,7 +56,8 @@ class RiemannianNormal(RiemannianDistribution):
         TypeError, ValueError: naming the argument at fault; also by methods, if ``key`` is no key, or a value does not
             broadcast with ``loc``.
 
-    Source: Pennec (2006), *Intrinsic statistics on Riemannian manifolds*; C22, eq. 6 and 16.
+    Source: Pennec (2006), *Intrinsic statistics on Riemannian manifolds*; C22, eq. 6 and 16. Rejection: Caffo, Booth &
+    Davis (2002), *Empirical supremum rejection sampling*.
 
     Example:
         >>> from pyro_riemann.numpyro import EuclideanMetric, RiemannianNormal

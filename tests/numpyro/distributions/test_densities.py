@@ -27,7 +27,7 @@ from pyro_riemann.numpyro import (
     Sphere,
 )
 from pyro_riemann.numpyro.distributions._base import RiemannianDistribution
-from pyro_riemann.numpyro.distributions._normal_sampler import _along
+from pyro_riemann.numpyro.distributions._rejection import _along
 from tests.numpyro.charts import OnlyMetric, half_space_log_height, warped_hyperbolic, warped_sphere
 from tests.numpyro.distributions._shared import SPHERES, from_sphere, hyperbolic_rule, sphere_rule, total_mass
 

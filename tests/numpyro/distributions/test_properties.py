@@ -29,8 +29,8 @@ from pyro_riemann.numpyro import (
     VampPrior,
 )
 from pyro_riemann.numpyro.distributions._base import RiemannianDistribution
-from pyro_riemann.numpyro.distributions._normal_sampler import _reject
-from pyro_riemann.numpyro.distributions._radial_mass import _judged
+from pyro_riemann.numpyro.distributions._judged_rays import _judged
+from pyro_riemann.numpyro.distributions._rejection import _by_rays
 from tests.numpyro.charts import half_space_log_height
 
 Builder = Callable[[Any, Any, Any], RiemannianDistribution]
@@ -181,7 +181,7 @@ def test_nothing_is_compiled_twice() -> None:
         normal.sample(KEY)
 
     def sizes() -> list[int]:
-        return [f._cache_size() for f in (_judged, _reject)]
+        return [f._cache_size() for f in (_judged, _by_rays)]
 
     use(loc()[0], jnp.asarray(0.2), 2.0)
     before = sizes()
