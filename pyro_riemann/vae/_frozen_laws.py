@@ -83,7 +83,10 @@ class SecondOrderNormal(FrozenLaw, RiemannianWrappedNormal):
         bend = 0.5 * self.metric.christoffel(loc, v)
         # |v|_G is the root of the time times the length of the noise
         limit = _MOST_BENT * (self.time * squared_noise).sqrt()
-        size = self.metric.norm(loc, bend).clamp(min=torch.finfo(v.dtype).tiny)
+        factor = self.metric.cholesky(
+            self.loc
+        )  # by which v was drawn: the metric's own norm would ask the decoder again
+        size = (factor.mT @ bend.unsqueeze(-1)).squeeze(-1).norm(dim=-1).clamp(min=torch.finfo(v.dtype).tiny)
         return loc + v - bend * (limit / size).clamp(max=1).unsqueeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
