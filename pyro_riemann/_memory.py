@@ -85,7 +85,7 @@ def in_pieces(function: Callable[[slice], Any], count: int, rows: int) -> Any:
     if count <= rows or is_recorded():
         return function(slice(None))
     pieces = [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
-    if torch.is_grad_enabled() or _is_transformed():
+    if torch.is_grad_enabled() or is_transformed():
         parts = _kept_as_points(function, pieces)
         if parts[0] is None or isinstance(parts[0], Tensor):
             return None if parts[0] is None else torch.cat(parts)
@@ -103,7 +103,7 @@ def in_pieces(function: Callable[[slice], Any], count: int, rows: int) -> Any:
     return whole[0] if isinstance(part, Tensor) else tuple(whole)
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Whether a transform of torch is at work."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
@@ -113,7 +113,7 @@ def _kept_as_points(function: Callable[[slice], Any], pieces: list[slice]) -> li
 
     Not within a transform of torch, nor where the function takes a reverse pass by one.
     """
-    if not _is_transformed():
+    if not is_transformed():
         try:
             return [checkpoint(function, piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
         except RuntimeError as error:

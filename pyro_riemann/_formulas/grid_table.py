@@ -47,6 +47,22 @@ def nodes(corners: Array, sizes: tuple[int, ...]) -> Array:
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(sizes)).astype(corners.dtype)
 
 
+def z_order(points: Array) -> Array:
+    """The order of points ``(n, d)`` on a curve that fills their box: what follows on another is near it.
+
+    Source: Morton (1966), *A computer oriented geodetic data base*.
+    """
+    count, dim = points.shape
+    bits = min(16, 62 // dim)
+    low, width = points.min(0), np.ptp(points, 0)
+    place = ((points - low) / np.where(width > 0, width, 1) * (2**bits - 1)).astype(np.int64)
+    code = np.zeros(count, np.int64)
+    for bit in range(bits):
+        for axis in range(dim):
+            code |= ((place[:, axis] >> bit) & 1) << (bit * dim + axis)
+    return code.argsort(kind="stable")
+
+
 def probes(corners: Array) -> Array:
     """Random points of the box, always the same, ``(512, d)``."""
     low, high = corners

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,6 +11,9 @@ from torch.nn import functional
 from pyro_riemann._checks import check_finite
 from pyro_riemann._formulas import likelihoods as formulas
 from pyro_riemann._jets import Jet
+from pyro_riemann._memory import is_recorded, is_transformed
+
+_MANY = 64  # points, below which all functions are asked
 
 
 class RBFPrecision(nn.Module):
@@ -86,8 +91,9 @@ class RBFPrecision(nn.Module):
 
     def jet(self, z: Tensor) -> Jet:
         """Standard deviation at ``z`` ``(*batch, d)`` with its derivatives, for fast pullback metrics."""
-        rate = 0.5 / self.bandwidth.square()
-        offsets = [self.centers[:, axis] - z[..., axis, None] for axis in range(self.latent_dim)]
+        centers, bandwidth, weight = self._near(z)
+        rate = 0.5 / bandwidth.square()
+        offsets = [centers[:, axis] - z[..., axis, None] for axis in range(self.latent_dim)]
         exponent = rate * torch.stack([offset.square() for offset in offsets]).sum(0)
         basis = _bump(exponent)
         tangents = torch.stack([2 * rate * offset * basis for offset in offsets])
@@ -99,7 +105,7 @@ class RBFPrecision(nn.Module):
                 slope = torch.addcmul(slope, spread[axis], v[..., axis : axis + 1])
             return basis * (slope.square() - 2 * rate * v.square().sum(-1, keepdim=True))
 
-        precision = Jet(basis, tangents, bend).linear(self.log_weight.exp())
+        precision = Jet(basis, tangents, bend).linear(weight)
         inverse = (precision.value + self.floor).reciprocal()
         variance = inverse + self.min_scale**2
         root = variance.rsqrt()
@@ -107,6 +113,22 @@ class RBFPrecision(nn.Module):
         return precision.elementwise(
             lambda: variance * root, first, lambda: torch.add(first * root, inverse, alpha=2).neg(), relative=True
         )
+
+    def _near(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Centres, bandwidths and weights of the functions that have a say at ``z``: those that round-off has not lost.
+
+        All of them where many points, or the cost of asking, would make that a loss.
+        """
+        weight = self.log_weight.exp()
+        plain = not (torch.is_grad_enabled() or is_recorded() or is_transformed())
+        if not plain or z.dim() != 2 or len(z) < _MANY or z.device.type != "cpu":
+            return self.centers, self.bandwidth, weight
+        gap = (z.amin(0) - self.centers).clamp(min=0) + (self.centers - z.amax(0)).clamp(min=0)
+        largest = weight.amax(0).log() - 0.5 * gap.square().sum(-1) / self.bandwidth.square()
+        near = largest > math.log(self.floor * torch.finfo(z.dtype).eps / len(gap))
+        if 2 * int(near.sum()) > len(near):
+            return self.centers, self.bandwidth, weight
+        return self.centers[near], self.bandwidth[near], weight[:, near]
 
     def forward(self, z: Tensor) -> Tensor:
         """The same as :meth:`scale`, ``(*batch, D)`` at ``z``."""

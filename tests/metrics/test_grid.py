@@ -6,11 +6,13 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from pyro_riemann import EuclideanMetric, GridMetric, PullbackMetric, RiemannianMetric, Sphere, _autodiff
+from pyro_riemann._formulas import grid_table
 from pyro_riemann.metrics._spline_table import SplineTable
 from tests.charts import OnlyMetric, warped_hyperbolic, warped_sphere
 
@@ -360,3 +362,14 @@ def test_a_table_that_is_wrong_says_so() -> None:
         GridMetric(base, -1.0, 1.0, 20, points=torch.zeros(3))
     with pytest.raises(ValueError, match="the true metric is not kept"):
         GridMetric(base, -1.0, 1.0, 20, outside="error").interpolation_error_at(torch.zeros(2))
+
+
+@pytest.mark.parametrize("dim", (1, 2, 3))
+def test_neighbours_on_a_curve_that_fills_space_are_near_each_other(dim: int) -> None:
+    """Chunks of points are as compact as cubes of as many points would be, but for a factor."""
+    points = np.random.default_rng(0).random((8**4, dim))
+    order = grid_table.z_order(points)
+    assert (np.sort(order) == np.arange(len(points))).all()
+    widths = [np.ptp(chunk, 0).mean() for chunk in np.split(points[order], 64)]
+    assert np.mean(widths) < 1.7 * (1 / 64) ** (1 / dim)
+    assert (grid_table.z_order(np.zeros((3, dim))) == np.arange(3)).all()

@@ -82,6 +82,26 @@ def test_reduced_immersion_is_a_frozen_snapshot():
     assert not any(value.requires_grad for value in reduced.parameters())
 
 
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+def test_functions_that_are_far_off_are_left_out_without_a_loss(dtype: torch.dtype) -> None:
+    """Values and both derivatives at many points in a place, or in none, are those that all functions give."""
+    torch.manual_seed(0)
+    network = RBFPrecision(2, 5, num_centers=80).to(dtype)
+    network.fit(4 * torch.randn(2000, 2, dtype=dtype), bandwidth=0.3)
+    network.log_weight.data += 3 * torch.randn_like(network.log_weight)
+    for place, share in ((0.0, 0.5), (30.0, 0.0)):
+        z = place + 0.2 * torch.randn(300, 2, dtype=dtype)
+        v = torch.randn_like(z)
+        with torch.no_grad():
+            near, all_of_them = network.jet(z), network.jet(z.unsqueeze(0))
+            assert len(network._near(z)[0]) <= share * 80
+            digits = {"rtol": 100 * torch.finfo(dtype).eps, "atol": 1e-6}
+            torch.testing.assert_close(near.value, all_of_them.value[0], **digits)
+            torch.testing.assert_close(near.tangents, all_of_them.tangents[:, 0], **digits)
+            torch.testing.assert_close(near.second(v), all_of_them.second(v.unsqueeze(0))[0], **digits)
+    assert len(network._near(z)[0]) == 80  # where a gradient is wanted
+
+
 def test_encoder_shapes_and_floor():
     encoder = Encoder(6, 3, (5,), scale_dim=1, min_scale=0.01)
     loc, scale = encoder(torch.randn(4, 7, 6) * 100)
