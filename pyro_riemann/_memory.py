@@ -86,7 +86,7 @@ def in_pieces(function: Callable[[slice], Any], count: int, rows: int) -> Any:
         return function(slice(None))
     pieces = [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
     if torch.is_grad_enabled() or is_transformed():
-        parts = _kept_as_points(function, pieces)
+        parts = [checkpointed(function, piece) for piece in pieces]
         if parts[0] is None or isinstance(parts[0], Tensor):
             return None if parts[0] is None else torch.cat(parts)
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
@@ -108,18 +108,19 @@ def is_transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def _kept_as_points(function: Callable[[slice], Any], pieces: list[slice]) -> list[Any]:
-    """Results of ``function``, of whose graph only the points are kept, where torch can.
+def checkpointed(function: Callable[..., R], *arguments: Any) -> R:
+    """``function(*arguments)``, of whose graph only the arguments are kept, where torch can.
 
     Not within a transform of torch, nor where the function takes a reverse pass by one.
     """
     if not is_transformed():
         try:
-            return [checkpoint(function, piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+            found: R = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+            return found
         except RuntimeError as error:
             if "saved tensor hooks" not in str(error):
                 raise
-    return [function(piece) for piece in pieces]
+    return function(*arguments)
 
 
 def bounded(method: Callable[..., R]) -> Callable[..., R]:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from pyro_riemann._formulas import ray_rule
 from pyro_riemann._memo import remember
+from pyro_riemann._memory import checkpointed
 from pyro_riemann._warn import warn
 from pyro_riemann.distributions._rays import LOOSE, RayRule, cast_rays, difference_error
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation
@@ -188,7 +188,7 @@ def log_integrand_slope(
         return slope
     for node, ray in (index.T for index in used.split(_POINTS)):
         arguments = (rule.point[node, ray], rule.velocity[node, ray], weight[node, ray], lever[node, ray])
-        part: Tensor = checkpoint(local, *arguments, use_reentrant=False)
+        part: Tensor = checkpointed(local, *arguments)
         slope = slope.index_add(0, ray % batch, part)
     return slope
 
