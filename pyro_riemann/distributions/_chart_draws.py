@@ -51,8 +51,7 @@ class ChartDraws(NamedTuple):
         """More points ``(count, d)``, and their log weights ``(count)``."""
         assert self.proposal is not None
         z = self.proposal.place(RUNTIME, torch.rand(count, metric.dim + 2, dtype=loc.dtype, device=loc.device))
-        log_density = _log_density(metric, loc, variance, z)
-        return z, log_density.nan_to_num(nan=-torch.inf, posinf=-torch.inf) - self.proposal.log_prob(RUNTIME, z)
+        return z, _log_density(metric, loc, variance, z) - self.proposal.log_prob(RUNTIME, z)
 
 
 @torch.no_grad()

@@ -26,6 +26,8 @@ from pyro_riemann.manifolds import ProductMetric
 from pyro_riemann.metrics import RiemannianMetric
 from pyro_riemann.sampling._runtime import RUNTIME
 
+_METHODS = ("rejection", "cells", "exact")  # that of a product is the first that a factor has
+
 
 class SamplingReport(NamedTuple):
     """How a Riemannian normal is sampled.
@@ -52,7 +54,9 @@ def report_of(metric: RiemannianMetric, loc: Tensor, variance: Tensor, num_direc
     if isinstance(metric, ProductMetric):
         parts = zip(metric.factors, metric.split(loc), strict=True)
         reports = [report_of(factor, x, variance, num_directions) for factor, x in parts]
-        return SamplingReport("rejection", min(report.efficiency for report in reports))
+        methods = {report.method for report in reports}
+        method = next(method for method in _METHODS if method in methods)
+        return SamplingReport(method, min(report.efficiency for report in reports))
     centre, time, _ = distinct(loc.reshape(-1, metric.dim), variance.reshape(-1))
     mass = _route(metric, centre, time, num_directions)
     efficiencies = [source.efficiency() for source in _sources(metric, centre, time, mass)]

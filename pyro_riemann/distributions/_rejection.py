@@ -65,6 +65,7 @@ def reject(source: Source, law: Tensor, dim: int) -> Tensor:
         now, later = pending[:_AT_ONCE], pending[_AT_ONCE:]
         which = law[now]
         points, weight = source.propose(which)
+        weight = weight.nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)  # where nothing is known
         share = (weight - first[which]).exp()
         whole, squares = whole.index_add(0, which, share), squares.index_add(0, which, share**2)
         heavier = weight > bound[which]

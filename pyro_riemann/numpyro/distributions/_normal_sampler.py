@@ -28,7 +28,7 @@ from pyro_riemann.numpyro.manifolds import ProductMetric
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 from pyro_riemann.numpyro.sampling._runtime import RUNTIME
 
-Shape = tuple[int, ...]
+_METHODS = ("rejection", "cells", "exact")  # that of a product is the first that a factor has
 
 
 class SamplingReport(NamedTuple):
@@ -56,7 +56,9 @@ def report_of(metric: RiemannianMetric, loc: Array, variance: Array, num_directi
     if isinstance(metric, ProductMetric):
         parts = zip(metric.factors, metric.split(there), strict=True)
         reports = [report_of(factor, x, variance, num_directions) for factor, x in parts]
-        return SamplingReport("rejection", jnp.stack([report.efficiency for report in reports]).min(0))
+        methods = {report.method for report in reports}
+        method = next(method for method in _METHODS if method in methods)
+        return SamplingReport(method, jnp.stack([report.efficiency for report in reports]).min(0))
     mass, _, _, law = _judged(metric, there.reshape(-1, metric.dim), variance.reshape(-1), num_directions)
     efficiency = jnp.ones_like(mass.value) if mass.cast is None else efficiency_of(mass.cast.ray_mass)
     for row, draws in mass.drawn.items():
