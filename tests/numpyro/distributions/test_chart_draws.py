@@ -11,7 +11,7 @@ import pytest
 
 from pyro_riemann._formulas import chart_draws, ray_rule
 from pyro_riemann.numpyro import PullbackMetric, RiemannianHeatKernel
-from pyro_riemann.numpyro.distributions import _radial_mass
+from pyro_riemann.numpyro.distributions import _judged_mass
 from pyro_riemann.numpyro.distributions._chart_draws import weighed_draws
 from pyro_riemann.numpyro.manifolds import Hyperboloid, Sphere
 
@@ -64,7 +64,7 @@ def test_where_rays_are_dear_none_are_followed(monkeypatch: pytest.MonkeyPatch) 
         raise AssertionError("no rays are to be followed here")
 
     monkeypatch.setattr(ray_rule, "_BUDGET", 0.0)
-    monkeypatch.setattr(_radial_mass, "_rays", refuse)
+    monkeypatch.setattr(_judged_mass, "judged_rays", refuse)
     weight = jnp.asarray(0.3)
 
     def bent(weight: jax.Array, z: jax.Array) -> jax.Array:
