@@ -18,6 +18,7 @@ from pyro_riemann._formulas import Array, table
 from pyro_riemann._formulas.chart_draws import Verdict
 from pyro_riemann._formulas.ray_rule import SETTLED
 from pyro_riemann._formulas.runtime import HOST, Runtime
+from pyro_riemann._formulas.unit_cells import chosen
 
 Vector: TypeAlias = NDArray[np.float64]
 Box: TypeAlias = tuple[Vector, Vector]
@@ -106,13 +107,11 @@ class Cells(NamedTuple):
 
     def place(self, runtime: Runtime, luck: Array) -> Array:
         """Draws ``(n, 2)`` of the law from uniform numbers ``(n, 4)``: a row, a column, a place in the cell."""
-        xp, last = runtime.xp, len(self.rows) - 1
+        xp = runtime.xp
         low, width, rows, columns = (table(xp, part, luck) for part in self[:4])
 
         def piece(luck: Array) -> Array:
-            row = xp.clip(xp.searchsorted(rows, luck[:, 0] + 0, side="right"), 0, last)
-            column = xp.clip((columns[row] <= luck[:, 1:2]).sum(-1), 0, last)
-            return low + (xp.stack([row, column], -1) + luck[:, 2:]) * width
+            return low + (xp.stack(chosen(xp, rows, columns, luck), -1) + luck[:, 2:]) * width
 
         return runtime.in_pieces(piece, _ROWS, luck)
 

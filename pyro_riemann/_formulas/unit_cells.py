@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pyro_riemann._formulas import Array, table
+from pyro_riemann._formulas import Array, Namespace, table
 from pyro_riemann._formulas.runtime import Runtime
 from pyro_riemann._formulas.unit_laws import CellLaw, Rule
 
@@ -74,12 +74,17 @@ def refined(tabulated: Callable[[int], CellLaw], dim: int, finest: float) -> tup
     return law._replace(rule=rule), cells, max(change, error)
 
 
+def chosen(xp: Namespace, rows: Array, columns: Array, luck: Array) -> tuple[Array, Array]:
+    """Row and column ``(n,)`` of cells, by cumulative shares of rows and within each, from uniform numbers."""
+    row = xp.clip(xp.searchsorted(rows, luck[:, 0] + 0, side="right"), 0, len(rows) - 1)
+    return row, xp.clip((columns[row] <= luck[:, 1:2]).sum(-1), 0, columns.shape[1] - 1)
+
+
 def propose(runtime: Runtime, law: CellLaw, luck: Array) -> tuple[Array, Array]:
     """Points ``(n, d)`` from uniform numbers ``(n, d + 3)``, and the height above which each is accepted, ``(n)``."""
     xp, dim, columns = runtime.xp, luck.shape[1] - 3, law.columns.shape[1]
     cells = round(len(law.bound) ** (1 / dim))
-    row = xp.clip(xp.searchsorted(law.rows, luck[:, 0] + 0, side="right"), 0, len(law.rows) - 1)
-    column = xp.clip((law.columns[row] <= luck[:, 1:2]).sum(-1), 0, columns - 1)
+    row, column = chosen(xp, law.rows, law.columns, luck)
     cell = row * columns + column
     index = xp.stack([cell // cells ** (dim - 1 - k) % cells for k in range(dim)], -1)
     return (index + luck[:, 3:]) / cells, xp.log(luck[:, 2]) + law.bound[cell]

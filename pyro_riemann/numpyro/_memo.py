@@ -42,12 +42,16 @@ _MOST_KEPT = 32  # results of one metric
 
 
 def keep(
-    build: Callable[..., Result], settings: tuple[Any, ...], metric: RiemannianMetric, *box: Array | np.ndarray
+    build: Callable[..., Result],
+    settings: tuple[Any, ...],
+    metric: RiemannianMetric,
+    *box: Array | np.ndarray,
+    most: int = _MOST_KEPT,
 ) -> Result:
     """``build(metric, low, high, *settings)``, once for a metric object whose arrays stay the same ones, and a box.
 
     A model builds its distribution anew on every call, and a set-up is costly. Nothing is kept of arrays that are being
-    traced.
+    traced, and of one ``build`` no more than ``most``.
     """
     leaves, structure = jax.tree.flatten(metric)
     if not is_known(leaves, box):
@@ -62,5 +66,6 @@ def keep(
     with jax.ensure_compile_time_eval():
         fresh = build(metric, *box, *settings)
     known.append(((leaves, key), fresh))
-    del known[:-_MOST_KEPT]
+    stale = {id(entry) for entry in [entry for entry in known if entry[0][1][0] is build][:-most]}
+    known[:] = [entry for entry in known[-_MOST_KEPT:] if id(entry) not in stale]
     return fresh

@@ -83,9 +83,8 @@ class SecondOrderNormal(FrozenLaw, RiemannianWrappedNormal):
         bend = 0.5 * self.metric.christoffel(loc, v)
         # |v|_G is the root of the time times the length of the noise
         limit = _MOST_BENT * (self.time * squared_noise).sqrt()
-        factor = self.metric.cholesky(
-            self.loc
-        )  # by which v was drawn: the metric's own norm would ask the decoder again
+        # by the factor that v was drawn with: the metric's own norm would ask the decoder again
+        factor = self.metric.cholesky(self.loc)
         size = (factor.mT @ bend.unsqueeze(-1)).squeeze(-1).norm(dim=-1).clamp(min=torch.finfo(v.dtype).tiny)
         return loc + v - bend * (limit / size).clamp(max=1).unsqueeze(-1)
 

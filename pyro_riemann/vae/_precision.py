@@ -117,14 +117,14 @@ class RBFPrecision(nn.Module):
     def _near(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Centres, bandwidths and weights of the functions that have a say at ``z``: those that round-off has not lost.
 
-        All of them where many points, or the cost of asking, would make that a loss.
+        All of them where few points or many functions make that a loss, and where a gradient is wanted.
         """
         weight = self.log_weight.exp()
         plain = not (torch.is_grad_enabled() or is_recorded() or is_transformed())
         if not plain or z.dim() != 2 or len(z) < _MANY or z.device.type != "cpu":
             return self.centers, self.bandwidth, weight
         gap = (z.amin(0) - self.centers).clamp(min=0) + (self.centers - z.amax(0)).clamp(min=0)
-        largest = weight.amax(0).log() - 0.5 * gap.square().sum(-1) / self.bandwidth.square()
+        largest = self.log_weight.amax(0) - 0.5 * gap.square().sum(-1) / self.bandwidth.square()
         near = largest > math.log(self.floor * torch.finfo(z.dtype).eps / len(gap))
         if 2 * int(near.sum()) > len(near):
             return self.centers, self.bandwidth, weight

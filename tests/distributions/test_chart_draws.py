@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from pyro_riemann import (
 )
 from pyro_riemann._formulas import chart_draws, ray_rule
 from pyro_riemann._formulas.chart_draws import Verdict
-from pyro_riemann.distributions import _judged_mass
+from pyro_riemann.distributions import _judged_mass, _normal_sampler
 from pyro_riemann.distributions._chart_draws import log_chart_expectation
 from pyro_riemann.distributions._judged_rays import Integrand, judged_rays
 from pyro_riemann.distributions._radial_mass import log_radial_mass
@@ -174,6 +175,20 @@ def test_draws_stand_in_for_few_rays(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(laws[1].variance, laws[0].variance, rtol=0.2, atol=0)
     fixed = log_radial_mass(Unknown(3), loc, time, Integrand(), num_directions=16)  # who asks for rays has rays
     assert fixed.value != value
+
+
+def test_draws_by_points_have_the_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances from the centre, and the first coordinate, as those of exact radii in the space itself."""
+    monkeypatch.setattr(chart_draws, "DIRECTIONS_BOUND", math.inf)
+    torch.manual_seed(0)
+    loc = torch.tensor([0.3, -0.2, 0.1], dtype=F64)
+    laws = [RiemannianNormal(loc, 0.8, kind(3)) for kind in (Hyperboloid, Unknown)]
+    assert [law.sampling_report.method for law in laws] == ["exact", "rejection"]
+    with monkeypatch.context() as patch:
+        patch.setattr(_normal_sampler, "cast_rays", None)  # none is to be followed
+        exact, found = (law.sample(torch.Size((4000,))) for law in laws)
+    for of in (lambda z: Hyperboloid(3).dist(loc, z), lambda z: z[:, 0]):
+        assert scipy.stats.ks_2samp(of(exact).numpy(), of(found).numpy()).pvalue > 1e-3
 
 
 def test_a_table_that_refuses_points_keeps_to_its_rays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,10 +72,9 @@ def judged_mass(
     drawn, cells = {}, {}
     numbers = zip(cast.value.tolist(), cast.error.tolist(), cast.num_effective.tolist(), strict=True)
     found = [Verdict(*each) for each in numbers]
-    points, weights = cast.points(loc), cast.weights()
     for row, rays in enumerate(found):
         if metric.dim == 2 and rays.error > ray_rule.SETTLED:
-            plane = sum_over_chart(metric, loc[row], variance[row], points[:, row], weights[:, row])
+            plane = sum_over_chart(metric, loc[row], variance[row], cast.points(loc)[:, row], cast.weights()[:, row])
             found[row], taken = rays.beside(plane.verdict())
             if taken and plane.cells is not None:
                 cells[row] = plane.cells

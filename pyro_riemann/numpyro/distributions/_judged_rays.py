@@ -19,6 +19,7 @@ from pyro_riemann.numpyro.distributions._rays import LOOSE, RayRule, cast_rays, 
 from pyro_riemann.numpyro.distributions._tangent import log_tangent_expectation
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
+_KEPT = 4  # casts of one metric: megabytes each
 _STEP_GAIN = 8.0  # the tighter steps are that many times better than the looser ones, at least
 
 
@@ -79,7 +80,7 @@ def judged_rays(
 
     Kept while the metric's arrays stay the same ones, where nothing is traced.
     """
-    return keep(_settled, (integrand, num_directions), metric, loc, variance)
+    return keep(_settled, (integrand, num_directions), metric, loc, variance, most=_KEPT)
 
 
 def _settled(
