@@ -31,6 +31,8 @@ DIRECTIONS_BOUND = 8.0
 """Effective number of directions, or of draws in their place, below which a warning is given."""
 MARGIN = 0.1
 """Of the log of the largest weight that rejection has seen, for those that it has not."""
+LOST = 0.01
+"""Share of the mass above the bound of rejection, from which on that is raised: tails have heavy points of no mass."""
 MAX_ROUNDS = 1000
 """Of rejection."""
 PANEL = 5

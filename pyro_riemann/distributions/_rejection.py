@@ -51,8 +51,8 @@ class Source(NamedTuple):
 def reject(source: Source, law: Tensor, dim: int) -> Tensor:
     """Draws ``(n, d)`` for laws by their number in the source, ``(n,)``.
 
-    A proposal that is heavier than the bound raises it, and thins what was accepted before: Caffo, Booth & Davis
-    (2002), *Empirical supremum rejection sampling*.
+    Where proposals above the bound have more than a hundredth of the mass they raise it, and thin what was accepted
+    before.
     """
     first, mean = source.bound(), source.mean()
     bound, dear = first, _say_if_dear(mean - first)
@@ -60,6 +60,7 @@ def reject(source: Source, law: Tensor, dim: int) -> Tensor:
     pending = torch.arange(len(law), device=law.device)
     done = pending[:0]
     whole, squares = ((k * (source.seen - first)).exp().sum(0) for k in (1, 2))
+    lost = torch.zeros_like(whole)
     for _ in range(ray_rule.MAX_ROUNDS):
         _work.stage("draws", len(law) - len(pending), len(law))
         now, later = pending[:_AT_ONCE], pending[_AT_ONCE:]
@@ -68,9 +69,11 @@ def reject(source: Source, law: Tensor, dim: int) -> Tensor:
         weight = weight.nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)  # where nothing is known
         share = (weight - first[which]).exp()
         whole, squares = whole.index_add(0, which, share), squares.index_add(0, which, share**2)
-        heavier = weight > bound[which]
+        lost = lost.index_add(0, which, (share - (bound - first).exp()[which]).clamp(min=0))
+        heavier = (weight > bound[which]) & (lost > ray_rule.LOST * whole)[which]
         if bool(heavier.any()):
             before, bound = bound, bound.scatter_reduce(0, which[heavier], weight[heavier] + ray_rule.MARGIN, "amax")
+            lost = torch.where(bound > before, 0.0, lost)
             dear = dear or _say_if_dear(mean - bound)
             stays = torch.rand(len(done), dtype=z.dtype, device=z.device).log() < (before - bound)[law[done]]
             later, done = torch.cat([done[~stays], later]), done[stays]

@@ -116,7 +116,8 @@ def _mean_and_bound(seen: Array) -> tuple[Array, Array]:
 def _reject(propose: Propose, seen: Array, shape: tuple[int, ...], key: Array) -> tuple[Array, Array, Array]:
     """Draws ``(count, *b, d)``, the last acceptance rate and the effective number of all proposals, ``(*b)``.
 
-    A proposal that is heavier than the bound raises it, and thins what was accepted before.
+    Where proposals above the bound have more than a hundredth of the mass they raise it, and thin what was accepted
+    before.
 
     Args:
         propose: from a key as many points as there are draws, and their log weights ``(count, *b)``.
@@ -127,24 +128,28 @@ def _reject(propose: Propose, seen: Array, shape: tuple[int, ...], key: Array) -
     mean, first = _mean_and_bound(seen)
 
     def step(carry: Any) -> Any:
-        number, z, done, bound, whole, squares = carry
+        number, z, done, bound, whole, squares, lost = carry
         for_points, for_choice, for_thinning = jax.random.split(jax.random.fold_in(key, number), 3)
         points, weight = propose(for_points)
         weight = jnp.where(weight < jnp.inf, weight, -jnp.inf)  # of a point at which nothing is known
         share = jnp.exp(weight - first)
-        raised = jnp.maximum(bound, jnp.where(weight > bound, weight + ray_rule.MARGIN, -jnp.inf).max(0))
+        whole, squares = whole + share.sum(0), squares + (share**2).sum(0)
+        lost = lost + jnp.maximum(share - jnp.exp(bound - first), 0.0).sum(0)
+        heavier = (weight > bound) & (lost > ray_rule.LOST * whole)
+        raised = jnp.maximum(bound, jnp.where(heavier, weight + ray_rule.MARGIN, -jnp.inf).max(0))
         choice, thinning = (
             jnp.log(jax.random.uniform(one, weight.shape, weight.dtype)) for one in (for_choice, for_thinning)
         )
         stays = done & (thinning < bound - raised)
         accept = ~stays & (choice < weight - raised)
         z = jnp.where(accept[..., None], points, z)
-        return number + 1, z, stays | accept, raised, whole + share.sum(0), squares + (share**2).sum(0)
+        return number + 1, z, stays | accept, raised, whole, squares, jnp.where(raised > bound, 0.0, lost)
 
     before = jnp.exp(seen - first)
-    start = (0, jnp.zeros(shape, seen.dtype), jnp.zeros(shape[:-1], bool), first, before.sum(0), (before**2).sum(0))
+    sums = before.sum(0), (before**2).sum(0), jnp.zeros_like(first)
+    start = (0, jnp.zeros(shape, seen.dtype), jnp.zeros(shape[:-1], bool), first, *sums)
     end = jax.lax.while_loop(lambda carry: (carry[0] < ray_rule.MAX_ROUNDS) & ~carry[2].all(), step, start)
-    _, z, done, bound, whole, squares = end
+    _, z, done, bound, whole, squares, _ = end
     return jnp.where(done[..., None], z, jnp.nan), jnp.exp(mean - bound), whole**2 / squares
 
 

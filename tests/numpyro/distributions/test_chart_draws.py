@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy
 
 from pyro_riemann._formulas import chart_draws, ray_rule
-from pyro_riemann.numpyro import PullbackMetric, RiemannianHeatKernel
-from pyro_riemann.numpyro.distributions import _judged_mass
+from pyro_riemann.numpyro import PullbackMetric, RiemannianHeatKernel, RiemannianNormal
+from pyro_riemann.numpyro.distributions import _judged_mass, _normal_sampler
 from pyro_riemann.numpyro.distributions._chart_draws import weighed_draws
 from pyro_riemann.numpyro.manifolds import Hyperboloid, Sphere
 
@@ -55,6 +56,17 @@ def test_draws_stand_in_for_few_rays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(abs(fixed - value)[0]) > 1e-6
     traced = jax.jit(lambda t: RiemannianHeatKernel(loc, t, metric).log_normalizer().value)(0.6)
     np.testing.assert_allclose(traced, exact, atol=0.05)
+
+
+def test_draws_by_points_have_the_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances from the centre, and the first coordinate, as those of exact radii in the space itself."""
+    monkeypatch.setattr(chart_draws, "DIRECTIONS_BOUND", math.inf)
+    loc = jnp.asarray([0.3, -0.2, 0.1])
+    laws = [RiemannianNormal(loc, 0.8, kind(3)) for kind in (Hyperboloid, Unknown)]
+    monkeypatch.setattr(_normal_sampler, "by_rays", None)  # none is to be followed
+    exact, found = (law.sample(jax.random.key(k), (4000,)) for k, law in enumerate(laws))
+    for of in (lambda z: Hyperboloid(3).dist(loc, z), lambda z: z[:, 0]):
+        assert scipy.stats.ks_2samp(of(exact), of(found)).pvalue > 1e-3
 
 
 def test_where_rays_are_dear_none_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
