@@ -1,4 +1,4 @@
-"""Rejection whose bound rises to the heaviest proposal that is met: rays in random directions, or points of a mixture.
+"""Rejection whose bound rises to heavier proposals that have mass: rays in random directions, or points of a mixture.
 
 Source: Caffo, Booth & Davis (2002), *Empirical supremum rejection sampling*.
 """
