@@ -49,13 +49,14 @@ class SafePoints:
         """All is consistent now: save it if that is due, and stop if that was asked for."""
         if not self.active:
             return
-        self.asked, due = self.agreed(self.asked, time.monotonic() - self.last >= SECONDS)
-        if not (self.asked or due):
+        # a signal that comes while the processes agree is not part of what they agree on: it stays for the next time
+        number, due = self.agreed(self.asked, time.monotonic() - self.last >= SECONDS)
+        if not (number or due):
             return
         save()
         self.last = time.monotonic()
-        if self.asked:
-            number, self.asked = self.asked, 0
+        if number:
+            self.asked = 0
             self._restore()
             signal.raise_signal(number)
 

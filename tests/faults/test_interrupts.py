@@ -180,6 +180,34 @@ def test_a_signal_after_the_last_step_is_not_lost() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_signal_that_comes_while_processes_agree_is_not_lost() -> None:
+    saved = []
+
+    def agreed(asked: int, due: bool) -> tuple[int, bool]:
+        if not asked:
+            signal.raise_signal(signal.SIGTERM)  # after this process has said that it was not asked
+        return asked, due
+
+    with SafePoints(active=True, agreed=agreed) as safe:
+        safe.reached(lambda: saved.append("too early: the other processes have not heard"))
+        assert not saved
+        with pytest.raises(Terminated):
+            safe.reached(lambda: saved.append("together"))
+    assert saved == ["together"]
+
+
+def test_what_another_process_was_asked_for_is_saved_before_it_acts() -> None:
+    saved = []
+
+    def save() -> None:
+        signal.raise_signal(signal.SIGTERM)  # the launcher tells this process only now
+        saved.append(True)
+
+    with pytest.raises(Terminated), SafePoints(active=True, agreed=lambda asked, due: (signal.SIGTERM, due)) as safe:
+        safe.reached(save)
+    assert saved == [True]
+
+
 def test_ignored_signals_stay_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with SafePoints(active=True) as safe:
