@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
@@ -84,23 +84,37 @@ def in_pieces(function: Callable[[slice], Any], count: int, rows: int) -> Any:
     """Results of ``function`` for ``count`` points, asked for ``rows`` at a time; see :func:`by_points`."""
     if count <= rows or is_recorded():
         return function(slice(None))
-    pieces = [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
+    pieces = slices(count, rows)
     if torch.is_grad_enabled() or is_transformed():
         parts = [checkpointed(function, piece) for piece in pieces]
         if parts[0] is None or isinstance(parts[0], Tensor):
             return None if parts[0] is None else torch.cat(parts)
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+    return into_place(function, pieces)
+
+
+def into_place(function: Callable[[slice], Any], pieces: Sequence[slice]) -> Any:
+    """Results of ``function``, tensors of one row for each point, a tuple of such, or None, in one.
+
+    Each is copied as it comes: a part may be a view of something larger, and small parts that stay between large tables
+    that come and go leave holes in memory, as large as all the tables together.
+    """
     whole: list[Tensor] = []
-    for piece in pieces:  # into their place: a part may be a view of something larger
+    for piece in pieces:
         part = function(piece)
         if part is None:
             return None
         each = (part,) if isinstance(part, Tensor) else part
         if not whole:
-            whole = [value.new_empty(count, *value.shape[1:]) for value in each]
+            whole = [value.new_empty(pieces[-1].stop, *value.shape[1:]) for value in each]
         for target, value in zip(whole, each, strict=True):
             target[piece] = value
     return whole[0] if isinstance(part, Tensor) else tuple(whole)
+
+
+def slices(count: int, rows: int) -> list[slice]:
+    """Of ``count`` points, ``rows`` at a time."""
+    return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
 
 
 def is_transformed() -> bool:

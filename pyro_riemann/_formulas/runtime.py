@@ -115,10 +115,15 @@ class Host(Eager):
         """One piece after another."""
         if len(points) <= rows:
             return function(points)
-        found = [function(points[begin : begin + rows]) for begin in range(0, len(points), rows)]
-        if isinstance(found[0], tuple):
-            return tuple(np.concatenate(part) for part in zip(*found, strict=True))
-        return np.concatenate(found)
+        whole: list[Array] = []
+        for begin in range(0, len(points), rows):  # into their place: small parts between large tables leave holes
+            part = function(points[begin : begin + rows])
+            each = part if isinstance(part, tuple) else (part,)
+            if not whole:
+                whole = [np.empty((len(points), *value.shape[1:]), value.dtype) for value in each]
+            for target, value in zip(whole, each, strict=True):
+                target[begin : begin + rows] = value
+        return tuple(whole) if isinstance(part, tuple) else whole[0]
 
 
 HOST = Host()

@@ -9,18 +9,20 @@ import numpy as np
 
 from pyro_riemann._formulas import climbs
 from pyro_riemann._formulas.climbs import Slopes, Vector
+from pyro_riemann._formulas.peaks import variances
 from pyro_riemann._formulas.runtime import HOST, triangle
 from pyro_riemann._formulas.unit_mixture import LARGEST_SHARE, UNIFORM_SHARE, UnitMixture, log_area, mixture
 
 KNOWN_SHARE = 0.1  # of the known bumps in a fitted mixture: none is ever out of reach
+_MATRICES = 2**25  # numbers of all covariances above which their diagonals take their place
 _REACH = 5.0  # standard deviations beyond the box at which a known peak no longer matters
 
 
 def known_bumps(slopes: Slopes, loc: Vector, covariance: Vector) -> climbs.Bumps | None:
-    """Those of peaks ``(m, d)`` with covariances ``(m, d, d)`` that reach into the unit box."""
-    real = np.isfinite(loc).all(-1) & np.isfinite(covariance).all((-2, -1))
+    """Those of peaks ``(m, d)`` with covariances ``(m, d, d)``, or ``(m, d)``, that reach into the unit box."""
+    real = np.isfinite(loc).all(-1) & np.isfinite(covariance).reshape(len(loc), -1).all(-1)
     loc, covariance = loc[real], covariance[real]
-    reach = _REACH * np.sqrt(np.einsum("mii->mi", covariance))
+    reach = _REACH * np.sqrt(variances(np, covariance))
     near = ((loc > -reach) & (loc < 1 + reach)).all(-1)
     if not near.any():
         return None
@@ -28,7 +30,7 @@ def known_bumps(slopes: Slopes, loc: Vector, covariance: Vector) -> climbs.Bumps
     # outside the box the function need not be defined: a peak there counts by what it is at the wall
     unit = loc.clip(0, 1)
     value = slopes(unit)[0]
-    scales = np.einsum("mii->mi", np.linalg.cholesky(covariance))
+    scales = np.sqrt(covariance) if covariance.ndim == 2 else np.einsum("mii->mi", np.linalg.cholesky(covariance))
     return climbs.Bumps(unit, value, loc, covariance, value + log_area(np, scales))
 
 
@@ -65,11 +67,12 @@ class Groups(NamedTuple):
         """All Gaussians in one."""
         if not self.parts:
             return mixture(np, np.zeros((0, dim)), np.zeros((0, dim)), np.zeros(1))
-        loc, covariance = (np.concatenate([part[k] for part in self.parts]) for k in (0, 1))
+        loc, old = np.concatenate([part[0] for part in self.parts]), [part[1] for part in self.parts]
         weights = [math.log(s) + part[2] for s, part in zip(self.shares, self.parts, strict=False)]
-        diagonal = np.einsum("mii->mi", covariance)
-        if not (covariance - diagonal[:, :, None] * np.eye(dim)).any():
-            covariance = diagonal  # a tenth of the work
+        if loc.size * dim > _MATRICES or all(map(_is_diagonal, old)):  # a tenth of the work
+            covariance = np.concatenate([variances(np, part) for part in old])
+        else:
+            covariance = np.concatenate([part[:, :, None] * np.eye(dim) if part.ndim == 2 else part for part in old])
         return mixture(np, loc, covariance, np.concatenate([*weights, np.log(self.shares[-1:])]))
 
     def adapted(self, whole: UnitMixture, z: Vector, weights: Vector) -> Groups:
@@ -82,15 +85,19 @@ class Groups(NamedTuple):
             z: its draws, ``(n, d)``.
             weights: normalised importance weights, ``(n)``.
         """
-        terms = whole.terms(HOST, z)
-        owner = np.exp(np.maximum(terms - terms.max(1, keepdims=True), -80))
-        owner *= (weights / owner.sum(1))[:, None]
-        sizes = np.cumsum([len(part[0]) for part in self.parts])
-        shares = np.array([part.sum() for part in np.split(owner, sizes, axis=1)])
+        (loc, old, _), dim = self.parts[0], z.shape[1]
+        edges = np.cumsum([0, *(len(part[0]) for part in self.parts)])  # the uniform part is the last, alone
+
+        def owners(piece: Vector) -> tuple[Vector, Vector]:
+            terms = whole.terms(HOST, piece)
+            owner = np.exp(np.maximum(terms - terms.max(1, keepdims=True), -80))
+            owner /= owner.sum(1, keepdims=True)
+            return owner[:, : len(loc)], np.add.reduceat(owner, edges, axis=1)
+
+        share, by_group = HOST.in_pieces(owners, whole.rows, z)
+        share, shares = weights[:, None] * share, weights @ by_group
         shares[1:-1] = shares[1:-1].clip(KNOWN_SHARE)
         shares[-1] = shares[-1].clip(UNIFORM_SHARE, LARGEST_SHARE)
-        (loc, old, _), dim = self.parts[0], z.shape[1]
-        share = owner[:, : len(loc)]
         mass = share.sum(0)
         seen, used = np.maximum(mass, 1e-12), mass > 1e-6  # a part that met no draw keeps its place
         mean = share.T @ z / seen[:, None]
@@ -102,3 +109,9 @@ class Groups(NamedTuple):
         log_weight = np.log(np.maximum(mass, 1e-8))
         first = np.where(used[:, None], mean, loc), covariance, log_weight - np.logaddexp.reduce(log_weight)
         return Groups((first, *self.parts[1:]), shares / shares.sum())
+
+
+def _is_diagonal(covariance: Vector) -> bool:
+    if covariance.ndim == 2:
+        return True
+    return not (covariance - variances(np, covariance)[:, :, None] * np.eye(covariance.shape[-1])).any()

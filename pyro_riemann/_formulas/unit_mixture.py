@@ -49,7 +49,7 @@ class UnitMixture(NamedTuple):
 
     def log_prob(self, runtime: Runtime, unit: Array) -> Array:
         """Log density at points ``(n, d)`` of the box, ``(n)``."""
-        return runtime.in_pieces(lambda z: _total(runtime.xp, self.terms(runtime, z)), self._rows(), unit)
+        return runtime.in_pieces(lambda z: _total(runtime.xp, self.terms(runtime, z)), self.rows, unit)
 
     def slopes(self, runtime: Runtime, unit: Array) -> tuple[Array, Array]:
         """Log density ``(n)`` and its gradient ``(n, d)``."""
@@ -70,7 +70,7 @@ class UnitMixture(NamedTuple):
             push = rate * z if self.precision.ndim == 2 else (rate[:, entry] @ z[:, :, None])[:, :, 0]
             return value, owner @ pulls - push
 
-        result: tuple[Array, Array] = runtime.in_pieces(piece, self._rows(), unit)
+        result: tuple[Array, Array] = runtime.in_pieces(piece, self.rows, unit)
         return result
 
     def _triangle(self, xp: Namespace, dim: int) -> tuple[Array, Array, Array]:
@@ -78,7 +78,9 @@ class UnitMixture(NamedTuple):
         row, column, entry = (places(xp, part, self.loc) for part in (above.row, above.column, above.entry))
         return row, column, entry
 
-    def _rows(self) -> int:
+    @property
+    def rows(self) -> int:
+        """How many points may be in work at a time."""
         return max(64, _ENTRIES // (len(self.loc) + 1))
 
     def place(self, runtime: Runtime, uniform: Array) -> Array:

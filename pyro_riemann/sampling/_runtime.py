@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_riemann._checks import check_same, check_tensor, holds
 from pyro_riemann._formulas import Namespace
 from pyro_riemann._formulas.runtime import Eager, squared_distances
+from pyro_riemann._memory import into_place, slices
 
 
 class TorchRuntime(Eager):
@@ -44,10 +45,7 @@ class TorchRuntime(Eager):
         """One piece after another."""
         if len(points) <= rows:
             return function(points)
-        found = [function(piece) for piece in points.split(rows)]
-        if isinstance(found[0], tuple):
-            return tuple(torch.cat(part) for part in zip(*found, strict=True))
-        return torch.cat(found)
+        return into_place(lambda piece: function(points[piece]), slices(len(points), rows))
 
     def slopes(self, log_density: Callable[[Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """By reverse mode."""

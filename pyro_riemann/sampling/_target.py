@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_riemann._box import check_box, check_chart, check_metric
 from pyro_riemann._formulas import table
 from pyro_riemann._formulas.climbs import Vector
+from pyro_riemann._formulas.peaks import in_units, variances
 from pyro_riemann._formulas.unit_cells import MAX_ROUNDS, propose, tabulate
 from pyro_riemann._formulas.unit_fit import Landscape, UnitFit, fit
 from pyro_riemann._formulas.unit_groups import known_bumps
@@ -81,7 +82,7 @@ class Target:
         """
         with torch.no_grad():
             points = self.points(unit)
-            value = torch.cat([self.metric.logdet(piece) for piece in points.split(self._rows)])
+            value = RUNTIME.in_pieces(self.metric.logdet, self._rows, points)
         if not bool((value < torch.inf).all()):
             raise ValueError(
                 f"`metric` has no finite volume element at z = {points[~(value < torch.inf)][0].tolist()}, inside the "
@@ -91,11 +92,10 @@ class Target:
 
     def slopes(self, unit: Tensor) -> tuple[Tensor, Tensor]:
         """Log density ``(n)`` and its gradient ``(n, d)`` in the unit box; NaN where there is none."""
-        found = [self._slopes_of_piece(piece) for piece in self.points(unit.detach()).split(self._rows)]
-        if not found:
+        if not len(unit):
             return unit[:, 0], unit
-        value, gradient = (torch.cat(part).double() for part in zip(*found, strict=True))
-        return 0.5 * value + self._log_width, 0.5 * gradient * (self.high - self.low).double()
+        value, gradient = RUNTIME.in_pieces(self._slopes_of_piece, self._rows, self.points(unit.detach()))
+        return 0.5 * value.double() + self._log_width, 0.5 * gradient.double() * (self.high - self.low).double()
 
     def _slopes_of_piece(self, z: Tensor) -> tuple[Tensor, Tensor]:
         if type(self.metric) is KernelMetric and self.metric.is_diagonal:
@@ -130,7 +130,7 @@ class Target:
         bumps, landmarks = None, metric.landmarks
         if known is not None:
             width = (self.high - self.low).double()
-            covariance = known.covariance.detach().double().to(width.device) / (width.unsqueeze(-1) * width)
+            covariance = in_units(known.covariance.detach().double().to(width.device), width)
             loc = self.unit(known.loc.detach())
             bumps = known_bumps(self.host_slopes, loc.cpu().numpy(), covariance.cpu().numpy())
         marks = np.zeros((0, metric.dim)) if landmarks is None else self.unit(landmarks.detach()).cpu().numpy()
@@ -276,7 +276,7 @@ def default_box(metric: RiemannianMetric, margin: float = MARGIN) -> tuple[Tenso
         )
     with torch.no_grad():
         loc, covariance = metric.peaks()
-        reach = margin * covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+        reach = margin * variances(torch, covariance).sqrt()
         return (loc - reach).amin(0).detach(), (loc + reach).amax(0).detach()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pyro_riemann._formulas import climbs, unit_fit
+from pyro_riemann._formulas import climbs, unit_fit, unit_groups, unit_mixture
 from pyro_riemann._formulas.runtime import HOST
 from pyro_riemann._formulas.unit_cells import finest_error
 from pyro_riemann._formulas.unit_fit import Landscape
@@ -184,6 +184,34 @@ def test_adaptation_leaves_the_other_groups_where_they_are() -> None:
     np.testing.assert_array_equal(groups.parts[1][1], shape)
     assert groups.shares.sum() == pytest.approx(1)
     assert groups.shares[1] > 2 * groups.shares[0]
+
+
+def test_bumps_along_the_axes_mix_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variances stand for diagonal matrices, in mixtures and in their adaptation, in one piece or in many."""
+    luck, zero = np.random.default_rng(0), np.zeros(40)
+    loc, variance = luck.random((40, 3)), 0.01 + 0.02 * luck.random((40, 3))
+    tilted = 0.02 * np.eye(3) + 0.01
+    first = climbs.Bumps(loc[:5], zero[:5], loc[:5], np.broadcast_to(tilted, (5, 3, 3)).copy(), zero[:5])
+    short, long = (climbs.Bumps(loc, zero, loc, shape, zero) for shape in (variance, variance[:, :, None] * np.eye(3)))
+    z, weights = luck.random((500, 3)), luck.random(500)
+    found = []
+    for other in (short, long):
+        groups = Groups.of_bumps([first, other], 0.0)
+        whole = groups.mixture(3)
+        assert whole.precision.ndim == 3
+        found.append((whole, groups.adapted(whole, z, weights / weights.sum())))
+    for mine, its in zip(found[0][0], found[1][0], strict=True):
+        np.testing.assert_allclose(mine, its)
+    np.testing.assert_allclose(found[0][1].parts[0][1], found[1][1].parts[0][1])
+    np.testing.assert_allclose(found[0][1].shares, found[1][1].shares)
+    with monkeypatch.context() as patch:
+        patch.setattr(unit_mixture, "_ENTRIES", 0)  # 64 points at a time
+        pieces = Groups.of_bumps([first, short], 0.0).adapted(found[0][0], z, weights / weights.sum())
+    np.testing.assert_allclose(pieces.shares, found[0][1].shares)
+    np.testing.assert_allclose(pieces.parts[0][0], found[0][1].parts[0][0])
+    monkeypatch.setattr(unit_groups, "_MATRICES", 100)  # more than can be held: their diagonals are
+    cut = Groups.of_bumps([first, short], 0.0).mixture(3)
+    np.testing.assert_allclose(1 / cut.precision, np.concatenate([np.full((5, 3), 0.03), variance]))
 
 
 def test_systematic_resampling_keeps_expected_counts() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from pyro_riemann._formulas.peaks import variances
 from pyro_riemann.numpyro._box import check_box, check_metric
 from pyro_riemann.numpyro._memo import is_known
 from pyro_riemann.numpyro.metrics import KernelMetric, RiemannianMetric
@@ -43,7 +44,7 @@ def default_box(metric: RiemannianMetric, margin: float = MARGIN) -> tuple[Array
             "uniform law on all of R^d is improper. Give both corners."
         )
     loc, covariance = metric.peaks()
-    reach = margin * jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
+    reach = margin * jnp.sqrt(variances(jnp, covariance))
     return (loc - reach).min(0), (loc + reach).max(0)
 
 

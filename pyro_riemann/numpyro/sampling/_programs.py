@@ -11,13 +11,14 @@ import scipy
 from jax import Array
 
 from pyro_riemann._formulas import unit_laws, unit_samplers
+from pyro_riemann._formulas.peaks import in_units, variances
 from pyro_riemann._formulas.unit_cells import tabulate
 from pyro_riemann._formulas.unit_laws import CellLaw, MixtureLaw, TemperedLaw
 from pyro_riemann._formulas.unit_mixture import UnitMixture, log_area, shares
 from pyro_riemann._formulas.unit_mixture import mixture as mixture_of
 from pyro_riemann._formulas.unit_samplers import Weighed, spread
 from pyro_riemann._formulas.unit_tempering import TemperedState, temper
-from pyro_riemann.numpyro.metrics import KernelMetric, RiemannianMetric
+from pyro_riemann.numpyro.metrics import RiemannianMetric
 from pyro_riemann.numpyro.sampling._density import log_density, slopes
 from pyro_riemann.numpyro.sampling._runtime import RUNTIME
 
@@ -48,16 +49,13 @@ def known_mixture(metric: RiemannianMetric, low: Array, high: Array) -> UnitMixt
     if known is None:
         none = jnp.zeros((0, metric.dim), low.dtype)
         return mixture_of(jnp, none, none, jnp.zeros(1, low.dtype))
-    loc, covariance = (known.loc - low) / width, known.covariance / (width[:, None] * width)
-    variance = jnp.diagonal(covariance, axis1=-2, axis2=-1)
-    if isinstance(metric, KernelMetric) and metric.is_diagonal:
-        covariance = variance  # a tenth of the work
+    loc, covariance = (known.loc - low) / width, in_units(known.covariance, width)
     seeds = scipy.stats.qmc.Sobol(metric.dim, scramble=True, seed=np.random.default_rng(0)).random(256)
     places = jnp.concatenate([loc.clip(0, 1), jnp.asarray(seeds, low.dtype)])
     height = log_density(metric, low, high, places)
     root = jnp.sqrt(covariance) if covariance.ndim == 2 else jnp.linalg.cholesky(covariance)
     area = log_area(jnp, root if root.ndim == 2 else jnp.diagonal(root, axis1=-2, axis2=-1))
-    near = (jnp.abs(loc - loc.clip(0, 1)) < _REACH * jnp.sqrt(variance)).all(-1)
+    near = (jnp.abs(loc - loc.clip(0, 1)) < _REACH * jnp.sqrt(variances(jnp, covariance))).all(-1)
     log_mass = jnp.where(near, height[: len(loc)] + area, _NEVER)
     rest = jnp.median(height[len(loc) :])
     return mixture_of(jnp, loc, covariance, shares(jnp, log_mass, jax.nn.logsumexp(log_mass), rest))

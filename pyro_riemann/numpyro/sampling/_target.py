@@ -15,6 +15,7 @@ import scipy
 from jax import Array
 
 from pyro_riemann._formulas.climbs import Vector
+from pyro_riemann._formulas.peaks import in_units
 from pyro_riemann._formulas.runtime import HOST
 from pyro_riemann._formulas.unit_cells import tabulate
 from pyro_riemann._formulas.unit_fit import Landscape, UnitFit, fit
@@ -100,7 +101,7 @@ class Target:
         low, width = np.asarray(self.low, float), np.asarray(self.high, float) - np.asarray(self.low, float)
         bumps = None
         if known is not None:
-            covariance = np.asarray(known.covariance, float) / (width[:, None] * width)
+            covariance = in_units(np.asarray(known.covariance, float), width)
             bumps = known_bumps(self.host_slopes, (np.asarray(known.loc, float) - low) / width, covariance)
         marks = np.zeros((0, metric.dim)) if landmarks is None else (np.asarray(landmarks, float) - low) / width
         epsilon, points = float(jnp.finfo(self.low.dtype).eps), 16384 if isinstance(metric, KernelMetric) else 4096
