@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_riemann._checks import check_point
 from pyro_riemann._formulas import kernel
 from pyro_riemann._formulas.peaks import Peaks, kernel_peaks
-from pyro_riemann._memory import is_recorded
+from pyro_riemann._memory import is_recorded, slices
 from pyro_riemann.metrics._base import RiemannianMetric
 
 _CACHED, _FEWEST = 2**19, 1024  # numbers of a table over points and kernels, and kernels, that are in work at a time
@@ -46,8 +46,7 @@ class KernelSum(RiemannianMetric):
         Args:
             order: of the derivatives of G.
         """
-        tables = 6 * len(self.centroids) * (1 if self.is_diagonal or order < 1 else self.dim)
-        return tables + super().footprint(order)
+        return kernel.footprint(6, len(self.centroids), self.dim, self.is_diagonal, order)
 
     # ---------------------------------------------------------------- values
 
@@ -149,7 +148,15 @@ class KernelSum(RiemannianMetric):
         """Diagonal of G and ``d G_ii / d z_j``, ``(*batch, d, d)``, with no array over points, centroids and axes."""
         wide, centroids, precisions, factor = self._wide(z)
         weights = self._weights(wide, centroids, precisions, factor)
-        slope = kernel.diagonal_jacobian(torch, wide, weights, centroids, precisions, factor)
+        rows = kernel.block(self.dim)
+        if is_recorded() or len(centroids) <= rows:  # what is recorded serves all sizes
+            slope = kernel.diagonal_jacobian(torch, wide, weights, centroids, precisions, factor)
+        else:
+            each = (
+                kernel.diagonal_jacobian(torch, wide, weights[..., part], centroids[part], precisions[part], factor)
+                for part in slices(len(centroids), rows)
+            )
+            slope = functools.reduce(torch.add, each)
         return (weights @ precisions).to(z.dtype) + self.regularization.to(z.dtype), slope.to(z.dtype)
 
     def metric_derivatives(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,6 +165,14 @@ class KernelSum(RiemannianMetric):
         diagonal, slope = self._diagonal_jacobian(z)
         along = (slope * v.unsqueeze(-2)).sum(-1)
         return torch.diag_embed(diagonal), slope * v.unsqueeze(-1), torch.diag_embed(along)
+
+    def speed_hessian(self, z: Tensor, v: Tensor) -> Tensor:
+        if not self.is_diagonal:
+            return super().speed_hessian(z, v)
+        wide, centroids, precisions, factor = self._wide(z)
+        weights = self._weights(wide, centroids, precisions, factor)
+        found = kernel.speed_hessian(torch, wide, v.to(wide), weights, centroids, precisions, factor)
+        return found.to(z.dtype)
 
     def logdet_gradient(self, z: Tensor) -> Tensor:
         if not self.is_diagonal:

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_riemann import KernelMetric
 from pyro_riemann._autodiff import directional
+from pyro_riemann._formulas import kernel
 from tests.charts import OnlyMetric
 from tests.metrics._kernels import DIM, NUM, definition, kernels
 
@@ -47,14 +48,17 @@ def test_kernels_in_parts_sum_to_the_whole(
         torch.testing.assert_close(metric.metric(z), definition(metric, z), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("pairs", [kernel.PAIRS, 20])  # 20: two centroids at a time
 @pytest.mark.parametrize("diagonal", [True, False])
-def test_closed_derivatives_match_the_generic_ones(diagonal: bool) -> None:
+def test_closed_derivatives_match_the_generic_ones(diagonal: bool, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "PAIRS", pairs)
     metric = kernels(diagonal)
     generic = OnlyMetric(metric)
     z, v = torch.randn(2, 2, 4, DIM, dtype=torch.float64)
     for name, arguments in (
         ("metric_jacobian", (z,)),
         ("metric_derivatives", (z, v)),
+        ("speed_hessian", (z, v)),
         ("christoffel", (z, v)),
         ("drift", (z,)),
         ("logdet_gradient", (z,)),

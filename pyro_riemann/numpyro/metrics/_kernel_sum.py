@@ -44,8 +44,7 @@ class KernelSum(RiemannianMetric):
         Args:
             order: of the derivatives of G.
         """
-        tables = 4 * self.centroids.shape[-2] * (1 if self.is_diagonal or order < 1 else self.dim)
-        return tables + super().footprint(order)
+        return kernel.footprint(4, self.centroids.shape[-2], self.dim, self.is_diagonal, order)
 
     # ---------------------------------------------------------------- values
 
@@ -99,6 +98,11 @@ class KernelSum(RiemannianMetric):
         diagonal, slope = _diagonal_jacobian(self, check_point("z", z, self.dim))
         along = (slope * v[..., None, :]).sum(-1)
         return _diag_embed(diagonal), slope * v[..., None], _diag_embed(along)
+
+    def speed_hessian(self, z: Array, v: Array) -> Array:
+        if not self.is_diagonal:
+            return super().speed_hessian(z, v)
+        return _speed_hessian(self, check_point("z", z, self.dim), v)
 
     def logdet_gradient(self, z: Array) -> Array:
         if not self.is_diagonal:
@@ -159,7 +163,33 @@ def _metric(metric: KernelSum, z: Array) -> Array:
 def _diagonal_jacobian(metric: KernelSum, z: Array) -> tuple[Array, Array]:
     """Diagonal of G and ``d G_ii / d z_j``, ``(*batch, d, d)``."""
     parts = _parts(metric, z)
-    return parts["weights"] @ parts["precisions"] + _floor(metric, z), kernel.diagonal_jacobian(jnp, **parts)
+    return parts["weights"] @ parts["precisions"] + _floor(metric, z), _sum_of_blocks(**parts)
+
+
+def _sum_of_blocks(z: Array, weights: Array, centroids: Array, precisions: Array, factor: Array) -> Array:
+    """:func:`kernel.diagonal_jacobian`, of as many centroids at a time as it may be asked of."""
+    (count, dim), rows = centroids.shape, kernel.block(centroids.shape[-1])
+    if count <= rows:
+        found: Array = kernel.diagonal_jacobian(jnp, z, weights, centroids, precisions, factor)
+        return found
+    missing = -count % rows  # kernels of weight 0
+    weights = jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, missing)])
+    parts = (jnp.pad(part, [(0, missing), (0, 0)]).reshape(-1, rows, dim) for part in (centroids, precisions))
+    blocks = jnp.moveaxis(weights.reshape(*weights.shape[:-1], -1, rows), -2, 0), *parts
+
+    @jax.checkpoint
+    def add(total: Array, block: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        return total + kernel.diagonal_jacobian(jnp, z, *block, factor), None
+
+    return jax.lax.scan(add, jnp.zeros((*z.shape, dim), z.dtype), blocks)[0]
+
+
+@jax.jit
+@exact_products
+def _speed_hessian(metric: KernelSum, z: Array, v: Array) -> Array:
+    parts = _parts(metric, z)
+    found: Array = kernel.speed_hessian(jnp, parts.pop("z"), v, **parts)
+    return found
 
 
 @jax.jit

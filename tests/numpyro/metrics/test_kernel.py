@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax import Array
 
+from pyro_riemann._formulas import kernel
 from pyro_riemann.numpyro import KernelMetric
 
 NUM, DIM = 12, 3
@@ -42,6 +43,23 @@ def test_definition(batch: tuple[int, ...], diagonal: bool) -> None:
         expected = expected + matrix * jnp.exp(-distance / 1.3**2)[..., None, None]
     np.testing.assert_allclose(metric.metric(z), expected, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(metric.logdet(z), np.linalg.slogdet(expected)[1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("pairs", [kernel.PAIRS, 45])  # 45: five centroids at a time, the last three of weight 0
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_derivatives_are_those_of_the_metric(diagonal: bool, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "PAIRS", pairs)
+    jax.clear_caches()  # of programs with blocks of another size
+    metric, z, v = make(diagonal), points(2, 4, DIM), points(2, 4, DIM, seed=1)
+    each = jnp.vectorize(jax.jacfwd(metric.metric), signature="(d)->(d,d,d)")
+    np.testing.assert_allclose(metric.metric_jacobian(z)[1], each(z), rtol=1e-9, atol=1e-10)
+
+    def speed(point: Array, along: Array) -> Array:
+        return 0.5 * along @ metric.metric(point) @ along
+
+    bend = jnp.vectorize(jax.hessian(speed), signature="(d),(d)->(d,d)")
+    np.testing.assert_allclose(metric.speed_hessian(z, v), bend(z, v), rtol=1e-9, atol=1e-10)
+    jax.clear_caches()
 
 
 def test_volume_of_an_isolated_bump() -> None:
