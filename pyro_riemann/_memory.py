@@ -7,8 +7,10 @@ way back (:func:`torch.utils.checkpoint.checkpoint`), so that only its points ar
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
@@ -86,7 +88,7 @@ def in_pieces(function: Callable[[slice], Any], count: int, rows: int) -> Any:
         return function(slice(None))
     pieces = slices(count, rows)
     if torch.is_grad_enabled() or is_transformed():
-        parts = [checkpointed(function, piece) for piece in pieces]
+        parts = [_released(checkpointed(function, piece)) for piece in pieces]
         if parts[0] is None or isinstance(parts[0], Tensor):
             return None if parts[0] is None else torch.cat(parts)
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
@@ -110,6 +112,30 @@ def into_place(function: Callable[[slice], Any], pieces: Sequence[slice]) -> Any
         for target, value in zip(whole, each, strict=True):
             target[piece] = value
     return whole[0] if isinstance(part, Tensor) else tuple(whole)
+
+
+def _released(part: R) -> R:
+    """The part of a recorded function, for which memory goes back to the system now and once its slope was taken.
+
+    The graph of a part outlives its tables, and lies between them: what these leave free fits nothing that comes later.
+    """
+    _release()
+    values = part if isinstance(part, tuple) else (part,)
+    recorded = [value for value in values if isinstance(value, Tensor) and value.requires_grad]
+    if recorded and not is_transformed():
+        recorded[0].register_hook(_release)
+    return part
+
+
+def _release(*_: Any) -> None:
+    """Give free memory back to the system, where the C library can (glibc)."""
+    if (trim := _trim()) is not None:
+        trim(0)
+
+
+@functools.cache
+def _trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def slices(count: int, rows: int) -> list[slice]:

@@ -59,7 +59,7 @@ class Bumps(NamedTuple):
         unit: where they are highest, ``(m, d)``.
         value: log of their height, ``(m)``.
         loc: means, ``(m, d)``.
-        covariance: covariances, ``(m, d, d)``.
+        covariance: covariances, ``(m, d, d)``, or variances ``(m, d)`` where all are diagonal.
         log_mass: log of their integrals, ``(m)``.
     """
 

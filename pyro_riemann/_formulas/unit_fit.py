@@ -160,7 +160,8 @@ def narrowest(land: Landscape) -> tuple[float, float, float]:
     for group in groups:
         matters = group.take(group.log_mass > value + math.log(_MATTERS))
         if len(matters.loc):
-            finest = min(finest, 0.5 * float(np.linalg.eigvalsh(matters.covariance).min()) ** 0.5)
+            spread = matters.covariance
+            finest = min(finest, 0.5 * float((spread if spread.ndim == 2 else np.linalg.eigvalsh(spread)).min()) ** 0.5)
     return finest, value, error
 
 
