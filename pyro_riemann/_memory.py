@@ -73,6 +73,8 @@ def by_points(metric: Bounded, function: Callable[..., R], arrays: tuple[Tensor,
         return function(*arrays)
     if count <= 1 or count <= (rows := room(metric, arrays[0], order)):
         return function(*arrays)
+    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
+        rows = max(1, rows // 2)  # on the way back there are slopes of all that is held
     flat = [array.expand(*shape, array.shape[-1]).reshape(-1, array.shape[-1]) for array in arrays]
     found = in_pieces(lambda piece: function(*(array[piece] for array in flat)), count, rows)
     if found is None:

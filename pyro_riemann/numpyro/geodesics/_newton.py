@@ -25,6 +25,7 @@ class Solution(NamedTuple):
     settled: Array  # (P,) bool: converged, or no more than a distance may err from where Newton's method would end
 
 
+_LIST = 1024  # curves that wait in one list
 SETTLED = 1e-3  # Newton decrement, in energies, that moves a length by 0.05 %
 
 
@@ -178,8 +179,23 @@ State = TypeVar("State", bound=Waiting)
 def work(
     advance: Callable[..., State], state: State, chunk: int, queue: Callable[[State], tuple[Array, Array | None]]
 ) -> State:
-    """Advance curves that wait in the queue, ``chunk`` at a time, until none does; the least advanced come first."""
-    count = state.done.shape[0]
+    """Advance curves that wait in the queue, ``chunk`` at a time, until none does; the least advanced come first.
+
+    To find them takes time in proportion to the list: a long one is cut into lists that are worked off in turn.
+    """
+    count, most = state.done.shape[0], max(_LIST, 16 * chunk)
+    if count > most:
+        lists = -(-count // most)
+        index = jnp.arange(lists * -(-count // lists))
+        done = state.done[jnp.minimum(index, count - 1)] | (index >= count)  # what fills the last list up
+
+        def cut(whole: Array) -> Array:
+            return whole[jnp.minimum(index, count - 1)].reshape(lists, -1, *whole.shape[1:])
+
+        parts = jax.tree.map(cut, state)._replace(done=done.reshape(lists, -1))
+        found = jax.lax.map(lambda part: work(advance, part, chunk, queue), parts)
+        joined: State = jax.tree.map(lambda part: jax.lax.collapse(part, 0, 2)[:count], found)
+        return joined
 
     def waiting(state: State) -> Array:
         return queue(state)[0].any()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax import Array
 
 from pyro_riemann._formulas import splines
 from pyro_riemann.numpyro import GeodesicSolver, PullbackMetric, RiemannianMetric
+from pyro_riemann.numpyro.geodesics import _newton
 from pyro_riemann.numpyro.geodesics._path import search, shortest_path
 from tests.numpyro import charts
 
@@ -235,6 +236,29 @@ def test_the_best_of_several_starts_is_kept() -> None:
     starts = np.stack([np.stack([best[0], worse[1]]), np.stack([worse[0], best[1]])])
     found, _ = jax.jit(lambda z, y, starts: search(IDLE, Exponential(), z, y, starts))(*LINE, starts)
     np.testing.assert_allclose(found, best, atol=1e-3)
+
+
+class Countdown(NamedTuple):
+    """Curves that are done after a number of iterations of their own."""
+
+    left: Array
+    done: Array
+    iterations: Array
+
+
+@pytest.mark.parametrize("count", [16, 37, 48])  # one list, three with two to fill up, three
+def test_a_long_list_is_cut_and_all_of_it_done(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_newton, "_LIST", 1)  # 16 chunks of one
+    left = jnp.asarray(np.random.default_rng(0).integers(1, 9, count))
+
+    def advance(state: Countdown) -> Countdown:
+        return Countdown(state.left - 1, state.left <= 1, state.iterations + 1)
+
+    state = Countdown(left, jnp.zeros(count, bool), jnp.zeros(count, jnp.int32))
+    found = _newton.work(advance, state, 1, lambda now: (~now.done & (now.iterations <= 6), None))
+    np.testing.assert_array_equal(found.iterations, np.minimum(left, 7))
+    np.testing.assert_array_equal(found.done, left <= 7)
+    np.testing.assert_array_equal(found.left, left - np.minimum(left, 7))
 
 
 def test_one_program_serves_all_calls_of_a_shape() -> None:
