@@ -145,9 +145,9 @@ class MetricAlgebra(Generic[A]):
     def peaks(self) -> Peaks | None:
         r"""Where the volume is known to be, without gradient: bumps of :math:`\sqrt{\det G}`, or None.
 
-        Tops ``loc (m, d)`` and covariances ``covariance (m, d, d)`` of Gaussians that look like the bumps. Integrals
-        over the volume are sure to see these; what is not listed has to be searched for. A metric that is built on
-        another one passes on what that one knows, in its own coordinates.
+        Tops ``loc (m, d)`` and covariances ``covariance (m, d, d)``, or variances ``(m, d)``, of Gaussians that look
+        like the bumps. Integrals over the volume are sure to see these; what is not listed has to be searched for. A
+        metric that is built on another one passes on what that one knows, in its own coordinates.
         """
         return None
 
