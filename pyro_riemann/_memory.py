@@ -137,7 +137,10 @@ def _release(*_: Any) -> None:
 
 @functools.cache
 def _trim() -> Callable[[int], int] | None:
-    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    try:
+        return ctypes.CDLL(None).malloc_trim if sys.platform == "linux" else None
+    except AttributeError:  # another C library, such as musl
+        return None
 
 
 def slices(count: int, rows: int) -> list[slice]:
