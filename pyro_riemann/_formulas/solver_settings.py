@@ -34,7 +34,7 @@ def for_training(dim: int) -> Rough:
     few = dim <= 3
     return {
         "num_knots": 6 if few else 1,
-        "num_segments": 18 if few else 6,
+        "num_segments": 18 if few else 4,
         "max_iterations": 6 if few else 1,
         "max_polish": 0,
         "tolerance": 1e-3,

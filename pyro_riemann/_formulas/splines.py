@@ -158,8 +158,12 @@ class Chains(Paced):
         """(stride, weight): the energy is ``1/2 sum_stride sum weight dist(f_{i+stride}, f_i)^2``."""
         rates = self.rates_of(images)
         if not self.richardson:
-            return [(1, rates)]
+            return self._plain(images)
         return [(1, 4 / 3 * rates), (2, -1 / 3 * self._halved(rates))]
+
+    def _plain(self, images: Array) -> list[tuple[int, Array]]:
+        """The same for the chords between successive images alone."""
+        return [(1, self.rates_of(images))]
 
     def _halved(self, rates: Array) -> Array:
         """1 / (time between every second node)."""

@@ -16,6 +16,8 @@ it more closely than one that must run at constant speed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -53,10 +55,10 @@ class ChordEnergy(splines.Chains):
         if richardson and num_segments % 2:
             raise ValueError(f"`num_segments` must be even for Richardson extrapolation, got {num_segments}.")
 
-    def image_force(self, images: Tensor) -> Tensor:
-        """Derivative of the energy in the images, ``(P, N + 1, D)``."""
+    def image_force(self, images: Tensor, plain: bool = False) -> Tensor:
+        """Derivative of the energy, or of the ``plain`` chords between successive nodes, in the images."""
         force = torch.zeros_like(images)
-        for stride, weight in self._chains(images):
+        for stride, weight in self._plain(images) if plain else self._chains(images):
             chord = weight[..., None] * (images[:, stride::stride] - images[:, :-stride:stride])
             force[:, stride::stride] += chord
             force[:, :-stride:stride] -= chord
@@ -90,17 +92,24 @@ class ChordEnergy(splines.Chains):
 
     def first_order(self, control: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient, by one reverse pass through the immersion."""
-        nodes = self.nodes(control)
+        return self._pulled(control, self.image_force)
+
+    def _pulled(self, control: Tensor, force: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Energy, and the ``force`` on the images pulled back to the control points."""
+        nodes, table = self.nodes(control), _spline.uniform_basis(self.num_knots, self.num_segments, control)
         if torch.jit.is_tracing():  # which cannot record a reverse pass within the function
-            system = self.system(control)
-            return system.energy, system.gradient
-        images, pulled = _autodiff.pull_back(self.metric.embed, nodes, self.image_force)
-        table = _spline.uniform_basis(self.num_knots, self.num_segments, control)
+            images, jacobian = self.metric.embed_jacobian(nodes)
+            pulled = torch.einsum("pnai,pna->pni", jacobian, force(images))
+        else:
+            images, pulled = _autodiff.pull_back(self.metric.embed, nodes, force)
         return self.of(images), table.mT @ pulled
 
     def constant_system(self, control: Tensor) -> System:
-        """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1."""
-        energy, gradient = self.first_order(control)
+        """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1.
+
+        The gradient is that of successive chords: of few nodes, their extrapolation bends curves that should not bend.
+        """
+        energy, gradient = self._pulled(control, partial(self.image_force, plain=True))
         chords = _spline.uniform_basis(self.num_knots, self.num_segments, control).diff(dim=0)
         hessian = self._constant_hessian(self.nodes(control), self.num_segments * chords.mT @ chords)
         return System(energy, gradient, hessian, hessian)

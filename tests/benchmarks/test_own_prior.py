@@ -23,23 +23,27 @@ from pyro_riemann.vae import VAE
 from tests.benchmarks._decoder import mnist_vae
 
 BATCH, DIMS = 100, (2, 8, 32, 64)
-STEPS = {"plain": 40, "training": 12, "table": 12, "default": 2}
+STEPS = {"plain": 40, "volume": 12, "training": 12, "table": 12, "default": 2}
 METHODS = {"training": "training solver", "table": "training solver on a table", "default": "default solver"}
 
 
-def step_seconds(vae: VAE, images: Tensor, metric: RiemannianMetric | None, steps: int) -> float:
-    """CPU time of a step of SVI."""
+def step_seconds(
+    vae: VAE, images: Tensor, metric: RiemannianMetric | None, steps: int, volume_alone: bool = False
+) -> float:
+    """CPU time of a step of SVI; of the metric its volume alone may be in the model, beside a normal prior."""
     loc = torch.zeros(vae.latent_dim)
 
     def model(x: Tensor) -> None:
         pyro.module("decoder", vae.decoder)
         centre, log_time = pyro.param("centre", loc.clone()), pyro.param("log_time", torch.tensor(0.0))
         with pyro.plate("images", len(x)):
-            if metric is None:
+            if metric is None or volume_alone:
                 prior = dist.Normal(centre, (0.5 * log_time).exp()).to_event(1)
             else:
                 prior = RiemannianHeatKernel(centre, log_time.exp(), metric)
             z = pyro.sample("z", prior)
+            if metric is not None and volume_alone:
+                pyro.factor("volume", 0.5 * metric.logdet(z))
             mean, scale = vae.decoder(z)
             pyro.sample("x", dist.Normal(mean, scale).to_event(1), obs=x)
 
@@ -76,6 +80,8 @@ def run() -> list[dict[str, Any]]:
         vae.warm_up = False
         plain = step_seconds(vae, data.train, None, STEPS["plain"])
         rows.append(_row(dim, "N(loc, time I)", plain, plain))
+        volume = step_seconds(vae, data.train, PullbackMetric(vae.decoder, dim), STEPS["volume"], volume_alone=True)
+        rows.append(_row(dim, "N(loc, time I) and the volume of the metric", volume, plain))
         for name in ("training", "table", "default") if dim <= 3 else ("training", "default"):
             metric: RiemannianMetric = PullbackMetric(vae.decoder, dim)
             extra: dict[str, float] = {}

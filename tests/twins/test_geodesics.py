@@ -121,3 +121,26 @@ def test_curves_at_a_pace_of_their_own_are_judged_alike(kind: str) -> None:
         np.testing.assert_allclose(its.error, verdict.error.numpy(), rtol=1e-6)
         np.testing.assert_array_equal(its.kinked, verdict.kinked.numpy())
         assert bool((verdict.error > 0).all())
+
+
+@pytest.mark.parametrize("kind", ["decoder", "kernel"])
+@pytest.mark.parametrize("dim", [2, 6])
+def test_rough_distances_of_a_training(kind: str, dim: int) -> None:
+    generator = torch.Generator().manual_seed(dim)
+    metric: here.RiemannianMetric
+    if kind == "decoder":
+        network = nn.Sequential(nn.Linear(dim, 16), nn.Tanh(), nn.Linear(16, 30)).double()
+        for parameter in network.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2
+        metric = here.PullbackMetric(network.requires_grad_(False), dim)
+    else:
+        centroids = torch.randn(20, dim, generator=generator, dtype=torch.float64)
+        metric = here.KernelMetric(centroids, torch.full((20, dim), 3.0, dtype=torch.float64), dim**0.5, 0.5)
+    other = twin.to_numpyro(metric)
+    points = torch.randn(2, 20, dim, generator=generator, dtype=torch.float64)
+    exact = metric.dist(*points)
+    metric.solver, other.solver = here.geodesics.training_solver(dim), twin.geodesics.training_solver(dim)
+    rough = metric.dist(*points)
+    np.testing.assert_allclose(other.dist(*map(jnp.asarray, points.numpy())), rough, rtol=1e-6)
+    assert float((rough / exact - 1).abs().median()) < (1e-3 if dim == 2 else 0.04)
+    assert bool((rough > exact * (1 - 0.01)).all())  # curves are no shorter than the shortest, but for few nodes

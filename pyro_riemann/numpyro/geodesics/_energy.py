@@ -16,6 +16,9 @@ it more closely than one that must run at constant speed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -48,10 +51,10 @@ class ChordEnergy(splines.Chains):
             images = jax.lax.stop_gradient(metric.embed(self.nodes(guide)))
             self.rates = num_segments / splines.pace(jnp, _root(jnp.square(jnp.diff(images, axis=1)).sum(-1)))
 
-    def image_force(self, images: Array) -> Array:
-        """Derivative of the energy in the images, ``(P, N + 1, D)``."""
+    def image_force(self, images: Array, plain: bool = False) -> Array:
+        """Derivative of the energy, or of the ``plain`` chords between successive nodes, in the images."""
         force = jnp.zeros_like(images)
-        for stride, weight in self._chains(images):
+        for stride, weight in self._plain(images) if plain else self._chains(images):
             chord = weight[..., None] * (images[:, stride::stride] - images[:, :-stride:stride])
             force = force.at[:, stride::stride].add(chord).at[:, :-stride:stride].add(-chord)
         return force
@@ -90,12 +93,19 @@ class ChordEnergy(splines.Chains):
 
     def first_order(self, control: Array) -> tuple[Array, Array]:
         """Energy and gradient, by one reverse pass through the immersion."""
+        return self._pulled(control, self.image_force)
+
+    def _pulled(self, control: Array, force: Callable[[Array], Array]) -> tuple[Array, Array]:
+        """Energy, and the ``force`` on the images pulled back to the control points."""
         images, pull = jax.vjp(self.metric.embed, self.nodes(control))
-        return self.of(images), self._table(control).T @ pull(self.image_force(images))[0]
+        return self.of(images), self._table(control).T @ pull(force(images))[0]
 
     def constant_system(self, control: Array) -> System:
-        """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1."""
-        energy, gradient = self.first_order(control)
+        """The same with the Hessian of a constant metric, that at half time: one Jacobian in place of N + 1.
+
+        The gradient is that of successive chords: of few nodes, their extrapolation bends curves that should not bend.
+        """
+        energy, gradient = self._pulled(control, partial(self.image_force, plain=True))
         chords = jnp.diff(self._table(control), axis=0)
         hessian = self._constant_hessian(self.nodes(control), self.num_segments * chords.T @ chords)
         return System(energy, gradient, hessian, hessian)

@@ -26,6 +26,7 @@ class Solution(NamedTuple):
 
 
 _LIST = 1024  # curves that wait in one list
+DAMPING = 0.25  # of the first step with the Hessian of a constant metric
 SETTLED = 1e-3  # Newton decrement, in energies, that moves a length by 0.05 %
 
 
@@ -91,6 +92,17 @@ def descend(
     state = _Descent(control, control, no_model(control), definite, alpha, done, iterations, every(control))
     state = work(advance, state, chunk, lambda now: (~now.done & (now.iterations <= max_iterations), None))
     return Solution(state.control, state.done, state.iterations, state.done)
+
+
+def leap(energy: Energy, control: Array, tolerance: float) -> Solution:
+    """One iteration of :func:`descend` with the Hessian of a constant metric, for all curves."""
+    tolerance, slack = precision(control, tolerance)
+    model = interior(energy.constant_system(control))
+    step, decrement, definite, _ = newton_step(model, jnp.full_like(model.energy, DAMPING))
+    trial = control + step
+    better = definite & (energy.value(trial) <= model.energy * (1 + slack))
+    done = definite & (decrement <= 2 * tolerance * model.energy)
+    return Solution(choose(better, trial, control), done, jnp.ones_like(done, jnp.int32), done)
 
 
 def polish(

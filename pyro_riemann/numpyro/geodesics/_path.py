@@ -22,7 +22,7 @@ from pyro_riemann._formulas.quasi_newton import bend
 from pyro_riemann.numpyro._interface import Energy, Metric, Solver
 from pyro_riemann.numpyro._memory import in_pieces
 from pyro_riemann.numpyro.geodesics import _spline
-from pyro_riemann.numpyro.geodesics._newton import Solution, descend, polish
+from pyro_riemann.numpyro.geodesics._newton import DAMPING, Solution, descend, leap, polish
 from pyro_riemann.numpyro.geodesics._quasi_newton import quasi_newton
 
 R = TypeVar("R")
@@ -86,6 +86,9 @@ def _search_many(
 
 def _minimise(solver: Solver, metric: Metric, energy: Energy, control: Array, damping: float) -> Solution:
     chunk = chunk_size(solver, metric, control)
+    damping = min(damping, DAMPING) if solver.constant_hessian else damping
+    if solver.max_polish == 0 and solver.max_iterations == 1 and solver.constant_hessian:
+        return by_curves(solver, metric, lambda e, c: leap(e, c, solver.tolerance), energy, control)
     if solver.max_polish == 0:
         return descend(
             energy, control, solver.max_iterations, solver.tolerance, chunk, damping, solver.constant_hessian
