@@ -238,12 +238,16 @@ class PullbackMetric(ProbedImmersion):
         return (slope * (slope if u is v else _autodiff.directional(self.embed, z, v)[1])).sum(-1)
 
     def footprint(self, order: int) -> int:
-        """Numbers held at one point: what the immersion computes there, with its derivatives along d axes, twice.
+        """Numbers held at one point: what the immersion computes there, with its derivatives along d axes.
+
+        Once where Taylor propagation gives them, which passes on no more than a layer needs; else as tangents, as the
+        Jacobian that is collected from them, and as its copy in the order of a product.
 
         Args:
             order: of the derivatives of G, -1 for images alone.
         """
-        return 2 * self.numbers * (self.dim + 1) ** (order + 1)
+        copies = 2 if order else 1 if self.has_jets else 3
+        return copies * self.numbers * (self.dim + 1) ** (order + 1)
 
     def _ambient_force(self, z: Tensor, v: Tensor) -> Tensor:
         slope = self.metric_derivatives(z, v)[1]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann import Hyperbolic, PullbackMetric, RiemannianMetric, Sphere
-from pyro_riemann.geodesics import _graph, _spline
+from pyro_riemann.geodesics import _graph, _spline, training_solver
 from tests.benchmarks._decoder import CACHE_VARIABLE, mnist_vae
 
 FINE = 2000
@@ -105,6 +105,17 @@ def ours(metric: RiemannianMetric, init: str, **settings: Any) -> Curves:
     def curves(z: Tensor, y: Tensor) -> Tensor:
         found = metric.geodesic(z, y, init=init, **settings)
         return found(torch.linspace(0, 1, FINE + 1)).movedim(0, 1)
+
+    return curves
+
+
+def rough(metric: RiemannianMetric) -> Curves:
+    """The solver for trainings, which checks nothing."""
+    solver = training_solver(metric.dim)
+
+    def curves(z: Tensor, y: Tensor) -> Tensor:
+        (piece,) = solver.pieces(metric, z, y)
+        return _spline.uniform_basis(solver.num_knots, FINE, z) @ piece.control
 
     return curves
 
@@ -294,6 +305,7 @@ def methods(metric: RiemannianMetric) -> dict[str, Callable[[], Curves]]:
     return {
         "ours, torch": lambda: ours(metric, "line"),
         "ours, torch, graph": lambda: ours(metric, "graph"),
+        "ours, torch, training": lambda: rough(metric),
         "ours, JAX": lambda: in_jax(metric),
         "GEORCE": lambda: authors_georce(metric),
         "GEORCE from our graph": lambda: georce(metric, "graph"),

@@ -41,7 +41,7 @@ CASES = (
 )
 SIZES = (1, 100, 1000, 10_000)
 REFERENCE = "reference"
-OURS = ("ours, torch", "ours, torch, graph", "ours, JAX")
+OURS = ("ours, torch", "ours, torch, graph", "ours, torch, training", "ours, JAX")
 METHODS = (*OURS, "GEORCE", "GEORCE from our graph", "stochman", "geomstats", REFERENCE)
 SETTINGS = {
     "GEOMSTATS_BACKEND": "pytorch",
