@@ -10,6 +10,8 @@ from torch import Tensor
 from pyro_riemann._formulas import check_one_of as check_one_of
 from pyro_riemann._formulas.calculus import Ambient
 
+_MANY = 2**20  # numbers of which a mask, and what is computed for it, would be felt
+
 
 def check_dtype(name: str, value: Tensor) -> Tensor:
     """Return ``value`` if its dtype can carry geometry, float32 or wider; raise otherwise."""
@@ -66,9 +68,18 @@ def holds(mask: Tensor) -> bool:
         return True
 
 
+def is_finite(value: Tensor) -> bool:
+    """Whether ``value`` has no NaN and no infinity; true where it cannot be read."""
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return True
+    if value.numel() < _MANY or not value.is_floating_point():
+        return holds(torch.isfinite(value))
+    return holds(torch.isfinite(torch.stack(torch.aminmax(value))))  # which makes nothing as large as the value
+
+
 def check_finite(name: str, value: Tensor) -> Tensor:
     """Raise if ``value`` has a NaN or an infinity (skipped while ``torch.jit`` traces)."""
-    if not holds(torch.isfinite(value)):
+    if not is_finite(value.detach()):
         bad = int((~torch.isfinite(value)).sum())
         raise ValueError(f"`{name}` has {bad} NaN or infinite entries out of {value.numel()}.")
     return value

@@ -18,7 +18,7 @@ from pyro.distributions.util import is_validation_enabled
 from torch import Tensor
 
 from pyro_riemann import _memory, _work
-from pyro_riemann._checks import holds
+from pyro_riemann._checks import holds, is_finite
 from pyro_riemann._formulas import memory
 from pyro_riemann._members import ANSWERS, each_public
 from pyro_riemann._warn import warn
@@ -113,7 +113,7 @@ def refuse_no_number(method: Callable[..., Any]) -> Callable[..., Any]:
         if torch.compiler.is_compiling() or _work.inside() or not is_validation_enabled():
             return answer
         for part in answer if isinstance(answer, tuple) else (answer,):
-            if isinstance(part, Tensor) and not holds(torch.isfinite(part := part.detach())):  # nothing for a gradient
+            if isinstance(part, Tensor) and not is_finite(part := part.detach()):  # nothing for a gradient
                 bad = int((~torch.isfinite(part)).sum())
                 raise ValueError(
                     f"{type(self).__name__}.{method.__name__} is NaN or infinite in {bad} of {part.numel()} entries at "

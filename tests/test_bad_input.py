@@ -32,6 +32,7 @@ from pyro_riemann import (
     summary,
     to_arviz,
 )
+from pyro_riemann._checks import is_finite
 from pyro_riemann.vae import VAE, Encoder, GaussianDecoder, TrainingConfig, make_vae
 
 Pair = tuple[float, float]
@@ -395,3 +396,12 @@ def test_brownian_paths_are_finite(name: str, dtype: torch.dtype, start: Pair, t
     assert path.shape == (17, 8, 2)
     assert path.dtype == dtype
     assert all_finite(path)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("count", [10, 2**20 + 3])
+def test_one_number_that_is_none_is_found_among_many(count: int, bad: float) -> None:
+    values = torch.zeros(count)
+    assert is_finite(values)
+    values[count // 2] = bad
+    assert not is_finite(values)
