@@ -73,16 +73,17 @@ class Search(SolverSettings[Metric, Tensor]):
         parts = [method(energy, chunk) for chunk in start.split(self.room(metric, start))]
         return Solution(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def room(self, metric: Metric, start: Tensor, segments: int | None = None) -> int:
+    def room(self, metric: Metric, start: Tensor, segments: int | None = None, order: int = 0) -> int:
         """Number of curves in work at a time.
 
         Args:
             metric: any metric.
             start: control points of all of them, ``(P, num_knots + 3, d)``.
             segments: of their energy, if not those of the settings.
+            order: -1 where images alone are held at the nodes of an immersed curve, 0 for their Jacobians.
         """
-        # images have their Jacobians at all nodes; what other metrics hold at a node is bounded by themselves
-        point = 4 * metric.dim**3 if metric.immersed() is None else metric.footprint(0)
+        # what metrics that are not immersed hold at a node is bounded by themselves
+        point = 4 * metric.dim**3 if metric.immersed() is None else metric.footprint(order)
         numbers = memory.curves(point, metric.dim, self.num_knots, (segments or self.num_segments) + 1)
         return memory.room(metric.max_memory, numbers, start.element_size())
 
@@ -93,7 +94,7 @@ class Search(SolverSettings[Metric, Tensor]):
             return energy.rows(rows[part]).value(control[part])
 
         rows = torch.arange(len(control), device=control.device)
-        value: Tensor = in_pieces(of, len(control), self.room(metric, control, energy.num_segments))
+        value: Tensor = in_pieces(of, len(control), self.room(metric, control, energy.num_segments, order=-1))
         return value
 
     def _best(self, metric: Metric, energy: Energy, solutions: list[Solution]) -> Solution:

@@ -119,19 +119,19 @@ def chunk_size(solver: Solver, metric: Metric, control: Array) -> int:
     return min(curve_room(solver, metric, control), max(_FEWEST, min(room, max(share, control.shape[0] // 4))))
 
 
-def curve_room(solver: Solver, metric: Metric, control: Array) -> int:
-    """Curves that memory has room for."""
-    # images have their Jacobians at all nodes; what other metrics hold at a node is bounded by themselves
-    point = 4 * metric.dim**3 if metric.immersed() is None else metric.footprint(0)
+def curve_room(solver: Solver, metric: Metric, control: Array, order: int = 0) -> int:
+    """Curves that memory has room for: with Jacobians at the nodes of an immersed one, or with images alone (-1)."""
+    # what metrics that are not immersed hold at a node is bounded by themselves
+    point = 4 * metric.dim**3 if metric.immersed() is None else metric.footprint(order)
     numbers = memory.curves(point, metric.dim, solver.num_knots, solver.num_segments + 1)
     return memory.room(metric.max_memory, numbers, control.dtype.itemsize)
 
 
 def by_curves(
-    solver: Solver, metric: Metric, work: Callable[..., R], energy: Energy, control: Array, *more: Array
+    solver: Solver, metric: Metric, work: Callable[..., R], energy: Energy, control: Array, *more: Array, order: int = 0
 ) -> R:
     """``work(energy, control, *more)``, with one result a curve, for as many curves at a time as memory allows."""
-    count, rows = control.shape[0], curve_room(solver, metric, control)
+    count, rows = control.shape[0], curve_room(solver, metric, control, order)
     if count <= rows:
         return work(energy, control, *more)
     return in_pieces(lambda at: work(energy.rows(at), control[at], *(part[at] for part in more)), count, rows)
@@ -139,7 +139,7 @@ def by_curves(
 
 def energies(solver: Solver, metric: Metric, energy: Energy, control: Array) -> Array:
     """Energies ``(P,)`` of curves, as many at a time as memory allows."""
-    return by_curves(solver, metric, lambda energy, control: energy.value(control), energy, control)
+    return by_curves(solver, metric, lambda energy, control: energy.value(control), energy, control, order=-1)
 
 
 # ---------------------------------------------------------------- derivatives
