@@ -8,7 +8,7 @@ from torch import Tensor
 from pyro_riemann import RiemannianMetric
 from pyro_riemann._estimate import Estimate
 from pyro_riemann._formulas import chart_sum
-from pyro_riemann.distributions._chart_sum import chart_of, to_host
+from pyro_riemann.distributions._over_chart import chart_of, to_host
 
 
 def log_chart_integral(

@@ -22,7 +22,7 @@ SLOW = {  # compile for seconds what another example compiles too
     "sampling._front.importance_resampling",
     "sampling._front.tempered_smc",
     "sampling._result.SamplingResult.novelty",
-    "statistics._kmeans.Clusters",
+    "statistics._means.Clusters",
     "vae._decoders.DistanceImmersion",
 }
 

@@ -6,7 +6,9 @@ from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder, imag
 from pyro_riemann.autoencoders._regularized import (
     GradientPenaltyAutoencoder,
     RegularizedAutoencoder,
+    WassersteinAutoencoder,
     WeightDecayAutoencoder,
+    inverse_multiquadric_mmd,
 )
 from pyro_riemann.autoencoders._riemannian import (
     InverseKernel,
@@ -14,7 +16,6 @@ from pyro_riemann.autoencoders._riemannian import (
     RiemannianHamiltonianAutoencoder,
 )
 from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
-from pyro_riemann.autoencoders._wasserstein import WassersteinAutoencoder, inverse_multiquadric_mmd
 from pyro_riemann.autoencoders._zoo import MODELS, make_autoencoder
 from pyro_riemann.sampling import (
     GaussianMixtureSampler,

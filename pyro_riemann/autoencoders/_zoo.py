@@ -14,11 +14,11 @@ from pyro_riemann.autoencoders._networks import image_networks
 from pyro_riemann.autoencoders._regularized import (
     GradientPenaltyAutoencoder,
     RegularizedAutoencoder,
+    WassersteinAutoencoder,
     WeightDecayAutoencoder,
 )
 from pyro_riemann.autoencoders._riemannian import RiemannianHamiltonianAutoencoder
 from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
-from pyro_riemann.autoencoders._wasserstein import WassersteinAutoencoder
 from pyro_riemann.vae import Likelihood
 
 _CLASSES: dict[str, Callable[..., Autoencoder]] = {

@@ -11,8 +11,6 @@ from pyro_riemann._formulas import ray_rule
 from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict
 from pyro_riemann._formulas.chart_sum import Cells
 from pyro_riemann._memo import remember
-from pyro_riemann.distributions._chart_draws import ChartDraws, log_chart_expectation
-from pyro_riemann.distributions._chart_sum import slope_of_sum, sum_over_chart
 from pyro_riemann.distributions._judged_rays import (
     Cast,
     Integrand,
@@ -20,6 +18,7 @@ from pyro_riemann.distributions._judged_rays import (
     log_integrand_slope,
     num_parameters,
 )
+from pyro_riemann.distributions._over_chart import ChartDraws, log_chart_expectation, slope_of_sum, sum_over_chart
 from pyro_riemann.metrics import GridMetric, RiemannianMetric
 
 

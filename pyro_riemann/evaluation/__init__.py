@@ -1,11 +1,12 @@
 """How good are generated images: Frechet distance, precision and recall, copies, and use for a classifier."""
 
-from pyro_riemann.evaluation._augmentation import AugmentationTask, stack_classes
 from pyro_riemann.evaluation._classifier import (
+    AugmentationTask,
     ClassifierConfig,
     ImageClassifier,
     Scores,
     classification_scores,
+    stack_classes,
     train_classifier,
 )
 from pyro_riemann.evaluation._frechet import Features, fid, frechet_distance, inception_features

@@ -4,12 +4,11 @@ The functions here take any object with the interface of ``RiemannianMetric``; t
 imports nothing from the layers above it.
 """
 
-from pyro_riemann.geodesics._curvature import scalar_curvature
+from pyro_riemann.geodesics._curvature import log_van_vleck, scalar_curvature
 from pyro_riemann.geodesics._curve import Geodesic
 from pyro_riemann.geodesics._graph import PathTable
 from pyro_riemann.geodesics._initial_value import expmap, expmap_log_van_vleck, geodesic_flow
 from pyro_riemann.geodesics._solver import GeodesicSolver, training_solver
-from pyro_riemann.geodesics._van_vleck import log_van_vleck
 
 __all__ = [
     "GeodesicSolver",

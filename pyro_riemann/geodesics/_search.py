@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,12 +10,15 @@ from torch import Tensor
 from pyro_riemann._formulas import memory
 from pyro_riemann._formulas.quasi_newton import bend
 from pyro_riemann._formulas.solver_settings import SolverSettings
-from pyro_riemann._interface import Energy, Metric
+from pyro_riemann._interface import Energy, Immersed, Metric, Solver
 from pyro_riemann._memory import in_pieces
 from pyro_riemann.geodesics import _graph, _spline
 from pyro_riemann.geodesics._batch import Solution
+from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.geodesics._newton import descend, polish
 from pyro_riemann.geodesics._quasi_newton import quasi_newton
+
+_GENERIC = (0.0, 0.3571, 0.7919, 1.0)  # times on a line that no symmetry of it exchanges
 
 
 class Search(SolverSettings[Metric, Tensor]):
@@ -127,3 +130,35 @@ def _bent(control: Tensor) -> Tensor:
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:
     return mask.reshape(-1, *(1,) * (value.dim() - 1))
+
+
+def straight_lines(solver: Solver, metric: Immersed, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared lengths of straight lines, and where no iteration can improve them.
+
+    Four generic points tell nearly all lines that bend; the others are looked at in all nodes of the energy. (Not
+    in symmetric points: an odd immersion has ``f(z) - 2 f((z + y) / 2) + f(y) = 0``.)
+    """
+    straight = torch.ones_like(z[:, 0], dtype=torch.bool)
+    if solver.max_iterations > 0 or solver.max_polish > 0:
+        with torch.no_grad():
+            straight = _runs_straight(solver.tolerance, metric.embed(_on_line(z, y, z.new_tensor(_GENERIC))), _GENERIC)
+    value, rows = torch.zeros_like(z[:, 0]), straight.nonzero().squeeze(-1)
+    if rows.numel():
+        times = torch.linspace(0, 1, solver.num_segments + 1, dtype=z.dtype, device=z.device)
+        images = metric.embed(_on_line(z[rows], y[rows], times))
+        value = value.index_put((rows,), 2 * ChordEnergy(metric, 1, solver.num_segments, solver.richardson).of(images))
+        if solver.max_iterations > 0 or solver.max_polish > 0:
+            straight = straight.index_put((rows,), _runs_straight(solver.tolerance, images.detach(), times.tolist()))
+    return value, straight
+
+
+def _runs_straight(tolerance: float, images: Tensor, times: Sequence[float]) -> Tensor:
+    """Whether the images at these times, 0 first and 1 last, lie on the line between the ends, in step."""
+    whole, at = images[:, -1:] - images[:, :1], images.new_tensor(times)[:, None]
+    bend = (images - images[:, :1] - at * whole).square().sum(-1).amax(-1)
+    return 4 * bend <= tolerance * whole.square().sum((-1, -2))
+
+
+def _on_line(z: Tensor, y: Tensor, times: Tensor) -> Tensor:
+    """Points of straight lines, ``(P, T, d)``."""
+    return z[:, None] + times[:, None] * (y - z)[:, None]

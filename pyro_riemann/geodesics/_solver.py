@@ -31,8 +31,7 @@ from pyro_riemann.geodesics._pieces import (
     with_ends,
 )
 from pyro_riemann.geodesics._refine import rivals, unguided
-from pyro_riemann.geodesics._search import Search
-from pyro_riemann.geodesics._straight import straight_lines
+from pyro_riemann.geodesics._search import Search, straight_lines
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Manifolds with closed-form geometry, and metrics made of others: scaled, products, in other coordinates."""
 
 from pyro_riemann.manifolds._made_of_others import ProductMetric, ScaledMetric
-from pyro_riemann.manifolds._space_form import HalfSpace, Hyperbolic, Hyperboloid, Sphere
-from pyro_riemann.manifolds._spd import SPD
+from pyro_riemann.manifolds._symmetric import SPD, HalfSpace, Hyperbolic, Hyperboloid, Sphere
 from pyro_riemann.manifolds._torus import FlatTorus
 from pyro_riemann.manifolds._warped import WarpedMetric
 

@@ -17,7 +17,7 @@ from pyro_riemann._jets import Jet
 from pyro_riemann.geodesics import GeodesicSolver
 from pyro_riemann.geodesics._energy import ChordEnergy
 from pyro_riemann.metrics import _door, _modules
-from pyro_riemann.metrics._ambient_energy import AmbientEnergy
+from pyro_riemann.metrics._ambient import AmbientEnergy
 from pyro_riemann.metrics._base import RiemannianMetric
 from pyro_riemann.metrics._from_vae import decoding
 from pyro_riemann.metrics._probed import Images, Immersion, ProbedImmersion

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_riemann._modes import full_precision
 from pyro_riemann.metrics import RiemannianMetric
-from pyro_riemann.statistics._frechet import frechet_mean
+from pyro_riemann.statistics._means import frechet_mean
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ from pyro_riemann._checks import check_finite
 from pyro_riemann.geodesics import GeodesicSolver, training_solver
 from pyro_riemann.metrics import GridMetric, PullbackMetric, RiemannianMetric
 from pyro_riemann.vae._interface import DecoderProtocol, Snapshot
-from pyro_riemann.vae._last_call import LastCall
 
 
 class LatentMetric(nn.Module):
@@ -181,3 +180,38 @@ class DecoderMetric(LatentMetric):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
+
+
+class LastCall:
+    """A function of one tensor that remembers its last result.
+
+    Prior and posterior ask for log det G at the same draw, and a draw of the posterior starts at its location, where
+    log det G set its time: each costs d decoder evaluations a point.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        self.function = function
+        self.key: tuple[Any, ...] | None = None
+        self.kept: tuple[Tensor, Any] | None = None
+        self.with_grad = False
+
+    def __call__(self, z: Tensor) -> Any:
+        key, with_grad = self._key(z), torch.is_grad_enabled()
+        if key is None:
+            return self.function(z)
+        # a result that gradients may flow through serves also where none are wanted
+        if self.kept is None or self.key != key or (with_grad and not self.with_grad):
+            # the argument is kept too: its memory cannot be given to another tensor meanwhile
+            self.key, self.with_grad, self.kept = key, with_grad, (z, self.function(z))
+        return self.kept[1]
+
+    @staticmethod
+    def _key(z: Tensor) -> tuple[Any, ...] | None:
+        """What identifies the values of a tensor and the graph behind them; None inside a transform or trace."""
+        if torch.jit.is_tracing() or z.is_inference():
+            return None
+        try:
+            place = z.data_ptr()
+        except RuntimeError:  # inside a function transform
+            return None
+        return (place, z.shape, z.stride(), z.dtype, z._version, z.requires_grad, id(z.grad_fn))

@@ -34,7 +34,6 @@ LAYERS: list[set[str]] = [
         "_vmap",
         "_estimate",
         "_pytree",
-        "_partition",
     }
     | {"_files", "_store", "_members", "_identity", "_safe_points", "_lazy", "_work", "_seed", "_warn"},
     {"_interface"},
@@ -68,9 +67,9 @@ ASKED = {
     ("pyro_riemann.numpyro.metrics._probed", "has_jets"),
     ("pyro_riemann.numpyro.metrics._grid", "dtype"),  # a leaf of any pytree
     ("pyro_riemann.numpyro._box", "dtype"),  # likewise
-    ("pyro_riemann.numpyro._partition", "__name__"),  # any function, any module of flax
-    ("pyro_riemann.numpyro._partition", "unbind"),
-    ("pyro_riemann.numpyro._partition", "apply"),
+    ("pyro_riemann.numpyro._pytree", "__name__"),  # any function, any module of flax
+    ("pyro_riemann.numpyro._pytree", "unbind"),
+    ("pyro_riemann.numpyro._pytree", "apply"),
 }
 
 

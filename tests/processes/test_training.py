@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyro_riemann.vae import load_checkpoint
-from pyro_riemann.vae._shared_noise import NoiseOfAll
+from pyro_riemann.vae._processes import NoiseOfAll
 from tests.processes._worker import MODELS, STOPPED_AT, config, trained
 
 ROOT = Path(__file__).resolve().parents[2]

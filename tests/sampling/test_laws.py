@@ -24,7 +24,7 @@ from pyro_riemann.sampling import (
     sample_uniform,
     tempered_smc,
 )
-from pyro_riemann.sampling._bridge import bridge_log_volume
+from pyro_riemann.sampling._hmc import bridge_log_volume
 from tests.charts import half_space_log_height
 
 DTYPE = torch.float64

@@ -13,9 +13,8 @@ from pyro_riemann._formulas import ray_rule
 from pyro_riemann._formulas.chart_draws import MOST_CENTRES, Verdict, WeighedDraws
 from pyro_riemann._formulas.chart_sum import Cells
 from pyro_riemann.numpyro._memo import is_known
-from pyro_riemann.numpyro.distributions._chart_draws import weighed_draws
-from pyro_riemann.numpyro.distributions._chart_sum import sum_over_chart
 from pyro_riemann.numpyro.distributions._judged_rays import Cast, Integrand, judged_rays, num_parameters
+from pyro_riemann.numpyro.distributions._over_chart import sum_over_chart, weighed_draws
 from pyro_riemann.numpyro.metrics import GridMetric, RiemannianMetric
 
 

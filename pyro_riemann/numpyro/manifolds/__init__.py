@@ -1,8 +1,7 @@
 """Manifolds with closed-form geometry, and metrics made of others: scaled, products, in other coordinates."""
 
 from pyro_riemann.numpyro.manifolds._made_of_others import ProductMetric, ScaledMetric
-from pyro_riemann.numpyro.manifolds._space_form import HalfSpace, Hyperbolic, Hyperboloid, Sphere
-from pyro_riemann.numpyro.manifolds._spd import SPD
+from pyro_riemann.numpyro.manifolds._symmetric import SPD, HalfSpace, Hyperbolic, Hyperboloid, Sphere
 from pyro_riemann.numpyro.manifolds._torus import FlatTorus
 from pyro_riemann.numpyro.manifolds._warped import WarpedMetric
 

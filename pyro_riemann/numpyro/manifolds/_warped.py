@@ -16,8 +16,7 @@ from pyro_riemann._formulas.peaks import Peaks, pulled_back
 from pyro_riemann._formulas.rewritten import Warped
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy, Settings
-from pyro_riemann.numpyro._partition import join, split
-from pyro_riemann.numpyro._pytree import Pytree
+from pyro_riemann.numpyro._pytree import Pytree, join, split
 from pyro_riemann.numpyro.geodesics import Geodesic
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.metrics import RiemannianMetric

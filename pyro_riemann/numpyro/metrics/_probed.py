@@ -16,7 +16,7 @@ from jax import Array
 from pyro_riemann._decoded import Output, OutputError, outputs
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import holds
-from pyro_riemann.numpyro._partition import Structure, join
+from pyro_riemann.numpyro._pytree import Structure, join
 from pyro_riemann.numpyro.metrics import _door
 from pyro_riemann.numpyro.metrics._ambient import Ambient, Flat, Of, Product
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric

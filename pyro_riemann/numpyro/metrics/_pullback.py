@@ -14,11 +14,11 @@ from pyro_riemann._decoded import OutputError
 from pyro_riemann.numpyro import _autodiff
 from pyro_riemann.numpyro._checks import check_point, holds
 from pyro_riemann.numpyro._interface import Discretisation, Energy
-from pyro_riemann.numpyro._partition import split
+from pyro_riemann.numpyro._pytree import split
 from pyro_riemann.numpyro.geodesics import GeodesicSolver
 from pyro_riemann.numpyro.geodesics._energy import ChordEnergy
 from pyro_riemann.numpyro.metrics import _probed
-from pyro_riemann.numpyro.metrics._ambient_energy import AmbientEnergy
+from pyro_riemann.numpyro.metrics._ambient import AmbientEnergy
 from pyro_riemann.numpyro.metrics._base import RiemannianMetric
 from pyro_riemann.numpyro.metrics._probed import Images, Immersion, ProbedImmersion
 

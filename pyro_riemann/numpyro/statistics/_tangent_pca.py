@@ -8,7 +8,7 @@ from jax.scipy.linalg import solve_triangular
 
 from pyro_riemann.numpyro._pytree import Pytree
 from pyro_riemann.numpyro.metrics import RiemannianMetric
-from pyro_riemann.numpyro.statistics._frechet import frechet_mean
+from pyro_riemann.numpyro.statistics._means import frechet_mean
 
 
 class TangentPCA(Pytree):

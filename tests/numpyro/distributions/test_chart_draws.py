@@ -13,7 +13,7 @@ import scipy
 from pyro_riemann._formulas import chart_draws, ray_rule
 from pyro_riemann.numpyro import PullbackMetric, RiemannianHeatKernel, RiemannianNormal
 from pyro_riemann.numpyro.distributions import _judged_mass, _normal_sampler
-from pyro_riemann.numpyro.distributions._chart_draws import weighed_draws
+from pyro_riemann.numpyro.distributions._over_chart import weighed_draws
 from pyro_riemann.numpyro.manifolds import Hyperboloid, Sphere
 
 

@@ -12,7 +12,7 @@ import pytest
 from jax import Array
 
 from pyro_riemann.numpyro.distributions import RiemannianNormal
-from pyro_riemann.numpyro.distributions._chart_draws import weighed_draws
+from pyro_riemann.numpyro.distributions._over_chart import weighed_draws
 from pyro_riemann.numpyro.distributions._rejection import _reject
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 

@@ -1,4 +1,4 @@
-r"""Integrals of radial densities over a chart by weighed draws: paths of Brownian motion say where to look."""
+r"""Integrals of radial densities over a chart: weighed draws near paths of Brownian motion, or sums in the plane."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from jax import Array
 
 from pyro_riemann._formulas import chart_draws, densities
 from pyro_riemann._formulas.chart_draws import WeighedDraws
+from pyro_riemann._formulas.chart_sum import Chart, ChartSum, Vector, box_of_rays, summed
 from pyro_riemann.numpyro._memo import keep
 from pyro_riemann.numpyro.brownian import brownian_motion
 from pyro_riemann.numpyro.distributions._tangent import is_closed_form
@@ -52,3 +53,33 @@ def _weighed(metric: RiemannianMetric, loc: Array, variance: Array) -> WeighedDr
     if min(map(len, halves)) < 2 * dim:  # no paths that could say where to look
         return WeighedDraws(-np.inf, np.inf, 0.0, np.zeros((0, dim)), np.zeros(0), None, np.zeros(0))
     return chart_draws.log_integral(exact if is_closed_form(metric) else cheap, exact, (halves[0], halves[1]))
+
+
+def chart_of(metric: RiemannianMetric, like: Array) -> Chart:
+    """The metric at points of the dtype of ``like``."""
+    return Chart(metric, lambda z: jnp.asarray(z, like.dtype), to_host)
+
+
+def to_host(values: Array) -> Vector:
+    """Values in doubles of NumPy."""
+    return np.asarray(values, np.float64)
+
+
+def sum_over_chart(metric: RiemannianMetric, loc: Array, variance: Array, points: Array, weights: Array) -> ChartSum:
+    r"""Log of :math:`(2 \pi t)^{-1} \int e^{-\ell^2(\mu, z) / 2t}\,dM` over a plane; nothing may be traced.
+
+    Args:
+        metric: any metric of dimension 2.
+        loc: the centre, ``(d,)``.
+        variance: t, a scalar.
+        points: nodes of rays from the centre, ``(n, d)``, which say how large a box must be.
+        weights: their shares of the mass, ``(n,)``.
+    """
+    low, high, beyond = box_of_rays(chart_of(metric, loc), to_host(points), to_host(weights))
+    return keep(_summed, (beyond,), metric, loc, variance, low, high)
+
+
+def _summed(
+    metric: RiemannianMetric, loc: Array, variance: Array, low: Vector, high: Vector, beyond: float
+) -> ChartSum:
+    return summed(chart_of(metric, loc), to_host(loc), float(variance), low, high, beyond)

@@ -1,4 +1,4 @@
-"""The sphere and hyperbolic space, the latter also in charts that are all of R^d, without a boundary to fall over."""
+"""Symmetric spaces: the sphere, hyperbolic space also in charts that are all of R^d, and positive definite matrices."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pyro_riemann._formulas import folding
 from pyro_riemann._formulas import space_form as formulas
 from pyro_riemann._formulas.conformal import PoincareBall, StereographicSphere
 from pyro_riemann._formulas.hyperbolic import LogHalfSpace, LorentzHyperboloid
+from pyro_riemann._formulas.positive_definite import PositiveDefinite
 from pyro_riemann.numpyro._checks import check_point
 from pyro_riemann.numpyro.manifolds._heat_kernel import ExactKernels
 from pyro_riemann.numpyro.metrics._flat import ClosedForm
@@ -194,3 +195,50 @@ class HalfSpace(LogHalfSpace[Array], SpaceForm):
     logmap = compiled(LogHalfSpace.logmap)
     squared_dist = compiled(LogHalfSpace.squared_dist)
     log_van_vleck = compiled(LogHalfSpace.log_van_vleck)
+
+
+class SPD(PositiveDefinite[Array], ClosedForm):
+    r"""Symmetric positive definite n x n matrices, :math:`|\dot P|^2 = \mathrm{tr}(P^{-1} \dot P P^{-1} \dot P)`.
+
+    The affine-invariant metric, which is also the Fisher-Rao metric of normal laws with covariance P, times 2. It is
+    that of a symmetric space without positive curvature: two points have one geodesic, and congruence
+    :math:`P \mapsto C P C^\top` and inversion are isometries. The scalar curvature is ``-n (n - 1) (n + 2) / 8``.
+
+    The chart is all of :math:`\mathbb{R}^d`, d = n (n + 1) / 2: with :math:`P = L L^\top`, the entries of the Cholesky
+    factor L below the diagonal, row by row, followed by the logarithms of those on it. 0 is the identity matrix.
+
+    The heat kernel is known for n = 1, a line, and n = 2, the product of a line and the hyperbolic plane of
+    curvature -1/2.
+
+    Args:
+        size: number n of rows.
+
+    Raises:
+        ValueError: if ``size`` is less than 1.
+
+    Source: Pennec, Fillard & Ayache (2006), *A Riemannian framework for tensor computing*; Moakher (2005), *A
+    differential geometric approach to the geometric mean of symmetric positive-definite matrices*; Lin (2019),
+    *Riemannian geometry of symmetric positive definite matrices via Cholesky decomposition*, for the chart.
+
+    Example:
+        >>> spd = SPD(2)
+        >>> z = spd.from_matrix(jnp.eye(2))
+        >>> y = spd.from_matrix(jnp.array([[2.0, 0.0], [0.0, 0.5]]))
+        >>> round(spd.dist(z, y).item(), 4)  # sqrt 2 log 2
+        0.9803
+        >>> spd.to_matrix(spd.expmap(z, 0.5 * spd.logmap(z, y))).round(3).tolist()  # half-way
+        [[1.4140000343322754, 0.0], [0.0, 0.7070000171661377]]
+    """
+
+    kernels = ExactKernels()
+
+    metric = jax.jit(PositiveDefinite.metric)
+    christoffel = jax.jit(PositiveDefinite.christoffel)
+    expmap = jax.jit(PositiveDefinite.expmap)
+    expmap_log_van_vleck = jax.jit(PositiveDefinite.expmap_log_van_vleck)
+    logmap = jax.jit(PositiveDefinite.logmap)
+    squared_dist = jax.jit(PositiveDefinite.squared_dist)
+    log_van_vleck = jax.jit(PositiveDefinite.log_van_vleck)
+
+    def __repr__(self) -> str:
+        return f"SPD(size={self.size})"
