@@ -1,7 +1,6 @@
 """The autoencoders of Chadebec & Allassonniere (2022), one interface and one architecture for all."""
 
 from pyro_riemann.autoencoders._base import Autoencoder, FitConfig
-from pyro_riemann.autoencoders._hamiltonian import HamiltonianAutoencoder
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder, image_networks
 from pyro_riemann.autoencoders._regularized import (
     GradientPenaltyAutoencoder,
@@ -15,7 +14,7 @@ from pyro_riemann.autoencoders._riemannian import (
     InverseVolumeSampler,
     RiemannianHamiltonianAutoencoder,
 )
-from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
+from pyro_riemann.autoencoders._variational import HamiltonianAutoencoder, VampPriorAutoencoder, VariationalAutoencoder
 from pyro_riemann.autoencoders._zoo import MODELS, make_autoencoder
 from pyro_riemann.sampling import (
     GaussianMixtureSampler,

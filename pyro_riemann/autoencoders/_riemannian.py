@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_riemann._linalg import log_abs_det
-from pyro_riemann.autoencoders._hamiltonian import HamiltonianAutoencoder, normal_log_density
 from pyro_riemann.autoencoders._networks import ImageDecoder, ImageEncoder
+from pyro_riemann.autoencoders._variational import HamiltonianAutoencoder, normal_log_density
 from pyro_riemann.sampling import LatentSampler
 
 

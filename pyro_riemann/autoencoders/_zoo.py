@@ -9,7 +9,6 @@ import torch
 
 from pyro_riemann._checks import check_one_of
 from pyro_riemann.autoencoders._base import Autoencoder
-from pyro_riemann.autoencoders._hamiltonian import HamiltonianAutoencoder
 from pyro_riemann.autoencoders._networks import image_networks
 from pyro_riemann.autoencoders._regularized import (
     GradientPenaltyAutoencoder,
@@ -18,7 +17,7 @@ from pyro_riemann.autoencoders._regularized import (
     WeightDecayAutoencoder,
 )
 from pyro_riemann.autoencoders._riemannian import RiemannianHamiltonianAutoencoder
-from pyro_riemann.autoencoders._variational import VampPriorAutoencoder, VariationalAutoencoder
+from pyro_riemann.autoencoders._variational import HamiltonianAutoencoder, VampPriorAutoencoder, VariationalAutoencoder
 from pyro_riemann.vae import Likelihood
 
 _CLASSES: dict[str, Callable[..., Autoencoder]] = {

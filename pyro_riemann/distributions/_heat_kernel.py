@@ -17,8 +17,7 @@ from pyro_riemann._warn import warn
 from pyro_riemann.brownian import brownian_motion, choose_steps, default_method
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._judged_rays import Integrand
-from pyro_riemann.distributions._radial_mass import log_radial_mass, radial_laws
-from pyro_riemann.distributions._radial_moments import radial_moments
+from pyro_riemann.distributions._radial import log_radial_mass, radial_laws, radial_moments
 from pyro_riemann.metrics import RiemannianMetric
 
 _LONG_TIME = (

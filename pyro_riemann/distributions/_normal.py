@@ -14,8 +14,7 @@ from pyro_riemann._formulas.ray_rule import check_num_directions
 from pyro_riemann.distributions._base import RiemannianDistribution, Shape, broadcast_loc
 from pyro_riemann.distributions._judged_rays import Integrand
 from pyro_riemann.distributions._normal_sampler import SamplingReport, report_of, sample_normal
-from pyro_riemann.distributions._radial_mass import log_radial_mass
-from pyro_riemann.distributions._radial_moments import radial_moments
+from pyro_riemann.distributions._radial import log_radial_mass, radial_moments
 from pyro_riemann.metrics import RiemannianMetric
 
 

@@ -17,8 +17,7 @@ from pyro_riemann._formulas import radial, ray_rule
 from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.distributions._judged_mass import JudgedMass, distinct, judged_mass
 from pyro_riemann.distributions._judged_rays import Integrand
-from pyro_riemann.distributions._radial_mass import radial_laws, unwarped
-from pyro_riemann.distributions._radial_moments import rewarped
+from pyro_riemann.distributions._radial import radial_laws, rewarped, unwarped
 from pyro_riemann.distributions._rays import cast_rays
 from pyro_riemann.distributions._rejection import Source, along, reject
 from pyro_riemann.distributions._tangent import tangent_vectors

@@ -5,8 +5,7 @@ it to a file that works without a server. Python puts a table of the metric and 
 geometry is then done by the page itself.
 """
 
-from pyro_riemann.explorer._page import explorer_page
+from pyro_riemann.explorer._page import PageServer, explorer_page
 from pyro_riemann.explorer._run import Run, load_run, run_page
-from pyro_riemann.explorer._server import PageServer
 
 __all__ = ["PageServer", "Run", "explorer_page", "load_run", "run_page"]

@@ -10,7 +10,7 @@ import torch
 from torch.autograd.functional import jacobian
 
 from pyro_riemann.autoencoders import InverseKernel, InverseVolumeSampler, inverse_multiquadric_mmd, make_autoencoder
-from pyro_riemann.autoencoders._hamiltonian import normal_log_density
+from pyro_riemann.autoencoders._variational import normal_log_density
 from tests.autoencoders._tools import log_evidence, small
 
 DRAWS = 40_000

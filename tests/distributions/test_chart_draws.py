@@ -25,7 +25,7 @@ from pyro_riemann._formulas.chart_draws import Verdict
 from pyro_riemann.distributions import _judged_mass, _normal_sampler
 from pyro_riemann.distributions._judged_rays import Integrand, judged_rays
 from pyro_riemann.distributions._over_chart import log_chart_expectation
-from pyro_riemann.distributions._radial_mass import log_radial_mass
+from pyro_riemann.distributions._radial import log_radial_mass
 from pyro_riemann.distributions._rejection import Source, reject
 from pyro_riemann.manifolds import Hyperboloid, ScaledMetric
 from tests.chart_sums import log_chart_integral

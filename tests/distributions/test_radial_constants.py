@@ -28,7 +28,7 @@ from pyro_riemann.distributions import _rays
 from pyro_riemann.distributions._judged_mass import _summed_over_chart
 from pyro_riemann.distributions._judged_rays import Cast, Integrand, judged_rays, log_ratio_of
 from pyro_riemann.distributions._over_chart import chart_of, to_host
-from pyro_riemann.distributions._radial_mass import log_radial_mass
+from pyro_riemann.distributions._radial import log_radial_mass
 from pyro_riemann.distributions._rays import RayRule, cast_rays
 from pyro_riemann.distributions._rejection import along
 from pyro_riemann.distributions._tangent import default_nodes, log_tangent_expectation

@@ -23,8 +23,7 @@ from pyro_riemann.numpyro.distributions._base import (
 )
 from pyro_riemann.numpyro.distributions._judged_rays import Integrand
 from pyro_riemann.numpyro.distributions._normal_sampler import SamplingReport, report_of, sample_normal
-from pyro_riemann.numpyro.distributions._radial_mass import log_radial_mass
-from pyro_riemann.numpyro.distributions._radial_moments import radial_moments
+from pyro_riemann.numpyro.distributions._radial import log_radial_mass, radial_moments
 from pyro_riemann.numpyro.metrics import RiemannianMetric
 
 

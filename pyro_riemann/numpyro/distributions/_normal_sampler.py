@@ -20,8 +20,7 @@ from pyro_riemann._formulas.radial import RadialLaw
 from pyro_riemann.numpyro._memo import is_known, remember, without_gradient
 from pyro_riemann.numpyro.distributions._judged_mass import Index, JudgedMass, distinct, judged_mass
 from pyro_riemann.numpyro.distributions._judged_rays import Integrand
-from pyro_riemann.numpyro.distributions._radial_mass import radial_laws, unwarped
-from pyro_riemann.numpyro.distributions._radial_moments import rewarped
+from pyro_riemann.numpyro.distributions._radial import radial_laws, rewarped, unwarped
 from pyro_riemann.numpyro.distributions._rejection import by_points, by_rays, efficiency_of
 from pyro_riemann.numpyro.distributions._tangent import tangent_vectors
 from pyro_riemann.numpyro.manifolds import ProductMetric
